@@ -1,0 +1,43 @@
+"""What frostline raises. Every error is one line: what came, what is allowed, what to do."""
+
+from __future__ import annotations
+
+
+class FrostlineError(Exception):
+    """The parent of all errors that frostline raises on purpose."""
+
+
+class FidelityError(FrostlineError, ValueError):
+    """A number of trainable layers or samples that does not exist for this model or budget."""
+
+
+class ModelError(FrostlineError, ValueError):
+    """A model that cannot be split into layers, or cannot be frozen as asked."""
+
+
+class SearchSpaceError(FrostlineError, ValueError):
+    """A search space, or a value for it, that is not one."""
+
+
+class LadderError(FrostlineError, ValueError):
+    """A ladder that collapses, or does not fit its model or its number of configurations."""
+
+
+class HyperparameterError(FrostlineError, ValueError):
+    """A hyperparameter that the optimizer, the schedule or the task cannot take."""
+
+
+class TaskError(FrostlineError, ValueError):
+    """A task that does not exist, is incomplete, or lacks its data or its packages."""
+
+
+class OptionError(FrostlineError, ValueError):
+    """A setting whose value is not among those allowed."""
+
+
+class StudyError(FrostlineError, RuntimeError):
+    """A study that cannot be opened, or is of another task, space, ladder or search."""
+
+
+class SearchFailedError(FrostlineError, RuntimeError):
+    """A search that ended without a single score at full fidelity."""

@@ -1,0 +1,131 @@
+"""The seams: what a task gives to training, what an executor gives to a search, what a search gives to the tuner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from frostline.layers import LayerStack
+    from frostline.records import Configuration, Direction, Evaluation, Job, Request, Value
+    from frostline.search.history import History
+    from frostline.search.ladder import Ladder
+    from frostline.search.space import SearchSpace
+
+Batch = Any
+"""Whatever a task's batches are: training only hands them back to the task and moves them between devices."""
+
+Schedule = Callable[[float], float]
+"""Maps the share of training that is done, in [0, 1), to the factor on the learning rate."""
+
+
+class Task(Protocol):
+    """A model, its data, its search space and its full budget: what is tuned.
+
+    Nothing here may draw from a global random generator except ``build_model``, which is called with torch's generators
+    seeded for the study's one initialisation; every configuration gets the same initial weights and the same data order.
+    """
+
+    name: str
+    space: SearchSpace
+    direction: Direction
+    sample_unit: str
+    """What ``samples`` counts, in the plural: "tokens", "images"."""
+    full_samples: int
+    """The full budget of one training, in samples."""
+    defaults: Mapping[str, Value]
+    """The configuration one would train without a search: what the best one is compared with."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A string that changes when the data, the model or the budget do: two studies that differ never mix."""
+        ...
+
+    def build_model(self, configuration: Configuration) -> nn.Module:
+        """Return a freshly initialised model on the CPU."""
+        ...
+
+    def split(self, model: nn.Module) -> LayerStack:
+        """Return the layers of ``model`` in the order of execution."""
+        ...
+
+    def freeze(self, model: nn.Module, *, trainable_layers: int) -> None:
+        """Freeze ``model`` in place, on the device it is on, and calibrate frozen statistics where it has any."""
+        ...
+
+    def build_optimizer(self, parameters: Sequence[nn.Parameter], configuration: Configuration) -> Optimizer:
+        """Return the optimizer of the trained parameters."""
+        ...
+
+    def build_schedule(self, configuration: Configuration) -> Schedule:
+        """Return the learning-rate schedule."""
+        ...
+
+    def gradient_clip_norm(self, configuration: Configuration) -> float | None:
+        """Return the largest allowed L2 norm of the gradient, or None for no clipping."""
+        ...
+
+    def training_batches(self, configuration: Configuration, *, seed: int, skip_samples: int) -> Iterator[Batch]:
+        """Yield CPU batches without end, in an order that depends on ``seed`` alone, from after ``skip_samples``."""
+        ...
+
+    def num_samples(self, batch: Batch) -> int:
+        """Return how many samples a batch holds."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean training loss of a batch, a scalar tensor with gradient."""
+        ...
+
+    def validation_batches(self, configuration: Configuration) -> Iterable[Batch]:
+        """Return the CPU batches of the validation set, always the same."""
+        ...
+
+    def score(self, model: nn.Module, batches: Iterable[Batch]) -> float:
+        """Return the score over validation batches that are on the model's device; called in evaluation mode."""
+        ...
+
+
+class Search(Protocol):
+    """Decides what to evaluate next: a pure function of history, so that resuming is replaying.
+
+    Knows no torch, disk or clock. Same history, same answer; it writes nothing.
+    """
+
+    @property
+    def ladder(self) -> Ladder:
+        """The rungs that the search climbs."""
+        ...
+
+    @property
+    def configurations(self) -> int:
+        """The total number of configurations, over all runs of the study."""
+        ...
+
+    def next_requests(self, history: History, *, capacity: int) -> list[Request]:
+        """Return up to ``capacity`` requests that are neither finished nor pending.
+
+        New configurations are asked for by the next numbers in order. An empty list with nothing pending means that the
+        search is over; an empty list with requests pending means: wait for one of them.
+        """
+        ...
+
+    def eliminated(self, history: History) -> list[int]:
+        """Return, rising, the configurations that have an evaluation, are not at full fidelity and will get no further."""
+        ...
+
+
+class Executor(Protocol):
+    """Runs jobs: the only place that knows devices."""
+
+    @property
+    def capacity(self) -> int:
+        """How many jobs it takes at once."""
+        ...
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
+        """Yield one evaluation for every job, as they end. A job that raises is an evaluation that failed."""
+        ...

@@ -1,0 +1,130 @@
+"""The frozen dataclasses that travel between deciding what to evaluate and evaluating it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from frostline.errors import FidelityError
+
+Value = bool | int | float | str | None
+"""A hyperparameter's value: what Optuna can store."""
+
+Direction = Literal["minimize", "maximize"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fidelity:
+    """How much of the full training an evaluation gets.
+
+    Units: ``samples`` counts tokens for a language model and examples otherwise (``Task.sample_unit``).
+    """
+
+    trainable_layers: int
+    samples: int
+
+    def __post_init__(self) -> None:
+        if self.trainable_layers < 1 or self.samples < 1:
+            raise FidelityError(
+                f"a fidelity of {self.trainable_layers} trainable layers and {self.samples} samples trains nothing: "
+                f"both must be at least 1."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration(Mapping[str, Value]):
+    """One assignment of hyperparameters, read like a dictionary; in storage, the Optuna trial of the same number."""
+
+    number: int
+    hyperparameters: Mapping[str, Value]
+
+    def __getitem__(self, name: str) -> Value:
+        return self.hyperparameters[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.hyperparameters)
+
+    def __len__(self) -> int:
+        return len(self.hyperparameters)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Request:
+    """What a search asks for next: configuration ``number`` at ``rung``, counted from 0, of its ladder.
+
+    A number that the history does not hold yet asks for a new configuration to be drawn.
+    """
+
+    number: int
+    rung: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A request made concrete: what an executor is handed."""
+
+    configuration: Configuration
+    rung: int
+    fidelity: Fidelity
+
+    @property
+    def request(self) -> Request:
+        """The request that this job answers."""
+        return Request(self.configuration.number, self.rung)
+
+
+class Status(StrEnum):
+    """How an evaluation ended."""
+
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+    """The loss or the score was not finite: ranked last, never promoted."""
+    FAILED = "failed"
+    """The training function raised, or memory ran out: ``Evaluation.reason`` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """The validation score after ``samples`` training samples."""
+
+    samples: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What an evaluation took on the machine that ran it.
+
+    Units: ``seconds`` of wall-clock for training and validation; ``samples`` trained by this evaluation itself, without
+    those it resumed from; ``peak_bytes`` of device memory, None where the device has no counter.
+    """
+
+    seconds: float
+    samples: int
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """One configuration trained and validated at one fidelity. ``score`` is None unless it finished."""
+
+    number: int
+    rung: int
+    fidelity: Fidelity
+    status: Status
+    score: float | None
+    cost: Cost
+    curve: tuple[CurvePoint, ...] = field(default=())
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        finite = self.score is not None and math.isfinite(self.score)
+        assert finite == (self.status is Status.FINISHED), f"{self.status} with score {self.score}"
+
+    @property
+    def request(self) -> Request:
+        """The request that this evaluation answers."""
+        return Request(self.number, self.rung)
