@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from frostline.errors import FidelityError
 
@@ -40,6 +40,8 @@ class Configuration(Mapping[str, Value]):
 
     number: int
     hyperparameters: Mapping[str, Value]
+    sampler_state: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What Optuna's sampler wrote beside the trial (CMA-ES, grid, QMC) and needs to go on drawing."""
 
     def __getitem__(self, name: str) -> Value:
         return self.hyperparameters[name]
@@ -69,6 +71,12 @@ class Job:
     configuration: Configuration
     rung: int
     fidelity: Fidelity
+    continued_from: tuple[Fidelity, ...] = ()
+    """The rungs right below with as many trainable layers, lowest first, that this training continues.
+
+    What a job yields is by definition the continuation of these: a checkpoint that is lost is made again, so that a
+    search that was killed gives the numbers of an undisturbed one.
+    """
 
     @property
     def request(self) -> Request:
