@@ -1,0 +1,119 @@
+"""Opening Optuna storages: any database URL, a journal file, or memory; and what is said when that fails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage, get_storage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+from frostline.errors import StudyError
+
+DEFAULT_STORAGE = "sqlite:///frostline.db"
+MEMORY = ":memory:"
+
+# Two processes on one SQLite file wait for each other; Optuna's default of five seconds is short on a slow disk.
+_SQLITE_WAIT_SECONDS = 60
+
+
+def open_storage(storage: str) -> BaseStorage:
+    """Return the Optuna storage behind ``storage``.
+
+    A database URL (``sqlite:///study.db``, ``postgresql://...``) opens Optuna's RDB storage, ``:memory:`` one that ends
+    with the process, and anything else is the path of a journal file.
+    Raises: StudyError if it cannot be opened or is corrupt.
+    """
+    if storage == MEMORY:
+        return InMemoryStorage()
+    with storage_errors(storage):
+        if "://" in storage:
+            return get_storage(_open_database(storage))
+        return _open_journal(Path(storage))
+
+
+def _open_database(url: str) -> RDBStorage:
+    engine_arguments: dict[str, object] = {}
+    if url.startswith("sqlite:"):
+        engine_arguments["connect_args"] = {"timeout": _SQLITE_WAIT_SECONDS}
+    return RDBStorage(url, engine_kwargs=engine_arguments)
+
+
+def _open_journal(path: Path) -> JournalStorage:
+    if path.is_dir() or not path.parent.is_dir():
+        raise StudyError(
+            f"the journal file {str(path)!r} cannot be opened: name a file in a folder that exists, or a database URL "
+            f"such as {DEFAULT_STORAGE}."
+        )
+    # JournalFileBackend guards the file with this lock too: a writer that is half-way through a line holds it.
+    lock = JournalFileSymlinkLock(str(path))
+    if path.exists():
+        lock.acquire()
+        try:
+            _drop_torn_line(path)
+        finally:
+            lock.release()
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off a last line without its end: the write that a full disk or a dying machine broke off.
+
+    Optuna (5.0) appends the next entry to the torn one, and then refuses the whole file.
+    """
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+@contextmanager
+def storage_errors(storage: str) -> Iterator[None]:
+    """Turn whatever a storage raises into one StudyError that names it."""
+    try:
+        yield
+    except (StudyError, KeyboardInterrupt):
+        raise
+    except optuna.exceptions.StorageInternalError as error:
+        raise StudyError(f"the storage {_without_password(storage)} failed: {_root_cause(error)}.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(
+            f"the journal file {storage!r} is corrupt ({error}): restore it from a copy, or name another --storage."
+        ) from error
+    except ImportError as error:
+        raise StudyError(
+            f"the storage {_without_password(storage)} needs a database driver that is not installed ({error})."
+        ) from error
+    except Exception as error:
+        # SQLAlchemy's own errors for an unknown dialect, a malformed URL or a file that is no database have no common
+        # parent that could be named without importing it.
+        if not _is_storage_error(error):
+            raise
+        raise StudyError(
+            f"the storage {_without_password(storage)} cannot be used: {_root_cause(error)}. Give a database URL such as "
+            f"{DEFAULT_STORAGE} or postgresql://user@host/name, or the path of a journal file."
+        ) from error
+
+
+def _is_storage_error(error: BaseException) -> bool:
+    module = type(error).__module__.split(".")[0]
+    return isinstance(error, OSError) or module in {"sqlalchemy", "sqlite3", "alembic", "psycopg", "psycopg2"}
+
+
+def _root_cause(error: BaseException) -> str:
+    """Return the first line of the driver's own message, which says more than its wrappers do."""
+    while (original := getattr(error, "orig", None) or error.__cause__ or error.__context__) is not None:
+        error = original
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    if "@" not in rest:
+        return url
+    user, _, place = rest.rpartition("@")
+    return f"{scheme}{separator}{user.split(':')[0]}@{place}"

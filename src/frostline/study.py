@@ -1,0 +1,337 @@
+"""A search's history, kept in an Optuna study: one trial for each configuration.
+
+What lies where, so that Optuna and its dashboard read the study as it is:
+
+- a trial's parameters are the configuration, its number the configuration's;
+- the score of a finished rung is ``trial.report(score, step=rung)``, and everything else that is known of that evaluation
+  the user attribute ``rung N``, which is written first and is what a resumed search believes;
+- COMPLETE: evaluated at full fidelity. PRUNED: not promoted, or diverged. FAIL: its training raised (user attribute
+  ``reason``). RUNNING: may still climb;
+- the user attribute ``frostline`` of the study holds its terms; claims and samplers' notes are system attributes.
+
+A new configuration is written in one transaction, so that a process killed at any moment leaves no half of one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from frostline.errors import StudyError
+from frostline.protocols import Search
+from frostline.records import (
+    Configuration,
+    Cost,
+    CurvePoint,
+    Direction,
+    Evaluation,
+    Fidelity,
+    Job,
+    Request,
+    Status,
+)
+from frostline.search.history import History
+from frostline.search.sampling import Draws
+from frostline.search.space import SearchSpace
+from frostline.storage import open_storage, storage_errors
+from frostline.workers import SharedTurn, SoleWorker, Turn
+
+TERMS = "frostline"
+_CLAIM = "frostline:claim"
+_SAMPLER = "frostline:sampler"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a study is about. Runs that differ in any of it, but for the number of configurations, never mix."""
+
+    task: str
+    data: str
+    """Fingerprint of the data, the model and the budget."""
+    space: str
+    rungs: tuple[tuple[int, int], ...]
+    """(trainable layers, samples) of every rung."""
+    num_layers: int
+    search: str
+    sampler: str
+    seed: int
+    direction: Direction
+    sample_unit: str
+    settings: str
+    """Whatever else changes the numbers: horizon, precision, how prefixes are frozen."""
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> Terms:
+        """Return the terms that ``record`` was written from."""
+        fields = {field.name: record[field.name] for field in dataclasses.fields(cls)}
+        fields["rungs"] = tuple((layers, samples) for layers, samples in record["rungs"])
+        return cls(**fields)
+
+    def check_equal(self, other: Terms, *, name: str) -> None:
+        """Raise StudyError if the study ``name``, made under these terms, is continued under ``other``."""
+        for field in dataclasses.fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if mine != theirs:
+                raise StudyError(
+                    f"the study {name!r} was made with {field.name} {mine!r}, and this run has {theirs!r}: use another "
+                    f"study name, or the settings that the study was made with."
+                )
+
+
+class SearchStudy:
+    """The history of one search and the Optuna study it lies in; several processes may work on the same one."""
+
+    def __init__(self, storage: BaseStorage, study_id: int, *, name: str, terms: Terms, place: str) -> None:
+        self.name = name
+        self.terms = terms
+        self.history = History(terms.direction)
+        self._storage = storage
+        self._place = place
+        self._study_id = study_id
+        self._trial_ids: list[int] = []
+        self._settled: set[int] = set()
+        with storage_errors(place):
+            in_memory = isinstance(storage, InMemoryStorage)
+            self._turn: Turn = SoleWorker() if in_memory else SharedTurn(storage, study_id)
+
+    @classmethod
+    def open(cls, storage: str, name: str, terms: Terms) -> SearchStudy:
+        """Open the study ``name`` in ``storage``, or make it.
+
+        Raises: StudyError if the storage cannot be opened, or holds a study of that name made under other terms.
+        """
+        opened = open_storage(storage)
+        with storage_errors(storage):
+            direction = StudyDirection.MINIMIZE if terms.direction == "minimize" else StudyDirection.MAXIMIZE
+            try:
+                study_id = opened.create_new_study([direction], name)
+                opened.set_study_user_attr(study_id, TERMS, dataclasses.asdict(terms))
+            except DuplicatedStudyError:
+                study_id = opened.get_study_id_from_name(name)
+        found = read_terms(opened, study_id, name=name)
+        if found is None:
+            # Killed between the two writes above: the study is empty, and ours to begin.
+            opened.set_study_user_attr(study_id, TERMS, dataclasses.asdict(terms))
+        else:
+            found.check_equal(terms, name=name)
+        return cls(opened, study_id, name=name, terms=terms, place=storage)
+
+    def take(self, search: Search, draws: Draws, *, capacity: int) -> list[Job]:
+        """Return up to ``capacity`` jobs that are this worker's now, drawing new configurations as they are asked for."""
+        with storage_errors(self._place), self._turn.take():
+            if not self._trial_ids or self._turn.others():
+                self._read()
+            requests = search.next_requests(self.history, capacity=capacity)
+            return [self._claim(request, search, draws) for request in requests]
+
+    def waiting(self) -> bool:
+        """Return whether evaluations are under way that other workers have claimed."""
+        return bool(self.history.pending)
+
+    def record(self, evaluation: Evaluation, search: Search) -> None:
+        """Write down an evaluation, and which configurations it ends the climb of."""
+        with storage_errors(self._place):
+            self._write(evaluation)
+            self.history.finish(evaluation)
+            self._settle(evaluation, is_full=evaluation.rung == len(self.terms.rungs) - 1)
+            for number in search.eliminated(self.history):
+                if number not in self._settled:
+                    self._end(number, TrialState.PRUNED, self._last_score(number))
+
+    def close(self) -> None:
+        """Give back what this worker has claimed and not evaluated: another may take it."""
+        with storage_errors(self._place):
+            self._turn.leave()
+            self._storage.remove_session()
+
+    def _claim(self, request: Request, search: Search, draws: Draws) -> Job:
+        claim = {"rung": request.rung, "worker": self._turn.worker}
+        if request.number == len(self.history.configurations):
+            configuration = draws.draw(self.history)
+            template = _trial_of(configuration, draws.space, claim)
+            trial_id = self._storage.create_new_trial(self._study_id, template)
+            self._trial_ids.append(trial_id)
+            self.history.add_configuration(configuration)
+        else:
+            configuration = self.history.configurations[request.number]
+            self._storage.set_trial_system_attr(self._trial_ids[request.number], _CLAIM, claim)
+        self.history.start(request)
+        rungs = search.ladder.rungs
+        return Job(
+            configuration=configuration,
+            rung=request.rung,
+            fidelity=rungs[request.rung],
+            continued_from=self._continued_from(request, rungs),
+        )
+
+    def _continued_from(self, request: Request, rungs: Sequence[Fidelity]) -> tuple[Fidelity, ...]:
+        lowest = request.rung
+        while (
+            lowest > 0
+            and rungs[lowest - 1].trainable_layers == rungs[request.rung].trainable_layers
+            and self.history.evaluation(request.number, lowest - 1) is not None
+        ):
+            lowest -= 1
+        return tuple(rungs[lowest : request.rung])
+
+    def _read(self) -> None:
+        """Take the history from the storage: what other workers did, and what a killed one left."""
+        trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
+        self.history = History(self.terms.direction)
+        self._trial_ids = [trial._trial_id for trial in trials]
+        self._settled = {trial.number for trial in trials if trial.state.is_finished()}
+        for trial in trials:
+            for evaluation in read_trial(trial, self.history):
+                # A process killed between the attribute and what follows from it: finish what it began.
+                if not trial.state.is_finished():
+                    if evaluation.score is not None and evaluation.rung not in trial.intermediate_values:
+                        self._report(evaluation)
+                    self._settle(evaluation, is_full=evaluation.rung == len(self.terms.rungs) - 1)
+            claim = trial.system_attrs.get(_CLAIM)
+            if claim is None or trial.state.is_finished() or self.history.evaluation(trial.number, claim["rung"]):
+                continue
+            if self._turn.alive(claim["worker"]):
+                self.history.start(Request(trial.number, claim["rung"]))
+
+    def _write(self, evaluation: Evaluation) -> None:
+        trial_id = self._trial_ids[evaluation.number]
+        try:
+            self._storage.set_trial_user_attr(trial_id, f"rung {evaluation.rung}", _record_of(evaluation))
+            if evaluation.score is not None:
+                self._report(evaluation)
+        except UpdateFinishedTrialError:
+            # Another worker took this one for dead and was faster; the same evaluation gives the same numbers.
+            logger.info("configuration %d had been evaluated by another worker already", evaluation.number)
+            self._settled.add(evaluation.number)
+
+    def _report(self, evaluation: Evaluation) -> None:
+        assert evaluation.score is not None
+        trial_id = self._trial_ids[evaluation.number]
+        self._storage.set_trial_intermediate_value(trial_id, evaluation.rung, evaluation.score)
+
+    def _settle(self, evaluation: Evaluation, *, is_full: bool) -> None:
+        """Give the trial the state that follows from this evaluation alone."""
+        if evaluation.number in self._settled:
+            return
+        if evaluation.status is Status.FAILED:
+            self._storage.set_trial_user_attr(self._trial_ids[evaluation.number], "reason", evaluation.reason)
+            self._end(evaluation.number, TrialState.FAIL, None)
+        elif evaluation.status is Status.DIVERGED:
+            self._end(evaluation.number, TrialState.PRUNED, None)
+        elif is_full:
+            self._end(evaluation.number, TrialState.COMPLETE, evaluation.score)
+
+    def _end(self, number: int, state: TrialState, value: float | None) -> None:
+        self._settled.add(number)
+        values = None if value is None else [value]
+        try:
+            self._storage.set_trial_state_values(self._trial_ids[number], state, values)
+        except UpdateFinishedTrialError:
+            logger.info("configuration %d had been ended by another worker already", number)
+
+    def _last_score(self, number: int) -> float | None:
+        for rung in reversed(range(len(self.terms.rungs))):
+            evaluation = self.history.evaluation(number, rung)
+            if evaluation is not None:
+                return evaluation.score
+        return None
+
+
+def read_study(storage: str, name: str) -> tuple[Terms, History]:
+    """Return the terms and the history of the study ``name``, to look at.
+
+    Raises: StudyError if there is none of that name, or one that frostline did not make.
+    """
+    opened = open_storage(storage)
+    with storage_errors(storage):
+        try:
+            study_id = opened.get_study_id_from_name(name)
+        except KeyError:
+            known = ", ".join(sorted(study.study_name for study in opened.get_all_studies())) or "none"
+            raise StudyError(f"there is no study {name!r} in {storage}; there are: {known}.") from None
+        terms = read_terms(opened, study_id, name=name)
+        if terms is None:
+            raise StudyError(f"the study {name!r} is empty: start it with `frostline tune TASK --study {name}`.")
+        history = History(terms.direction)
+        for trial in opened.get_all_trials(study_id, deepcopy=False):
+            read_trial(trial, history)
+        return terms, history
+
+
+def read_terms(storage: BaseStorage, study_id: int, *, name: str) -> Terms | None:
+    """Return the terms of a study, or None if it is new and empty; StudyError if it is somebody else's."""
+    record = storage.get_study_user_attrs(study_id).get(TERMS)
+    if record is not None:
+        return Terms.parse(record)
+    if storage.get_n_trials(study_id) > 0:
+        raise StudyError(f"the study {name!r} holds trials that frostline did not make: use another study name.")
+    return None
+
+
+def read_trial(trial: FrozenTrial, history: History) -> list[Evaluation]:
+    """Add a trial's configuration and evaluations to ``history`` and return the evaluations, lowest rung first."""
+    if _CLAIM not in trial.system_attrs:
+        raise StudyError(
+            f"trial {trial.number} of the study was not made by frostline: use another study name, or delete the trial."
+        )
+    state = trial.system_attrs.get(_SAMPLER, {})
+    history.add_configuration(
+        Configuration(number=trial.number, hyperparameters=dict(trial.params), sampler_state=state)
+    )
+    evaluations = []
+    for key, record in trial.user_attrs.items():
+        if key.startswith("rung "):
+            evaluations.append(_evaluation_of(trial.number, int(key.removeprefix("rung ")), record))
+    evaluations.sort(key=lambda evaluation: evaluation.rung)
+    for evaluation in evaluations:
+        history.finish(evaluation)
+    return evaluations
+
+
+def _trial_of(configuration: Configuration, space: SearchSpace, claim: Mapping[str, Any]) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        state=TrialState.RUNNING,
+        params=dict(configuration.hyperparameters),
+        distributions=dict(space.distributions),
+        system_attrs={_CLAIM: claim, _SAMPLER: dict(configuration.sampler_state)},
+    )
+
+
+def _record_of(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "status": str(evaluation.status),
+        "score": evaluation.score,
+        "trainable_layers": evaluation.fidelity.trainable_layers,
+        "samples": evaluation.fidelity.samples,
+        "seconds": evaluation.cost.seconds,
+        "trained_samples": evaluation.cost.samples,
+        "peak_bytes": evaluation.cost.peak_bytes,
+        "curve": [[point.samples, point.score] for point in evaluation.curve],
+        "reason": evaluation.reason,
+    }
+
+
+def _evaluation_of(number: int, rung: int, record: Mapping[str, Any]) -> Evaluation:
+    return Evaluation(
+        number=number,
+        rung=rung,
+        fidelity=Fidelity(trainable_layers=record["trainable_layers"], samples=record["samples"]),
+        status=Status(record["status"]),
+        score=record["score"],
+        cost=Cost(
+            seconds=record["seconds"], samples=record["trained_samples"], peak_bytes=record["peak_bytes"]
+        ),
+        curve=tuple(CurvePoint(samples, score) for samples, score in record["curve"]),
+        reason=record["reason"],
+    )
