@@ -57,6 +57,8 @@ class Terms:
     """What a study is about. Runs that differ in any of it, but for the number of configurations, never mix."""
 
     task: str
+    reference: str = dataclasses.field(compare=False)
+    """What names the task on the command line: it may move."""
     data: str
     """Fingerprint of the data, the model and the budget."""
     space: str
@@ -80,7 +82,7 @@ class Terms:
 
     def check_equal(self, other: Terms, *, name: str) -> None:
         """Raise StudyError if the study ``name``, made under these terms, is continued under ``other``."""
-        for field in dataclasses.fields(self):
+        for field in (field for field in dataclasses.fields(self) if field.compare):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if mine != theirs:
                 raise StudyError(
@@ -119,12 +121,12 @@ class SearchStudy:
                 opened.set_study_user_attr(study_id, TERMS, dataclasses.asdict(terms))
             except DuplicatedStudyError:
                 study_id = opened.get_study_id_from_name(name)
-        found = read_terms(opened, study_id, name=name)
-        if found is None:
-            # Killed between the two writes above: the study is empty, and ours to begin.
-            opened.set_study_user_attr(study_id, TERMS, dataclasses.asdict(terms))
-        else:
-            found.check_equal(terms, name=name)
+            found = read_terms(opened, study_id, name=name)
+            if found is None:
+                # Killed between the two writes above: the study is empty, and ours to begin.
+                opened.set_study_user_attr(study_id, TERMS, dataclasses.asdict(terms))
+            else:
+                found.check_equal(terms, name=name)
         return cls(opened, study_id, name=name, terms=terms, place=storage)
 
     def take(self, search: Search, draws: Draws, *, capacity: int) -> list[Job]:
@@ -132,6 +134,7 @@ class SearchStudy:
         with storage_errors(self._place), self._turn.take():
             if not self._trial_ids or self._turn.others():
                 self._read()
+                self._prune(search)
             requests = search.next_requests(self.history, capacity=capacity)
             return [self._claim(request, search, draws) for request in requests]
 
@@ -145,9 +148,7 @@ class SearchStudy:
             self._write(evaluation)
             self.history.finish(evaluation)
             self._settle(evaluation, is_full=evaluation.rung == len(self.terms.rungs) - 1)
-            for number in search.eliminated(self.history):
-                if number not in self._settled:
-                    self._end(number, TrialState.PRUNED, self._last_score(number))
+            self._prune(search)
 
     def close(self) -> None:
         """Give back what this worker has claimed and not evaluated: another may take it."""
@@ -214,6 +215,11 @@ class SearchStudy:
             # Another worker took this one for dead and was faster; the same evaluation gives the same numbers.
             logger.info("configuration %d had been evaluated by another worker already", evaluation.number)
             self._settled.add(evaluation.number)
+
+    def _prune(self, search: Search) -> None:
+        for number in search.eliminated(self.history):
+            if number not in self._settled:
+                self._end(number, TrialState.PRUNED, self._last_score(number))
 
     def _report(self, evaluation: Evaluation) -> None:
         assert evaluation.score is not None

@@ -1,0 +1,380 @@
+"""The command line: parses, calls, prints. The only place where algorithms and samplers are chosen by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import click
+import typer
+from rich.console import Console
+
+from frostline import display
+from frostline.errors import FrostlineError, OptionError, TaskError
+from frostline.layers import LayerStack
+from frostline.protocols import Search, Task
+from frostline.records import Configuration, Fidelity, Value
+from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.hyperband import Hyperband
+from frostline.search.ladder import Ladder
+from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Sampling, grid
+from frostline.search.space import SearchSpace
+from frostline.search.sweep import FullFidelity, Sweep
+from frostline.storage import DEFAULT_STORAGE
+from frostline.study import Terms, read_study
+from frostline.summary import Summary, best_evaluation, summarise
+from frostline.task_loading import load_task
+from frostline.tuner import SearchFactory, TuneResult, default_ladder, layers_of, train_task, tune_task
+
+Choice = TypeVar("Choice")
+
+application = typer.Typer(
+    name="frostline",
+    help="Tune the hyperparameters of deep networks cheaply: train only the last layers, on part of the data, and climb.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="A built-in task, or path/to/file.py:NAME.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the task. Repeat for more.")
+]
+SpaceOption = Annotated[Path | None, typer.Option("--space", help="A TOML file with the search space.")]
+LadderOption = Annotated[
+    str, typer.Option("--ladder", help="diagonal, layers-only, samples-only, or rungs as LAYERS:SAMPLES,LAYERS:SAMPLES,...")
+]
+RungsOption = Annotated[int, typer.Option("--rungs", help="The number of rungs of a ladder that is not given by hand.")]
+ConfigurationsOption = Annotated[
+    int, typer.Option("--configurations", "-n", help="The total number of configurations, over all runs of the study.")
+]
+SearchOption = Annotated[str, typer.Option("--search", help="halving, hyperband, asynchronous, sweep or full.")]
+FactorOption = Annotated[int, typer.Option("--reduction-factor", help="One in so many configurations is promoted.")]
+StorageOption = Annotated[str, typer.Option("--storage", help="A database URL, or the path of a journal file.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="The root of every random stream.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="float32, or bfloat16 for autocast.")]
+HorizonOption = Annotated[
+    str, typer.Option("--horizon", help="rung: the schedule ends with each rung; full: it is cut short.")
+]
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="The name of a study.")]
+
+
+@application.command("layers")
+def show_layers(task: TaskArgument, options: SetOption = None) -> None:
+    """Show the layers of a task's model, in the order of execution."""
+    stack = layers_of(load_task(task, _parse_options(options)))
+    _print(f"{stack}")
+
+
+@application.command("ladder")
+def show_ladder(
+    task: TaskArgument,
+    options: SetOption = None,
+    ladder: LadderOption = "diagonal",
+    rungs: RungsOption = 3,
+    configurations: ConfigurationsOption = 27,
+    search: SearchOption = "halving",
+    reduction_factor: FactorOption = 3,
+) -> None:
+    """Show the rungs that a search would climb, and what each costs."""
+    loaded = load_task(task, _parse_options(options))
+    climbed = _ladder(ladder, rungs, loaded)
+    plan = _search(search, reduction_factor)(ladder=climbed, configurations=configurations)
+    _print(climbed.table(_expected(plan), sample_unit=loaded.sample_unit))
+
+
+@application.command("tune")
+def tune_command(
+    task: TaskArgument,
+    options: SetOption = None,
+    study: Annotated[str | None, typer.Option("--study", help="The study's name. Default: the task's.")] = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+    space: SpaceOption = None,
+    ladder: LadderOption = "diagonal",
+    rungs: RungsOption = 3,
+    configurations: ConfigurationsOption = 27,
+    search: SearchOption = "halving",
+    reduction_factor: FactorOption = 3,
+    sampler: Annotated[str, typer.Option("--sampler", help="random, qmc, tpe, gp, cmaes or grid.")] = "random",
+    grid_points: Annotated[int, typer.Option("--grid-points", help="Points per continuous dimension of a grid.")] = 3,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "float32",
+    horizon: HorizonOption = "rung",
+    runs: Annotated[Path, typer.Option("--runs", help="The folder of the checkpoints.")] = Path("frostline-runs"),
+    defaults: Annotated[bool, typer.Option(help="Let the task's own configuration take part.")] = True,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Afterwards train the task's own configuration in full and compare.")
+    ] = False,
+) -> None:
+    """Search for the best configuration. Stop at any time: the same command goes on where it was."""
+    loaded = _with_space(load_task(task, _parse_options(options)), space)
+    climbed = _ladder(ladder, rungs, loaded)
+    factory = _search(search, reduction_factor)
+    plan = factory(ladder=climbed, configurations=configurations)
+    console = Console()
+    name = study or loaded.name
+    _print(climbed.table(_expected(plan), sample_unit=loaded.sample_unit))
+    _print(f"study {name!r} in {storage}\n")
+    shown = display.SearchDisplay(
+        console, rungs=climbed.rungs, expected=_expected(plan), sample_unit=loaded.sample_unit
+    )
+    with shown:
+        result = tune_task(
+            loaded,
+            study=name,
+            ladder=climbed,
+            configurations=configurations,
+            search=factory,
+            sampling=_sampling(sampler, loaded.space, grid_points),
+            initial=(loaded.defaults,) if defaults and sampler != "grid" else (),
+            seed=seed,
+            storage=storage,
+            device=device,
+            precision=precision,
+            horizon=horizon,
+            runs=runs,
+            observer=shown.observe,
+            reference=_reference(task, options),
+        )
+    _show_result(console, result, loaded.sample_unit)
+    if compare:
+        evaluation, _ = train_task(loaded, loaded.defaults, seed=seed, device=device, precision=precision)
+        _print(f"the task's own configuration, trained in full: score {evaluation.score:.5g}")
+        _print(f"the best configuration found, trained in full:  score {result.score:.5g}")
+
+
+@application.command("status")
+def show_status(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE) -> None:
+    """Show where a study stands."""
+    terms, history = read_study(storage, study)
+    summary = _summary(terms, history)
+    console = Console()
+    _print(f"study {study!r} in {storage}: task {terms.task}, {summary.num_configurations} configurations")
+    console.print(display.rung_table(summary, terms.sample_unit))
+    for line in display.cost_lines(summary):
+        _print(line)
+
+
+@application.command("best")
+def show_best(
+    study: StudyArgument,
+    storage: StorageOption = DEFAULT_STORAGE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the configuration as JSON, and nothing else.")] = False,
+) -> None:
+    """Show a study's best configuration, and the command that trains it in full."""
+    terms, history = read_study(storage, study)
+    best = best_evaluation(history)
+    if best is None:
+        raise OptionError(f"the study {study!r} has no score yet: let `frostline tune` run on.")
+    configuration = history.configurations[best.number]
+    if as_json:
+        _print(json.dumps(dict(configuration.hyperparameters)))
+        return
+    rung = "at full fidelity" if best.rung == len(terms.rungs) - 1 else f"at rung {best.rung + 1} of {len(terms.rungs)}"
+    _print(f"configuration {best.number}, score {best.score:.5g} {rung}")
+    Console().print(display.configuration_table(configuration))
+    _print(f"train it in full: {_train_command(terms.reference, configuration)}")
+
+
+@application.command("train")
+def train_command(
+    task: TaskArgument,
+    options: SetOption = None,
+    configuration: Annotated[
+        str | None, typer.Option("--configuration", help="JSON; what it leaves out is the task's own.")
+    ] = None,
+    trainable_layers: Annotated[int | None, typer.Option("--layers", help="Train only so many of the last layers.")] = None,
+    samples: Annotated[int | None, typer.Option("--samples", help="Train on so many samples.")] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Write the trained weights to this file.")] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "float32",
+) -> None:
+    """Train one configuration, in full if nothing else is said."""
+    loaded = load_task(task, _parse_options(options))
+    given = _parse_configuration(configuration)
+    unknown = sorted(set(given) - set(loaded.space.distributions))
+    if unknown:
+        raise OptionError(
+            f"the configuration names {', '.join(unknown)}, which the task does not have: it has "
+            f"{', '.join(loaded.space.distributions)}."
+        )
+    if save is not None and not save.parent.is_dir():
+        raise OptionError(f"--save {save}: there is no folder {save.parent}.")
+    stack_size = layers_of(loaded).num_layers
+    fidelity = Fidelity(
+        trainable_layers=stack_size if trainable_layers is None else trainable_layers,
+        samples=loaded.full_samples if samples is None else samples,
+    )
+    evaluation, model = train_task(
+        loaded, {**loaded.defaults, **given}, fidelity=fidelity, seed=seed, device=device, precision=precision
+    )
+    for point in evaluation.curve:
+        _print(f"{point.samples:>14,} {loaded.sample_unit}  score {point.score:.5g}")
+    if evaluation.score is None:
+        raise TaskError(f"the training {evaluation.status}: {evaluation.reason}.")
+    _print(f"score {evaluation.score:.5g} after {display.duration(evaluation.cost.seconds)}")
+    if save is not None:
+        import torch
+
+        torch.save(model.state_dict(), save)
+        _print(f"weights in {save}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every error is one line, a traceback comes only with ``--debug``."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        code = application(words, standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("stopped. Every evaluation that ended is saved; the same command goes on from there.", 130)
+    except click.ClickException as error:
+        if debug:
+            raise
+        _fail(" ".join(error.format_message().split()), 2)
+    except FrostlineError as error:
+        if debug:
+            raise
+        _fail(f"{error}", 1)
+    except Exception as error:  # noqa: BLE001 (the last resort: one line for the user, the traceback for a report)
+        if debug:
+            raise
+        _fail(f"unexpected {type(error).__name__}: {' '.join(str(error).split())} (run with --debug for more)", 1)
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int) -> None:
+    Console(stderr=True).print(f"frostline: {message}", soft_wrap=True, markup=False, highlight=False)
+    sys.exit(code)
+
+
+def _print(text: str) -> None:
+    typer.echo(text)
+
+
+def _choose(kind: str, name: str, choices: Mapping[str, Choice]) -> Choice:
+    if name in choices:
+        return choices[name]
+    close = difflib.get_close_matches(name, choices, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise OptionError(f"there is no {kind} {name!r}: choose one of {', '.join(choices)}.{hint}")
+
+
+def _search(name: str, reduction_factor: int) -> SearchFactory:
+    halving = functools.partial(SuccessiveHalving, reduction_factor=reduction_factor)
+    choices: dict[str, SearchFactory] = {
+        "halving": halving,
+        "hyperband": functools.partial(Hyperband, reduction_factor=reduction_factor),
+        "asynchronous": functools.partial(AsynchronousHalving, reduction_factor=reduction_factor),
+        "sweep": Sweep,
+        "full": FullFidelity,
+    }
+    return _choose("search", name, choices)
+
+
+def _sampling(name: str, space: SearchSpace, grid_points: int) -> Sampling:
+    choices = {"random": RANDOM, "qmc": QMC, "tpe": TPE, "gp": GP, "cmaes": CMA_ES, "grid": RANDOM}
+    chosen = _choose("sampler", name, choices)
+    return grid(space, grid_points) if name == "grid" else chosen
+
+
+def _ladder(text: str, rungs: int, task: Task) -> Ladder:
+    num_layers = layers_of(task).num_layers
+    if ":" in text:
+        return Ladder.explicit(
+            _parse_rungs(text), num_layers=num_layers, full_samples=task.full_samples
+        )
+    choices = {"diagonal": Ladder.diagonal, "layers-only": Ladder.layers_only, "samples-only": Ladder.samples_only}
+    make = _choose("ladder", text, choices)
+    return make(num_layers=num_layers, full_samples=task.full_samples, num_rungs=rungs)
+
+
+def _parse_rungs(text: str) -> tuple[Fidelity, ...]:
+    rungs = []
+    for part in text.split(","):
+        layers, _, samples = part.partition(":")
+        try:
+            rungs.append(Fidelity(trainable_layers=int(layers), samples=int(samples.replace("_", ""))))
+        except ValueError as error:
+            if isinstance(error, FrostlineError):
+                raise
+            raise OptionError(f"--ladder: {part!r} is no rung: write LAYERS:SAMPLES, such as 2:100000.") from None
+    return tuple(rungs)
+
+
+def _parse_options(options: list[str] | None) -> dict[str, Any]:
+    parsed: dict[str, Any] = {}
+    for option in options or []:
+        name, separator, text = option.partition("=")
+        if not separator or not name:
+            raise OptionError(f"--set {option!r}: write NAME=VALUE.")
+        try:
+            parsed[name.replace("-", "_")] = json.loads(text)
+        except json.JSONDecodeError:
+            parsed[name.replace("-", "_")] = text
+    return parsed
+
+
+def _parse_configuration(text: str | None) -> dict[str, Value]:
+    if text is None:
+        return {}
+    try:
+        parsed = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise OptionError(f"--configuration is no JSON ({error}): write '{{\"learning_rate\": 0.001}}'.") from None
+    if not isinstance(parsed, dict):
+        raise OptionError(f"--configuration is {text!r}: write an object, '{{\"learning_rate\": 0.001}}'.")
+    return parsed
+
+
+def _with_space(task: Task, path: Path | None) -> Task:
+    if path is None:
+        return task
+    if not path.is_file():
+        raise OptionError(f"--space {path}: there is no such file.")
+    space = SearchSpace.from_toml(path.read_text())
+    if not dataclasses.is_dataclass(task) or isinstance(task, type):
+        raise OptionError(f"--space: the task {task.name} is no frostline.SupervisedTask; set its space where it is made.")
+    changed: Task = dataclasses.replace(task, space=space)  # type: ignore[type-var,unused-ignore]
+    return changed
+
+
+def _expected(plan: Search) -> tuple[int, ...]:
+    return plan.evaluations_per_rung()
+
+
+def _summary(terms: Terms, history: Any) -> Summary:
+    rungs = [Fidelity(trainable_layers=layers, samples=samples) for layers, samples in terms.rungs]
+    return summarise(history, rungs, None)
+
+
+def _reference(task: str, options: list[str] | None) -> str:
+    return shlex.join([task, *(word for option in options or [] for word in ("--set", option))])
+
+
+def _train_command(reference: str, configuration: Configuration) -> str:
+    values = json.dumps(dict(configuration.hyperparameters))
+    return f"frostline train {reference} --configuration {shlex.quote(values)}"
+
+
+def _show_result(console: Console, result: TuneResult, sample_unit: str) -> None:
+    _print(f"\nbest: configuration {result.best.number}, score {result.score:.5g} at full fidelity")
+    console.print(display.configuration_table(result.configuration))
+    _print("")
+    console.print(display.rung_table(result.summary, sample_unit))
+    _print("")
+    for line in display.cost_lines(result.summary):
+        _print(line)
+    _print(f"\nthe study: {result.study!r} in {result.storage}; look at it with `optuna-dashboard {result.storage}`")
+    _print(f"train the best in full: {_train_command(result.reference, result.configuration)}")

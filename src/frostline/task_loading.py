@@ -1,0 +1,84 @@
+"""From what a user types to a task: a built-in name, or ``path/to/file.py:NAME``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from frostline.errors import TaskError
+from frostline.protocols import Task
+
+# name on the command line -> the function of ``frostline.tasks`` that makes it, in a module of the same name
+_BUILT_IN = ("python-source-gpt", "digits-resnet", "digits-mlp", "text-gpt", "cifar100-resnet18")
+
+
+def load_task(reference: str, options: Mapping[str, Any]) -> Task:
+    """Return the task behind ``reference``; ``options`` are the keyword arguments of the function that makes it.
+
+    Raises: TaskError if there is no such task, or it takes no such option.
+    """
+    if reference in _BUILT_IN:
+        name = reference.replace("-", "_")
+        made = getattr(importlib.import_module(f"frostline.tasks.{name}"), name)
+    elif ":" in reference:
+        made = _named_in_file(reference)
+    else:
+        raise TaskError(
+            f"there is no task {reference!r}: give one of {', '.join(_BUILT_IN)}, or path/to/file.py:NAME."
+        )
+    if not _is_task(made):
+        made = _call(made, options, reference)
+    elif options:
+        raise TaskError(f"{reference} is a task already and takes no options, but got {', '.join(options)}.")
+    if not _is_task(made):
+        raise TaskError(
+            f"{reference} is a {type(made).__name__}, not a task: let it be a frostline.SupervisedTask, or a function that "
+            f"returns one."
+        )
+    task: Task = made
+    return task
+
+
+def _named_in_file(reference: str) -> Any:
+    file, _, name = reference.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise TaskError(f"there is no file {file!r}: give the task as path/to/file.py:NAME.")
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    if specification is None or specification.loader is None:
+        raise TaskError(f"{file!r} is no Python file: give the task as path/to/file.py:NAME.")
+    module = importlib.util.module_from_spec(specification)
+    # Pickling and dataclasses look a class up by its module's name; the file's neighbours are importable, as for a script.
+    sys.modules[path.stem] = module
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        specification.loader.exec_module(module)
+    except Exception as error:
+        raise TaskError(f"{file!r} could not be run: {type(error).__name__}: {error}.") from error
+    if not hasattr(module, name):
+        names = ", ".join(key for key, value in vars(module).items() if _is_task(value)) or "none"
+        raise TaskError(f"{file!r} defines no {name!r}; the tasks in it are: {names}.")
+    return getattr(module, name)
+
+
+def _call(made: Any, options: Mapping[str, Any], reference: str) -> Any:
+    if not callable(made):
+        return made
+    try:
+        inspect.signature(made).bind(**options)
+    except TypeError as error:
+        allowed = ", ".join(inspect.signature(made).parameters) or "none"
+        raise TaskError(
+            f"the task {reference} cannot be made: {error}; its options are: {allowed} (--set NAME=VALUE)."
+        ) from error
+    return made(**options)
+
+
+def _is_task(candidate: Any) -> bool:
+    needed = {name for name in vars(Task) if not name.startswith("_")} | set(Task.__annotations__)
+    return not isinstance(candidate, type) and all(hasattr(candidate, name) for name in needed)

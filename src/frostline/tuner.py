@@ -1,0 +1,271 @@
+"""The one loop: history -> next jobs -> evaluations -> history. And the two doors to it."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from frostline.errors import OptionError, SearchFailedError
+from frostline.execution import LocalExecutor
+from frostline.layers import LayerStack
+from frostline.protocols import Executor, Search, Task
+from frostline.records import Configuration, Direction, Evaluation, Fidelity, Job, Status, Value
+from frostline.search.halving import SuccessiveHalving
+from frostline.search.history import History
+from frostline.search.ladder import Ladder
+from frostline.search.sampling import RANDOM, Draws, Sampling
+from frostline.search.space import SearchSpace
+from frostline.storage import DEFAULT_STORAGE
+from frostline.study import SearchStudy, Terms
+from frostline.summary import Summary, best_evaluation, summarise
+from frostline.training.black_box import BlackBox, TrainFunction
+from frostline.training.devices import DevicePlan, resolve_device
+from frostline.training.serial import TrainingSettings, train_model, train_serially
+
+# How long a worker that has nothing to do waits before it looks whether another one has finished.
+_WAIT_SECONDS = 0.5
+
+Observer = Callable[[Evaluation, History], None]
+"""Called after every evaluation, with everything known by then."""
+
+
+class SearchFactory(Protocol):
+    """Makes a search for a ladder: a class of ``frostline.search``, or a partial of one."""
+
+    def __call__(self, *, ladder: Ladder, configurations: int) -> Search:
+        """Return the search."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneResult:
+    """What a search found, and what it cost."""
+
+    study: str
+    storage: str
+    reference: str
+    """What names the task on the command line."""
+    summary: Summary
+    history: History
+    best: Evaluation
+    """The best evaluation at full fidelity."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """The best configuration."""
+        return self.history.configurations[self.best.number]
+
+    @property
+    def score(self) -> float:
+        """The best configuration's score, trained in full."""
+        assert self.best.score is not None
+        return self.best.score
+
+
+def tune(
+    train: TrainFunction,
+    space: SearchSpace,
+    ladder: Ladder,
+    *,
+    study: str,
+    direction: Direction = "minimize",
+    configurations: int = 27,
+    search: SearchFactory = SuccessiveHalving,
+    sampling: Sampling = RANDOM,
+    initial: Sequence[Mapping[str, Value]] = (),
+    seed: int = 0,
+    storage: str = DEFAULT_STORAGE,
+    sample_unit: str = "samples",
+    observer: Observer | None = None,
+) -> TuneResult:
+    """Search for the best configuration of your own training function, and return it.
+
+    ``train(configuration, fidelity)`` trains ``fidelity.trainable_layers`` layers (see ``frostline.freeze``) on
+    ``fidelity.samples`` samples and returns a score, or yields ``(samples, score)`` as it goes. ``configurations`` is the
+    total over all runs of the study ``study``, which is kept in ``storage`` and continued if it is there. ``initial`` holds
+    configurations to try before any is drawn.
+    Raises: StudyError if the study cannot be opened or is another one's; SearchFailedError if no configuration was
+    evaluated at full fidelity.
+    """
+    terms = Terms(
+        task=getattr(train, "__qualname__", type(train).__qualname__),
+        reference="",
+        data="",
+        space=space.fingerprint,
+        rungs=tuple((rung.trainable_layers, rung.samples) for rung in ladder.rungs),
+        num_layers=ladder.num_layers,
+        search="",
+        sampler=sampling.name,
+        seed=seed,
+        direction=direction,
+        sample_unit=sample_unit,
+        settings="",
+    )
+    return _search(
+        BlackBox(train=train, root_seed=seed),
+        search(ladder=ladder, configurations=configurations),
+        Draws(space=space, sampling=sampling, root_seed=seed, direction=direction, initial=tuple(initial)),
+        terms,
+        study=study,
+        storage=storage,
+        observer=observer,
+    )
+
+
+def tune_task(
+    task: Task,
+    *,
+    study: str,
+    ladder: Ladder | None = None,
+    configurations: int = 27,
+    search: SearchFactory = SuccessiveHalving,
+    sampling: Sampling = RANDOM,
+    initial: Sequence[Mapping[str, Value]] = (),
+    seed: int = 0,
+    storage: str = DEFAULT_STORAGE,
+    device: str = "auto",
+    precision: str = "float32",
+    horizon: str = "rung",
+    runs: Path = Path("frostline-runs"),
+    observer: Observer | None = None,
+    reference: str = "",
+) -> TuneResult:
+    """Search for the best configuration of a task, and return it.
+
+    Without a ``ladder`` the default one climbs from a fifth of the layers and samples (``Ladder.diagonal``). Checkpoints of
+    trainings that may be continued lie in ``runs``. ``reference`` is what names the task on the command line. The rest, the
+    errors too, is as in ``tune``.
+    """
+    settings = TrainingSettings(
+        device_plan=_device_plan(device, precision),
+        root_seed=seed,
+        horizon=_checked("horizon", horizon, ("rung", "full")),
+        checkpoint_directory=runs / study,
+    )
+    climbed = default_ladder(task) if ladder is None else ladder
+    terms = Terms(
+        task=task.name,
+        reference=reference or task.name,
+        data=task.fingerprint,
+        space=task.space.fingerprint,
+        rungs=tuple((rung.trainable_layers, rung.samples) for rung in climbed.rungs),
+        num_layers=climbed.num_layers,
+        search="",
+        sampler=sampling.name,
+        seed=seed,
+        direction=task.direction,
+        sample_unit=task.sample_unit,
+        settings=f"horizon={horizon} precision={precision}",
+    )
+    return _search(
+        functools.partial(train_serially, task, settings=settings),
+        search(ladder=climbed, configurations=configurations),
+        Draws(
+            space=task.space, sampling=sampling, root_seed=seed, direction=task.direction, initial=tuple(initial)
+        ),
+        terms,
+        study=study,
+        storage=storage,
+        observer=observer,
+    )
+
+
+def train_task(
+    task: Task,
+    hyperparameters: Mapping[str, Value],
+    *,
+    fidelity: Fidelity | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "float32",
+) -> tuple[Evaluation, nn.Module]:
+    """Train one configuration outside a search, in full unless a ``fidelity`` is given; return its evaluation and model."""
+    configuration = Configuration(number=0, hyperparameters=dict(hyperparameters))
+    settings = TrainingSettings(device_plan=_device_plan(device, precision), root_seed=seed)
+    full = Fidelity(trainable_layers=layers_of(task).num_layers, samples=task.full_samples)
+    return train_model(task, configuration, fidelity or full, settings)
+
+
+def layers_of(task: Task) -> LayerStack:
+    """Return the layers of the task's model, built with the task's own configuration."""
+    configuration = Configuration(number=0, hyperparameters=task.defaults)
+    with torch.random.fork_rng():
+        return task.split(task.build_model(configuration))
+
+
+def default_ladder(task: Task) -> Ladder:
+    """Return the diagonal ladder of a task: layers and samples rise together, from about a fifth of each."""
+    return Ladder.diagonal(num_layers=layers_of(task).num_layers, full_samples=task.full_samples)
+
+
+def _search(
+    evaluate: Callable[[Job], Evaluation],
+    search: Search,
+    draws: Draws,
+    terms: Terms,
+    *,
+    study: str,
+    storage: str,
+    observer: Observer | None,
+) -> TuneResult:
+    opened = SearchStudy.open(storage, study, terms)
+    try:
+        climb(opened, search, draws, LocalExecutor(evaluate=evaluate), observer)
+    finally:
+        opened.close()
+    history = opened.history
+    best = best_evaluation(history)
+    if best is None or best.rung != len(search.ladder.rungs) - 1:
+        raise SearchFailedError(_why_nothing_was_found(history))
+    return TuneResult(
+        study=study,
+        storage=storage,
+        reference=terms.reference,
+        summary=summarise(history, search.ladder.rungs, search.evaluations_per_rung()),
+        history=history,
+        best=best,
+    )
+
+
+def climb(study: SearchStudy, search: Search, draws: Draws, executor: Executor, observer: Observer | None) -> None:
+    """Evaluate until the search asks for nothing more: by this process, and by any other on the same study."""
+    while True:
+        jobs = study.take(search, draws, capacity=executor.capacity)
+        if not jobs:
+            if not study.waiting():
+                return
+            time.sleep(_WAIT_SECONDS)
+        for evaluation in executor.run(jobs):
+            study.record(evaluation, search)
+            if observer is not None:
+                observer(evaluation, study.history)
+
+
+def _why_nothing_was_found(history: History) -> str:
+    ended = list(history.evaluations())
+    failed = [evaluation for evaluation in ended if evaluation.status is not Status.FINISHED]
+    first = f" The first one {failed[0].status}: {failed[0].reason}." if failed else ""
+    return (
+        f"no configuration was evaluated at full fidelity: {len(failed)} of {len(ended)} evaluations failed or diverged."
+        f"{first}"
+    )
+
+
+def _device_plan(device: str, precision: str) -> DevicePlan:
+    compute_dtypes = {"float32": None, "bfloat16": torch.bfloat16}
+    return DevicePlan(
+        device=resolve_device(device), compute_dtype=compute_dtypes[_checked("precision", precision, (*compute_dtypes,))]
+    )
+
+
+def _checked(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise OptionError(f"{name} is {value!r}, but must be one of {', '.join(allowed)}.")
+    return value
