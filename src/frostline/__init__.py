@@ -1,1 +1,39 @@
 """Tune the hyperparameters of deep networks cheaply: train only the last layers, on part of the data, and climb."""
+
+from frostline.errors import FrostlineError
+from frostline.layers import Freezing, Layer, LayerStack, freeze, inspect_freezing, split_layers
+from frostline.protocols import Task
+from frostline.records import Configuration, Evaluation, Fidelity
+from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.hyperband import Hyperband
+from frostline.search.ladder import Ladder
+from frostline.search.space import SearchSpace
+from frostline.search.sweep import FullFidelity, Sweep
+from frostline.training.supervised import SupervisedTask
+from frostline.tuner import TuneResult, tune, tune_task
+
+__all__ = [
+    "AsynchronousHalving",
+    "Configuration",
+    "Evaluation",
+    "Fidelity",
+    "Freezing",
+    "FrostlineError",
+    "FullFidelity",
+    "Hyperband",
+    "Ladder",
+    "Layer",
+    "LayerStack",
+    "SearchSpace",
+    "SuccessiveHalving",
+    "SupervisedTask",
+    "Sweep",
+    "Task",
+    "TuneResult",
+    "freeze",
+    "inspect_freezing",
+    "split_layers",
+    "tune",
+    "tune_task",
+]
+__version__ = "0.1.0"

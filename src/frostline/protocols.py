@@ -29,15 +29,35 @@ class Task(Protocol):
     seeded for the study's one initialisation; every configuration gets the same initial weights and the same data order.
     """
 
-    name: str
-    space: SearchSpace
-    direction: Direction
-    sample_unit: str
-    """What ``samples`` counts, in the plural: "tokens", "images"."""
-    full_samples: int
-    """The full budget of one training, in samples."""
-    defaults: Mapping[str, Value]
-    """The configuration one would train without a search: what the best one is compared with."""
+    @property
+    def name(self) -> str:
+        """What the task is called."""
+        ...
+
+    @property
+    def space(self) -> SearchSpace:
+        """The search space."""
+        ...
+
+    @property
+    def direction(self) -> Direction:
+        """Whether the score is to fall or to rise."""
+        ...
+
+    @property
+    def sample_unit(self) -> str:
+        """What ``samples`` counts, in the plural: "tokens", "images"."""
+        ...
+
+    @property
+    def full_samples(self) -> int:
+        """The full budget of one training, in samples."""
+        ...
+
+    @property
+    def defaults(self) -> Mapping[str, Value]:
+        """The configuration one would train without a search: what the best one is compared with."""
+        ...
 
     @property
     def fingerprint(self) -> str:
@@ -64,7 +84,7 @@ class Task(Protocol):
         """Return the learning-rate schedule."""
         ...
 
-    def gradient_clip_norm(self, configuration: Configuration) -> float | None:
+    def max_gradient_norm(self, configuration: Configuration) -> float | None:
         """Return the largest allowed L2 norm of the gradient, or None for no clipping."""
         ...
 
@@ -103,6 +123,19 @@ class Search(Protocol):
     @property
     def configurations(self) -> int:
         """The total number of configurations, over all runs of the study."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """A string that changes when a study made with this search cannot be continued with another."""
+        ...
+
+    def evaluations_per_rung(self) -> tuple[int, ...]:
+        """Return how many evaluations each rung will see if nothing fails."""
+        ...
+
+    def started_per_rung(self) -> tuple[int, ...]:
+        """Return how many configurations begin their climb at each rung."""
         ...
 
     def next_requests(self, history: History, *, capacity: int) -> list[Request]:

@@ -129,6 +129,16 @@ class SearchStudy:
                 found.check_equal(terms, name=name)
         return cls(opened, study_id, name=name, terms=terms, place=storage)
 
+    def check_total(self, configurations: int) -> None:
+        """Raise StudyError if the study holds more than ``configurations``, its total over all runs."""
+        with storage_errors(self._place):
+            found = self._storage.get_n_trials(self._study_id)
+        if found > configurations:
+            raise StudyError(
+                f"the study {self.name!r} holds {found} configurations, and this run asks for {configurations} in total: "
+                f"ask for {found} or more, or use another study name."
+            )
+
     def take(self, search: Search, draws: Draws, *, capacity: int) -> list[Job]:
         """Return up to ``capacity`` jobs that are this worker's now, drawing new configurations as they are asked for."""
         with storage_errors(self._place), self._turn.take():
@@ -199,6 +209,8 @@ class SearchStudy:
                     if evaluation.score is not None and evaluation.rung not in trial.intermediate_values:
                         self._report(evaluation)
                     self._settle(evaluation, is_full=evaluation.rung == len(self.terms.rungs) - 1)
+            if trial.state.is_finished():
+                self.history.eliminate(trial.number)
             claim = trial.system_attrs.get(_CLAIM)
             if claim is None or trial.state.is_finished() or self.history.evaluation(trial.number, claim["rung"]):
                 continue
@@ -240,6 +252,7 @@ class SearchStudy:
 
     def _end(self, number: int, state: TrialState, value: float | None) -> None:
         self._settled.add(number)
+        self.history.eliminate(number)
         values = None if value is None else [value]
         try:
             self._storage.set_trial_state_values(self._trial_ids[number], state, values)

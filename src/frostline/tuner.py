@@ -94,6 +94,7 @@ def tune(
     Raises: StudyError if the study cannot be opened or is another one's; SearchFailedError if no configuration was
     evaluated at full fidelity.
     """
+    search_plan = search(ladder=ladder, configurations=configurations)
     terms = Terms(
         task=getattr(train, "__qualname__", type(train).__qualname__),
         reference="",
@@ -101,7 +102,7 @@ def tune(
         space=space.fingerprint,
         rungs=tuple((rung.trainable_layers, rung.samples) for rung in ladder.rungs),
         num_layers=ladder.num_layers,
-        search="",
+        search=search_plan.fingerprint,
         sampler=sampling.name,
         seed=seed,
         direction=direction,
@@ -110,7 +111,7 @@ def tune(
     )
     return _search(
         BlackBox(train=train, root_seed=seed),
-        search(ladder=ladder, configurations=configurations),
+        search_plan,
         Draws(space=space, sampling=sampling, root_seed=seed, direction=direction, initial=tuple(initial)),
         terms,
         study=study,
@@ -150,6 +151,7 @@ def tune_task(
         checkpoint_directory=runs / study,
     )
     climbed = default_ladder(task) if ladder is None else ladder
+    search_plan = search(ladder=climbed, configurations=configurations)
     terms = Terms(
         task=task.name,
         reference=reference or task.name,
@@ -157,7 +159,7 @@ def tune_task(
         space=task.space.fingerprint,
         rungs=tuple((rung.trainable_layers, rung.samples) for rung in climbed.rungs),
         num_layers=climbed.num_layers,
-        search="",
+        search=search_plan.fingerprint,
         sampler=sampling.name,
         seed=seed,
         direction=task.direction,
@@ -166,7 +168,7 @@ def tune_task(
     )
     return _search(
         functools.partial(train_serially, task, settings=settings),
-        search(ladder=climbed, configurations=configurations),
+        search_plan,
         Draws(
             space=task.space, sampling=sampling, root_seed=seed, direction=task.direction, initial=tuple(initial)
         ),
@@ -217,6 +219,7 @@ def _search(
 ) -> TuneResult:
     opened = SearchStudy.open(storage, study, terms)
     try:
+        opened.check_total(search.configurations)
         climb(opened, search, draws, LocalExecutor(evaluate=evaluate), observer)
     finally:
         opened.close()

@@ -1,0 +1,172 @@
+"""What the search itself costs, without any training, beside Optuna's own ask and tell: same sampler, storage and space.
+
+    python benchmarks/search_overhead.py [--sizes 100,1000] [--storages memory,journal,sqlite] [--json FILE]
+
+Both sides handle the same number of configurations, in turns, in one process. Printed are milliseconds per configuration, over
+all and over the last tenth (the growth), and the ratio frostline / Optuna, which is to stay below 1.5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution
+from rich.console import Console
+from rich.table import Table
+
+from frostline.protocols import Search
+from frostline.records import Cost, Evaluation, Job, Status
+from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.history import History
+from frostline.search.ladder import Ladder
+from frostline.search.sampling import RANDOM, TPE, Draws, Sampling
+from frostline.search.space import SearchSpace
+from frostline.search.sweep import FullFidelity
+from frostline.storage import open_storage
+from frostline.study import SearchStudy, Terms
+from frostline.tuner import climb
+
+DISTRIBUTIONS: dict[str, BaseDistribution] = {f"x{i}": FloatDistribution(1e-5, 1.0, log=True) for i in range(5)}
+LADDER = Ladder.diagonal(num_layers=10, full_samples=100_000)
+SAMPLERS: dict[str, tuple[Sampling, type[optuna.samplers.BaseSampler]]] = {
+    "random": (RANDOM, optuna.samplers.RandomSampler),
+    "tpe": (TPE, optuna.samplers.TPESampler),
+}
+SEARCHES = {"full": FullFidelity, "halving": SuccessiveHalving, "asynchronous": AsynchronousHalving}
+
+
+@dataclass(frozen=True)
+class Row:
+    storage: str
+    sampler: str
+    search: str
+    configurations: int
+    evaluations: int
+    optuna_ms: float
+    optuna_last_tenth_ms: float
+    frostline_ms: float
+    frostline_last_tenth_ms: float
+
+    @property
+    def ratio(self) -> float:
+        return self.frostline_ms / self.optuna_ms
+
+
+class InstantExecutor:
+    """Answers every job at once with a score that depends on the configuration alone."""
+
+    capacity = 1
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
+        for job in jobs:
+            yield Evaluation(
+                number=job.configuration.number,
+                rung=job.rung,
+                fidelity=job.fidelity,
+                status=Status.FINISHED,
+                score=score_of(job.configuration.hyperparameters),
+                cost=Cost(seconds=0.0, samples=job.fidelity.samples),
+            )
+
+
+def score_of(values: dict) -> float:
+    return sum(values.values())
+
+
+def run_optuna(place: str, sampler: type[optuna.samplers.BaseSampler], configurations: int) -> list[float]:
+    study = optuna.create_study(storage=open_storage(place), sampler=sampler(seed=0), study_name="optuna")
+    seconds = []
+    for _ in range(configurations):
+        begin = time.perf_counter()
+        trial = study.ask(DISTRIBUTIONS)
+        study.tell(trial, score_of(trial.params))
+        seconds.append(time.perf_counter() - begin)
+    return seconds
+
+
+def run_frostline(place: str, sampling: Sampling, search: Search) -> tuple[list[float], int]:
+    space = SearchSpace(distributions=DISTRIBUTIONS)
+    terms = Terms(
+        task="benchmark", reference="", data="", space=space.fingerprint, rungs=((10, 100_000),) * len(LADDER.rungs),
+        num_layers=10, search="", sampler=sampling.name, seed=0, direction="minimize", sample_unit="samples", settings="",
+    )  # fmt: skip
+    study = SearchStudy.open(place, "frostline", terms)
+    marks: list[float] = []
+
+    def mark(evaluation: Evaluation, history: History) -> None:
+        marks.append(time.perf_counter())
+
+    begin = time.perf_counter()
+    draws = Draws(space=space, sampling=sampling, root_seed=0, direction="minimize")
+    climb(study, search, draws, InstantExecutor(), mark)
+    study.close()
+    return [after - before for before, after in zip([begin, *marks], marks, strict=False)], len(marks)
+
+
+def measure(storage: str, sampler: str, search: str, configurations: int) -> Row:
+    sampling, optuna_sampler = SAMPLERS[sampler]
+    with tempfile.TemporaryDirectory() as folder:
+        place = {
+            "memory": lambda side: ":memory:",
+            "journal": lambda side: f"{folder}/{side}.log",
+            "sqlite": lambda side: f"sqlite:///{folder}/{side}.db",
+        }[storage]
+        theirs = run_optuna(place("optuna"), optuna_sampler, configurations)
+        plan = SEARCHES[search](ladder=LADDER, configurations=configurations)
+        ours, evaluations = run_frostline(place("frostline"), sampling, plan)
+    per_evaluation = evaluations / configurations
+    return Row(
+        storage=storage,
+        sampler=sampler,
+        search=search,
+        configurations=configurations,
+        evaluations=evaluations,
+        optuna_ms=1e3 * statistics.fmean(theirs),
+        optuna_last_tenth_ms=1e3 * statistics.fmean(theirs[-len(theirs) // 10 :]),
+        frostline_ms=1e3 * sum(ours) / configurations,
+        frostline_last_tenth_ms=1e3 * statistics.fmean(ours[-len(ours) // 10 :]) * per_evaluation,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", default="100,1000")
+    parser.add_argument("--storages", default="memory,journal,sqlite")
+    parser.add_argument("--samplers", default="random")
+    parser.add_argument("--searches", default="full,halving,asynchronous")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    rows = []
+    table = Table(
+        "storage", "sampler", "search", "configurations", "evaluations", "Optuna ms", "last tenth", "frostline ms",
+        "last tenth", "ratio", title=f"{platform.processor() or platform.machine()}, Optuna {optuna.__version__}",
+    )  # fmt: skip
+    for storage in arguments.storages.split(","):
+        for size in map(int, arguments.sizes.split(",")):
+            for sampler in arguments.samplers.split(","):
+                for search in arguments.searches.split(","):
+                    row = measure(storage, sampler, search, size)
+                    rows.append(row)
+                    print(f"{storage} {sampler} {search} {size}: ratio {row.ratio:.2f}", flush=True)
+                    figures = (row.optuna_ms, row.optuna_last_tenth_ms, row.frostline_ms, row.frostline_last_tenth_ms)
+                    table.add_row(
+                        storage, sampler, search, f"{size:,}", f"{row.evaluations:,}", *(f"{ms:.3f}" for ms in figures),
+                        f"{row.ratio:.2f}",
+                    )  # fmt: skip
+    Console(width=140).print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(row) | {"ratio": row.ratio} for row in rows], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
