@@ -1,0 +1,57 @@
+"""The task ``digits-resnet``: a small ResNet on scikit-learn's handwritten digits."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from torch.nn import functional
+
+from frostline.tasks.digits import load_digits
+from frostline.tasks.images import shift_images
+from frostline.tasks.options import require_positive
+from frostline.tasks.resnet import ResNet, ResNetSettings
+from frostline.tasks.spaces import image_space
+from frostline.training.supervised import SupervisedTask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from frostline.records import Configuration
+
+
+def digits_resnet(
+    *,
+    widths: Sequence[int] = (16, 16, 32, 32, 64, 64, 128, 128),
+    full_images: int = 480 * 64,
+    image_size: int = 16,
+) -> SupervisedTask:
+    """Return the task of training a ResNet of ten layers on the digits, scored by the loss on those held out.
+
+    ``full_images`` is the full budget in images, about 21 epochs. Images are moved by up to a pixel as
+    augmentation. The defaults are Adam's own, and no weight decay to speak of.
+    Raises: TaskError if scikit-learn is missing.
+    """
+    settings = ResNetSettings(widths=tuple(widths))
+    require_positive("full_images", full_images)
+    digits = load_digits(size=image_size)
+    return SupervisedTask(
+        name="digits-resnet",
+        model=partial(_build_resnet, settings),
+        training_data=digits.training,
+        validation_data=digits.validation,
+        loss_function=functional.cross_entropy,
+        space=image_space(),
+        full_samples=full_images,
+        defaults={"learning_rate": 1e-3, "weight_decay": 1e-4, "optimizer": "Adam", "beta1": 0.9, "beta2": 0.999},
+        sample_unit="images",
+        batch_size=64,
+        augment=shift_images,
+        data_fingerprint=f"{digits.sha256} {settings}",
+    )
+
+
+def _build_resnet(settings: ResNetSettings, _configuration: Configuration) -> nn.Module:
+    return ResNet(settings)

@@ -1,0 +1,75 @@
+"""The task ``text-gpt``: a GPT of one of the method's sizes on the user's own text or tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from frostline.errors import OptionError
+from frostline.tasks.corpus import text_files
+from frostline.tasks.gpt import GPT_14M, GPT_600M, PYTHIA_1_4B, GPTSettings, count_parameters
+from frostline.tasks.language_modelling import LanguageModelBudget, language_model_task
+from frostline.tasks.tokenization import cache_directory, encode
+from frostline.tasks.windows import token_file
+
+if TYPE_CHECKING:
+    import os
+
+    from frostline.training.supervised import SupervisedTask
+
+_TOKENS_PER_PARAMETER = 20
+_BATCH_TOKENS = 8192
+
+
+# More than six arguments: each is an option of the command line, where a settings object cannot be written.
+def text_gpt(
+    *,
+    text: str | os.PathLike[str],
+    model: Literal["14M", "600M", "Pythia-1.4B"] = "14M",
+    tied: bool = False,
+    context_length: int | None = None,
+    vocabulary_size: int | None = None,
+    full_tokens: int | None = None,
+    batch_size: int | None = None,
+    integers: Literal["uint16", "uint32"] = "uint16",
+) -> SupervisedTask:
+    """Return the task of training a GPT on the text or the tokens at ``text``.
+
+    ``text`` is a token file (``.npy``, or raw little-endian ``integers`` in ``.bin``), read from disk as it is
+    needed; or a text file, a folder or a pattern such as "texts/**/*.txt", whose text gets a byte-level BPE of its
+    own. What is not given is the model's own (``frostline.tasks.gpt``: ``GPT_14M``, ``GPT_600M``,
+    ``PYTHIA_1_4B``), except for the budget, the method's 20 tokens per parameter, and the batch, about 8,192
+    tokens. For another architecture see ``frostline.tasks.language_modelling.language_model_task``. Units:
+    ``full_tokens`` counts tokens, ``batch_size`` windows of the context's length.
+    Raises: TaskError if there is nothing to train on there, or a token is outside the vocabulary; OptionError.
+    """
+    settings = _settings_of(model)
+    settings = replace(
+        settings,
+        tied=tied,
+        context_length=settings.context_length if context_length is None else context_length,
+        vocabulary_size=settings.vocabulary_size if vocabulary_size is None else vocabulary_size,
+    )
+    budget = LanguageModelBudget(
+        full_tokens=_TOKENS_PER_PARAMETER * count_parameters(settings) if full_tokens is None else full_tokens,
+        validation_tokens=128 * settings.context_length,
+        batch_size=max(1, _BATCH_TOKENS // settings.context_length) if batch_size is None else batch_size,
+    )
+    path = Path(text)
+    if path.suffix in (".npy", ".bin"):
+        tokens = token_file(path, integers=integers)
+    else:
+        tokens = encode(text_files(path), vocabulary_size=settings.vocabulary_size, cache=cache_directory())
+    return language_model_task("text-gpt", tokens=tokens, settings=settings, budget=budget)
+
+
+def _settings_of(model: str) -> GPTSettings:
+    match model:
+        case "14M":
+            return GPT_14M
+        case "600M":
+            return GPT_600M
+        case "Pythia-1.4B":
+            return PYTHIA_1_4B
+    raise OptionError(f"model is {model!r}, but must be '14M', '600M' or 'Pythia-1.4B'.")

@@ -1,0 +1,122 @@
+"""Byte-level BPE of a corpus, kept in a cache so that only the first run pays for it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from frostline.errors import OptionError, TaskError
+
+if TYPE_CHECKING:
+    from frostline.tasks.corpus import Corpus
+
+_logger = logging.getLogger(__name__)
+
+Tokens = npt.NDArray[np.integer]
+"""A sequence of token ids, possibly memory-mapped."""
+
+SMALLEST_VOCABULARY = 257
+"""All bytes, and the border between documents."""
+
+_END_OF_DOCUMENT = "<|endoftext|>"
+_RECIPE = "byte-level BPE 1"  # a new number here makes cached tokens of an older recipe unused
+
+
+def encode(corpus: Corpus, *, vocabulary_size: int, cache: Path | None) -> Tokens:
+    """Return the tokens of a corpus under a byte-level BPE trained on it, each document behind a border token.
+
+    Deterministic. ``cache`` is a folder that keeps the result, checked on reading; None keeps nothing. A cache
+    that cannot be read or written costs time, nothing else.
+    Raises: TaskError if ``tokenizers`` is missing; OptionError if the vocabulary cannot hold all bytes.
+    """
+    if vocabulary_size < SMALLEST_VOCABULARY:
+        raise OptionError(
+            f"vocabulary_size is {vocabulary_size}, but a byte-level vocabulary has at least "
+            f"{SMALLEST_VOCABULARY} entries: give a larger one."
+        )
+    try:
+        import tokenizers
+    except ImportError:
+        raise TaskError(
+            "text needs the package 'tokenizers', which is not installed: pip install 'frostline[tasks]'."
+        ) from None
+    key = f"{_RECIPE}/{tokenizers.__version__}/{vocabulary_size}/{corpus.sha256}"
+    file = cache / f"tokens-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz" if cache is not None else None
+    tokens = _read(file) if file is not None else None
+    if tokens is None:
+        tokens = _train_and_encode(corpus, vocabulary_size)
+        if file is not None:
+            _write(file, tokens)
+    return tokens
+
+
+def _train_and_encode(corpus: Corpus, vocabulary_size: int) -> Tokens:
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=[_END_OF_DOCUMENT],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus.documents, trainer)
+    border = tokenizer.token_to_id(_END_OF_DOCUMENT)
+    # Text that spells the border token is text: it must not be read as one.
+    tokenizer.encode_special_tokens = True
+    dtype = np.uint16 if vocabulary_size <= 2**16 else np.uint32
+    pieces = ([border, *encoding.ids] for encoding in tokenizer.encode_batch(list(corpus.documents)))
+    return np.concatenate([np.asarray(piece, dtype=dtype) for piece in pieces])
+
+
+def cache_directory() -> Path | None:
+    """Return the folder for what can be made again: ``FROSTLINE_CACHE``, or frostline's own in the user's caches.
+
+    None where the user has no home.
+    """
+    if chosen := os.environ.get("FROSTLINE_CACHE"):
+        return Path(chosen)
+    if caches := os.environ.get("XDG_CACHE_HOME"):
+        return Path(caches) / "frostline"
+    try:
+        return Path.home() / ".cache" / "frostline"
+    except RuntimeError:
+        return None
+
+
+def _read(file: Path) -> Tokens | None:
+    """Return the cached tokens, or None if they are not there or not whole: the archive carries their checksum."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            tokens: Tokens = archive["tokens"]
+    except FileNotFoundError:
+        return None
+    # Whatever else may lie under that name, from a truncated archive to a folder, is as good as nothing.
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        _logger.info("the cached tokens in %s are damaged (%s) and are made again", file, error)
+        return None
+    return tokens
+
+
+def _write(file: Path, tokens: Tokens) -> None:
+    """Keep ``tokens``: under a temporary name first, so that nobody ever reads half of them."""
+    temporary: Path | None = None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".partial", delete=False) as stream:
+            temporary = Path(stream.name)
+            np.savez(stream, tokens=tokens)
+        temporary.replace(file)
+    except OSError as error:
+        _logger.info("tokens cannot be kept in %s (%s): the next run makes them again", file.parent, error)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
