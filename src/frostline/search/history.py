@@ -1,22 +1,276 @@
 """What is known of a search: the configurations drawn, what is under way, and the evaluations that ended.
 
-The signatures below are the contract between searches, study and tuner; every query is at most logarithmic in the
-number of configurations, because a search asks after every evaluation.
+Every query is at most logarithmic in the number of configurations (inserting into a sorted list moves memory,
+which for ten thousand numbers takes about a microsecond), because a search asks after every evaluation.
 """
-# class RungHistory:                        one rung
-#     ranking: Sequence[int]                finished configurations, best first, ties by number (diverged/failed not in it)
-#     num_started: int                      pending + ended (however they ended)
-#     num_ended: int
-#     def best_unpromoted(self) -> tuple[int, int] | None    (number, its rank from 0) not yet started at the next rung
-# class History:
-#     def __init__(self, direction: Direction)
-#     direction: Direction
-#     configurations: Sequence[Configuration]                index = number
-#     def add_configuration(self, configuration) -> None     number must be len(configurations)
-#     def start(self, request) -> None                       becomes pending
-#     def abandon(self, request) -> None                     its worker died: no longer pending
-#     def finish(self, evaluation) -> None                   no longer pending; started first if it was not
-#     pending: AbstractSet[Request]
-#     def evaluation(self, number, rung) -> Evaluation | None
-#     def evaluations(self) -> Iterator[Evaluation]          in the order in which they ended
-#     def rung(self, index) -> RungHistory
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import TYPE_CHECKING, TypeVar
+
+from frostline.records import Configuration, Direction, Evaluation, Request, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from collections.abc import Set as AbstractSet
+
+_Key = tuple[float, int]
+"""What a ranking is sorted by: the score with its sign turned so that less is better, then the number."""
+
+_Item = TypeVar("_Item", int, _Key)
+
+
+class RungHistory:
+    """One rung, for all configurations or for a part of them. Read it; ``History`` writes it."""
+
+    def __init__(self) -> None:
+        self.ranking: list[int] = []
+        """The finished configurations, best first, ties by number; what diverged or failed is not in it."""
+        self.num_started = 0
+        """How many are pending or ended, however they ended."""
+        self.num_ended = 0
+        self._keys: list[_Key] = []
+        self._key_of: dict[int, _Key] = {}
+        # The contenders are those of the ranking that were promoted or still can be: all but the eliminated.
+        self._contenders: list[_Key] = []
+        self._unpromoted: list[_Key] = []
+        self._unpromotable: list[int] = []
+
+    @property
+    def num_pending(self) -> int:
+        """How many are under way."""
+        return self.num_started - self.num_ended
+
+    def best_unpromoted(self) -> tuple[int, int] | None:
+        """Return the best configuration not yet started at the next rung, and its rank from 0."""
+        if not self._unpromoted:
+            return None
+        key = self._unpromoted[0]
+        return key[1], bisect_left(self._contenders, key)
+
+    def promotable(self, *, limit: int, most: int) -> list[int]:
+        """Return, best first, up to ``most`` of the best ``limit`` that are not yet started at the next rung."""
+        return [number for _, number in self._unpromoted[: min(most, self.num_promotable(limit=limit))]]
+
+    def num_promotable(self, *, limit: int) -> int:
+        """Return how many of the best ``limit`` are not yet started at the next rung."""
+        if limit >= len(self._contenders):
+            return len(self._unpromoted)
+        return bisect_left(self._unpromoted, self._contenders[limit])
+
+    def beaten(self, *, limit: int) -> list[int]:
+        """Return whom it eliminates that only the best ``limit`` climb: the worse, the diverged and the failed."""
+        worse = [number for _, number in self._unpromoted[self.num_promotable(limit=limit) :]]
+        return worse + self._unpromotable
+
+    def _finish(self, number: int, key: _Key | None) -> None:
+        self.num_ended += 1
+        if key is None:
+            insort(self._unpromotable, number)
+            return
+        position = bisect_left(self._keys, key)
+        self._keys.insert(position, key)
+        self.ranking.insert(position, number)
+        self._key_of[number] = key
+        insort(self._contenders, key)
+        insort(self._unpromoted, key)
+
+    def _promote(self, number: int) -> None:
+        if (key := self._key_of.get(number)) is not None:
+            _discard(self._unpromoted, key)
+            if not _holds(self._contenders, key):
+                insort(self._contenders, key)
+
+    def _demote(self, number: int) -> None:
+        key = self._key_of.get(number)
+        if key is not None and not _holds(self._unpromoted, key):
+            insort(self._unpromoted, key)
+
+    def _eliminate(self, number: int) -> None:
+        _discard(self._unpromotable, number)
+        key = self._key_of.get(number)
+        if key is not None and _discard(self._unpromoted, key):
+            _discard(self._contenders, key)
+
+
+class History:
+    """Everything that a search knows. What follows from it does not depend on the order in which it became known.
+
+    ``eliminate`` is told that a configuration's trial is closed, so that a search need not name it again; whether
+    that is told changes nothing about what a search asks for next.
+    """
+
+    def __init__(self, direction: Direction) -> None:
+        self.direction: Direction = direction
+        self._configurations: list[Configuration] = []
+        self._evaluations: list[Evaluation] = []
+        self._found: dict[tuple[int, int], Evaluation] = {}
+        self._pending: dict[Request, None] = {}
+        self._num_begun: list[int] = []
+        self._unstarted: list[int] = []
+        self._eliminated: set[int] = set()
+        self._parts: dict[range | None, list[RungHistory]] = {None: []}
+
+    @property
+    def configurations(self) -> Sequence[Configuration]:
+        """The configurations, each at the index that is its number."""
+        return self._configurations
+
+    @property
+    def pending(self) -> AbstractSet[Request]:
+        """The requests under way, oldest first."""
+        return self._pending.keys()
+
+    @property
+    def eliminated(self) -> AbstractSet[int]:
+        """The configurations whose climb was ended."""
+        return self._eliminated
+
+    @property
+    def num_rungs(self) -> int:
+        """How many rungs, counted from the lowest of the ladder, something is known of."""
+        return len(self._parts[None])
+
+    @property
+    def num_evaluations(self) -> int:
+        """How many evaluations ended."""
+        return len(self._evaluations)
+
+    def add_configuration(self, configuration: Configuration) -> None:
+        """Add the next configuration."""
+        number = len(self._configurations)
+        assert configuration.number == number, (
+            f"configuration {configuration.number} cannot come after {number - 1}"
+        )
+        self._configurations.append(configuration)
+        self._num_begun.append(0)
+        self._unstarted.append(number)
+
+    def start(self, request: Request) -> None:
+        """Let a request be under way."""
+        assert request not in self._pending, f"{request} was started twice"
+        assert (request.number, request.rung) not in self._found, f"{request} has ended, and was started again"
+        self._pending[request] = None
+        self._begin(request)
+
+    def abandon(self, request: Request) -> None:
+        """Let a request be under way no longer: its worker died, and nothing is known of it."""
+        del self._pending[request]
+        number, rung = request.number, request.rung
+        self._num_begun[number] -= 1
+        if self._num_begun[number] == 0 and number not in self._eliminated:
+            insort(self._unstarted, number)
+        for rungs in self._rungs_of(number, rung):
+            rungs[rung].num_started -= 1
+            if rung > 0 and number not in self._eliminated:
+                rungs[rung - 1]._demote(number)
+
+    def finish(self, evaluation: Evaluation) -> None:
+        """Let a request have ended, however it did; one that was not under way is started first."""
+        number, rung = evaluation.number, evaluation.rung
+        assert (number, rung) not in self._found, f"{evaluation.request} has ended twice"
+        if evaluation.request in self._pending:
+            del self._pending[evaluation.request]
+        else:
+            self._begin(evaluation.request)
+        self._found[number, rung] = evaluation
+        self._evaluations.append(evaluation)
+        for rungs in self._rungs_of(number, rung):
+            self._put(rungs, evaluation)
+
+    def eliminate(self, number: int) -> None:
+        """Let a configuration get no further."""
+        if number in self._eliminated:
+            return
+        self._eliminated.add(number)
+        _discard(self._unstarted, number)
+        for numbers, rungs in self._parts.items():
+            if numbers is None or number in numbers:
+                for rung in rungs:
+                    rung._eliminate(number)
+
+    def evaluation(self, number: int, rung: int) -> Evaluation | None:
+        """Return the evaluation of a configuration at a rung, if it ended."""
+        return self._found.get((number, rung))
+
+    def evaluations(self, *, since: int = 0) -> Iterator[Evaluation]:
+        """Return the evaluations in the order in which they ended, without the first ``since``."""
+        return iter(self._evaluations[since:])
+
+    def rung(self, index: int, *, part: range | None = None) -> RungHistory:
+        """Return what is known of a rung, by all configurations or by those numbered in ``part`` alone.
+
+        A part is gathered when it is first asked for and kept up to date from then on.
+        """
+        if part not in self._parts:
+            self._gather(part)
+        rungs = self._parts[part]
+        while len(rungs) <= index:
+            rungs.append(RungHistory())
+        return rungs[index]
+
+    def unstarted(self, numbers: range) -> list[int]:
+        """Return, rising, those of ``numbers`` that are drawn, but neither evaluated nor under way at any rung."""
+        first = bisect_left(self._unstarted, numbers.start)
+        return self._unstarted[first : bisect_left(self._unstarted, numbers.stop, lo=first)]
+
+    def _begin(self, request: Request) -> None:
+        number, rung = request.number, request.rung
+        if self._num_begun[number] == 0:
+            _discard(self._unstarted, number)
+        self._num_begun[number] += 1
+        for rungs in self._rungs_of(number, rung):
+            _count_start(rungs, number, rung)
+
+    def _rungs_of(self, number: int, rung: int) -> Iterator[list[RungHistory]]:
+        for numbers, rungs in self._parts.items():
+            if numbers is None or number in numbers:
+                while len(rungs) <= rung:
+                    rungs.append(RungHistory())
+                yield rungs
+
+    def _put(self, rungs: list[RungHistory], evaluation: Evaluation) -> None:
+        number, rung = evaluation.number, evaluation.rung
+        key = None
+        if evaluation.status is Status.FINISHED:
+            assert evaluation.score is not None
+            key = (evaluation.score if self.direction == "minimize" else -evaluation.score, number)
+        rungs[rung]._finish(number, key)
+        climbed = Request(number, rung + 1)
+        if climbed in self._pending or (number, rung + 1) in self._found:
+            rungs[rung]._promote(number)
+        elif number in self._eliminated:
+            rungs[rung]._eliminate(number)
+
+    def _gather(self, part: range | None) -> None:
+        assert part is not None
+        rungs: list[RungHistory] = [RungHistory() for _ in range(self.num_rungs)]
+        for request in self._pending:
+            if request.number in part:
+                _count_start(rungs, request.number, request.rung)
+        for evaluation in self._evaluations:
+            if evaluation.number in part:
+                _count_start(rungs, evaluation.number, evaluation.rung)
+                self._put(rungs, evaluation)
+        self._parts[part] = rungs
+
+
+def _count_start(rungs: list[RungHistory], number: int, rung: int) -> None:
+    rungs[rung].num_started += 1
+    if rung > 0:
+        rungs[rung - 1]._promote(number)
+
+
+def _holds(items: list[_Item], item: _Item) -> bool:
+    position = bisect_left(items, item)
+    return position < len(items) and items[position] == item
+
+
+def _discard(items: list[_Item], item: _Item) -> bool:
+    """Remove an item from a sorted list; return whether it was there."""
+    position = bisect_left(items, item)
+    if position < len(items) and items[position] == item:
+        del items[position]
+        return True
+    return False

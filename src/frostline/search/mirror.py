@@ -1,0 +1,237 @@
+"""What an Optuna sampler is shown of a search: a private study in memory that mirrors the history."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from contextlib import contextmanager
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.storages import InMemoryStorage
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from frostline.records import Direction, Evaluation, Status, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from optuna.samplers import BaseSampler
+
+    from frostline.search.history import History
+
+_STUDY = "draws"
+
+# As many complete trials as Optuna's Gaussian process waits for before it models anything.
+_ENOUGH_SCORES = 10
+
+
+class Learning(Enum):
+    """What a sampler learns from, in view of scores that come from different rungs."""
+
+    NOTHING = auto()
+    """Every draw stands alone."""
+    SEQUENCE = auto()
+    """Draw k is point k of a fixed sequence."""
+    GRID = auto()
+    """Draw k is point k of a shuffled grid."""
+    RUNGS = auto()
+    """The rung reached and the score there: pruned trials, which TPE sorts by both."""
+    RANKS = auto()
+    """One value by which a higher rung is better than any lower one, and the score decides within a rung.
+
+    For CMA-ES, which compares the values of complete trials and uses nothing else of them.
+    """
+    HIGHEST_RUNG = auto()
+    """The scores of the highest rung that has enough of them: comparable values for a Gaussian process.
+
+    Source: Falkner et al. 2018, arXiv:1807.01774, Section 4.1.
+    """
+
+
+class Mirror:
+    """A private Optuna study with one trial for each configuration of a history.
+
+    It shows the same whether it was kept up to date or made anew, and however often it is asked. A configuration
+    of which nothing is known is RUNNING; one that failed is FAIL.
+    """
+
+    def __init__(
+        self, distributions: Mapping[str, BaseDistribution], learning: Learning, direction: Direction
+    ) -> None:
+        self._distributions = dict(distributions)
+        self._learning = learning
+        self._direction: Direction = direction
+        self._history: History | None = None
+        self._reset()
+
+    def draw(self, sampler: BaseSampler, history: History) -> tuple[dict[str, Value], dict[str, Any]]:
+        """Return the next values, and what the sampler wrote beside the trial and wants to see there again."""
+        self._follow(history)
+        number = len(history.configurations)
+        trial = self._trial(number)
+        trial.params, trial.distributions, trial.system_attrs = {}, {}, {}
+        # A fresh study, because a study keeps a list of its trials that grows stale without ask and tell.
+        study = optuna.load_study(study_name=_STUDY, storage=self._storage, sampler=sampler)
+        values = sampler.sample_relative(study, trial, self._relative())
+        values |= sampled_alone(sampler, study, trial, without(self._distributions, values))
+        state = self._trial(number).system_attrs if self._learning is Learning.RANKS else {}
+        return values, dict(state)
+
+    def _relative(self) -> dict[str, BaseDistribution]:
+        """The hyperparameters that the sampler draws together."""
+        numbers_only = self._learning is Learning.RANKS
+        return {
+            name: distribution
+            for name, distribution in self._distributions.items()
+            if not (distribution.single() or (numbers_only and isinstance(distribution, CategoricalDistribution)))
+        }
+
+    def _reset(self) -> None:
+        self._storage = private_storage(self._direction)
+        self._trial_ids: list[int] = []
+        self._num_configurations = 0
+        self._num_evaluations = 0
+        self._rung = -1
+        self._diverged: set[int] = set()
+
+    def _follow(self, history: History) -> None:
+        if history is not self._history:
+            self._history = history
+            self._reset()
+        for configuration in history.configurations[self._num_configurations :]:
+            trial = self._trial(configuration.number)
+            trial.params = dict(configuration.hyperparameters)
+            trial.distributions = self._distributions
+            trial.system_attrs = dict(configuration.sampler_state)
+        self._num_configurations = len(history.configurations)
+        changed = {evaluation.number for evaluation in history.evaluations(since=self._num_evaluations)}
+        self._num_evaluations = history.num_evaluations
+        if self._learning is Learning.HIGHEST_RUNG:
+            rung = _highest_rung(history)
+            if rung != self._rung:
+                self._rung = rung
+                changed = {evaluation.number for evaluation in history.evaluations()}
+            # A diverged configuration counts as the worst that finished, which may have become worse since.
+            changed |= self._diverged
+        for number in changed:
+            self._refresh(number, history)
+
+    def _trial(self, number: int) -> FrozenTrial:
+        study_id = self._storage.get_study_id_from_name(_STUDY)
+        while len(self._trial_ids) <= number:
+            self._trial_ids.append(self._storage.create_new_trial(study_id))
+        # The storage's own object: what is changed here is changed there. Optuna has no other way for a trial that
+        # was pruned to become better, as a promoted configuration does, than to make the whole study again.
+        return self._storage.get_trial(self._trial_ids[number])
+
+    def _refresh(self, number: int, history: History) -> None:
+        trial = self._trial(number)
+        evaluation = _last_evaluation(number, history)
+        assert evaluation is not None
+        if evaluation.status is Status.FAILED:
+            trial.state, trial.value = TrialState.FAIL, None
+        elif self._learning is Learning.RUNGS:
+            score = math.nan if evaluation.score is None else evaluation.score
+            trial.state, trial.intermediate_values = TrialState.PRUNED, {evaluation.rung: score}
+        elif self._learning is Learning.RANKS:
+            trial.state, trial.value = TrialState.COMPLETE, _rank(evaluation, self._direction)
+        else:
+            self._show_score(trial, evaluation, history)
+
+    def _show_score(self, trial: FrozenTrial, last: Evaluation, history: History) -> None:
+        """Let a trial be complete with the score at the rung that is shown, if there is one."""
+        shown = history.evaluation(last.number, self._rung)
+        score = None if shown is None else shown.score
+        if last.status is Status.DIVERGED:
+            self._diverged.add(last.number)
+            ranking = history.rung(self._rung).ranking if self._rung >= 0 else []
+            if score is None and ranking and last.rung <= self._rung:
+                worst = history.evaluation(ranking[-1], self._rung)
+                assert worst is not None
+                score = worst.score
+        trial.state, trial.value = (TrialState.PRUNED if score is None else TrialState.COMPLETE), score
+
+
+def private_storage(direction: Direction) -> InMemoryStorage:
+    """Return a storage with one empty study, of which nobody is told."""
+    storage = InMemoryStorage()
+    with _unannounced():
+        storage.create_new_study([StudyDirection[direction.upper()]], _STUDY)
+    return storage
+
+
+def private_study(direction: Direction, sampler: BaseSampler) -> tuple[Study, InMemoryStorage]:
+    """Return an empty study in memory for ``sampler``, and its storage."""
+    storage = private_storage(direction)
+    return optuna.load_study(study_name=_STUDY, storage=storage, sampler=sampler), storage
+
+
+def sampled_alone(
+    sampler: BaseSampler, study: Study, trial: FrozenTrial, distributions: Mapping[str, BaseDistribution]
+) -> dict[str, Value]:
+    """Return a value for each of ``distributions``, drawn one by one."""
+    return {
+        name: _only_value(distribution)
+        if distribution.single()
+        else sampler.sample_independent(study, trial, name, distribution)
+        for name, distribution in distributions.items()
+    }
+
+
+def without(distributions: Mapping[str, BaseDistribution], names: Iterable[str]) -> dict[str, BaseDistribution]:
+    """Return ``distributions`` without those of ``names``."""
+    left_out = set(names)
+    return {name: distribution for name, distribution in distributions.items() if name not in left_out}
+
+
+def _only_value(distribution: BaseDistribution) -> Value:
+    # A search space refuses ranges of a single value, so what is left is a single choice.
+    assert isinstance(distribution, CategoricalDistribution)
+    return distribution.choices[0]
+
+
+def _last_evaluation(number: int, history: History) -> Evaluation | None:
+    for rung in reversed(range(history.num_rungs)):
+        evaluation = history.evaluation(number, rung)
+        if evaluation is not None:
+            return evaluation
+    return None
+
+
+def _highest_rung(history: History) -> int:
+    for rung in reversed(range(history.num_rungs)):
+        if len(history.rung(rung).ranking) >= _ENOUGH_SCORES:
+            return rung
+    return -1
+
+
+def _rank(evaluation: Evaluation, direction: Direction) -> float:
+    sign = 1 if direction == "minimize" else -1
+    if evaluation.score is None:
+        worst_of_rung = 1.0
+    else:
+        # Into (-1, 1), rising, and steep enough that scores of a billion and more are still told apart.
+        size = math.log1p(abs(evaluation.score))
+        worst_of_rung = sign * math.copysign(size / (1 + size), evaluation.score)
+    return sign * (worst_of_rung - 2 * evaluation.rung)
+
+
+@contextmanager
+def _unannounced() -> Iterator[None]:
+    """Keep Optuna from announcing, in this thread, a study that is none of the user's business."""
+    thread = threading.get_ident()
+
+    def by_another_thread(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    logger = logging.getLogger(InMemoryStorage.__module__)
+    logger.addFilter(by_another_thread)
+    try:
+        yield
+    finally:
+        logger.removeFilter(by_another_thread)

@@ -1,0 +1,161 @@
+"""Search spaces: named Optuna distributions, declared in Python, or in TOML for the command line."""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from frostline.errors import SearchSpaceError
+from frostline.search.dimensions import check_dimension, grid_values, read_dimension, toml_string, write_dimension
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from frostline.records import Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSpace:
+    """What is tuned: a distribution for every hyperparameter. Their order does not change what is drawn.
+
+    Raises: SearchSpaceError if there is none, or one of them leaves nothing to choose.
+    """
+
+    distributions: Mapping[str, BaseDistribution]
+
+    def __post_init__(self) -> None:
+        if not self.distributions:
+            raise SearchSpaceError(
+                "the search space is empty, but it must hold at least one hyperparameter: declare a distribution "
+                "for each that is to be tuned."
+            )
+        for name, distribution in self.distributions.items():
+            check_dimension(name, distribution)
+        object.__setattr__(self, "distributions", MappingProxyType(dict(self.distributions)))
+
+    @classmethod
+    def from_toml(cls, text: str) -> SearchSpace:
+        """Return the space that the table ``space`` of a TOML text declares, one table for each hyperparameter.
+
+        A range is ``low``, ``high`` and, if wanted, ``log = true`` or ``step``; it is of whole numbers if its
+        numbers are, unless ``type`` says "int" or "float". Anything else is ``choices``::
+
+            [space.learning_rate]
+            low = 1e-4
+            high = 1e-1
+            log = true
+
+            [space.optimizer]
+            choices = ["adamw", "sgd"]
+
+        Raises: SearchSpaceError if the text is no TOML, or declares no search space.
+        """
+        try:
+            tables = tomllib.loads(text).get("space")
+        except tomllib.TOMLDecodeError as error:
+            raise SearchSpaceError(f"the search space is not TOML: {error}; correct it there.") from None
+        if not isinstance(tables, dict):
+            raise SearchSpaceError(
+                "the TOML text has no table `space`: declare each hyperparameter in a table of its own, such as "
+                "[space.learning_rate]."
+            )
+        return cls(distributions={name: read_dimension(name, table) for name, table in tables.items()})
+
+    def to_toml(self) -> str:
+        """Return the text from which ``from_toml`` makes this space again.
+
+        Raises: SearchSpaceError if a choice is None, for which TOML has no word.
+        """
+        return "\n".join(
+            f"[space.{toml_string(name)}]\n{write_dimension(name, distribution)}"
+            for name, distribution in self.distributions.items()
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """A string that changes when what can be drawn does: one line, hyperparameters in alphabetical order."""
+        return "; ".join(f"{name}: {_describe(self.distributions[name])}" for name in sorted(self.distributions))
+
+    def validate(self, values: Mapping[str, Value]) -> None:
+        """Check that ``values`` are a configuration of this space.
+
+        Raises: SearchSpaceError if one is missing, is unknown, or cannot be drawn.
+        """
+        names = ", ".join(self.distributions)
+        for name in values:
+            if name not in self.distributions:
+                raise SearchSpaceError(f"the search space has no {name!r}; it has {names}: use these names.")
+        for name, distribution in self.distributions.items():
+            if name not in values:
+                raise SearchSpaceError(f"{name!r} has no value; give one to each of {names}.")
+            if not _holds(distribution, values[name]):
+                raise SearchSpaceError(
+                    f"{name} is {values[name]!r}, but the search space allows {_describe(distribution)}: choose "
+                    "such a value, or widen the space."
+                )
+
+    def grid(self, num_points: int) -> dict[str, tuple[Value, ...]]:
+        """Return the values of a full grid: all choices, and ``num_points`` of each range.
+
+        They are evenly spaced on the range's scale, and hold both ends. A range of whole or stepped numbers that
+        has fewer gives those it has.
+        Raises: SearchSpaceError if ``num_points`` is below 2.
+        """
+        if num_points < 2:
+            raise SearchSpaceError(
+                f"num_points is {num_points}, but a grid has at least the 2 ends of each range: use 2 or more."
+            )
+        return {name: grid_values(distribution, num_points) for name, distribution in self.distributions.items()}
+
+    def __str__(self) -> str:
+        """One line for each hyperparameter."""
+        return "\n".join(f"{name}: {_describe(distribution)}" for name, distribution in self.distributions.items())
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A read-only view of a dictionary cannot be pickled, so the dictionary is.
+        return partial(SearchSpace, distributions=dict(self.distributions)), ()
+
+
+def _describe(distribution: BaseDistribution) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        return f"one of {json.dumps(distribution.choices)}"
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    whole = isinstance(distribution, IntDistribution)
+    text = f"{'int' if whole else 'float'} from {distribution.low!r} to {distribution.high!r}"
+    if distribution.log:
+        return f"{text}, log"
+    if distribution.step is None or (whole and distribution.step == 1):
+        return text
+    return f"{text}, step {distribution.step!r}"
+
+
+def _holds(distribution: BaseDistribution, value: Value) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        # 1, 1.0 and True are equal in Python, and different choices to whoever reads them.
+        return any(type(choice) is type(value) and choice == value for choice in distribution.choices)
+    allowed = int if isinstance(distribution, IntDistribution) else (int, float)
+    if isinstance(value, bool) or not isinstance(value, allowed) or not math.isfinite(value):
+        return False
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if not distribution.low <= value <= distribution.high:
+        return False
+    if distribution.step is None:
+        return True
+    steps = (value - distribution.low) / distribution.step
+    # The tolerance is Optuna's own: values on a grid of steps are rounded.
+    return abs(steps - round(steps)) < 1e-8
