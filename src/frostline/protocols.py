@@ -138,19 +138,6 @@ class Search(Protocol):
         """Return how many configurations begin their climb at each rung."""
         ...
 
-    @property
-    def fingerprint(self) -> str:
-        """A string that changes when a study made with this search cannot be continued with another."""
-        ...
-
-    def evaluations_per_rung(self) -> tuple[int, ...]:
-        """Return how many evaluations each rung sees if none fails or diverges."""
-        ...
-
-    def started_per_rung(self) -> tuple[int, ...]:
-        """Return how many of these begin their climb at that rung, and so continue nothing."""
-        ...
-
     def next_requests(self, history: History, *, capacity: int) -> list[Request]:
         """Return up to ``capacity`` requests that are neither finished nor pending.
 
@@ -162,7 +149,7 @@ class Search(Protocol):
     def eliminated(self, history: History) -> list[int]:
         """Return, rising, the configurations that have an evaluation below full fidelity and will get no further.
 
-        Those that ``history.eliminate`` was told of are left out, so that a call after every evaluation stays cheap.
+        Those that ``history.eliminate`` was told of are left out, so that this is cheap after every evaluation.
         """
         ...
 
