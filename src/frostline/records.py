@@ -77,6 +77,8 @@ class Job:
     What a job yields is by definition the continuation of these: a checkpoint that is lost is made again, so that a
     search that was killed gives the numbers of an undisturbed one.
     """
+    may_continue: bool = True
+    """Whether the next rung has as many trainable layers: only then is a checkpoint of use."""
 
     @property
     def request(self) -> Request:

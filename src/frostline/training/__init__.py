@@ -1,1 +1,1 @@
-
+"""Training one configuration at one fidelity: tasks, schedules, the serial reference, checkpoints."""

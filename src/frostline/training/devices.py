@@ -1,0 +1,118 @@
+"""Where training runs: one device, one precision, and batches moved there."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from frostline.errors import OptionError
+
+if TYPE_CHECKING:
+    from frostline.protocols import Batch
+
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePlan:
+    """The device of a training, and the type its matrix products are computed in.
+
+    ``compute_dtype`` None computes in the parameters' own type; ``torch.bfloat16`` runs the forward pass under
+    autocast while parameters, gradients and optimizer state keep their type.
+    Raises: OptionError for any other type: float16 would need its loss scaled.
+    """
+
+    device: torch.device
+    compute_dtype: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        if self.compute_dtype not in (None, torch.bfloat16):
+            raise OptionError(
+                f"compute_dtype is {self.compute_dtype}, but must be None (the parameters' own) or torch.bfloat16."
+            )
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of a forward pass."""
+        if self.compute_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.compute_dtype)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called ``name``: "cpu", "cuda", "mps", or for "auto" the first accelerator, else the CPU.
+
+    Raises: OptionError if the name is another one, or there is no such device.
+    """
+    if name not in _DEVICES:
+        raise OptionError(f"device is {name!r}, but must be one of {', '.join(_DEVICES)}.")
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
+    if not there[name]:
+        usable = ", ".join(kind for kind, available in there.items() if available)
+        raise OptionError(f"device is {name!r}, but torch finds none here: use one of auto, {usable}.")
+    return torch.device(name)
+
+
+def move_batch(batch: Batch, device: torch.device) -> Batch:
+    """Return ``batch`` with every tensor in it on ``device``, in the containers it came in.
+
+    Containers are tuples (named ones too), lists, mappings, dataclasses (Hugging Face's outputs among them),
+    nested as they like, and whatever has a ``to`` of its own; anything else is handed through. The original is
+    left as it was.
+    """
+    if isinstance(batch, Tensor):
+        # From pageable memory this is an ordinary copy; from pinned memory it overlaps with computing.
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, tuple):
+        parts = [move_batch(part, device) for part in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
+    if isinstance(batch, list):
+        return [move_batch(part, device) for part in batch]
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        fields = {
+            field.name: move_batch(getattr(batch, field.name), device) for field in dataclasses.fields(batch)
+        }
+        return dataclasses.replace(batch, **fields)
+    if hasattr(batch, "to"):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        moved: Any = copy.copy(batch)
+        for key, part in batch.items():
+            moved[key] = move_batch(part, device)
+        return moved
+    return batch
+
+
+def first_tensor(batch: Batch) -> Tensor:
+    """Return the first tensor in a nested batch, in the order of its containers.
+
+    Raises: ValueError if there is none.
+    """
+    if isinstance(batch, Tensor):
+        return batch
+    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else ()
+    for part in parts:
+        try:
+            return first_tensor(part)
+        except ValueError:
+            continue
+    raise ValueError(f"there is no tensor in a batch of type {type(batch).__name__}")
+
+
+def reset_peak_bytes(device: torch.device) -> None:
+    """Set the device's peak counter back to what is allocated now, where it has one."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """Return the most bytes that tensors took on ``device`` since the reset; None on the CPU and MPS."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None

@@ -1,0 +1,124 @@
+"""A model being trained: its parameters, optimizer and learning rates, how far it has come, and what it scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from frostline.seeding import derive_seed
+from frostline.training.checkpoints import Checkpoint
+from frostline.training.devices import DevicePlan, move_batch
+from frostline.training.randomness import seed_generators
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from frostline.protocols import Batch, Task
+    from frostline.records import Configuration, CurvePoint
+
+
+@dataclass(kw_only=True)
+class Session:
+    """One configuration's training, under way. Torch's generators must be borrowed for as long as it is used."""
+
+    task: Task
+    device_plan: DevicePlan
+    root_seed: int
+    model: nn.Module
+    parameters: list[nn.Parameter]
+    """The trained ones; the others are frozen."""
+    optimizer: Optimizer
+    learning_rates: list[float]
+    """The optimizer's own, one for each of its groups, before the schedule's factor."""
+    max_gradient_norm: float | None
+    samples_seen: int = 0
+    curve: list[CurvePoint] = field(default_factory=list)
+
+    def step(self, batch: Batch, *, rate_factor: float) -> tuple[Tensor, Tensor | None]:
+        """Train on one CPU batch; return the loss, and the gradient's norm before clipping, if it is clipped.
+
+        Whatever the model draws (dropout) is named by the samples seen: it depends on nothing that ran before.
+        """
+        device = self.device_plan.device
+        seed_generators(derive_seed(self.root_seed, "dropout", self.samples_seen), device)
+        for group, learning_rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
+            group["lr"] = learning_rate * rate_factor
+        self.optimizer.zero_grad()
+        with self.device_plan.autocast():
+            loss = self.task.loss(self.model, move_batch(batch, device))
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = None
+        if self.max_gradient_norm is not None:
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.max_gradient_norm)
+        self.optimizer.step()
+        self.samples_seen += self.task.num_samples(batch)
+        return loss.detach(), norm
+
+    def score(self, configuration: Configuration) -> float:
+        """Return the model's score on the validation set, in evaluation mode."""
+        device = self.device_plan.device
+        seed_generators(derive_seed(self.root_seed, "validation"), device)
+        batches = (move_batch(batch, device) for batch in self.task.validation_batches(configuration))
+        self.model.eval()
+        with torch.no_grad(), self.device_plan.autocast():
+            score = self.task.score(self.model, batches)
+        self.model.train()
+        return score
+
+    def checkpoint(self) -> Checkpoint:
+        """Return what is needed to go on from here. Frozen parameters are left out: the seed makes them again."""
+        frozen = self._frozen_names()
+        return Checkpoint(
+            samples_seen=self.samples_seen,
+            curve=tuple(self.curve),
+            model={name: value for name, value in self.model.state_dict().items() if name not in frozen},
+            optimizer=self.optimizer.state_dict(),
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from ``checkpoint``.
+
+        Raises: RuntimeError, KeyError or ValueError if it is of another model or optimizer; the session is then
+        lost.
+        """
+        keys = self.model.load_state_dict(checkpoint.model, strict=False)
+        strange = [*keys.unexpected_keys, *(set(keys.missing_keys) - self._frozen_names())]
+        if strange:
+            raise ValueError(f"the checkpoint and the model differ in {', '.join(sorted(strange))}")
+        self.optimizer.load_state_dict(dict(checkpoint.optimizer))
+        self.samples_seen = checkpoint.samples_seen
+        self.curve = list(checkpoint.curve)
+
+    def _frozen_names(self) -> set[str]:
+        named = self.model.named_parameters(remove_duplicate=False)
+        return {name for name, parameter in named if not parameter.requires_grad}
+
+
+def begin_session(
+    task: Task, configuration: Configuration, *, trainable_layers: int, device_plan: DevicePlan, root_seed: int
+) -> Session:
+    """Return the training of ``configuration`` at its beginning: initialised, frozen, on its device.
+
+    The initialisation depends on ``root_seed`` alone, so all configurations of a study start from the same
+    weights.
+    """
+    device = device_plan.device
+    seed_generators(derive_seed(root_seed, "initialisation"), device)
+    model = task.build_model(configuration).to(device)
+    task.freeze(model, trainable_layers=trainable_layers)
+    model.train()
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = task.build_optimizer(parameters, configuration)
+    return Session(
+        task=task,
+        device_plan=device_plan,
+        root_seed=root_seed,
+        model=model,
+        parameters=parameters,
+        optimizer=optimizer,
+        learning_rates=[group["lr"] for group in optimizer.param_groups],
+        max_gradient_norm=task.max_gradient_norm(configuration),
+    )

@@ -1,0 +1,312 @@
+"""A ready-made task: a model, examples with targets, a loss."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from frostline.errors import HyperparameterError, TaskError
+from frostline.layers import LayerStack, freeze, split_layers
+from frostline.records import Configuration, Direction, Value
+from frostline.seeding import derive_seed
+from frostline.training.blueprint import Blueprint, draw_blueprint, largest_value
+from frostline.training.data import (
+    Example,
+    data_identity,
+    fetch_examples,
+    num_examples,
+    ordered_batches,
+    shuffled_batches,
+)
+from frostline.training.devices import first_tensor, move_batch
+from frostline.training.optimizers import build_optimizer, optimizer_class
+from frostline.training.schedules import schedule_from_hyperparameters
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.utils.data import Dataset
+
+    from frostline.protocols import Schedule
+    from frostline.search.space import SearchSpace
+
+# Calibration is a property of the task, not of a study: the frozen prefix is the same function for all of them.
+_CALIBRATION_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)  # no slots: the fingerprint is kept once it is known
+class SupervisedTask:
+    """A model trained on (inputs, targets) to lower a loss: the task that most people have.
+
+    Inputs that are a mapping are given to the model by keyword, a tuple or list by position; of an output with
+    ``logits`` (Hugging Face's), those are the outputs. ``loss_function`` and ``score_function`` take (outputs,
+    targets) and return the mean over the batch; without a score function the score is the loss.
+
+    Hyperparameters: those of the optimizer in full words (``learning_rate``, ``weight_decay``, ``beta1``,
+    ``momentum``, ``epsilon``, ...), ``optimizer`` (a class of ``torch.optim``, by name), ``batch_size`` (in
+    examples) and ``gradient_clip_norm`` override what is given here; ``model`` and ``schedule`` may read any
+    others. What ``defaults`` names and the space does not is the same for all configurations. Weight decay acts on
+    all parameters alike.
+
+    Units: ``full_samples`` counts ``sample_unit``, of which every example holds ``samples_per_example``: 1, or the
+    context's length for a language model that counts tokens. Batch sizes are in examples.
+    Raises: TaskError if there are no examples, the full budget is less than one batch, a default is missing, or a
+    number is out of range. HyperparameterError, when the fingerprint is first read, if a name in the space is read
+    by nobody.
+    """
+
+    name: str
+    model: Callable[[Configuration], nn.Module]
+    training_data: Dataset[Any]
+    validation_data: Dataset[Any]
+    loss_function: Callable[[Any, Any], Tensor]
+    space: SearchSpace
+    full_samples: int
+    defaults: Mapping[str, Value]
+    optimizer: type[Optimizer] = torch.optim.AdamW
+    schedule: Callable[[Configuration], Schedule] = schedule_from_hyperparameters
+    score_function: Callable[[Any, Any], Tensor] | None = None
+    direction: Direction = "minimize"
+    sample_unit: str = "examples"
+    samples_per_example: int = 1
+    batch_size: int = 32
+    validation_batch_size: int = 256
+    gradient_clip_norm: float | None = None
+    augment: Callable[[Any, torch.Generator], Any] | None = None
+    unwrap: tuple[type[nn.Module], ...] = ()
+    tied: Literal["detach", "snapshot"] = "detach"
+    frozen_statistics: Literal["calibrated", "batch"] = "calibrated"
+    num_calibration_batches: int = 8
+    data_fingerprint: str = ""
+    """What tells these data from others; needed unless they are tensors in memory, which are hashed."""
+    also_read: tuple[str, ...] = ()
+    """Names of the space that ``model`` or ``schedule`` read only for some configurations."""
+
+    def __post_init__(self) -> None:
+        for which, data in (("training", self.training_data), ("validation", self.validation_data)):
+            if num_examples(data) == 0:
+                raise TaskError(f"the {which} set of {self.name} is empty: it must hold at least one example.")
+        counts = (
+            "full_samples",
+            "samples_per_example",
+            "batch_size",
+            "validation_batch_size",
+            "num_calibration_batches",
+        )
+        for count in counts:
+            if getattr(self, count) < 1:
+                raise TaskError(f"{count} of {self.name} is {getattr(self, count)}, but must be at least 1.")
+        missing = [name for name in self.space.distributions if name not in self.defaults]
+        if missing:
+            raise TaskError(
+                f"the defaults of {self.name} lack {', '.join(missing)}: give a value to all that is searched."
+            )
+        if self.direction == "maximize" and self.score_function is None:
+            raise TaskError(f"{self.name} is to be maximized, but its score is the loss: give a score_function.")
+        batch_size = largest_value(self.space, "batch_size", self.defaults.get("batch_size", self.batch_size))
+        if self.full_samples < batch_size * self.samples_per_example:
+            raise TaskError(
+                f"full_samples of {self.name} is {self.full_samples} {self.sample_unit}, less than one batch of "
+                f"{batch_size * self.samples_per_example}: train longer, or in smaller batches."
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash over the data, the model's modules and parameters, the budget and how they are used.
+
+        Raises: HyperparameterError if a hyperparameter of the space or the defaults is read by nobody.
+        """
+        self._refuse_unread([*self.space.distributions, *self.defaults])
+        return self._fingerprint
+
+    def build_model(self, configuration: Configuration) -> nn.Module:
+        """Return a freshly initialised model on the CPU.
+
+        Raises: HyperparameterError if the configuration holds a name that nobody reads.
+        """
+        return self.model(self._completed(configuration))
+
+    def split(self, model: nn.Module) -> LayerStack:
+        """Return the layers of ``model`` in the order of execution."""
+        return split_layers(model, unwrap=self.unwrap, example_inputs=self._example_inputs(model))
+
+    def freeze(self, model: nn.Module, *, trainable_layers: int) -> None:
+        """Freeze ``model`` in place; calibrated statistics come from the first batches of one fixed order."""
+        freezing = freeze(
+            model,
+            trainable_layers=trainable_layers,
+            unwrap=self.unwrap,
+            example_inputs=self._example_inputs(model),
+            tied=self.tied,
+            frozen_statistics=self.frozen_statistics,
+        )
+        if self.frozen_statistics == "calibrated":
+            freezing.calibrate(self._calibration_inputs(model), forward=self._outputs)
+
+    def build_optimizer(self, parameters: Sequence[nn.Parameter], configuration: Configuration) -> Optimizer:
+        """Return the optimizer of the trained parameters."""
+        completed = self._completed(configuration)
+        name = completed.get("optimizer")
+        return build_optimizer(self.optimizer if name is None else optimizer_class(name), parameters, completed)
+
+    def build_schedule(self, configuration: Configuration) -> Schedule:
+        """Return the learning-rate schedule."""
+        return self.schedule(self._completed(configuration))
+
+    def max_gradient_norm(self, configuration: Configuration) -> float | None:
+        """Return the largest allowed L2 norm of the gradient, or None for no clipping.
+
+        Raises: HyperparameterError if it is not above 0.
+        """
+        norm = self._completed(configuration).get("gradient_clip_norm", self.gradient_clip_norm)
+        if norm is None:
+            return None
+        if isinstance(norm, bool) or not isinstance(norm, int | float) or not norm > 0:
+            raise HyperparameterError(f"gradient_clip_norm is {norm!r}, but must be a number above 0, or None.")
+        return float(norm)
+
+    def training_batches(self, configuration: Configuration, *, seed: int, skip_samples: int) -> Iterator[Example]:
+        """Yield CPU batches without end, in an order that depends on ``seed`` alone, from after ``skip_samples``.
+
+        The order of the examples is the same whatever the batch size. Augmentation draws from a generator seeded
+        by the place of the batch, so that it too can be gone on from anywhere.
+        """
+        assert skip_samples % self.samples_per_example == 0, (
+            f"{skip_samples} samples are no whole number of examples"
+        )
+        batches = shuffled_batches(
+            self.training_data,
+            batch_size=self._batch_size(configuration),
+            seed=seed,
+            skip_examples=skip_samples // self.samples_per_example,
+        )
+        for position, (inputs, targets) in batches:
+            if self.augment is None:
+                yield inputs, targets
+            else:
+                generator = torch.Generator().manual_seed(derive_seed(seed, "augmentation", position))
+                yield self.augment(inputs, generator), targets
+
+    def num_samples(self, batch: Example) -> int:
+        """Return how many samples a batch holds."""
+        return len(first_tensor(batch)) * self.samples_per_example
+
+    def loss(self, model: nn.Module, batch: Example) -> Tensor:
+        """Return the mean training loss of a batch, a scalar tensor with gradient."""
+        inputs, targets = batch
+        return self.loss_function(self._outputs(model, inputs), targets)
+
+    def validation_batches(self, configuration: Configuration) -> Iterable[Example]:  # noqa: ARG002 (same for all)
+        """Return the CPU batches of the validation set, always the same."""
+        return ordered_batches(self.validation_data, batch_size=self.validation_batch_size)
+
+    def score(self, model: nn.Module, batches: Iterable[Example]) -> float:
+        """Return the mean score over validation batches, weighted by their examples."""
+        function = self.score_function or self.loss_function
+        scores: list[Tensor] = []
+        sizes: list[int] = []
+        for inputs, targets in batches:
+            scores.append(function(self._outputs(model, inputs), targets))
+            sizes.append(len(first_tensor((inputs, targets))))
+        # Read at the end and at once: reading each would make the host wait for the device at every batch.
+        total = (
+            torch.stack(scores).double() if scores[0].device.type != "mps" else torch.stack(scores).cpu().double()
+        )
+        weights = torch.tensor(sizes, dtype=total.dtype, device=total.device)
+        return float((total * weights).sum() / weights.sum())
+
+    @cached_property
+    def _blueprint(self) -> Blueprint:
+        defaults = Configuration(number=0, hyperparameters=self.defaults)
+        return draw_blueprint(
+            defaults, model=self.model, schedule=self.schedule, space=self.space, optimizer=self.optimizer
+        )
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        facts = (
+            self.name,
+            self.data_fingerprint,
+            # Not called upon where the user vouches for the data: hashing all of them takes time.
+            "" if self.data_fingerprint else data_identity(self.training_data),
+            "" if self.data_fingerprint else data_identity(self.validation_data),
+            num_examples(self.training_data),
+            num_examples(self.validation_data),
+            self._blueprint.structure,
+            self.full_samples,
+            self.samples_per_example,
+            self.sample_unit,
+            self.batch_size,
+            self.direction,
+            self.gradient_clip_norm,
+            self.optimizer.__qualname__,
+            sorted(self.defaults.items()),
+            self.tied,
+            self.frozen_statistics,
+            self.num_calibration_batches,
+            [_name_of(part) for part in (self.loss_function, self.score_function, self.schedule, self.augment)],
+        )
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+    def _completed(self, configuration: Configuration) -> Configuration:
+        """Return ``configuration`` with the defaults of whatever is not searched."""
+        unknown = configuration.keys() - self.space.distributions.keys() - self.defaults.keys()
+        self._refuse_unread(sorted(unknown))
+        fixed = {name: value for name, value in self.defaults.items() if name not in self.space.distributions}
+        return replace(configuration, hyperparameters={**fixed, **configuration})
+
+    def _refuse_unread(self, names: Iterable[str]) -> None:
+        names = list(names)
+        if names:
+            self._blueprint.refuse_unread(names, task=self.name, also_read=self.also_read)
+
+    def _batch_size(self, configuration: Configuration) -> int:
+        size = self._completed(configuration).get("batch_size", self.batch_size)
+        if isinstance(size, bool) or not isinstance(size, int | float) or not size >= 1 or not math.isfinite(size):
+            raise HyperparameterError(
+                f"batch_size is {size!r}, but must be a whole number of examples, at least 1."
+            )
+        if size != int(size):
+            raise HyperparameterError(
+                f"batch_size is {size!r}, but must be a whole number: make it an int in the space."
+            )
+        return int(size)
+
+    def _outputs(self, model: nn.Module, inputs: Any) -> Any:
+        if isinstance(inputs, Mapping):
+            outputs = model(**inputs)
+        elif isinstance(inputs, tuple | list):
+            outputs = model(*inputs)
+        else:
+            outputs = model(inputs)
+        return getattr(outputs, "logits", outputs)
+
+    def _example_inputs(self, model: nn.Module) -> Mapping[str, Any] | tuple[Any, ...]:
+        inputs, _ = move_batch(fetch_examples(self.training_data, [0]), _device_of(model))
+        if isinstance(inputs, Mapping):
+            return inputs
+        return tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+
+    def _calibration_inputs(self, model: nn.Module) -> Iterator[Any]:
+        # With the task's own batch size, and not a configuration's: the frozen prefix must not depend on either.
+        batches = shuffled_batches(self.training_data, batch_size=self.batch_size, seed=_CALIBRATION_SEED)
+        for _, (position, (inputs, _targets)) in zip(range(self.num_calibration_batches), batches, strict=False):
+            if self.augment is not None:
+                generator = torch.Generator().manual_seed(derive_seed(_CALIBRATION_SEED, "augmentation", position))
+                inputs = self.augment(inputs, generator)
+            yield move_batch(inputs, _device_of(model))
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def _name_of(function: Any) -> str:
+    """Return a name that stays the same between runs; for instances and partials that of their class."""
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
