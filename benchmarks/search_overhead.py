@@ -158,14 +158,21 @@ def main() -> None:
                     row = measure(storage, sampler, search, size)
                     rows.append(row)
                     print(f"{storage} {sampler} {search} {size}: ratio {row.ratio:.2f}", flush=True)
-                    figures = (row.optuna_ms, row.optuna_last_tenth_ms, row.frostline_ms, row.frostline_last_tenth_ms)
+                    figures = (
+                        row.optuna_ms,
+                        row.optuna_last_tenth_ms,
+                        row.frostline_ms,
+                        row.frostline_last_tenth_ms,
+                    )
                     table.add_row(
                         storage, sampler, search, f"{size:,}", f"{row.evaluations:,}", *(f"{ms:.3f}" for ms in figures),
                         f"{row.ratio:.2f}",
                     )  # fmt: skip
     Console(width=140).print(table)
     if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(row) | {"ratio": row.ratio} for row in rows], indent=1) + "\n")
+        arguments.json.write_text(
+            json.dumps([asdict(row) | {"ratio": row.ratio} for row in rows], indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

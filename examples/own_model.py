@@ -33,7 +33,9 @@ def counting_text(num_tokens: int) -> torch.Tensor:
 
 
 def train(configuration: frostline.Configuration, fidelity: frostline.Fidelity) -> Iterator[tuple[int, float]]:
-    config = GPT2Config(vocab_size=64, n_positions=CONTEXT, n_embd=32, n_layer=4, n_head=2, tie_word_embeddings=False)
+    config = GPT2Config(
+        vocab_size=64, n_positions=CONTEXT, n_embd=32, n_layer=4, n_head=2, tie_word_embeddings=False
+    )
     model = GPT2LMHeadModel(config)
     frostline.freeze(model, trainable_layers=fidelity.trainable_layers)  # the one line
     optimizer = torch.optim.AdamW(
@@ -74,7 +76,9 @@ class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.head = nn.Linear(32, 3)
-        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(32, 32), nn.BatchNorm1d(32), nn.ReLU()) for _ in range(4))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(32, 32), nn.BatchNorm1d(32), nn.ReLU()) for _ in range(4)
+        )
         self.stem = nn.Linear(8, 32)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -120,7 +124,9 @@ def main() -> None:
     arguments = parser.parse_args()
     gpt2 = tune_gpt2(f"{arguments.study}-gpt2", arguments.storage)
     print(f"GPT-2: {dict(gpt2.configuration)} reaches a loss of {gpt2.score:.4f}")
-    rings = frostline.tune_task(own_task(), study=f"{arguments.study}-rings", storage=arguments.storage, configurations=9)
+    rings = frostline.tune_task(
+        own_task(), study=f"{arguments.study}-rings", storage=arguments.storage, configurations=9
+    )
     print(f"rings: {dict(rings.configuration)} reaches a loss of {rings.score:.4f}")
 
 

@@ -53,22 +53,38 @@ def test_imports_run_downwards(path: Path) -> None:
     room = room_of(path)
     assert room in FLOOR_OF, f"{room} is on no floor: give it one here"
     for target in imports_of(path) - {room}:
-        assert FLOOR_OF.get(target, 0) < FLOOR_OF[room], f"{path.name} of {room} imports {target}, which is not below it"
+        assert FLOOR_OF.get(target, 0) < FLOOR_OF[room], (
+            f"{path.name} of {room} imports {target}, which is not below it"
+        )
 
 
 def loaded_by(statement: str) -> set[str]:
     code = f"import sys; {statement}; print(*sys.modules, sep='\\n')"
-    return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+    return set(
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    )
 
 
 @pytest.mark.multiprocess
 def test_search_knows_no_torch() -> None:
-    assert "torch" not in loaded_by("import frostline.search.ladder, frostline.search.halving, frostline.search.space")
+    assert "torch" not in loaded_by(
+        "import frostline.search.ladder, frostline.search.halving, frostline.search.space"
+    )
 
 
 @pytest.mark.multiprocess
 def test_importing_frostline_loads_no_optional_package() -> None:
-    heavy = {"transformers", "torchvision", "timm", "sklearn", "tokenizers", "plotly", "typer", "sqlalchemy", "scipy"}
+    heavy = {
+        "transformers",
+        "torchvision",
+        "timm",
+        "sklearn",
+        "tokenizers",
+        "plotly",
+        "typer",
+        "sqlalchemy",
+        "scipy",
+    }
     assert not heavy & loaded_by("import frostline")
 
 

@@ -91,7 +91,9 @@ def test_layers_and_ladder(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_function_with_options_and_a_space_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "space.toml").write_text("[space.learning_rate]\nlow = 0.001\nhigh = 0.01\nlog = true\n")
     make = TINY.replace(":task", ":make")
-    code, _, err = run(f"tune {make} --set size=128 --space space.toml --study f --configurations 9 --no-defaults", capsys)
+    code, _, err = run(
+        f"tune {make} --set size=128 --space space.toml --study f --configurations 9 --no-defaults", capsys
+    )
     assert (code, err) == (0, "")
     trials = optuna.load_study(study_name="f", storage="sqlite:///frostline.db").trials
     assert all(0.001 <= trial.params["learning_rate"] <= 0.01 for trial in trials)
@@ -135,7 +137,7 @@ ERRORS = {
     f"train {TINY} --configuration '{{'": "is no JSON",
     f"train {TINY} --configuration '[1]'": "write an object",
     f"train {TINY} --configuration '{{\"rate\": 1}}'": "which the task does not have",
-    f"train {TINY} --configuration '{{\"optimizer\": \"Adan\"}}'": "Adan",
+    f'train {TINY} --configuration \'{{"optimizer": "Adan"}}\'': "Adan",
     f"train {TINY} --layers 7": "1..6",
     f"train {TINY} --save no/where.pt": "there is no folder no",
 }
@@ -164,7 +166,17 @@ def test_debug_shows_the_traceback() -> None:
 @pytest.mark.multiprocess
 @pytest.mark.slow
 def test_an_interrupt_says_that_nothing_is_lost(folder: Path) -> None:
-    command = [sys.executable, "-c", "from frostline.cli import main; main()", "tune", TINY, "-n", "2000", "--study", "s"]
+    command = [
+        sys.executable,
+        "-c",
+        "from frostline.cli import main; main()",
+        "tune",
+        TINY,
+        "-n",
+        "2000",
+        "--study",
+        "s",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -174,5 +186,7 @@ def test_an_interrupt_says_that_nothing_is_lost(folder: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "frostline: stopped. Every evaluation that ended is saved; the same command goes on from there.\n"
+    assert (
+        err == "frostline: stopped. Every evaluation that ended is saved; the same command goes on from there.\n"
+    )
     assert 1 <= len(optuna.load_study(study_name="s", storage="sqlite:///frostline.db").trials) < 2000

@@ -18,7 +18,9 @@ def test_a_url_a_path_and_memory_open_the_three_kinds(tmp_path: Path) -> None:
     assert isinstance(open_storage(str(tmp_path / "journal.log")), JournalStorage)
     storage = open_storage(f"sqlite:///{tmp_path}/study.db")
     optuna.create_study(storage=storage, study_name="x")
-    assert [study.study_name for study in open_storage(f"sqlite:///{tmp_path}/study.db").get_all_studies()] == ["x"]
+    assert [study.study_name for study in open_storage(f"sqlite:///{tmp_path}/study.db").get_all_studies()] == [
+        "x"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from rich.console import Console
 
 from frostline import display
 from frostline.errors import FrostlineError, OptionError, TaskError
-from frostline.layers import LayerStack
 from frostline.protocols import Search, Task
 from frostline.records import Configuration, Fidelity, Value
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
@@ -31,7 +30,8 @@ from frostline.storage import DEFAULT_STORAGE
 from frostline.study import Terms, read_study
 from frostline.summary import Summary, best_evaluation, summarise
 from frostline.task_loading import load_task
-from frostline.tuner import SearchFactory, TuneResult, default_ladder, layers_of, train_task, tune_task
+from frostline.training.supervised import SupervisedTask
+from frostline.tuner import SearchFactory, TuneResult, layers_of, train_task, tune_task
 
 Choice = TypeVar("Choice")
 
@@ -49,14 +49,22 @@ SetOption = Annotated[
 ]
 SpaceOption = Annotated[Path | None, typer.Option("--space", help="A TOML file with the search space.")]
 LadderOption = Annotated[
-    str, typer.Option("--ladder", help="diagonal, layers-only, samples-only, or rungs as LAYERS:SAMPLES,LAYERS:SAMPLES,...")
+    str,
+    typer.Option(
+        "--ladder", help="diagonal, layers-only, samples-only, or rungs as LAYERS:SAMPLES,LAYERS:SAMPLES,..."
+    ),
 ]
-RungsOption = Annotated[int, typer.Option("--rungs", help="The number of rungs of a ladder that is not given by hand.")]
+RungsOption = Annotated[
+    int, typer.Option("--rungs", help="The number of rungs of a ladder that is not given by hand.")
+]
 ConfigurationsOption = Annotated[
-    int, typer.Option("--configurations", "-n", help="The total number of configurations, over all runs of the study.")
+    int,
+    typer.Option("--configurations", "-n", help="The total number of configurations, over all runs of the study."),
 ]
 SearchOption = Annotated[str, typer.Option("--search", help="halving, hyperband, asynchronous, sweep or full.")]
-FactorOption = Annotated[int, typer.Option("--reduction-factor", help="One in so many configurations is promoted.")]
+FactorOption = Annotated[
+    int, typer.Option("--reduction-factor", help="One in so many configurations is promoted.")
+]
 StorageOption = Annotated[str, typer.Option("--storage", help="A database URL, or the path of a journal file.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="The root of every random stream.")]
@@ -88,7 +96,7 @@ def show_ladder(
     loaded = load_task(task, _parse_options(options))
     climbed = _ladder(ladder, rungs, loaded)
     plan = _search(search, reduction_factor)(ladder=climbed, configurations=configurations)
-    _print(climbed.table(_expected(plan), sample_unit=loaded.sample_unit))
+    _print(_ladder_table(plan, loaded.sample_unit))
 
 
 @application.command("tune")
@@ -104,7 +112,9 @@ def tune_command(
     search: SearchOption = "halving",
     reduction_factor: FactorOption = 3,
     sampler: Annotated[str, typer.Option("--sampler", help="random, qmc, tpe, gp, cmaes or grid.")] = "random",
-    grid_points: Annotated[int, typer.Option("--grid-points", help="Points per continuous dimension of a grid.")] = 3,
+    grid_points: Annotated[
+        int, typer.Option("--grid-points", help="Points per continuous dimension of a grid.")
+    ] = 3,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "float32",
@@ -122,10 +132,10 @@ def tune_command(
     plan = factory(ladder=climbed, configurations=configurations)
     console = Console()
     name = study or loaded.name
-    _print(climbed.table(_expected(plan), sample_unit=loaded.sample_unit))
+    _print(_ladder_table(plan, loaded.sample_unit))
     _print(f"study {name!r} in {storage}\n")
     shown = display.SearchDisplay(
-        console, rungs=climbed.rungs, expected=_expected(plan), sample_unit=loaded.sample_unit
+        console, rungs=climbed.rungs, expected=plan.evaluations_per_rung(), sample_unit=loaded.sample_unit
     )
     with shown:
         result = tune_task(
@@ -168,7 +178,9 @@ def show_status(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE) 
 def show_best(
     study: StudyArgument,
     storage: StorageOption = DEFAULT_STORAGE,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the configuration as JSON, and nothing else.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the configuration as JSON, and nothing else.")
+    ] = False,
 ) -> None:
     """Show a study's best configuration, and the command that trains it in full."""
     terms, history = read_study(storage, study)
@@ -179,7 +191,11 @@ def show_best(
     if as_json:
         _print(json.dumps(dict(configuration.hyperparameters)))
         return
-    rung = "at full fidelity" if best.rung == len(terms.rungs) - 1 else f"at rung {best.rung + 1} of {len(terms.rungs)}"
+    rung = (
+        "at full fidelity"
+        if best.rung == len(terms.rungs) - 1
+        else f"at rung {best.rung}, the last being {len(terms.rungs) - 1}"
+    )
     _print(f"configuration {best.number}, score {best.score:.5g} {rung}")
     Console().print(display.configuration_table(configuration))
     _print(f"train it in full: {_train_command(terms.reference, configuration)}")
@@ -192,7 +208,9 @@ def train_command(
     configuration: Annotated[
         str | None, typer.Option("--configuration", help="JSON; what it leaves out is the task's own.")
     ] = None,
-    trainable_layers: Annotated[int | None, typer.Option("--layers", help="Train only so many of the last layers.")] = None,
+    trainable_layers: Annotated[
+        int | None, typer.Option("--layers", help="Train only so many of the last layers.")
+    ] = None,
     samples: Annotated[int | None, typer.Option("--samples", help="Train on so many samples.")] = None,
     save: Annotated[Path | None, typer.Option("--save", help="Write the trained weights to this file.")] = None,
     seed: SeedOption = 0,
@@ -247,7 +265,7 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         _fail(f"{error}", 1)
-    except Exception as error:  # noqa: BLE001 (the last resort: one line for the user, the traceback for a report)
+    except Exception as error:
         if debug:
             raise
         _fail(f"unexpected {type(error).__name__}: {' '.join(str(error).split())} (run with --debug for more)", 1)
@@ -286,29 +304,25 @@ def _search(name: str, reduction_factor: int) -> SearchFactory:
 def _sampling(name: str, space: SearchSpace, grid_points: int) -> Sampling:
     choices = {"random": RANDOM, "qmc": QMC, "tpe": TPE, "gp": GP, "cmaes": CMA_ES, "grid": RANDOM}
     chosen = _choose("sampler", name, choices)
-    return grid(space, grid_points) if name == "grid" else chosen
+    return grid(space, num_points=grid_points) if name == "grid" else chosen
 
 
 def _ladder(text: str, rungs: int, task: Task) -> Ladder:
     num_layers = layers_of(task).num_layers
     if ":" in text:
-        return Ladder.explicit(
-            _parse_rungs(text), num_layers=num_layers, full_samples=task.full_samples
-        )
+        return Ladder.explicit(_parse_rungs(text), num_layers=num_layers, full_samples=task.full_samples)
     choices = {"diagonal": Ladder.diagonal, "layers-only": Ladder.layers_only, "samples-only": Ladder.samples_only}
     make = _choose("ladder", text, choices)
     return make(num_layers=num_layers, full_samples=task.full_samples, num_rungs=rungs)
 
 
-def _parse_rungs(text: str) -> tuple[Fidelity, ...]:
+def _parse_rungs(text: str) -> list[tuple[int, int]]:
     rungs = []
     for part in text.split(","):
         layers, _, samples = part.partition(":")
         try:
-            rungs.append(Fidelity(trainable_layers=int(layers), samples=int(samples.replace("_", ""))))
-        except ValueError as error:
-            if isinstance(error, FrostlineError):
-                raise
+            rungs.append((int(layers), int(samples)))
+        except ValueError:
             raise OptionError(f"--ladder: {part!r} is no rung: write LAYERS:SAMPLES, such as 2:100000.") from None
     return tuple(rungs)
 
@@ -344,14 +358,16 @@ def _with_space(task: Task, path: Path | None) -> Task:
     if not path.is_file():
         raise OptionError(f"--space {path}: there is no such file.")
     space = SearchSpace.from_toml(path.read_text())
-    if not dataclasses.is_dataclass(task) or isinstance(task, type):
-        raise OptionError(f"--space: the task {task.name} is no frostline.SupervisedTask; set its space where it is made.")
-    changed: Task = dataclasses.replace(task, space=space)  # type: ignore[type-var,unused-ignore]
-    return changed
+    if not isinstance(task, SupervisedTask):
+        raise OptionError(
+            f"--space: the task {task.name} is no frostline.SupervisedTask; set its space where it is made."
+        )
+    return dataclasses.replace(task, space=space)
 
 
-def _expected(plan: Search) -> tuple[int, ...]:
-    return plan.evaluations_per_rung()
+def _ladder_table(plan: Search, sample_unit: str) -> str:
+    counts = plan.evaluations_per_rung()
+    return plan.ladder.table(counts, started_per_rung=plan.started_per_rung(), sample_unit=sample_unit)
 
 
 def _summary(terms: Terms, history: Any) -> Summary:
@@ -376,5 +392,7 @@ def _show_result(console: Console, result: TuneResult, sample_unit: str) -> None
     _print("")
     for line in display.cost_lines(result.summary):
         _print(line)
-    _print(f"\nthe study: {result.study!r} in {result.storage}; look at it with `optuna-dashboard {result.storage}`")
+    _print(
+        f"\nthe study: {result.study!r} in {result.storage}; look at it with `optuna-dashboard {result.storage}`"
+    )
     _print(f"train the best in full: {_train_command(result.reference, result.configuration)}")

@@ -59,18 +59,18 @@ class SearchDisplay:
         self._shown = time.monotonic()
 
     def _print(self, evaluation: Evaluation) -> None:
-        line = evaluation_line(evaluation, num_rungs=len(self._rungs), sample_unit=self._sample_unit)
+        line = evaluation_line(evaluation, self._sample_unit)
         self._console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
-def evaluation_line(evaluation: Evaluation, *, num_rungs: int, sample_unit: str) -> str:
+def evaluation_line(evaluation: Evaluation, sample_unit: str) -> str:
     """Return one line about an evaluation that ended."""
     outcome = f"score {evaluation.score:.5g}" if evaluation.score is not None else str(evaluation.status)
     if evaluation.reason:
         outcome += f": {evaluation.reason}"
     fidelity = evaluation.fidelity
     return (
-        f"rung {evaluation.rung + 1}/{num_rungs}  configuration {evaluation.number}  "
+        f"rung {evaluation.rung}  configuration {evaluation.number}  "
         f"{fidelity.trainable_layers} layers  {fidelity.samples:,} {sample_unit}  {evaluation.cost.seconds:.1f} s  {outcome}"
     )
 
@@ -82,10 +82,12 @@ def rung_table(summary: Summary, sample_unit: str) -> Table:
         column.justify = "right"
     for rung in summary.rungs:
         expected = "?" if rung.expected is None else str(rung.expected)
-        trouble = [f"{rung.diverged} diverged"] * bool(rung.diverged) + [f"{rung.failed} failed"] * bool(rung.failed)
+        trouble = [f"{rung.diverged} diverged"] * bool(rung.diverged) + [f"{rung.failed} failed"] * bool(
+            rung.failed
+        )
         left = summary.seconds_left_at(rung)
         table.add_row(
-            f"{rung.rung + 1}",
+            f"{rung.rung}",
             f"{rung.fidelity.trainable_layers}",
             f"{rung.fidelity.samples:,}",
             f"{rung.ended}/{expected}" + (f" ({', '.join(trouble)})" if trouble else ""),

@@ -40,7 +40,7 @@ class LocalExecutor:
         begin = time.perf_counter()
         try:
             return self.evaluate(job)
-        except Exception as error:  # noqa: BLE001 (whatever a training function raises is that configuration's failure)
+        except Exception as error:
             logger.debug("configuration %d failed", job.configuration.number, exc_info=True)
             reason = _reason(error)
         # Outside the except clause, where the traceback no longer keeps the model and its activations alive.

@@ -103,6 +103,7 @@ class SearchStudy:
         self._study_id = study_id
         self._trial_ids: list[int] = []
         self._settled: set[int] = set()
+        self._ended: list[int] = []
         with storage_errors(place):
             in_memory = isinstance(storage, InMemoryStorage)
             self._turn: Turn = SoleWorker() if in_memory else SharedTurn(storage, study_id)
@@ -160,6 +161,11 @@ class SearchStudy:
             self._settle(evaluation, is_full=evaluation.rung == len(self.terms.rungs) - 1)
             self._prune(search)
 
+    def newly_ended(self) -> list[int]:
+        """Return the configurations whose climb this worker has ended since it was last asked."""
+        ended, self._ended = self._ended, []
+        return ended
+
     def close(self) -> None:
         """Give back what this worker has claimed and not evaluated: another may take it."""
         with storage_errors(self._place):
@@ -184,6 +190,10 @@ class SearchStudy:
             rung=request.rung,
             fidelity=rungs[request.rung],
             continued_from=self._continued_from(request, rungs),
+            may_continue=any(
+                rung.trainable_layers == rungs[request.rung].trainable_layers
+                for rung in rungs[request.rung + 1 : request.rung + 2]
+            ),
         )
 
     def _continued_from(self, request: Request, rungs: Sequence[Fidelity]) -> tuple[Fidelity, ...]:
@@ -252,6 +262,7 @@ class SearchStudy:
 
     def _end(self, number: int, state: TrialState, value: float | None) -> None:
         self._settled.add(number)
+        self._ended.append(number)
         self.history.eliminate(number)
         values = None if value is None else [value]
         try:
@@ -348,9 +359,7 @@ def _evaluation_of(number: int, rung: int, record: Mapping[str, Any]) -> Evaluat
         fidelity=Fidelity(trainable_layers=record["trainable_layers"], samples=record["samples"]),
         status=Status(record["status"]),
         score=record["score"],
-        cost=Cost(
-            seconds=record["seconds"], samples=record["trained_samples"], peak_bytes=record["peak_bytes"]
-        ),
+        cost=Cost(seconds=record["seconds"], samples=record["trained_samples"], peak_bytes=record["peak_bytes"]),
         curve=tuple(CurvePoint(samples, score) for samples, score in record["curve"]),
         reason=record["reason"],
     )

@@ -27,7 +27,7 @@ from frostline.study import SearchStudy, Terms
 from frostline.summary import Summary, best_evaluation, summarise
 from frostline.training.black_box import BlackBox, TrainFunction
 from frostline.training.devices import DevicePlan, resolve_device
-from frostline.training.serial import TrainingSettings, train_model, train_serially
+from frostline.training.serial import TrainingSettings, checkpoints_of, train_model, train_serially
 
 # How long a worker that has nothing to do waits before it looks whether another one has finished.
 _WAIT_SECONDS = 0.5
@@ -150,6 +150,7 @@ def tune_task(
         horizon=_checked("horizon", horizon, ("rung", "full")),
         checkpoint_directory=runs / study,
     )
+    checkpoints = checkpoints_of(task, settings)
     climbed = default_ladder(task) if ladder is None else ladder
     search_plan = search(ladder=climbed, configurations=configurations)
     terms = Terms(
@@ -176,6 +177,7 @@ def tune_task(
         study=study,
         storage=storage,
         observer=observer,
+        forget=None if checkpoints is None else checkpoints.forget,
     )
 
 
@@ -216,11 +218,12 @@ def _search(
     study: str,
     storage: str,
     observer: Observer | None,
+    forget: Callable[[int], None] | None = None,
 ) -> TuneResult:
     opened = SearchStudy.open(storage, study, terms)
     try:
         opened.check_total(search.configurations)
-        climb(opened, search, draws, LocalExecutor(evaluate=evaluate), observer)
+        climb(opened, search, draws, LocalExecutor(evaluate=evaluate), observer, forget)
     finally:
         opened.close()
     history = opened.history
@@ -237,8 +240,18 @@ def _search(
     )
 
 
-def climb(study: SearchStudy, search: Search, draws: Draws, executor: Executor, observer: Observer | None) -> None:
-    """Evaluate until the search asks for nothing more: by this process, and by any other on the same study."""
+def climb(
+    study: SearchStudy,
+    search: Search,
+    draws: Draws,
+    executor: Executor,
+    observer: Observer | None = None,
+    forget: Callable[[int], None] | None = None,
+) -> None:
+    """Evaluate until the search asks for nothing more: by this process, and by any other on the same study.
+
+    ``forget`` is called with every configuration that will never be evaluated again.
+    """
     while True:
         jobs = study.take(search, draws, capacity=executor.capacity)
         if not jobs:
@@ -247,6 +260,9 @@ def climb(study: SearchStudy, search: Search, draws: Draws, executor: Executor, 
             time.sleep(_WAIT_SECONDS)
         for evaluation in executor.run(jobs):
             study.record(evaluation, search)
+            for number in study.newly_ended():
+                if forget is not None:
+                    forget(number)
             if observer is not None:
                 observer(evaluation, study.history)
 
@@ -264,7 +280,8 @@ def _why_nothing_was_found(history: History) -> str:
 def _device_plan(device: str, precision: str) -> DevicePlan:
     compute_dtypes = {"float32": None, "bfloat16": torch.bfloat16}
     return DevicePlan(
-        device=resolve_device(device), compute_dtype=compute_dtypes[_checked("precision", precision, (*compute_dtypes,))]
+        device=resolve_device(device),
+        compute_dtype=compute_dtypes[_checked("precision", precision, (*compute_dtypes,))],
     )
 
 

@@ -178,7 +178,7 @@ class SharedTurn:
         while not self._gone.wait(_BEAT_SECONDS):
             try:
                 self._say()
-            except Exception:  # noqa: BLE001, S112 (a missed beat is no reason to stop: the main thread meets the same storage)
+            except Exception:  # noqa: S112 (a missed beat is no reason to stop: the main thread meets the same storage)
                 continue
 
 
