@@ -2,8 +2,8 @@
 
     python benchmarks/search_overhead.py [--sizes 100,1000] [--storages memory,journal,sqlite] [--json FILE]
 
-Both sides handle the same number of configurations, in turns, in one process. Printed are milliseconds per configuration, over
-all and over the last tenth (the growth), and the ratio frostline / Optuna, which is to stay below 1.5.
+Both sides handle the same number of configurations, in turns, in one process. Printed are milliseconds per
+configuration, over all and over the last tenth (the growth), and the ratio frostline / Optuna, which is to stay below 1.5.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python examples/own_model.py [--study NAME] [--storage URL]
 
-The first search goes through the black-box door: the training function is plain PyTorch, and one line of it is frostline's. The
-second describes model, data and loss, and leaves the training to frostline. Needs `pip install "frostline[hf]"`.
+The first search goes through the black-box door: the training function is plain PyTorch, and one line of it is
+frostline's. The second describes model, data and loss, and leaves the training to frostline. Needs `pip install "frostline[hf]"`.
 """
 
 from __future__ import annotations

@@ -317,14 +317,14 @@ def _ladder(text: str, rungs: int, task: Task) -> Ladder:
 
 
 def _parse_rungs(text: str) -> list[tuple[int, int]]:
-    rungs = []
+    rungs: list[tuple[int, int]] = []
     for part in text.split(","):
         layers, _, samples = part.partition(":")
         try:
             rungs.append((int(layers), int(samples)))
         except ValueError:
             raise OptionError(f"--ladder: {part!r} is no rung: write LAYERS:SAMPLES, such as 2:100000.") from None
-    return tuple(rungs)
+    return rungs
 
 
 def _parse_options(options: list[str] | None) -> dict[str, Any]:
