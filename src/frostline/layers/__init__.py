@@ -1,1 +1,20 @@
+"""What a layer is, and where a model is cut into a frozen prefix and a trained suffix."""
 
+from frostline.layers.discovery import split_layers
+from frostline.layers.freezing import Freezing, freeze, freezing_of
+from frostline.layers.inspection import FreezingReport, inspect_freezing
+from frostline.layers.merging import merge
+from frostline.layers.stack import Layer, LayerStack, Tie
+
+__all__ = [
+    "Freezing",
+    "FreezingReport",
+    "Layer",
+    "LayerStack",
+    "Tie",
+    "freeze",
+    "freezing_of",
+    "inspect_freezing",
+    "merge",
+    "split_layers",
+]

@@ -1,0 +1,248 @@
+"""The hooks that keep a frozen prefix frozen, whatever the code around it does.
+
+Nothing but the calls of modules is touched: every object here is a small callable in a module's hooks, copied with the
+model by ``copy.deepcopy``, saved with it by ``torch.save`` and traced through by ``torch.compile``.
+
+A frozen module passes no gradient as long as no trained module has run in the same forward pass. One that runs (again)
+later, because it is used twice or registered out of order, passes gradients on to the trained modules before it: a
+wrong order costs memory, never a silently missing gradient.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from frostline.errors import ModelError
+
+FREEZING_ATTRIBUTE = "_frostline_freezing"
+"""Where a frozen model keeps its Freezing, so that copies of the model have their own."""
+
+
+class _Suspendable(Protocol):
+    def suspended(self) -> AbstractContextManager[None]: ...
+
+
+def suspended(model: nn.Module) -> AbstractContextManager[None]:
+    """While this lasts the model computes as if nothing were frozen, but for its flags and modes."""
+    freezing: _Suspendable | None = getattr(model, FREEZING_ATTRIBUTE, None)
+    return nullcontext() if freezing is None else freezing.suspended()
+
+
+class PrefixReached(BaseException):
+    """Ends a forward pass at the first trained module: a signal to ourselves, which no model may take for an error."""
+
+
+class PrefixState:
+    """What the hooks of one freezing share."""
+
+    def __init__(self) -> None:
+        self.active = True
+        self.in_suffix = False
+        """A trained module has begun to run in this forward pass."""
+        self.stops_at_suffix = False
+        self.uncalibrated: tuple[nn.Module, ...] = ()
+        """The frozen normalisations whose statistics are those of a new module, which mean nothing."""
+
+
+def attach(
+    model: nn.Module, state: PrefixState, *, frozen: Iterable[nn.Module], trained: Iterable[nn.Module]
+) -> list[RemovableHandle]:
+    """Register all hooks; ``frozen`` and ``trained`` are the outermost modules of the layers."""
+    handles = [
+        model.register_forward_pre_hook(_BeginForward(state), prepend=True),
+        model.register_forward_hook(_EndForward(state), always_call=True),
+    ]
+    for module in frozen:
+        handles.append(module.register_forward_pre_hook(_CutInputs(state), with_kwargs=True, prepend=True))
+        handles.append(module.register_forward_hook(_CutOutputs(state)))
+    handles += [module.register_forward_pre_hook(_EnterSuffix(state), prepend=True) for module in trained]
+    for module in _between(model, frozen, trained):
+        silence = _Silence(state)
+        handles.append(module.register_forward_pre_hook(silence))
+        handles.append(module.register_forward_hook(_Unsilence(silence), always_call=True))
+    return handles
+
+
+def _between(model: nn.Module, *layers: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    """The modules without parameters that stand between the layers and whose mode matters: dropout above all."""
+    inside = {id(module) for group in layers for outermost in group for module in outermost.modules()}
+    for module in model.modules():
+        is_free = id(module) not in inside and next(module.parameters(), None) is None
+        is_harmless = type(module).__module__.startswith("torch.nn.modules") and not isinstance(
+            module, nn.modules.dropout._DropoutNd
+        )
+        if is_free and not is_harmless:
+            yield module
+
+
+class _BeginForward:
+    def __init__(self, state: PrefixState) -> None:
+        self.state = state
+
+    def __call__(self, _module: nn.Module, _args: Any) -> None:
+        self.state.in_suffix = False
+
+
+class _EndForward:
+    def __init__(self, state: PrefixState) -> None:
+        self.state = state
+
+    def __call__(self, _module: nn.Module, _args: Any, _output: Any) -> None:
+        self.state.in_suffix = False
+
+
+class _EnterSuffix:
+    def __init__(self, state: PrefixState) -> None:
+        self.state = state
+
+    def __call__(self, _module: nn.Module, _args: Any) -> None:
+        if self.state.stops_at_suffix:
+            raise PrefixReached
+        self.state.in_suffix = True
+
+
+class _CutInputs:
+    """Detaches what enters a frozen module: an input that requires a gradient, a trained weight used on the way."""
+
+    def __init__(self, state: PrefixState) -> None:
+        self.state = state
+
+    def __call__(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if self.state.uncalibrated:
+            check_calibrated(self.state)
+        if not self.state.active or self.state.in_suffix or not _requires_gradient((args, kwargs)):
+            return None
+        return _detached((args, kwargs))
+
+
+class _CutOutputs:
+    """Detaches what leaves a frozen module: its weight may be tied to a trained one."""
+
+    def __init__(self, state: PrefixState) -> None:
+        self.state = state
+
+    def __call__(self, _module: nn.Module, _args: Any, output: Any) -> Any:
+        if not self.state.active or self.state.in_suffix or not _requires_gradient(output):
+            return None
+        return _detached(output)
+
+
+class _Silence:
+    """Puts a module that holds no parameters into evaluation mode for a call within the prefix."""
+
+    def __init__(self, state: PrefixState) -> None:
+        self.state = state
+        self.mode = False
+
+    def __call__(self, module: nn.Module, _args: Any) -> None:
+        self.mode = module.training
+        if self.state.active and not self.state.in_suffix:
+            module.training = False
+
+
+class _Unsilence:
+    def __init__(self, silence: _Silence) -> None:
+        self.silence = silence
+
+    def __call__(self, module: nn.Module, _args: Any, _output: Any) -> None:
+        module.training = self.silence.mode
+
+
+class StayInEvaluation:
+    """Stands in for ``train`` of a frozen module: the mode never leaves evaluation, but is remembered.
+
+    The modules ``following`` keep following the user's mode: normalisations with batch statistics.
+    """
+
+    def __init__(self, module: nn.Module, *, following: tuple[nn.Module, ...]) -> None:
+        self.module = module
+        self.following = following
+        self.modes = [(each, each.training) for each in module.modules()]
+        self.requested: bool | None = None
+
+    def begin(self) -> None:
+        """Take the place of ``train``."""
+        requested = self.module.training
+        self.module.__dict__["train"] = self
+        self(requested)
+        self.requested = None
+
+    def end(self) -> None:
+        """Give ``train`` back, and the module the mode asked for last, or else the modes it had."""
+        del self.module.__dict__["train"]
+        if self.requested is None:
+            for module, mode in self.modes:
+                module.training = mode
+        else:
+            self.module.train(self.requested)
+
+    def __call__(self, mode: bool = True) -> nn.Module:
+        """Stay in evaluation mode, as ``nn.Module.train`` is called."""
+        type(self.module).train(self.module, mode=False)
+        for module in self.following:
+            module.training = mode
+        self.requested = mode
+        return self.module
+
+
+def is_without_values(tensor: Tensor) -> bool:
+    """Whether a tensor has a shape only: on the meta device, or fake."""
+    return tensor.is_meta or type(tensor) not in (Tensor, nn.Parameter)
+
+
+def check_calibrated(state: PrefixState) -> None:
+    """Raise ModelError if a frozen normalisation still has the statistics of a new module.
+
+    Statistics that were loaded since the model was frozen count as calibrated.
+    """
+    if not state.active:
+        return
+    counts = [getattr(module, "num_batches_tracked", None) for module in state.uncalibrated]
+    if any(count is not None and not is_without_values(count) and int(count) == 0 for count in counts):
+        raise ModelError(
+            f"{len(counts)} frozen normalisation layers have never seen a batch, so their statistics mean nothing: "
+            f"call freezing.calibrate(batches), or freeze with frozen_statistics='batch'."
+        )
+    state.uncalibrated = ()
+
+
+@contextmanager
+def stopping_at_suffix(state: PrefixState) -> Iterator[None]:
+    """End forward passes at the first trained module: run the model inside ``suppress(PrefixReached)``."""
+    state.stops_at_suffix = True
+    try:
+        yield
+    finally:
+        state.stops_at_suffix = False
+
+
+def _requires_gradient(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.requires_grad
+    if isinstance(value, tuple | list):
+        return any(_requires_gradient(each) for each in value)
+    if isinstance(value, dict):
+        return any(_requires_gradient(each) for each in value.values())
+    return False
+
+
+def _detached(value: Any) -> Any:
+    """A copy without gradients. Objects of other kinds pass as they are: a cache of keys and values must stay itself."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, tuple | list):
+        parts = [_detached(each) for each in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(value, dict):
+        # A copy keeps the class, as of the outputs of transformers, whose items are attributes too.
+        copied = copy.copy(value)
+        for key, each in value.items():
+            copied[key] = _detached(each)
+        return copied
+    return value

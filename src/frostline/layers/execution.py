@@ -1,0 +1,163 @@
+"""What really happens in a forward pass: which modules run in which order, and which parameters are used where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from frostline.errors import ModelError
+
+Inputs = tuple[Any, ...] | Mapping[str, Any]
+"""The arguments of a forward pass: a tuple holds positional ones, a mapping keyword arguments."""
+
+
+@dataclass(slots=True)
+class Trace:
+    """What was seen in a forward pass.
+
+    ``runs`` are the modules that ran, in order. A use is a parameter's identity, the number of runs that had begun before
+    it, and the watched module that was running, None in the code of a container.
+    """
+
+    runs: list[str] = field(default_factory=list)
+    uses: list[tuple[int, int, str | None]] = field(default_factory=list)
+
+
+def call(model: nn.Module, inputs: Inputs) -> Any:
+    """Call the model with ``inputs``."""
+    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+
+
+def trace(model: nn.Module, inputs: Inputs, *, watched: Iterable[str]) -> Trace:
+    """Run the model once, in evaluation mode and without gradients, and say what the ``watched`` modules did.
+
+    Modes, buffers and random states are put back.
+    Raises: ModelError if the inputs are neither a tuple nor a mapping, or the model fails on them.
+    """
+    if not isinstance(inputs, tuple | Mapping):
+        raise ModelError(
+            f"example_inputs is a {type(inputs).__name__}: give a tuple of positional arguments, for one tensor "
+            f"(tensor,), or a mapping of keyword arguments."
+        )
+    recorder = _Recorder(parameters={id(parameter) for parameter in model.parameters()})
+    handles = []
+    for name in watched:
+        module = model.get_submodule(name)
+        handles.append(module.register_forward_pre_hook(_Begin(recorder, name)))
+        handles.append(module.register_forward_hook(_End(recorder, name), always_call=True))
+    try:
+        with undisturbed(model), torch.no_grad(), recorder:
+            set_mode(model, training=False)
+            call(model, inputs)
+    except Exception as error:
+        raise ModelError(f"the model cannot run on example_inputs: {type(error).__name__}: {error}") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    return recorder.trace
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Put back the model's modes and buffers, and torch's random states, at the end."""
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    with preserved_random_state(model):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+            for module, mode in modes:
+                module.training = mode
+
+
+def set_mode(model: nn.Module, *, training: bool) -> None:
+    """Set every module's mode without its ``train``, which a frozen module and some users' modules replace."""
+    for module in model.modules():
+        module.training = training
+
+
+@contextmanager
+def preserved_random_state(model: nn.Module) -> Iterator[None]:
+    """Put back the random state of the CPU and of every accelerator that holds a part of the model."""
+    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
+    kinds = {device.type for device in devices} - {"cpu", "meta"}
+    if kinds == {"mps"}:
+        # fork_rng cannot address the only generator of this kind, which takes no index (torch 2.13).
+        state = torch.mps.get_rng_state()
+        with torch.random.fork_rng(devices=[]):
+            yield
+        torch.mps.set_rng_state(state)
+        return
+    kind = kinds.pop() if kinds else "cuda"
+    indices = sorted({device.index or 0 for device in devices if device.type == kind})
+    with torch.random.fork_rng(devices=indices, device_type=kind):
+        yield
+
+
+class _Recorder(TorchFunctionMode):
+    """Notes every torch function that makes a tensor from a parameter."""
+
+    # Copying a parameter's shape or type is no use of its value.
+    _FACTORIES = frozenset(
+        f"{kind}{ending}"
+        for kind in ("zeros", "ones", "empty", "full", "rand", "randn")
+        for ending in ("", "_like")
+    ) | {"new_zeros", "new_ones", "new_empty", "new_full", "new_tensor", "randint_like"}
+
+    def __init__(self, *, parameters: set[int]) -> None:
+        super().__init__()
+        self.parameters = parameters
+        self.trace = Trace()
+        self.running: list[str] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor | tuple | list) and getattr(func, "__name__", "") not in self._FACTORIES:
+            running = self.running[-1] if self.running else None
+            for value in _tensors(args, kwargs):
+                if id(value) in self.parameters:
+                    self.trace.uses.append((id(value), len(self.trace.runs), running))
+        return result
+
+
+def _tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> Iterator[Tensor]:
+    """The tensors among the arguments, those in a list (as of ``torch.cat``) too."""
+    for value in (*args, *(kwargs or {}).values()):
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from (each for each in value if isinstance(each, Tensor))
+
+
+@dataclass(slots=True)
+class _Begin:
+    recorder: _Recorder
+    name: str
+
+    def __call__(self, _module: nn.Module, _args: Any) -> None:
+        self.recorder.trace.runs.append(self.name)
+        self.recorder.running.append(self.name)
+
+
+@dataclass(slots=True)
+class _End:
+    recorder: _Recorder
+    name: str
+
+    def __call__(self, _module: nn.Module, _args: Any, _output: Any) -> None:
+        self.recorder.running.pop()
