@@ -60,7 +60,7 @@ class CheckpointKey:
 class Checkpoints:
     """The checkpoints of one study, in a folder of their own.
 
-    A file's name holds the hash of its contents, so a truncated or damaged one is known for what it is, and never
+    A file's name holds the hash of its contents, so a truncated or damaged one is known for what it is, deleted and never
     used. Losing one loses time only: ``load`` says None, and the training is made again.
     """
 
@@ -101,6 +101,7 @@ class Checkpoints:
             try:
                 if path.name == f"{key.stem}.{_hash_of(path)}.pt":
                     return _read(path)
+                path.unlink(missing_ok=True)
                 reason = "its contents are not what was written"
             except (
                 OSError,
@@ -135,9 +136,11 @@ def _write(checkpoint: Checkpoint, path: Path) -> None:
         "model": dict(checkpoint.model),
         "optimizer": dict(checkpoint.optimizer),
     }
-    torch.save(contents, path)
-    # The name must not reach the disk before the contents.
-    with path.open("rb") as file:
+    # Given a path, torch would write the file's name into it: equal contents would no longer be equal bytes.
+    with path.open("wb") as file:
+        torch.save(contents, file)
+        file.flush()
+        # The final name must not reach the disk before the contents.
         os.fsync(file.fileno())
 
 

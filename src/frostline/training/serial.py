@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.errors import FidelityError, OptionError, TaskError
+from frostline.layers import freezing_of
 from frostline.records import Configuration, Cost, CurvePoint, Evaluation, Fidelity, Job, Status
 from frostline.training.checkpoints import CheckpointKey, Checkpoints
 from frostline.training.devices import DevicePlan, peak_bytes, reset_peak_bytes
@@ -77,7 +78,12 @@ def train_serially(task: Task, job: Job, settings: TrainingSettings) -> Evaluati
     Raises: FidelityError if the job continues something else; whatever the task raises.
     """
     with borrowed_generators(settings.device_plan.device):
-        return _evaluate(task, job, settings)[0]
+        evaluation, session = _evaluate(task, job, settings)
+    freezing = freezing_of(session.model)
+    if freezing is not None:
+        # Model and freezing hold each other: without this the memory would wait for the garbage collector.
+        freezing.restore()
+    return evaluation
 
 
 def train_model(
@@ -99,6 +105,8 @@ def _evaluate(
     path = _path_of(job)
     store = checkpoints_of(task, settings) if checkpoints else None
     device = settings.device_plan.device
+    # A process's first optimizer makes torch import its compiler (seconds, torch 2.13): no cost of this evaluation.
+    torch.optim.SGD([torch.zeros(1)])
     reset_peak_bytes(device)
     begin = time.perf_counter()
     session, rungs_done = _resumed(task, job, settings, store)

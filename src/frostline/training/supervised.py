@@ -26,7 +26,7 @@ from frostline.training.data import (
     shuffled_batches,
 )
 from frostline.training.devices import first_tensor, move_batch
-from frostline.training.optimizers import build_optimizer, optimizer_class
+from frostline.training.optimizers import build_optimizer, hyperparameters_of, optimizer_class
 from frostline.training.schedules import schedule_from_hyperparameters
 
 if TYPE_CHECKING:
@@ -257,6 +257,8 @@ class SupervisedTask:
     def _completed(self, configuration: Configuration) -> Configuration:
         """Return ``configuration`` with the defaults of whatever is not searched."""
         unknown = configuration.keys() - self.space.distributions.keys() - self.defaults.keys()
+        if configuration.get("optimizer") is not None:
+            unknown -= hyperparameters_of(optimizer_class(configuration["optimizer"]))
         self._refuse_unread(sorted(unknown))
         fixed = {name: value for name, value in self.defaults.items() if name not in self.space.distributions}
         return replace(configuration, hyperparameters={**fixed, **configuration})
