@@ -2,8 +2,9 @@
 
     python benchmarks/search_overhead.py [--sizes 100,1000] [--storages memory,journal,sqlite] [--json FILE]
 
-Both sides handle the same number of configurations, in turns, in one process. Printed are milliseconds per
-configuration, over all and over the last tenth (the growth), and the ratio frostline / Optuna, which is to stay below 1.5.
+Both sides handle the same number of configurations, in turns, one by one, in one process, so that a busy disk or core
+slows both alike. Printed are milliseconds per configuration, over all and over
+the last tenth (the growth), and the ratio frostline / Optuna, which is to stay below 1.5.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
@@ -62,12 +64,21 @@ class Row:
 
 
 class InstantExecutor:
-    """Answers every job at once with a score that depends on the configuration alone."""
+    """Answers every job at once with a score of the configuration alone; beside every new one Optuna asks and tells."""
 
     capacity = 1
 
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+        self.optuna_seconds: list[float] = []
+
     def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
         for job in jobs:
+            if job.configuration.number == len(self.optuna_seconds):
+                begin = time.perf_counter()
+                trial = self._study.ask(DISTRIBUTIONS)
+                self._study.tell(trial, score_of(trial.params))
+                self.optuna_seconds.append(time.perf_counter() - begin)
             yield Evaluation(
                 number=job.configuration.number,
                 rung=job.rung,
@@ -78,62 +89,59 @@ class InstantExecutor:
             )
 
 
-def score_of(values: dict) -> float:
+def score_of(values: Mapping[str, Any]) -> float:
     return sum(values.values())
 
 
-def run_optuna(place: str, sampler: type[optuna.samplers.BaseSampler], configurations: int) -> list[float]:
-    study = optuna.create_study(storage=open_storage(place), sampler=sampler(seed=0), study_name="optuna")
-    seconds = []
-    for _ in range(configurations):
-        begin = time.perf_counter()
-        trial = study.ask(DISTRIBUTIONS)
-        study.tell(trial, score_of(trial.params))
-        seconds.append(time.perf_counter() - begin)
-    return seconds
-
-
-def run_frostline(place: str, sampling: Sampling, search: Search) -> tuple[list[float], int]:
+def side_by_side(place: Callable[[str], str], sampler: str, search: Search) -> tuple[list[float], list[float]]:
+    """Return Optuna's seconds for each configuration, and ours for each evaluation."""
+    sampling, optuna_sampler = SAMPLERS[sampler]
     space = SearchSpace(distributions=DISTRIBUTIONS)
     terms = Terms(
         task="benchmark", reference="", data="", space=space.fingerprint, rungs=((10, 100_000),) * len(LADDER.rungs),
         num_layers=10, search="", sampler=sampling.name, seed=0, direction="minimize", sample_unit="samples", settings="",
     )  # fmt: skip
-    study = SearchStudy.open(place, "frostline", terms)
-    marks: list[float] = []
+    storage = open_storage(place("optuna"))
+    executor = InstantExecutor(
+        optuna.create_study(storage=storage, sampler=optuna_sampler(seed=0), study_name="o")
+    )
+    study = SearchStudy.open(place("frostline"), "frostline", terms)
+    marks: list[float] = []  # after each evaluation: the clock without Optuna's part
+    optuna_total, optuna_counted = 0.0, 0
+    begin = time.perf_counter()
 
     def mark(evaluation: Evaluation, history: History) -> None:
-        marks.append(time.perf_counter())
+        nonlocal optuna_total, optuna_counted
+        optuna_total += sum(executor.optuna_seconds[optuna_counted:])
+        optuna_counted = len(executor.optuna_seconds)
+        marks.append(time.perf_counter() - begin - optuna_total)
 
-    begin = time.perf_counter()
     draws = Draws(space=space, sampling=sampling, root_seed=0, direction="minimize")
-    climb(study, search, draws, InstantExecutor(), mark)
+    climb(study, search, draws, executor, mark)
     study.close()
-    return [after - before for before, after in zip([begin, *marks], marks, strict=False)], len(marks)
+    ours = [after - before for before, after in zip([0.0, *marks], marks, strict=False)]
+    return executor.optuna_seconds, ours
 
 
 def measure(storage: str, sampler: str, search: str, configurations: int) -> Row:
-    sampling, optuna_sampler = SAMPLERS[sampler]
+    plan = SEARCHES[search](ladder=LADDER, configurations=configurations)
     with tempfile.TemporaryDirectory() as folder:
         place = {
             "memory": lambda side: ":memory:",
             "journal": lambda side: f"{folder}/{side}.log",
             "sqlite": lambda side: f"sqlite:///{folder}/{side}.db",
         }[storage]
-        theirs = run_optuna(place("optuna"), optuna_sampler, configurations)
-        plan = SEARCHES[search](ladder=LADDER, configurations=configurations)
-        ours, evaluations = run_frostline(place("frostline"), sampling, plan)
-    per_evaluation = evaluations / configurations
+        theirs, ours = side_by_side(place, sampler, plan)
     return Row(
         storage=storage,
         sampler=sampler,
         search=search,
         configurations=configurations,
-        evaluations=evaluations,
+        evaluations=len(ours),
         optuna_ms=1e3 * statistics.fmean(theirs),
         optuna_last_tenth_ms=1e3 * statistics.fmean(theirs[-len(theirs) // 10 :]),
         frostline_ms=1e3 * sum(ours) / configurations,
-        frostline_last_tenth_ms=1e3 * statistics.fmean(ours[-len(ours) // 10 :]) * per_evaluation,
+        frostline_last_tenth_ms=1e3 * statistics.fmean(ours[-len(ours) // 10 :]) * len(ours) / configurations,
     )
 
 

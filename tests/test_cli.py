@@ -122,7 +122,7 @@ ERRORS = {
     f"tune {TINY} --ladder 2:100,6:1000": "must be the full training: 6 layers and 1024 samples",
     f"tune {TINY} --ladder 0:100,6:1024": "at least 1",
     f"tune {TINY} --configurations 5": "ask for at least 9 configurations",
-    f"tune {TINY} --configurations many": "is not a valid int",
+    f"tune {TINY} --configurations many": "valid int",
     f"tune {TINY} --device tpu": "tpu",
     f"tune {TINY} --precision float8": "precision is 'float8', but must be one of float32, bfloat16",
     f"tune {TINY} --horizon far": "horizon is 'far'",
@@ -132,6 +132,7 @@ ERRORS = {
     f"tune {TINY} --storage corrupt.log": "is corrupt",
     f"tune {TINY} --nonsense": "No such option",
     "tune": "Missing argument",
+    "tun": "No such command",
     "status nothing": "there is no study 'nothing' in sqlite:///frostline.db; there are: none",
     "best nothing": "there is no study 'nothing'",
     f"train {TINY} --configuration '{{'": "is no JSON",
@@ -154,6 +155,15 @@ def test_every_error_is_one_line(command: str, folder: Path, capsys: pytest.Capt
     assert err.startswith("frostline: ")
     assert err.count("\n") == 1
     assert "Traceback" not in err
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run("", capsys)
+    assert code == 2
+    assert "Usage: frostline" in out
+    assert err == ""
+    code, out, _ = run("--version", capsys)
+    assert (code, out) == (0, "0.1.0\n")
 
 
 def test_debug_shows_the_traceback() -> None:

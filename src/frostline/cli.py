@@ -9,10 +9,11 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import click
+import optuna
 import typer
 from rich.console import Console
 
@@ -34,6 +35,9 @@ from frostline.training.supervised import SupervisedTask
 from frostline.tuner import SearchFactory, TuneResult, layers_of, train_task, tune_task
 
 Choice = TypeVar("Choice")
+
+# What typer returns for Ctrl-C, as shells do.
+_INTERRUPTED = 130
 
 application = typer.Typer(
     name="frostline",
@@ -73,6 +77,21 @@ HorizonOption = Annotated[
     str, typer.Option("--horizon", help="rung: the schedule ends with each rung; full: it is cut short.")
 ]
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="The name of a study.")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        _print(version("frostline"))
+        raise typer.Exit
+
+
+@application.callback(epilog="Add --debug to any command to see the traceback behind an error.")
+def common_options(
+    _asked: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hold the options that stand before a command."""
 
 
 @application.command("layers")
@@ -253,14 +272,14 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    # Optuna announces each study it opens; what is worth saying of it is printed by the command itself.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        code = application(words, standalone_mode=False)
-    except (KeyboardInterrupt, click.Abort):
-        _fail("stopped. Every evaluation that ended is saved; the same command goes on from there.", 130)
-    except click.ClickException as error:
+        code = application(words, prog_name="frostline", standalone_mode=False)
+    except typer.TyperException as error:
         if debug:
             raise
-        _fail(" ".join(error.format_message().split()), 2)
+        _fail(_usage(error), 2)
     except FrostlineError as error:
         if debug:
             raise
@@ -269,11 +288,21 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         _fail(f"unexpected {type(error).__name__}: {' '.join(str(error).split())} (run with --debug for more)", 1)
+    if code == _INTERRUPTED:
+        _fail("stopped. Every evaluation that ended is saved; the same command goes on from there.", code)
     sys.exit(code or 0)
 
 
+def _usage(error: typer.TyperException) -> str:
+    """Return what was wrong with the words on the command line, in one line."""
+    # Most of typer's errors build their message from the parameter; the help that stands in for a missing command has none.
+    message = str(getattr(error, "format_message", error.__str__)())
+    return f"{' '.join(message.split()).rstrip('.')}. See `frostline --help`." if message else ""
+
+
 def _fail(message: str, code: int) -> None:
-    Console(stderr=True).print(f"frostline: {message}", soft_wrap=True, markup=False, highlight=False)
+    if message:
+        Console(stderr=True).print(f"frostline: {message}", soft_wrap=True, markup=False, highlight=False)
     sys.exit(code)
 
 

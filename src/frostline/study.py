@@ -173,7 +173,7 @@ class SearchStudy:
             self._storage.remove_session()
 
     def _claim(self, request: Request, search: Search, draws: Draws) -> Job:
-        claim = {"rung": request.rung, "worker": self._turn.worker}
+        claim: dict[str, Any] = {"rung": request.rung, "worker": self._turn.worker}
         if request.number == len(self.history.configurations):
             configuration = draws.draw(self.history)
             template = _trial_of(configuration, draws.space, claim)

@@ -157,7 +157,7 @@ class SharedTurn:
                 return
             if deciding is not None:
                 self._deciding = deciding
-            record = {
+            record: dict[str, Any] = {
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
                 "started": self._started,
