@@ -167,9 +167,13 @@ class Ladder:
         )
 
     def table(
-        self, configurations_per_rung: Sequence[int], *, started_per_rung: Sequence[int] | None = None
+        self,
+        configurations_per_rung: Sequence[int],
+        *,
+        started_per_rung: Sequence[int] | None = None,
+        sample_unit: str = "samples",
     ) -> str:
-        """Return ``rows`` as a table in plain text, with a last line for the whole."""
+        """Return ``rows`` as a table in plain text, with a last line for the whole; samples go by ``sample_unit``."""
         rows = self.rows(configurations_per_rung, started_per_rung=started_per_rung)
         cells = [
             (
@@ -182,7 +186,7 @@ class Ladder:
             for row in rows
         ]
         whole = ("", "", "", str(sum(row.configurations for row in rows)), f"{sum(row.cost for row in rows):.3f}")
-        header = ("rung", "layers", "samples", "configurations", "cost in full trainings")
+        header = ("rung", "layers", sample_unit, "configurations", "cost in full trainings")
         return _aligned([header, *cells, whole])
 
     def __str__(self) -> str:

@@ -7,6 +7,7 @@ import math
 import threading
 from contextlib import contextmanager
 from enum import Enum, auto
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 _STUDY = "draws"
 
-# As many complete trials as Optuna's Gaussian process waits for before it models anything.
-_ENOUGH_SCORES = 10
-
 
 class Learning(Enum):
     """What a sampler learns from, in view of scores that come from different rungs."""
@@ -46,10 +44,10 @@ class Learning(Enum):
 
     For CMA-ES, which compares the values of complete trials and uses nothing else of them.
     """
-    HIGHEST_RUNG = auto()
-    """The scores of the highest rung that has enough of them: comparable values for a Gaussian process.
+    ALIGNED = auto()
+    """The score at the highest rung reached, less what the climb there changed in the median: comparable values.
 
-    Source: Falkner et al. 2018, arXiv:1807.01774, Section 4.1.
+    For a Gaussian process, to which a step between rungs would look like a property of the space.
     """
 
 
@@ -96,8 +94,6 @@ class Mirror:
         self._trial_ids: list[int] = []
         self._num_configurations = 0
         self._num_evaluations = 0
-        self._rung = -1
-        self._diverged: set[int] = set()
 
     def _follow(self, history: History) -> None:
         if history is not self._history:
@@ -111,15 +107,10 @@ class Mirror:
         self._num_configurations = len(history.configurations)
         changed = {evaluation.number for evaluation in history.evaluations(since=self._num_evaluations)}
         self._num_evaluations = history.num_evaluations
-        if self._learning is Learning.HIGHEST_RUNG:
-            rung = _highest_rung(history)
-            if rung != self._rung:
-                self._rung = rung
-                changed = {evaluation.number for evaluation in history.evaluations()}
-            # A diverged configuration counts as the worst that finished, which may have become worse since.
-            changed |= self._diverged
         for number in changed:
             self._refresh(number, history)
+        if changed and self._learning is Learning.ALIGNED:
+            self._align(history)
 
     def _trial(self, number: int) -> FrozenTrial:
         study_id = self._storage.get_study_id_from_name(_STUDY)
@@ -141,20 +132,24 @@ class Mirror:
         elif self._learning is Learning.RANKS:
             trial.state, trial.value = TrialState.COMPLETE, _rank(evaluation, self._direction)
         else:
-            self._show_score(trial, evaluation, history)
+            trial.state = TrialState.COMPLETE
 
-    def _show_score(self, trial: FrozenTrial, last: Evaluation, history: History) -> None:
-        """Let a trial be complete with the score at the rung that is shown, if there is one."""
-        shown = history.evaluation(last.number, self._rung)
-        score = None if shown is None else shown.score
-        if last.status is Status.DIVERGED:
-            self._diverged.add(last.number)
-            ranking = history.rung(self._rung).ranking if self._rung >= 0 else []
-            if score is None and ranking and last.rung <= self._rung:
-                worst = history.evaluation(ranking[-1], self._rung)
-                assert worst is not None
-                score = worst.score
-        trial.state, trial.value = (TrialState.PRUNED if score is None else TrialState.COMPLETE), score
+    def _align(self, history: History) -> None:
+        """Give the trials that did not fail their aligned scores, which every further evaluation may move."""
+        shifts = _shifts(history)
+        last = {number: _last_evaluation(number, history) for number in range(self._num_configurations)}
+        aligned = {
+            number: evaluation.score - shifts[evaluation.rung]
+            for number, evaluation in last.items()
+            if evaluation is not None and evaluation.score is not None
+        }
+        worst = max if self._direction == "minimize" else min
+        for number, evaluation in last.items():
+            if number in aligned:
+                self._trial(number).value = aligned[number]
+            elif evaluation is not None and evaluation.status is Status.DIVERGED:
+                # As bad as the worst that did not diverge: anything worse would flatten the rest.
+                self._trial(number).value = worst(aligned.values(), default=0.0)
 
 
 def private_storage(direction: Direction) -> InMemoryStorage:
@@ -203,11 +198,17 @@ def _last_evaluation(number: int, history: History) -> Evaluation | None:
     return None
 
 
-def _highest_rung(history: History) -> int:
-    for rung in reversed(range(history.num_rungs)):
-        if len(history.rung(rung).ranking) >= _ENOUGH_SCORES:
-            return rung
-    return -1
+def _shifts(history: History) -> list[float]:
+    """Return for each rung what climbing there from the lowest changes in a score: the sum of the median differences."""
+    shifts = [0.0]
+    for rung in range(1, history.num_rungs):
+        differences = []
+        for number in history.rung(rung).ranking:
+            below, here = history.evaluation(number, rung - 1), history.evaluation(number, rung)
+            if below is not None and below.score is not None and here is not None and here.score is not None:
+                differences.append(here.score - below.score)
+        shifts.append(shifts[-1] + (median(differences) if differences else 0.0))
+    return shifts
 
 
 def _rank(evaluation: Evaluation, direction: Direction) -> float:

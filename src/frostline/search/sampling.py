@@ -198,8 +198,8 @@ QMC = Sampling(name="qmc", build=_build_qmc, learning=Learning.SEQUENCE)
 """A scrambled Sobol sequence, which covers the space more evenly than chance."""
 TPE = Sampling(name="tpe", build=_build_tpe, learning=Learning.RUNGS)
 """Tree-structured Parzen estimators; random until ten configurations have been evaluated."""
-GP = Sampling(name="gp", build=_build_gp, learning=Learning.HIGHEST_RUNG)
-"""A Gaussian process; random until some rung has ten scores."""
+GP = Sampling(name="gp", build=_build_gp, learning=Learning.ALIGNED)
+"""A Gaussian process; random until ten configurations have been evaluated."""
 CMA_ES = Sampling(name="cma-es", build=_build_cma_es, learning=Learning.RANKS)
 """Covariance matrix adaptation; choices are drawn at random, as it moves among numbers only."""
 

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from simulation import drawn, ended
+
+from frostline.records import Request, Status
+from frostline.search.history import History
+
+OUTCOMES = st.one_of(st.integers(-2, 2).map(float), st.sampled_from([Status.DIVERGED, Status.FAILED]))
+NUM_RUNGS = 3
+
+
+@st.composite
+def events(draw):
+    """Operations that a search's history may see, in an order it may see them in."""
+    found: list[tuple] = []
+    num_configurations, pending, finished, done = 0, set(), set(), set()
+    for _ in range(draw(st.integers(0, 60))):
+        startable = {(number, 0) for number in range(num_configurations)} | {(n, rung + 1) for n, rung in finished}
+        startable = {at for at in startable if at not in pending and at not in done and at[1] < NUM_RUNGS}
+        kinds = ["add"] + ["start"] * bool(startable) + ["abandon", "finish", "finish"] * bool(pending)
+        kind = draw(st.sampled_from(kinds))
+        if kind == "add":
+            found.append(("add", num_configurations))
+            num_configurations += 1
+        elif kind == "start":
+            at = draw(st.sampled_from(sorted(startable)))
+            pending.add(at)
+            found.append(("start", Request(*at)))
+        else:
+            at = draw(st.sampled_from(sorted(pending)))
+            pending.discard(at)
+            if kind == "abandon":
+                found.append(("abandon", Request(*at)))
+            else:
+                outcome = draw(OUTCOMES)
+                done.add(at)
+                if not isinstance(outcome, Status):
+                    finished.add(at)
+                found.append(("finish", ended(Request(*at), outcome)))
+    return found
+
+
+def apply(history: History, event: tuple) -> None:
+    kind, what = event
+    if kind == "add":
+        history.add_configuration(drawn(what))
+    else:
+        {"start": history.start, "abandon": history.abandon, "finish": history.finish}[kind](what)
+
+
+class SlowHistory:
+    """What ``History`` promises, looked up by scanning everything."""
+
+    def __init__(self, direction, events, part=None) -> None:
+        self.sign = 1 if direction == "minimize" else -1
+        self.evaluations, self.pending, self.num = {}, set(), 0
+        self.part = range(10**6) if part is None else part
+        for kind, what in events:
+            if kind == "add":
+                self.num += 1
+            elif kind == "start":
+                self.pending.add(what)
+            elif kind == "abandon":
+                self.pending.discard(what)
+            else:
+                self.pending.discard(what.request)
+                self.evaluations[what.request] = what
+
+    def at(self, rung):
+        return [one for one in self.evaluations.values() if one.rung == rung and one.number in self.part]
+
+    def ranking(self, rung):
+        finished = [one for one in self.at(rung) if one.status is Status.FINISHED]
+        return [one.number for one in sorted(finished, key=lambda one: (self.sign * one.score, one.number))]
+
+    def unpromoted(self, rung):
+        up = {one.number for one in (*self.evaluations, *self.pending) if one.rung == rung + 1}
+        return [number for number in self.ranking(rung) if number not in up]
+
+    def num_started(self, rung):
+        return len(self.at(rung)) + sum(one.rung == rung and one.number in self.part for one in self.pending)
+
+    def unstarted(self):
+        busy = {one.number for one in (*self.evaluations, *self.pending)}
+        return [number for number in range(self.num) if number in self.part and number not in busy]
+
+
+@given(events=events(), direction=st.sampled_from(["minimize", "maximize"]), data=st.data())
+def test_a_history_answers_as_a_scan_of_everything_would(events, direction, data) -> None:
+    part = data.draw(st.sampled_from([None, range(3), range(2, 9)]))
+    asked_at = data.draw(st.integers(0, len(events)))
+    history = History(direction)
+    for position, event in enumerate(events):
+        if position == asked_at:
+            history.rung(0, part=part)
+        apply(history, event)
+    slow = SlowHistory(direction, events, part)
+    assert history.pending == slow.pending
+    assert history.unstarted(slow.part) == slow.unstarted()
+    for index in range(NUM_RUNGS):
+        rung, ranking, unpromoted = history.rung(index, part=part), slow.ranking(index), slow.unpromoted(index)
+        assert rung.ranking == ranking
+        assert (rung.num_started, rung.num_ended) == (slow.num_started(index), len(slow.at(index)))
+        assert rung.num_pending == rung.num_started - rung.num_ended
+        assert rung.best_unpromoted() == ((unpromoted[0], ranking.index(unpromoted[0])) if unpromoted else None)
+        limit, most = data.draw(st.integers(0, 9)), data.draw(st.integers(0, 9))
+        within = [number for number in unpromoted if ranking.index(number) < limit]
+        assert rung.promotable(limit=limit, most=most) == within[:most]
+        assert rung.num_promotable(limit=limit) == len(within)
+        unfinished = sorted(one.number for one in slow.at(index) if one.status is not Status.FINISHED)
+        assert rung.beaten(limit=limit) == unpromoted[len(within) :] + unfinished
+
+
+@given(events=events(), data=st.data())
+def test_the_eliminated_are_named_no_more_and_the_others_keep_their_order(events, data) -> None:
+    history, told = History("minimize"), History("minimize")
+    num_configurations = sum(kind == "add" for kind, _ in events)
+    eliminated = {number for number in data.draw(st.sets(st.integers(0, 5))) if number < num_configurations}
+    told_at = data.draw(st.integers(0, len(events)))
+    for position, event in enumerate(events):
+        apply(history, event)
+        apply(told, event)
+        if position >= told_at:
+            for number in eliminated:
+                if number < len(told.configurations):
+                    told.eliminate(number)
+    for number in eliminated:
+        told.eliminate(number)
+    assert told.eliminated == eliminated
+    for index in range(NUM_RUNGS):
+        every = history.rung(index).promotable(limit=99, most=99)
+        assert told.rung(index).promotable(limit=99, most=99) == [one for one in every if one not in eliminated]
+        assert told.rung(index).ranking == history.rung(index).ranking
+        assert not eliminated & set(told.rung(index).beaten(limit=0))
+    assert told.unstarted(range(99)) == [one for one in history.unstarted(range(99)) if one not in eliminated]
+
+
+def test_evaluations_come_in_the_order_in_which_they_ended() -> None:
+    history = History("minimize")
+    for number in range(3):
+        history.add_configuration(drawn(number))
+    for number in (2, 0, 1):
+        history.finish(ended(Request(number, 0), float(number)))
+    assert [one.number for one in history.evaluations()] == [2, 0, 1]
+    assert [one.number for one in history.evaluations(since=2)] == [1]
+    assert history.num_evaluations == 3
+    assert history.evaluation(2, 0) is not None
+    assert history.evaluation(2, 1) is None
+
+
+def test_what_cannot_have_happened_is_refused() -> None:
+    history = History("minimize")
+    with pytest.raises(AssertionError, match="configuration 1 cannot come after -1"):
+        history.add_configuration(drawn(1))
+    history.add_configuration(drawn(0))
+    history.start(Request(0, 0))
+    with pytest.raises(AssertionError, match="was started twice"):
+        history.start(Request(0, 0))
+    history.finish(ended(Request(0, 0), 1.0))
+    with pytest.raises(AssertionError, match="has ended twice"):
+        history.finish(ended(Request(0, 0), 1.0))
+    with pytest.raises(AssertionError, match="has ended, and was started again"):
+        history.start(Request(0, 0))

@@ -1,0 +1,381 @@
+from __future__ import annotations
+
+import pickle
+from functools import partial
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from simulation import LADDER, Simulation, drawn, ended, evaluated
+
+from frostline.errors import LadderError
+from frostline.records import Request, Status
+from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.history import History
+from frostline.search.hyperband import Hyperband
+from frostline.search.ladder import Ladder
+from frostline.search.sweep import FullFidelity, Sweep
+
+SYNCHRONOUS = [SuccessiveHalving, Hyperband, Sweep, FullFidelity]
+EVERY = [*SYNCHRONOUS, AsynchronousHalving]
+SEEDS = st.integers(0, 2**32)
+every_search = pytest.mark.parametrize("search", EVERY, ids=lambda search: search.__name__)
+
+
+def score(request: Request, *, seed: int = 0, levels: int = 5) -> float:
+    """A score with many ties."""
+    return float(Random(f"{seed} {request.number} {request.rung}").randrange(levels))
+
+
+def score_or_fault(request: Request, *, seed: int, faults: float) -> float | Status:
+    random = Random(f"{seed} {request}")
+    if random.random() < faults:
+        return random.choice([Status.DIVERGED, Status.FAILED])
+    return score(request, seed=seed)
+
+
+def simulations(search=None, *, faults: float = 0.0):
+    """Runs of every search, with any number of workers, in any order of arrival, with dying workers."""
+    outcome = st.builds(lambda seed: partial(score_or_fault, seed=seed, faults=faults), SEEDS)
+    classes = st.sampled_from(EVERY) if search is None else st.just(search)
+    return st.builds(
+        lambda cls, configurations, **rest: Simulation(
+            search=cls(ladder=LADDER, configurations=configurations), **rest
+        ),
+        classes,
+        configurations=st.integers(17, 60),
+        outcome=outcome,
+        workers=st.integers(1, 12),
+        seed=SEEDS,
+        direction=st.sampled_from(["minimize", "maximize"]),
+        deaths=st.sampled_from([0.0, 0.2]),
+        prunes=st.booleans(),
+    )
+
+
+@every_search
+@given(data=st.data())
+def test_each_rung_sees_the_announced_number_of_evaluations(search, data) -> None:
+    simulation = data.draw(simulations(search))
+    seen = evaluated(simulation.run())
+    announced = simulation.search.evaluations_per_rung()
+    if search is AsynchronousHalving:
+        assert seen[0] == announced[0]
+        assert all(one >= other for one, other in zip(seen, announced, strict=True))
+    else:
+        assert tuple(seen) == announced
+    assert len(simulation.history.configurations) == simulation.search.configurations
+    assert sum(simulation.search.started_per_rung()) == simulation.search.configurations
+
+
+@every_search
+@given(data=st.data(), faults=st.sampled_from([0.1, 0.5, 0.95]))
+def test_faults_never_stop_a_search_nor_exceed_what_is_announced(search, data, faults: float) -> None:
+    simulation = data.draw(simulations(search, faults=faults))
+    history = simulation.run()
+    assert len(history.configurations) == simulation.search.configurations
+    announced = simulation.search.evaluations_per_rung()
+    seen = evaluated(history)
+    if search is not AsynchronousHalving:
+        assert all(one <= other for one, other in zip(seen, announced, strict=True))
+    for evaluation in history.evaluations():
+        below = history.evaluation(evaluation.number, evaluation.rung - 1)
+        assert below is None or below.status is Status.FINISHED
+    if search is SuccessiveHalving:
+        for rung in range(2):
+            assert seen[rung + 1] == min(announced[rung + 1], len(history.rung(rung).ranking))
+    if search in (SuccessiveHalving, AsynchronousHalving):
+        # As long as anything finishes, somebody gets one rung further: at the top, or as far as anybody finished.
+        assert all(seen[rung + 1] >= 1 for rung in range(2) if history.rung(rung).ranking)
+
+
+@given(simulation=simulations(SuccessiveHalving, faults=0.1), workers=st.integers(1, 12), seed=SEEDS)
+def test_synchronous_promotions_do_not_depend_on_arrival(simulation: Simulation, workers: int, seed: int) -> None:
+    other = Simulation(
+        search=simulation.search,
+        outcome=simulation.outcome,
+        direction=simulation.direction,
+        workers=workers,
+        seed=seed,
+    )
+    one, two = simulation.run(), other.run()
+    for rung in range(3):
+        assert one.rung(rung).ranking == two.rung(rung).ranking
+
+
+@given(simulation=simulations(Hyperband, faults=0.1), workers=st.integers(1, 12), seed=SEEDS)
+def test_hyperbands_promotions_do_not_depend_on_arrival(simulation: Simulation, workers: int, seed: int) -> None:
+    other = Simulation(
+        search=simulation.search,
+        outcome=simulation.outcome,
+        direction=simulation.direction,
+        workers=workers,
+        seed=seed,
+    )
+    ends = [{(one.number, one.rung) for one in run.run().evaluations()} for run in (simulation, other)]
+    assert ends[0] == ends[1]
+
+
+@given(simulation=simulations(SuccessiveHalving))
+def test_the_best_climb_and_ties_go_to_the_lower_number(simulation: Simulation) -> None:
+    history = simulation.run()
+    sign = 1 if simulation.direction == "minimize" else -1
+    for rung, quota in enumerate(simulation.search.evaluations_per_rung()[1:]):
+        scores = {number: history.evaluation(number, rung).score for number in history.rung(rung).ranking}
+        best = sorted(scores, key=lambda number: (sign * scores[number], number))[:quota]
+        assert sorted(history.rung(rung + 1).ranking) == sorted(best)
+
+
+class Watched:
+    """An asynchronous halving of which every promotion is checked against what was known when it was decided."""
+
+    def __init__(self, search: AsynchronousHalving) -> None:
+        self.search = search
+        self.promotions = 0
+
+    def __getattr__(self, name: str):
+        return getattr(self.search, name)
+
+    def next_requests(self, history: History, *, capacity: int) -> list[Request]:
+        requests = self.search.next_requests(history, capacity=capacity)
+        for request in requests:
+            if request.rung > 0:
+                below = history.rung(request.rung - 1)
+                assert below.ranking.index(request.number) < below.num_ended // self.search.reduction_factor
+                self.promotions += 1
+        return requests
+
+
+@given(simulation=simulations(AsynchronousHalving))
+def test_asynchronous_halving_never_promotes_outside_the_top_share(simulation: Simulation) -> None:
+    simulation.search = Watched(simulation.search)
+    simulation.prunes = False
+    history = simulation.run()
+    assert simulation.search.promotions >= sum(evaluated(history)[1:])
+    for rung in range(2):
+        # In the end all of the top share have climbed.
+        below = history.rung(rung)
+        assert below.promotable(limit=below.num_ended // 3, most=99) == []
+
+
+@given(simulation=simulations(faults=0.1), data=st.data())
+def test_a_replayed_history_gives_the_same_next_step(simulation: Simulation, data) -> None:
+    """Another history of the same facts, told in another order, leads to the same requests and eliminations."""
+    simulation.prunes = False
+    whole = list(simulation.run().evaluations())
+    num = data.draw(st.integers(0, len(whole)))
+    known = whole[:num]
+    num_configurations = max((one.number for one in known), default=-1) + 1
+    answers = []
+    for order in (known, sorted(known, key=lambda one: (one.number, one.rung)), data.draw(st.permutations(known))):
+        history = History(simulation.direction)
+        for number in range(num_configurations):
+            history.add_configuration(drawn(number))
+        for evaluation in order:
+            history.finish(evaluation)
+        capacity = data.draw(st.just(5))
+        search = pickle.loads(pickle.dumps(simulation.search))
+        answers.append((search.next_requests(history, capacity=capacity), search.eliminated(history)))
+    assert answers[0] == answers[1] == answers[2]
+
+
+@given(simulation=simulations(faults=0.1))
+def test_a_search_killed_between_two_steps_goes_on_as_it_would_have(simulation: Simulation) -> None:
+    """At every step a new search on a history made anew answers as the old one does."""
+    run = simulation.search.next_requests
+    search = simulation.search
+
+    class Resumed:
+        def __getattr__(self, name: str):
+            return getattr(search, name)
+
+        def next_requests(self, history: History, *, capacity: int) -> list[Request]:
+            again = History(history.direction)
+            for configuration in history.configurations:
+                again.add_configuration(configuration)
+            for evaluation in history.evaluations():
+                again.finish(evaluation)
+            for number in history.eliminated:
+                again.eliminate(number)
+            for request in history.pending:
+                again.start(request)
+            requests = run(history, capacity=capacity)
+            assert run(again, capacity=capacity) == requests
+            assert run(history, capacity=capacity) == requests
+            return requests
+
+    simulation.search = Resumed()
+    simulation.run()
+
+
+@given(simulation=simulations(faults=0.2))
+def test_the_eliminated_get_no_further_and_in_the_end_all_are_named(simulation: Simulation) -> None:
+    simulation.prunes = False
+    search, named_at, last = simulation.search, {}, len(LADDER.rungs) - 1
+
+    class Watching:
+        def __getattr__(self, name: str):
+            return getattr(search, name)
+
+        def next_requests(self, history: History, *, capacity: int) -> list[Request]:
+            for number in search.eliminated(history):
+                named_at.setdefault(number, sum(history.evaluation(number, rung) is not None for rung in range(3)))
+            return search.next_requests(history, capacity=capacity)
+
+    simulation.search = Watching()
+    history = simulation.run()
+    for number, num_evaluations in named_at.items():
+        assert num_evaluations >= 1
+        assert sum(history.evaluation(number, rung) is not None for rung in range(3)) == num_evaluations
+    for configuration in history.configurations:
+        assert (configuration.number in named_at) == (history.evaluation(configuration.number, last) is None)
+    assert search.eliminated(history) == sorted(named_at)
+
+
+@given(simulation=simulations(), data=st.data())
+def test_telling_the_history_of_the_eliminated_changes_nothing(simulation: Simulation, data) -> None:
+    other = Simulation(
+        search=simulation.search,
+        outcome=simulation.outcome,
+        direction=simulation.direction,
+        workers=simulation.workers,
+        seed=simulation.seed,
+        deaths=simulation.deaths,
+        prunes=not simulation.prunes,
+    )
+    simulation.run()
+    other.run()
+    assert simulation.asked == other.asked
+    assert {len(one.search.eliminated(one.history)) for one in (simulation, other) if one.prunes} == {0}
+
+
+@every_search
+@pytest.mark.parametrize("workers", [1, 5])
+def test_a_known_best_configuration_is_found(search, workers: int) -> None:
+    """The lowest rungs mislead, the upper ones less and less; the best of all is still among those that climb."""
+    noise = (3.0, 1.0, 0.0)
+
+    def outcome(request: Request) -> float:
+        return abs(request.number - 20) + noise[request.rung] * Random(f"{request}").random()
+
+    history = Simulation(search=search(ladder=LADDER, configurations=60), outcome=outcome, workers=workers).run()
+    assert history.rung(2).ranking[0] == 20
+
+
+@pytest.mark.parametrize("search", [SuccessiveHalving, AsynchronousHalving, Sweep, FullFidelity])
+def test_more_configurations_may_be_asked_for_later(search) -> None:
+    first = Simulation(search=search(ladder=LADDER, configurations=27), outcome=score, workers=3, prunes=True)
+    history = first.run()
+    before = evaluated(history)
+    first.search = search(ladder=LADDER, configurations=60)
+    assert first.search.fingerprint == search(ladder=LADDER, configurations=27).fingerprint
+    after = evaluated(first.run())
+    assert len(history.configurations) == 60
+    announced = first.search.evaluations_per_rung()
+    assert all(seen >= wanted for seen, wanted in zip(after, announced, strict=True))
+    assert all(seen <= old + wanted for seen, old, wanted in zip(after, before, announced, strict=True))
+
+
+@given(configurations=st.integers(0, 500), num_rungs=st.integers(2, 5), factor=st.integers(2, 5))
+def test_hyperband_divides_the_whole_total(configurations: int, num_rungs: int, factor: int) -> None:
+    ladder = Ladder.samples_only(num_layers=3, full_samples=10**6, num_rungs=num_rungs)
+    try:
+        search = Hyperband(ladder=ladder, configurations=configurations, reduction_factor=factor)
+    except LadderError:
+        assert configurations < sum(-(-num_rungs * factor**s // (s + 1)) for s in range(num_rungs))
+        return
+    sizes = search.configurations_per_bracket()
+    assert sum(sizes) == configurations
+    assert all(type(size) is int for size in sizes)
+    assert sum(search.evaluations_per_rung()) >= configurations
+    for bracket, size in enumerate(sizes):
+        assert size >= factor ** (num_rungs - 1 - bracket)
+    numbers = [number for bracket in search.brackets for number in bracket.numbers]
+    assert numbers == list(range(configurations))
+
+
+def test_hyperbands_brackets_are_those_of_the_paper() -> None:
+    """Table 1 of Li et al. 2018, R = 81 and a reduction factor of 3, with its rounding up of fractions."""
+    ladder = Ladder.samples_only(num_layers=3, full_samples=10**6, num_rungs=5)
+    search = Hyperband(ladder=ladder, configurations=81 + 34 + 15 + 8 + 5)
+    assert [bracket.quotas for bracket in search.brackets] == [
+        (81, 27, 9, 3, 1),
+        (34, 11, 3, 1),
+        (15, 5, 1),
+        (8, 2),
+        (5,),
+    ]
+
+
+@pytest.mark.parametrize("search", [SuccessiveHalving, AsynchronousHalving])
+def test_numbers_per_rung_are_divided_exactly(search) -> None:
+    ladder = Ladder.samples_only(num_layers=3, full_samples=10**6, num_rungs=6)
+    # floor(log(243) / log(3)) is 4: a logarithm would lose the last rung.
+    assert search(ladder=ladder, configurations=243).evaluations_per_rung() == (243, 81, 27, 9, 3, 1)
+    assert search(ladder=LADDER, configurations=29).evaluations_per_rung() == (29, 9, 3)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (
+            lambda: SuccessiveHalving(ladder=LADDER, configurations=5),
+            "5 configurations cannot climb 3 rungs with a reduction factor of 3: ask for at least 9 configurations or use "
+            "2 rungs or use a reduction factor of 2.",
+        ),
+        (
+            lambda: AsynchronousHalving(ladder=LADDER, configurations=2),
+            "2 configurations cannot climb 3 rungs with a reduction factor of 3: ask for at least 9 configurations.",
+        ),
+        (
+            lambda: SuccessiveHalving(ladder=LADDER, configurations=27, reduction_factor=1),
+            "reduction_factor is 1, but it must be at least 2, or nothing is eliminated: use 2 or more, or the search",
+        ),
+        (lambda: Hyperband(ladder=LADDER, configurations=27, reduction_factor=0), "reduction_factor is 0"),
+        (
+            lambda: Hyperband(ladder=LADDER, configurations=16),
+            "16 configurations are too few for the 3 brackets of Hyperband with a reduction factor of 3, which hold "
+            "(9, 5, 3): ask for at least 17, or use SuccessiveHalving, which needs 9.",
+        ),
+        (
+            lambda: Sweep(ladder=LADDER, configurations=0),
+            "0 configurations were asked for, but a search needs at least 1",
+        ),
+        (lambda: FullFidelity(ladder=LADDER, configurations=-1), "-1 configurations were asked for"),
+    ],
+)
+def test_too_few_configurations_say_which_numbers_would_work(build, words: str) -> None:
+    with pytest.raises(LadderError) as caught:
+        build()
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_the_message_proposes_works() -> None:
+    shorter = Ladder.diagonal(num_layers=10, full_samples=1000, num_rungs=2)
+    for search in (
+        SuccessiveHalving(ladder=LADDER, configurations=9),
+        SuccessiveHalving(ladder=shorter, configurations=5),
+        SuccessiveHalving(ladder=LADDER, configurations=5, reduction_factor=2),
+    ):
+        assert search.evaluations_per_rung()[-1] == 1
+
+
+def test_fingerprints_tell_searches_apart() -> None:
+    searches = [search(ladder=LADDER, configurations=27) for search in EVERY]
+    searches.append(SuccessiveHalving(ladder=LADDER, configurations=27, reduction_factor=2))
+    searches.append(Hyperband(ladder=LADDER, configurations=28))
+    assert len({search.fingerprint for search in searches}) == len(searches)
+
+
+def test_a_dead_workers_request_is_asked_for_again() -> None:
+    search, history = SuccessiveHalving(ladder=LADDER, configurations=27), History("minimize")
+    for number in range(3):
+        history.add_configuration(drawn(number))
+        history.start(Request(number, 0))
+    history.abandon(Request(1, 0))
+    assert search.next_requests(history, capacity=2) == [Request(1, 0), Request(3, 0)]
+    history.finish(ended(Request(1, 0), 1.0))
+    assert search.next_requests(history, capacity=2) == [Request(3, 0), Request(4, 0)]
+    assert search.next_requests(history, capacity=0) == []
