@@ -64,6 +64,15 @@ def test_a_directory_that_cannot_be_made_costs_only_the_checkpoint(
     assert "Not a directory" in caplog.text
 
 
+def test_a_state_that_cannot_be_saved_costs_only_the_checkpoint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = Checkpoint(samples_seen=8, curve=(), model={"weight": (each for each in ())}, optimizer={})  # type: ignore[dict-item]
+    assert not Checkpoints(directory=tmp_path).save(KEY, state)
+    assert "no checkpoint in" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def full_disk() -> Iterator[None]:
     """Let no file grow beyond a kilobyte."""

@@ -165,7 +165,7 @@ def test_checkpoints_are_written_only_where_a_training_may_go_on(task: Supervise
     assert files(tmp_path) == []
     train_serially(task, job_of(COOLED, layers=2), settings)
     assert files(tmp_path) == []
-    diverged = train_serially(task, rung(0, configured(learning_rate=1e30)), settings)
+    diverged = train_serially(task, rung(0, configured(learning_rate=1e300)), settings)
     assert diverged.status is Status.DIVERGED
     assert files(tmp_path) == []
     climb(task, settings)
@@ -182,7 +182,7 @@ def test_frozen_parameters_take_no_room_on_the_disk(tmp_path: Path) -> None:
 
 
 def test_a_lower_rung_that_diverges_ends_the_evaluation(task: SupervisedTask) -> None:
-    evaluation = train_serially(task, rung(2, configured(learning_rate=1e30)), settings_of())
+    evaluation = train_serially(task, rung(2, configured(learning_rate=1e300)), settings_of())
     assert evaluation.status is Status.DIVERGED
     assert evaluation.cost.samples <= 40
 

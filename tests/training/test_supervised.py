@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -166,6 +167,38 @@ def test_impossible_values_are_refused(name: str, value: Any, words: str) -> Non
         train_serially(task, job_of(configuration), settings_of())
 
 
+class Activated(nn.Module):
+    """Its text shows where a function lies in memory."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5, 1)
+        self.dropout = nn.Dropout(rate)
+        self.activation = lambda x: x
+
+    def extra_repr(self) -> str:
+        return f"activation={self.activation!r}"
+
+
+def dropping(rate: float) -> Callable[[Configuration], nn.Module]:
+    return lambda _configuration: Activated(rate)
+
+
+def test_the_fingerprint_does_not_show_addresses() -> None:
+    kept = [regression_task(model=dropping(0.1)) for _ in range(3)]
+    assert len({task.fingerprint for task in kept}) == 1
+
+
+def test_a_score_may_be_a_plain_number() -> None:
+    def count(outputs: Tensor, targets: Tensor) -> Any:
+        return float((outputs > targets).double().mean())
+
+    task = regression_task(score_function=count, direction="maximize")
+    evaluation = train_serially(task, job_of(configured()), settings_of())
+    assert evaluation.score is not None
+    assert 0 <= evaluation.score <= 1
+
+
 def test_the_fingerprint_changes_with_what_matters_and_with_nothing_else() -> None:
     reference = regression_task().fingerprint
     assert regression_task().fingerprint == reference
@@ -176,6 +209,8 @@ def test_the_fingerprint_changes_with_what_matters_and_with_nothing_else() -> No
         {"full_samples": 320},
         {"model": noisy_network},
         {"model": lambda configuration: perceptron(configuration).float()},
+        {"model": dropping(0.1)},
+        {"model": dropping(0.2)},
         {"batch_size": 16},
         {"loss_function": nn.functional.l1_loss},
         {"data_fingerprint": "corpus 1"},

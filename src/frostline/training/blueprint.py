@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blueprint:
-    """A model's structure as a hash over its modules' classes and its parameters' shapes, and who reads what."""
+    """A model's structure as a hash over its modules and its parameters' shapes, and which names are read."""
 
     structure: str
     read_names: frozenset[str]
@@ -90,13 +91,13 @@ def _choices(space: SearchSpace, name: str) -> tuple[Value, ...]:
 
 
 def _structure(model: nn.Module) -> str:
-    # Not the model's own text: it may hold the address of an activation function.
-    lines = [f"{name} {type(module).__qualname__}" for name, module in model.named_modules()]
+    lines = [f"{name} {type(module).__qualname__} {module.extra_repr()}" for name, module in model.named_modules()]
     lines += [
         f"{name} {tuple(parameter.shape)} {parameter.dtype}"
         for name, parameter in model.named_parameters(remove_duplicate=False)
     ]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    # A module's text may show where in memory an activation function lies.
+    return hashlib.sha256(re.sub(r" at 0x\w+", "", "\n".join(lines)).encode()).hexdigest()
 
 
 class _Watched(Mapping[str, Value]):

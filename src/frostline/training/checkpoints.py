@@ -60,8 +60,8 @@ class CheckpointKey:
 class Checkpoints:
     """The checkpoints of one study, in a folder of their own.
 
-    A file's name holds the hash of its contents, so a truncated or damaged one is known for what it is, deleted and never
-    used. Losing one loses time only: ``load`` says None, and the training is made again.
+    A file's name holds the hash of its contents, so a truncated or damaged one is known for what it is, deleted
+    and never used. Losing one loses time only: ``load`` says None, and the training is made again.
     """
 
     directory: Path
@@ -74,7 +74,8 @@ class Checkpoints:
     def save(self, key: CheckpointKey, checkpoint: Checkpoint) -> bool:
         """Write a checkpoint, whole or not at all, and return whether that worked.
 
-        A disk that is full costs the checkpoint and not the evaluation: a warning is logged.
+        A full disk, or a model with a state that cannot be saved, costs the checkpoint and not the evaluation: a
+        warning is logged.
         """
         temporary: Path | None = None
         try:
@@ -86,7 +87,8 @@ class Checkpoints:
             final = self.directory / f"{key.stem}.{_hash_of(temporary)}.pt"
             temporary.replace(final)
             _flush_directory(self.directory)
-        except (OSError, RuntimeError) as error:  # torch's own file writer raises RuntimeError (torch 2.13)
+        except (OSError, RuntimeError, TypeError, AttributeError, pickle.PicklingError) as error:
+            # A full disk raises RuntimeError in torch's file writer (torch 2.13); the last three are a model's own state.
             reason = " ".join(str(error).split())
             logger.warning("%s: no checkpoint in %s: %s", key.stem, self.directory, reason)
             if temporary is not None:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from frostline.errors import FidelityError, OptionError, TaskError
 from frostline.layers import freezing_of
@@ -18,6 +18,7 @@ from frostline.records import Configuration, Cost, CurvePoint, Evaluation, Fidel
 from frostline.training.checkpoints import CheckpointKey, Checkpoints
 from frostline.training.devices import DevicePlan, peak_bytes, reset_peak_bytes
 from frostline.training.randomness import borrowed_generators
+from frostline.training.readings import Readings
 from frostline.training.schedules import share_done
 from frostline.training.session import Session, begin_session
 
@@ -189,7 +190,7 @@ def _advance(
     task = session.task
     schedule = task.build_schedule(configuration)
     horizon = budget if settings.horizon == "rung" else task.full_samples
-    readings = _Readings(interval=1 if settings.device_plan.device.type == "cpu" else _STEPS_BETWEEN_READINGS)
+    readings = Readings(interval=1 if settings.device_plan.device.type == "cpu" else _STEPS_BETWEEN_READINGS)
     batches = task.training_batches(configuration, seed=settings.root_seed, skip_samples=session.samples_seen)
     for batch in batches:
         before, batch_samples = session.samples_seen, task.num_samples(batch)
@@ -217,30 +218,3 @@ def _validate(session: Session, configuration: Configuration) -> str | None:
         return f"the score after {session.samples_seen} samples is {score}"
     session.curve.append(CurvePoint(session.samples_seen, score))
     return None
-
-
-class _Readings:
-    """Losses and gradient norms of the last steps, checked every ``interval`` steps."""
-
-    def __init__(self, *, interval: int) -> None:
-        self._interval = interval
-        self._waiting: list[tuple[int, str, Tensor]] = []
-        self._steps = 0
-
-    def add(self, samples_seen: int, loss: Tensor, norm: Tensor | None) -> None:
-        """Take the loss and the gradient norm of a step made after ``samples_seen`` samples."""
-        self._waiting.append((samples_seen, "training loss", loss))
-        if norm is not None:
-            self._waiting.append((samples_seen, "gradient norm", norm))
-        self._steps += 1
-
-    def complaint(self, *, at_once: bool) -> str | None:
-        """Return what is not finite, the earliest first; None if all is well, or it is not time to look."""
-        if not self._waiting or (self._steps < self._interval and not at_once):
-            return None
-        values = torch.stack([value.reshape(()).float() for _, _, value in self._waiting]).tolist()
-        waiting, self._waiting, self._steps = self._waiting, [], 0
-        for (samples_seen, name, _), value in zip(waiting, values, strict=True):
-            if not math.isfinite(value):
-                return f"the {name} after {samples_seen} samples is {value}"
-        return None

@@ -84,7 +84,8 @@ class SupervisedTask:
     frozen_statistics: Literal["calibrated", "batch"] = "calibrated"
     num_calibration_batches: int = 8
     data_fingerprint: str = ""
-    """What tells these data from others; needed unless they are tensors in memory, which are hashed."""
+    """What tells these data from others; needed unless they are tensors in memory, which are hashed. And whatever of the
+    model shows neither in its modules' text nor in its parameters' shapes, such as a number of heads."""
     also_read: tuple[str, ...] = ()
     """Names of the space that ``model`` or ``schedule`` read only for some configurations."""
 
@@ -212,7 +213,7 @@ class SupervisedTask:
         scores: list[Tensor] = []
         sizes: list[int] = []
         for inputs, targets in batches:
-            scores.append(function(self._outputs(model, inputs), targets))
+            scores.append(torch.as_tensor(function(self._outputs(model, inputs), targets)))
             sizes.append(len(first_tensor((inputs, targets))))
         # Read at the end and at once: reading each would make the host wait for the device at every batch.
         total = (
