@@ -5,7 +5,7 @@ model by ``copy.deepcopy``, saved with it by ``torch.save`` and traced through b
 
 A frozen module passes no gradient as long as no trained module has run in the same forward pass. One that runs (again)
 later, because it is used twice or registered out of order, passes gradients on to the trained modules before it: a
-wrong order costs memory, never a silently missing gradient.
+wrong order costs memory, never a silently missing gradient. A forward pass begins with a call of the model itself.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PrefixState:
     def __init__(self) -> None:
         self.active = True
         self.in_suffix = False
-        """A trained module has begun to run in this forward pass."""
+        """A trained module has begun to run since the model was called last."""
         self.stops_at_suffix = False
         self.uncalibrated: tuple[nn.Module, ...] = ()
         """The frozen normalisations whose statistics are those of a new module, which mean nothing."""
@@ -54,10 +54,9 @@ def attach(
     model: nn.Module, state: PrefixState, *, frozen: Iterable[nn.Module], trained: Iterable[nn.Module]
 ) -> list[RemovableHandle]:
     """Register all hooks; ``frozen`` and ``trained`` are the outermost modules of the layers."""
-    handles = [
-        model.register_forward_pre_hook(_BeginForward(state), prepend=True),
-        model.register_forward_hook(_EndForward(state), always_call=True),
-    ]
+    # Nothing is registered behind the model's own forward: torch.compile gives such a hook a frame of its own, and warns
+    # of the gradients of the outputs it finds there (torch 2.13).
+    handles = [model.register_forward_pre_hook(_BeginForward(state), prepend=True)]
     for module in frozen:
         handles.append(module.register_forward_pre_hook(_CutInputs(state), with_kwargs=True, prepend=True))
         handles.append(module.register_forward_hook(_CutOutputs(state)))
@@ -86,14 +85,6 @@ class _BeginForward:
         self.state = state
 
     def __call__(self, _module: nn.Module, _args: Any) -> None:
-        self.state.in_suffix = False
-
-
-class _EndForward:
-    def __init__(self, state: PrefixState) -> None:
-        self.state = state
-
-    def __call__(self, _module: nn.Module, _args: Any, _output: Any) -> None:
         self.state.in_suffix = False
 
 

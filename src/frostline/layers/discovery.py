@@ -90,7 +90,7 @@ def _registered_units(model: nn.Module, unwrap: tuple[type[nn.Module], ...]) -> 
             raise ModelError(f"unwrap opens nothing: {type(model).__name__} holds no {names}.")
         opened: tuple[type[nn.Module], ...] = (nn.Sequential, *_PARAMETER_LISTS, *unwrap)
         units = units_of(walk(model, name="", opens=lambda _, module: isinstance(module, opened)))
-        return units or [_whole(model)], set(), False
+        return units or [Unit(name="", modules=("",))], set(), False
     name, core = "", model
     while True:
         known = known_units(core, name)
@@ -105,11 +105,7 @@ def _registered_units(model: nn.Module, unwrap: tuple[type[nn.Module], ...]) -> 
     blocks: set[str] = set()
     _open(core, name, opened=opened_names, blocks=blocks, is_root=True, is_in_block_list=False)
     units = units_of(walk(core, name=name, opens=lambda name, _: name in opened_names))
-    return units or [Unit(name=name or type(model).__name__, modules=(name,))], blocks, False
-
-
-def _whole(model: nn.Module) -> Unit:
-    return Unit(name=type(model).__name__, modules=("",))
+    return units or [Unit(name=name, modules=(name,))], blocks, False
 
 
 def _open(
@@ -272,7 +268,7 @@ def _stack(model: nn.Module, units: list[Unit], recorded: Trace | None) -> Layer
         owned[owner].append((held[-1][1], sizes[identity]))
     layers = tuple(
         Layer(
-            name=unit.name,
+            name=unit.name or type(model).__name__,
             modules=unit.modules,
             parameters=tuple(name for name, _ in parameters),
             num_parameters=sum(size for _, size in parameters),

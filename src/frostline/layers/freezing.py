@@ -116,6 +116,7 @@ class Freezing:
         self._is_restored = False
         self._snapshots: list[Snapshot] = []
         self._modes: list[StayInEvaluation] = []
+        self._encoders: list[nn.TransformerEncoder] = []
         self._statistics: list[list[Tensor]] | None = None
         self._state = PrefixState()
         self._handles: list[Any] = []
@@ -126,6 +127,7 @@ class Freezing:
             if tied == "snapshot":
                 self._snapshots = take_snapshots(model, stack, trainable_layers)
             self._set_modes(frozen)
+            self._keep_padding(frozen)
             self._handles = attach(model, self._state, frozen=frozen, trained=trained)
         setattr(model, FREEZING_ATTRIBUTE, self)
 
@@ -186,8 +188,10 @@ class Freezing:
             handle.remove()
         for mode in self._modes:
             mode.end()
+        for encoder in self._encoders:
+            encoder.use_nested_tensor = True
         for snapshot in self._snapshots:
-            snapshot.remove(self.model)
+            snapshot.make_way(self.model)
         for name, parameter in self.model.named_parameters(remove_duplicate=False):
             parameter.requires_grad_(self.requires_gradient.get(name, parameter.requires_grad))
         if self._statistics is not None:
@@ -227,6 +231,15 @@ class Freezing:
             mode.begin()
         if self.frozen_statistics == "calibrated":
             self._state.uncalibrated = tuple(module for module in self._frozen_normalisations if _is_new(module))
+
+    def _keep_padding(self, frozen: Sequence[nn.Module]) -> None:
+        # TransformerEncoder looks at its first layer alone: finding it in evaluation mode it drops the padding and hands
+        # nested tensors to all layers, which those in training mode cannot take (torch 2.13).
+        inside = {id(module) for outermost in frozen for module in outermost.modules()}
+        for module in self.model.modules():
+            if isinstance(module, nn.TransformerEncoder) and id(module) not in inside and module.use_nested_tensor:
+                module.use_nested_tensor = False
+                self._encoders.append(module)
 
 
 def _is_new(normalisation: nn.Module) -> bool:

@@ -38,10 +38,6 @@ class Snapshot:
         self.view.data = self.view.data.to(device=self.copy.device, dtype=self.copy.dtype)
         _replace(model, self.name, self.view)
 
-    def remove(self, model: nn.Module) -> None:
-        """Tie the weight again, for good."""
-        self.make_way(model)
-
 
 def take_snapshots(model: nn.Module, stack: LayerStack, trainable_layers: int) -> list[Snapshot]:
     """Put a copy wherever a frozen layer holds a weight that a trained layer holds too."""
