@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 from frostline.errors import TaskError
 from frostline.tasks.options import require_positive
 
-_VALIDATION_ONE_IN = 5
+_VALIDATION_ONE_IN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Digits:
 
 
 def load_digits(*, size: int) -> Digits:
-    """Return the digits at ``size`` x ``size`` pixels, a fixed fifth of them held out.
+    """Return the digits at ``size`` x ``size`` pixels, a fixed third of them held out.
 
     Raises: TaskError if scikit-learn is missing.
     """

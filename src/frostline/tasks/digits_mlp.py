@@ -24,12 +24,13 @@ def digits_mlp(
     *,
     num_hidden_layers: int = 8,
     width: int = 128,
-    full_images: int = 600 * 64,
+    full_images: int = 400 * 64,
 ) -> SupervisedTask:
     """Return the task of training an MLP of nine layers on the digits, scored by the loss on those held out.
 
-    ``full_images`` is the full budget in images, about 27 epochs. Images are moved by up to a pixel as
-    augmentation.
+    ``full_images`` is the full budget in images, about 21 epochs. Images are moved by up to a pixel as augmentation.
+    The defaults are scikit-learn's for its own MLP: Adam at 1e-3. Every configuration's learning rate falls to 0 over
+    the second half of its training: at a constant one the last score is mostly noise.
     Raises: TaskError if scikit-learn is missing.
     """
     settings = MLPSettings(num_hidden_layers=num_hidden_layers, width=width)
@@ -43,7 +44,14 @@ def digits_mlp(
         loss_function=functional.cross_entropy,
         space=image_space(),
         full_samples=full_images,
-        defaults={"learning_rate": 1e-3, "weight_decay": 1e-4, "optimizer": "Adam", "beta1": 0.9, "beta2": 0.999},
+        defaults={
+            "learning_rate": 1e-3,
+            "weight_decay": 1e-4,
+            "optimizer": "Adam",
+            "beta1": 0.9,
+            "beta2": 0.999,
+            "cooldown_fraction": 0.5,
+        },
         sample_unit="images",
         batch_size=64,
         augment=shift_images,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from frostline.tasks.corpus import python_source
 from frostline.tasks.gpt import GPTSettings
 from frostline.tasks.language_modelling import LanguageModelBudget, language_model_task
+from frostline.tasks.options import require_positive
 from frostline.tasks.tokenization import cache_directory, encode
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def python_source_gpt(
     Units: ``full_tokens`` counts tokens, ``batch_size`` windows of the context's length.
     Raises: TaskError if ``tokenizers`` is missing; OptionError if a number makes no model.
     """
+    require_positive("corpus_bytes", corpus_bytes)
     settings = GPTSettings(
         num_blocks=num_blocks,
         num_heads=num_heads,

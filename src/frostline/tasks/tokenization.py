@@ -96,7 +96,8 @@ def cache_directory() -> Path | None:
 def _read(file: Path) -> Tokens | None:
     """Return the cached tokens, or None if they are not there or not whole: the archive carries their checksum."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        # Opened here because numpy forgets to close a file that turns out to be no archive (2.4).
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             tokens: Tokens = archive["tokens"]
     except FileNotFoundError:
         return None
