@@ -196,7 +196,8 @@ def test_forgetting_deletes_the_checkpoints_of_one_configuration(task: Supervise
     (checkpoints.directory / "000001-rung0-left-by-a-killed-process.tmp").write_bytes(b"half")
     checkpoints.forget(1)
     assert [path.name.split("-")[0] for path in files(tmp_path)] == ["000010", "1000001", "100001"]
-    checkpoints.forget(1)
+    checkpoints.forget(100_000)  # which the longer number begins with
+    assert len(files(tmp_path)) == 3
     checkpoints_of(task, settings_of(checkpoints=tmp_path / "nowhere")).forget(1)  # type: ignore[union-attr]
     assert checkpoints_of(task, settings_of()) is None
 
