@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 demo: .venv/run
 	$(BIN)/frostline tune python-source-gpt --study demo
 
-test: .venv/dev
+test: .venv/dev .families/installed
 	$(BIN)/python -m pytest -n 2
 
 check: .venv/dev
@@ -33,5 +33,11 @@ format: .venv/dev
 	$(PIP) install --no-compile -c constraints.txt -e '.[dev]'
 	touch $@ .venv/run
 
+# Model libraries that only tests look at, apart from .venv: beside a CPU build of torch, torchvision breaks transformers.
+.families/installed: .venv/bin/python tests/layers/families.txt
+	rm -rf .families
+	$(PIP) install --no-compile --no-deps --target .families -r tests/layers/families.txt
+	touch $@
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .families .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -59,7 +59,7 @@ def split_layers(
             units = _in_execution_order(model, units, recorded, moves_parameters=not is_known)
         if not unwrap and not is_known:
             units = _tidied(model, units, blocks)
-        return _stack(model, units, recorded)
+        return _stack(model, units, {} if recorded is None else _uses(model, units, recorded, is_known=is_known))
 
 
 def _check(model: nn.Module, unwrap: Sequence[type[nn.Module]]) -> None:
@@ -252,19 +252,28 @@ def _is_embedding(model: nn.Module, unit: Unit) -> bool:
     return all(isinstance(model.get_submodule(name), nn.Embedding) for name in unit.modules)
 
 
-def _stack(model: nn.Module, units: list[Unit], recorded: Trace | None) -> LayerStack:
+def _uses(model: nn.Module, units: list[Unit], recorded: Trace, *, is_known: bool) -> dict[int, set[int]]:
+    """Which units use a parameter in the code of the model, without holding it in a module that runs."""
+    uses: dict[int, set[int]] = {}
+    for identity, place in _places(units, recorded):
+        uses.setdefault(identity, set()).add(place)
+    if is_known:
+        # A family has said where a container's own parameters belong: to the unit that runs before their use.
+        for index, unit in enumerate(units):
+            for name in unit.parameters:
+                uses.get(id(model.get_parameter(name)), set()).discard(index + 1)
+    return uses
+
+
+def _stack(model: nn.Module, units: list[Unit], uses: dict[int, set[int]]) -> LayerStack:
     aliases = aliases_of(model, units)
-    used_in: dict[int, set[int]] = {}
-    if recorded is not None:
-        for identity, place in _places(units, recorded):
-            used_in.setdefault(identity, set()).add(place)
     missing = [name for name, parameter in model.named_parameters() if id(parameter) not in aliases]
     assert not missing, f"parameters in no layer: {missing}"
 
     sizes = {id(parameter): parameter.numel() for parameter in model.parameters()}
     owned: list[list[tuple[str, int]]] = [[] for _ in units]
     for identity, held in aliases.items():
-        owner = max([held[-1][0], *used_in.get(identity, ())])
+        owner = max([held[-1][0], *uses.get(identity, ())])
         owned[owner].append((held[-1][1], sizes[identity]))
     layers = tuple(
         Layer(
@@ -275,4 +284,4 @@ def _stack(model: nn.Module, units: list[Unit], recorded: Trace | None) -> Layer
         )
         for unit, parameters in zip(units, owned, strict=True)
     )
-    return LayerStack(layers=layers, ties=tuple(find_ties(model, aliases, used_in)))
+    return LayerStack(layers=layers, ties=tuple(find_ties(model, aliases, uses)))

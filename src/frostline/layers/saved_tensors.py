@@ -41,7 +41,8 @@ class SavedTensors:
         return sum(size for identity, size in storages.items() if identity not in self._ignored)
 
     def _pack(self, tensor: Tensor) -> _Saved:
-        saved = _Saved(tensor, self._group())
+        # Detached: an operation that saves its own output would hold itself alive through it.
+        saved = _Saved(tensor.detach(), self._group())
         self._saved.add(saved)
         return saved
 
