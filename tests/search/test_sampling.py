@@ -18,7 +18,8 @@ from simulation import ended
 from frostline.errors import OptionError, SearchSpaceError
 from frostline.records import Configuration, Request, Status
 from frostline.search.history import History
-from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Draws, grid
+from frostline.search.mirror import Learning
+from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Draws, Sampling, grid
 from frostline.search.space import SearchSpace
 from frostline.seeding import derive_seed
 
@@ -160,6 +161,50 @@ def test_learning_samplers_keep_away_from_where_training_diverges(sampling) -> N
     num = 28 if sampling is GP else 70
     found = searched(draws(sampling), num, outcome=outcome).configurations[-8:]
     assert sum(0.2 < configuration["decay"] <= 0.5 for configuration in found) >= 4
+
+
+class Looking(optuna.samplers.RandomSampler):
+    """Remembers what it was shown of earlier trials: their states and values."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.shown: list[tuple[str, float | None]] = []
+
+    def sample_relative(self, study, trial, search_space):
+        self.shown = [(one.state.name, one.value) for one in study.get_trials()[: trial.number]]
+        return {}
+
+
+def shown(learning: Learning, direction: str) -> list[tuple[str, float | None]]:
+    """What a sampler sees of seven configurations that ended in every way, on three rungs whose scores differ."""
+    sign = 1 if direction == "minimize" else -1
+    sampler = Looking(0)
+    made = draws(Sampling(name="looking", build=lambda seed: sampler, learning=learning), direction=direction)
+    history = History(direction)
+    ends = [[5.0, 3.0, 2.0], [6.0, 4.5], [7.0], [8.0, Status.DIVERGED], [Status.DIVERGED], [Status.FAILED], []]
+    for number, results in enumerate(ends):
+        history.add_configuration(made.draw(history))
+        for rung, result in enumerate(results):
+            scored = result if isinstance(result, Status) else sign * result
+            history.finish(ended(Request(number, rung), scored))
+    made.draw(history)
+    return [(state, None if value is None else sign * value) for state, value in sampler.shown]
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_ranks_are_by_rung_then_score_with_the_diverged_last_of_their_rung(direction) -> None:
+    seen = shown(Learning.RANKS, direction)
+    assert [state for state, _ in seen] == ["COMPLETE"] * 5 + ["FAIL", "RUNNING"]
+    values = [value for _, value in seen[:5]]
+    assert sorted(range(5), key=values.__getitem__) == [0, 1, 3, 2, 4]
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_aligned_scores_are_without_what_climbing_changed(direction) -> None:
+    seen = shown(Learning.ALIGNED, direction)
+    assert [state for state, _ in seen] == ["COMPLETE"] * 5 + ["FAIL", "RUNNING"]
+    # Rung 1 changes 5 -> 3 and 6 -> 4.5, in the median -1.75; rung 2 another 3 -> 2. The diverged are as bad as the worst.
+    assert [value for _, value in seen[:5]] == pytest.approx([2.0 + 2.75, 4.5 + 1.75, 7.0, 7.0, 7.0])
 
 
 def test_tpe_sees_what_optuna_would_be_told() -> None:

@@ -97,8 +97,9 @@ class RungHistory:
 class History:
     """Everything that a search knows. What follows from it does not depend on the order in which it became known.
 
-    ``eliminate`` is told that a configuration's trial is closed, so that a search need not name it again; whether
-    that is told changes nothing about what a search asks for next.
+    ``eliminate`` is told that a configuration's trial is closed, so that a search need not name it again. Whether that
+    is told changes nothing about what a search asks for next, unless it is later asked for more configurations: those
+    eliminated by then do not compete with the new ones.
     """
 
     def __init__(self, direction: Direction) -> None:
@@ -193,6 +194,14 @@ class History:
     def evaluation(self, number: int, rung: int) -> Evaluation | None:
         """Return the evaluation of a configuration at a rung, if it ended."""
         return self._found.get((number, rung))
+
+    def last_evaluation(self, number: int) -> Evaluation | None:
+        """Return the evaluation of a configuration at the highest rung where it has one."""
+        for rung in reversed(range(self.num_rungs)):
+            evaluation = self._found.get((number, rung))
+            if evaluation is not None:
+                return evaluation
+        return None
 
     def evaluations(self, *, since: int = 0) -> Iterator[Evaluation]:
         """Return the evaluations in the order in which they ended, without the first ``since``."""

@@ -122,7 +122,7 @@ class Mirror:
 
     def _refresh(self, number: int, history: History) -> None:
         trial = self._trial(number)
-        evaluation = _last_evaluation(number, history)
+        evaluation = history.last_evaluation(number)
         assert evaluation is not None
         if evaluation.status is Status.FAILED:
             trial.state, trial.value = TrialState.FAIL, None
@@ -137,7 +137,7 @@ class Mirror:
     def _align(self, history: History) -> None:
         """Give the trials that did not fail their aligned scores, which every further evaluation may move."""
         shifts = _shifts(history)
-        last = {number: _last_evaluation(number, history) for number in range(self._num_configurations)}
+        last = {number: history.last_evaluation(number) for number in range(self._num_configurations)}
         aligned = {
             number: evaluation.score - shifts[evaluation.rung]
             for number, evaluation in last.items()
@@ -188,14 +188,6 @@ def _only_value(distribution: BaseDistribution) -> Value:
     # A search space refuses ranges of a single value, so what is left is a single choice.
     assert isinstance(distribution, CategoricalDistribution)
     return distribution.choices[0]
-
-
-def _last_evaluation(number: int, history: History) -> Evaluation | None:
-    for rung in reversed(range(history.num_rungs)):
-        evaluation = history.evaluation(number, rung)
-        if evaluation is not None:
-            return evaluation
-    return None
 
 
 def _shifts(history: History) -> list[float]:
