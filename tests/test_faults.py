@@ -46,7 +46,7 @@ def landscape(configuration: Configuration, fidelity: Fidelity) -> float:
     assert isinstance(momentum, float)
     if rate > 0.5:
         return math.nan
-    if configuration["optimizer"] == "SGD" and momentum > 0.95:
+    if configuration["optimizer"] == "SGD" and momentum > 0.8:
         raise RuntimeError("momentum is too high")
     return (math.log10(rate) + 3) ** 2 + momentum + math.sin(1e4 * rate) / fidelity.samples
 

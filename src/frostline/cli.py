@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from frostline import display
-from frostline.errors import FrostlineError, OptionError, TaskError
+from frostline.errors import FrostlineError, OptionError, SearchSpaceError, TaskError
 from frostline.protocols import Search, Task
 from frostline.records import Configuration, Fidelity, Value
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
@@ -164,7 +164,7 @@ def tune_command(
             configurations=configurations,
             search=factory,
             sampling=_sampling(sampler, loaded.space, grid_points),
-            initial=(loaded.defaults,) if defaults and sampler != "grid" else (),
+            initial=_initial(loaded) if defaults and sampler != "grid" else (),
             seed=seed,
             storage=storage,
             device=device,
@@ -392,6 +392,17 @@ def _with_space(task: Task, path: Path | None) -> Task:
             f"--space: the task {task.name} is no frostline.SupervisedTask; set its space where it is made."
         )
     return dataclasses.replace(task, space=space)
+
+
+def _initial(task: Task) -> tuple[dict[str, Value], ...]:
+    """Return the task's own configuration, to be tried first; nothing if it lies outside the space that is searched."""
+    own = {name: task.defaults[name] for name in task.space.distributions if name in task.defaults}
+    try:
+        task.space.validate(own)
+    except SearchSpaceError as error:
+        _print(f"the task's own configuration takes no part: {error}")
+        return ()
+    return (own,)
 
 
 def _ladder_table(plan: Search, sample_unit: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ MEMORY = ":memory:"
 
 # Two processes on one SQLite file wait for each other; Optuna's default of five seconds is short on a slow disk.
 _SQLITE_WAIT_SECONDS = 60
+_OPENING_ATTEMPTS = 5
 
 
 def open_storage(storage: str) -> BaseStorage:
@@ -39,6 +41,14 @@ def _open_database(url: str) -> RDBStorage:
     engine_arguments: dict[str, object] = {}
     if url.startswith("sqlite:"):
         engine_arguments["connect_args"] = {"timeout": _SQLITE_WAIT_SECONDS}
+    for _ in range(_OPENING_ATTEMPTS - 1):
+        try:
+            return RDBStorage(url, engine_kwargs=engine_arguments)
+        except Exception as error:
+            # Two processes that open a new database at once both make its tables, and one of them fails (Optuna 5.0).
+            if not any(words in str(error) for words in ("UNIQUE constraint", "already exists", "duplicate key")):
+                raise
+            time.sleep(0.2)
     return RDBStorage(url, engine_kwargs=engine_arguments)
 
 

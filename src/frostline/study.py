@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,7 +146,7 @@ class SearchStudy:
         with storage_errors(self._place), self._turn.take():
             if not self._trial_ids or self._turn.others():
                 self._read()
-                self._prune(search)
+                self._settle(search)
             requests = search.next_requests(self.history, capacity=capacity)
             return [self._claim(request, search, draws) for request in requests]
 
@@ -158,8 +159,9 @@ class SearchStudy:
         with storage_errors(self._place):
             self._write(evaluation)
             self.history.finish(evaluation)
-            self._settle(evaluation, is_full=evaluation.rung == len(self.terms.rungs) - 1)
-            self._prune(search)
+            if evaluation.status is not Status.FINISHED or self._is_full(evaluation):
+                self._end(evaluation.number)
+            self._settle(search)
 
     def newly_ended(self) -> list[int]:
         """Return the configurations whose climb this worker has ended since it was last asked."""
@@ -213,69 +215,64 @@ class SearchStudy:
         self._trial_ids = [trial._trial_id for trial in trials]
         self._settled = {trial.number for trial in trials if trial.state.is_finished()}
         for trial in trials:
-            for evaluation in read_trial(trial, self.history):
-                # A process killed between the attribute and what follows from it: finish what it began.
-                if not trial.state.is_finished():
-                    if evaluation.score is not None and evaluation.rung not in trial.intermediate_values:
-                        self._report(evaluation)
-                    self._settle(evaluation, is_full=evaluation.rung == len(self.terms.rungs) - 1)
+            read_trial(trial, self.history)
             if trial.state.is_finished():
                 self.history.eliminate(trial.number)
-            claim = trial.system_attrs.get(_CLAIM)
-            if claim is None or trial.state.is_finished() or self.history.evaluation(trial.number, claim["rung"]):
+            claim = trial.system_attrs[_CLAIM]
+            if trial.state.is_finished() or self.history.evaluation(trial.number, claim["rung"]):
                 continue
             if self._turn.alive(claim["worker"]):
                 self.history.start(Request(trial.number, claim["rung"]))
+        for number in range(len(trials)):
+            # A worker died between the record and the state that follows from it.
+            evaluation = self.history.last_evaluation(number)
+            if evaluation and (evaluation.status is not Status.FINISHED or self._is_full(evaluation)):
+                self._end(number)
 
     def _write(self, evaluation: Evaluation) -> None:
+        """Write down an evaluation. The record comes last: once it is there, another worker may end the trial."""
         trial_id = self._trial_ids[evaluation.number]
-        try:
-            self._storage.set_trial_user_attr(trial_id, f"rung {evaluation.rung}", _record_of(evaluation))
+        with self._unless_ended(evaluation.number):
             if evaluation.score is not None:
-                self._report(evaluation)
-        except UpdateFinishedTrialError:
-            # Another worker took this one for dead and was faster; the same evaluation gives the same numbers.
-            logger.info("configuration %d had been evaluated by another worker already", evaluation.number)
-            self._settled.add(evaluation.number)
+                self._storage.set_trial_intermediate_value(trial_id, evaluation.rung, evaluation.score)
+            if evaluation.reason is not None:
+                self._storage.set_trial_user_attr(trial_id, "reason", evaluation.reason)
+            self._storage.set_trial_user_attr(trial_id, f"rung {evaluation.rung}", _record_of(evaluation))
 
-    def _prune(self, search: Search) -> None:
+    def _settle(self, search: Search) -> None:
+        """End the trials of the configurations that get no further."""
         for number in search.eliminated(self.history):
-            if number not in self._settled:
-                self._end(number, TrialState.PRUNED, self._last_score(number))
+            self._end(number)
 
-    def _report(self, evaluation: Evaluation) -> None:
-        assert evaluation.score is not None
-        trial_id = self._trial_ids[evaluation.number]
-        self._storage.set_trial_intermediate_value(trial_id, evaluation.rung, evaluation.score)
-
-    def _settle(self, evaluation: Evaluation, *, is_full: bool) -> None:
-        """Give the trial the state that follows from this evaluation alone."""
-        if evaluation.number in self._settled:
+    def _end(self, number: int) -> None:
+        """Give a trial the state that follows from its last evaluation."""
+        if number in self._settled:
             return
-        if evaluation.status is Status.FAILED:
-            self._storage.set_trial_user_attr(self._trial_ids[evaluation.number], "reason", evaluation.reason)
-            self._end(evaluation.number, TrialState.FAIL, None)
-        elif evaluation.status is Status.DIVERGED:
-            self._end(evaluation.number, TrialState.PRUNED, None)
-        elif is_full:
-            self._end(evaluation.number, TrialState.COMPLETE, evaluation.score)
-
-    def _end(self, number: int, state: TrialState, value: float | None) -> None:
         self._settled.add(number)
         self._ended.append(number)
         self.history.eliminate(number)
-        values = None if value is None else [value]
-        try:
+        evaluation = self.history.last_evaluation(number)
+        assert evaluation is not None, f"configuration {number} was ended before it was evaluated"
+        state = TrialState.PRUNED
+        if evaluation.status is Status.FAILED:
+            state = TrialState.FAIL
+        elif self._is_full(evaluation) and evaluation.score is not None:
+            state = TrialState.COMPLETE
+        with self._unless_ended(number):
+            values = None if evaluation.score is None else [evaluation.score]
             self._storage.set_trial_state_values(self._trial_ids[number], state, values)
+
+    def _is_full(self, evaluation: Evaluation) -> bool:
+        return evaluation.rung == len(self.terms.rungs) - 1
+
+    @contextmanager
+    def _unless_ended(self, number: int) -> Iterator[None]:
+        """Pass over writes to a trial that another worker has ended: what it wrote is what we would have written."""
+        try:
+            yield
         except UpdateFinishedTrialError:
             logger.info("configuration %d had been ended by another worker already", number)
-
-    def _last_score(self, number: int) -> float | None:
-        for rung in reversed(range(len(self.terms.rungs))):
-            evaluation = self.history.evaluation(number, rung)
-            if evaluation is not None:
-                return evaluation.score
-        return None
+            self._settled.add(number)
 
 
 def read_study(storage: str, name: str) -> tuple[Terms, History]:
@@ -309,8 +306,8 @@ def read_terms(storage: BaseStorage, study_id: int, *, name: str) -> Terms | Non
     return None
 
 
-def read_trial(trial: FrozenTrial, history: History) -> list[Evaluation]:
-    """Add a trial's configuration and evaluations to ``history`` and return the evaluations, lowest rung first."""
+def read_trial(trial: FrozenTrial, history: History) -> None:
+    """Add a trial's configuration and evaluations to ``history``, the lowest rung first."""
     if _CLAIM not in trial.system_attrs:
         raise StudyError(
             f"trial {trial.number} of the study was not made by frostline: use another study name, or delete the trial."
@@ -326,7 +323,6 @@ def read_trial(trial: FrozenTrial, history: History) -> list[Evaluation]:
     evaluations.sort(key=lambda evaluation: evaluation.rung)
     for evaluation in evaluations:
         history.finish(evaluation)
-    return evaluations
 
 
 def _trial_of(configuration: Configuration, space: SearchSpace, claim: Mapping[str, Any]) -> FrozenTrial:

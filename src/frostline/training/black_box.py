@@ -1,0 +1,101 @@
+"""The door for people with a training script of their own: a function of a configuration and a fidelity."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+import torch
+
+from frostline.errors import FrostlineError
+from frostline.records import Configuration, Cost, CurvePoint, Evaluation, Fidelity, Job, Status
+from frostline.seeding import derive_seed
+
+TrainFunction = Callable[[Configuration, Fidelity], float | Iterable[tuple[int, float]]]
+"""Trains one configuration at one fidelity; returns its score, or yields ``(samples so far, score)`` as it goes."""
+
+
+class TrainFunctionError(FrostlineError, TypeError):
+    """A training function that gave something other than a score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlackBox:
+    """Evaluates jobs by calling ``train``.
+
+    Every call begins with torch's, NumPy's and Python's global generators in the same state, derived from ``root_seed``,
+    so that all configurations start from one initialisation and a resumed search gives the same numbers; afterwards the
+    generators are as they were. A score that is not finite ends the evaluation as diverged.
+    Raises: whatever ``train`` raises; TrainFunctionError if what it gives is no score.
+    """
+
+    train: TrainFunction
+    root_seed: int
+
+    def __call__(self, job: Job) -> Evaluation:
+        """Return the evaluation of ``job``."""
+        begin = time.perf_counter()
+        with _seeded(derive_seed(self.root_seed, "initialisation")):
+            curve = _curve_of(self.train(job.configuration, job.fidelity), job.fidelity)
+        seconds = time.perf_counter() - begin
+        final = curve[-1]
+        finite = math.isfinite(final.score)
+        return Evaluation(
+            number=job.configuration.number,
+            rung=job.rung,
+            fidelity=job.fidelity,
+            status=Status.FINISHED if finite else Status.DIVERGED,
+            score=final.score if finite else None,
+            cost=Cost(seconds=seconds, samples=final.samples),
+            curve=tuple(point for point in curve if math.isfinite(point.score)),
+            reason=None if finite else f"the score after {final.samples} samples is {final.score}",
+        )
+
+
+def _curve_of(result: float | Iterable[tuple[int, float]], fidelity: Fidelity) -> list[CurvePoint]:
+    """Return the curve behind what a training function returned; it stops at the first score that is not finite."""
+    if isinstance(result, Real) or (
+        isinstance(result, torch.Tensor | np.ndarray) and math.prod(result.shape) == 1
+    ):
+        return [CurvePoint(fidelity.samples, float(result))]
+    if not isinstance(result, Iterator):
+        raise TrainFunctionError(
+            f"the training function returned {result!r:.60}: return a score (a number), or yield (samples, score) pairs."
+        )
+    curve = []
+    for item in result:
+        match item:
+            case (int(samples), score) if isinstance(score, Real | torch.Tensor):
+                curve.append(CurvePoint(samples, float(score)))
+            case _:
+                raise TrainFunctionError(
+                    f"the training function yielded {item!r:.60}: yield pairs of a number of samples and a score."
+                )
+        if not math.isfinite(curve[-1].score):
+            break
+    if not curve:
+        raise TrainFunctionError(
+            "the training function ended without a score: yield (samples, score) at least once."
+        )
+    return curve
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators for the duration of the context and restore them afterwards."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 (the user's code may use it)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
