@@ -28,7 +28,7 @@ from layer_models import (
 from torch import Tensor, nn
 
 from frostline.errors import FidelityError, ModelError
-from frostline.layers import LayerStack, Tie, freeze, split_layers
+from frostline.layers import LayerStack, Tie, freeze, inspect_freezing, split_layers
 
 
 def assert_every_parameter_is_in_one_layer(model: nn.Module, stack: LayerStack) -> None:
@@ -230,6 +230,11 @@ def test_stages_of_blocks_are_opened_only_to_the_first_list() -> None:
 def test_torch_transformers_split_into_their_blocks() -> None:
     layer = nn.TransformerEncoderLayer(WIDTH, 2, 16, batch_first=True)
     assert split_layers(nn.TransformerEncoder(layer, 3)).names == ("layers.0", "layers.1", "layers.2")
+    # The norm behind the encoder is no step of its own: it joins a block if blocks follow.
+    whole = split_layers(nn.Transformer(WIDTH, 2, 2, 2, 16, batch_first=True))
+    assert whole.num_layers == 4
+    assert whole.layers[1].modules == ("encoder.layers.1", "encoder.norm")
+    assert whole.layers[3].modules == ("decoder.layers.1", "decoder.norm")
     assert split_layers(nn.LSTM(3, 4, num_layers=2)).names == ("LSTM",)
 
 
@@ -277,6 +282,21 @@ def test_a_frozen_model_has_the_layers_it_had(tied: Any) -> None:
         stack = split_layers(model, example_inputs=inputs)
         freeze(model, trainable_layers=1, tied=tied)
         assert split_layers(model, example_inputs=inputs) == stack
+
+
+def test_an_encoder_and_a_decoder_that_share_their_embedding() -> None:
+    import transformers
+
+    sizes = {"vocab_size": 11, "d_model": WIDTH, "d_kv": 4, "d_ff": 16, "num_layers": 2, "num_heads": 2}
+    model = transformers.T5ForConditionalGeneration(transformers.T5Config(decoder_start_token_id=0, **sizes))
+    inputs = {"input_ids": tokens(), "labels": tokens()}
+    stack = split_layers(model, example_inputs=inputs)
+    assert_every_parameter_is_in_one_layer(model, stack)
+    assert len(set(stack.names)) == stack.num_layers
+    for trainable_layers in range(1, stack.num_layers + 1):
+        freeze(model, trainable_layers=trainable_layers, layers=stack)
+        report = inspect_freezing(model, inputs, lambda model, batch: model(**batch).loss)
+        assert report.is_effective, report.findings
 
 
 def test_a_model_on_the_meta_device_splits_and_freezes() -> None:

@@ -25,9 +25,10 @@ from layer_models import (
     tokens,
 )
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from frostline.errors import FidelityError, ModelError, OptionError
-from frostline.layers import Freezing, freeze, freezing_of, split_layers
+from frostline.layers import Freezing, freeze, freezing_of, inspect_freezing, split_layers
 
 
 def fingerprint_of(model: nn.Module) -> list[Any]:
@@ -321,6 +322,14 @@ def test_a_trained_weight_used_in_the_prefix_stops_there() -> None:
         assert "head.weight" in gradients(model)
 
 
+def test_no_graph_is_built_inside_a_frozen_layer() -> None:
+    model = EmbedsWithHead()
+    freeze(model, trainable_layers=2)
+    seen = assert_no_gradient_enters(model.blocks[0].mlp)
+    model(tokens()).sum().backward()
+    assert seen == [False]
+
+
 def test_a_module_used_twice_passes_gradients_on_where_it_runs_late() -> None:
     model = UnusualOrder()
     freeze(model, trainable_layers=2, example_inputs=(torch.ones(2, WIDTH),))
@@ -422,6 +431,57 @@ def test_compiled_models_train_as_before(name: str) -> None:
                     assert parameter.grad is None
                 else:
                     torch.testing.assert_close(parameter.grad, expected[each])
+
+
+def test_functional_gradients_are_those_of_autograd() -> None:
+    model = Decoder(tied=True)
+    freeze(model, trainable_layers=2)
+    trained = {name: each.detach() for name, each in model.named_parameters() if each.requires_grad}
+
+    def loss(parameters: dict[str, Tensor]) -> Tensor:
+        output: Tensor = torch.func.functional_call(model, parameters, (tokens(),))
+        return output.square().mean()
+
+    functional = torch.func.grad(loss)(trained)
+    model(tokens()).square().mean().backward()
+    for name, gradient in functional.items():
+        torch.testing.assert_close(gradient, model.get_parameter(name).grad)
+    several = {name: torch.stack([each, 2 * each]) for name, each in trained.items()}
+    together = torch.func.vmap(torch.func.grad(loss))(several)
+    for name, gradient in functional.items():
+        torch.testing.assert_close(together[name][0], gradient)
+
+
+def test_a_model_of_fake_tensors_is_frozen() -> None:
+    with FakeTensorMode():
+        model = ConvolutionalNet()
+        freezing = freeze(model, trainable_layers=2)
+        assert not freezing.needs_calibration
+        model(torch.ones(2, 3, 8, 8)).sum().backward()
+        assert gradients(model) == {name for name, each in model.named_parameters() if each.requires_grad}
+
+
+@pytest.mark.parametrize("tied", ["detach", "snapshot"])
+def test_a_frozen_model_moves_to_another_device(device: torch.device, tied: Any) -> None:
+    model = Decoder(dropout=0.5, tied=True)
+    freezing = freeze(model, trainable_layers=2, tied=tied)
+    model.to(device)
+    ids = tokens().to(device)
+    seen = assert_no_gradient_enters(model.trunk.blocks[1])
+    model(ids).sum().backward()
+    assert seen == [False]
+    random_state = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+    report = inspect_freezing(model, ids, lambda model, batch: model(batch).sum())
+    assert report.is_effective, report.findings
+    after = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+    assert torch.equal(random_state, after)
+    freezing.restore()
+    assert model.embed.weight is model.head.weight
+    assert model.embed.weight.device.type == device.type
+    net = ConvolutionalNet().to(device)
+    calibrated = freeze(net, trainable_layers=2, example_inputs=(images().to(device),))
+    calibrated.calibrate([images().to(device)])
+    assert torch.equal(net(images().to(device)), net(images().to(device)))
 
 
 def test_types_and_saved_states_go_both_ways() -> None:

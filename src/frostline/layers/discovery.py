@@ -215,27 +215,20 @@ def _places(units: Sequence[Unit], recorded: Trace) -> list[tuple[int, int]]:
 def _tidied(model: nn.Module, units: list[Unit], blocks: set[str]) -> list[Unit]:
     """Join embeddings side by side, whose outputs are summed, and norms behind the last of several blocks.
 
-    Such a norm joins the projection behind it, or the block itself if it is the last thing or more blocks follow.
+    Such a norm joins the projection behind it if that ends the model, and the block otherwise.
     """
     tidied: list[Unit] = []
-    waiting: list[Unit] = []
     for unit in units:
         previous = tidied[-1] if tidied else None
-        if waiting:
-            if _is_block(unit, blocks):
-                tidied[-1] = joined([tidied[-1], *waiting])
-                tidied.append(unit)
-            else:
-                tidied.append(joined([*waiting, unit], name="head"))
-            waiting = []
-        elif previous is not None and _is_embedding(model, previous) and _is_embedding(model, unit):
-            tidied[-1] = joined([previous, unit], name="embedding")
+        if previous is not None and _is_embedding(model, previous) and _is_embedding(model, unit):
+            tidied[-1] = joined([previous, unit], name="embedding" if len(tidied) == 1 else None)
         elif previous is not None and _is_block(previous, blocks) and _is_norm(model, unit):
-            waiting = [unit]
+            is_before_projection = len(units) > 1 and units[-2] is unit and not _is_block(units[-1], blocks)
+            if is_before_projection:
+                return [*tidied, joined([unit, units[-1]], name="head")]
+            tidied[-1] = joined([previous, unit])
         else:
             tidied.append(unit)
-    if waiting:
-        tidied[-1] = joined([tidied[-1], *waiting])
     return tidied
 
 
