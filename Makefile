@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .PHONY: demo test check format clean
 
 demo: .venv/run
-	$(BIN)/frostline tune python-source-gpt --study demo
+	$(BIN)/frostline tune python-source-gpt --study demo --compare
 
 test: .venv/dev .families/installed
 	$(BIN)/python -m pytest -n 2

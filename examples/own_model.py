@@ -3,7 +3,8 @@
     python examples/own_model.py [--study NAME] [--storage URL]
 
 The first search goes through the black-box door: the training function is plain PyTorch, and one line of it is
-frostline's. The second describes model, data and loss, and leaves the training to frostline. Needs `pip install "frostline[hf]"`.
+frostline's. The second describes model, data and loss, and leaves the training to frostline. Needs
+`pip install "frostline[hf]"`.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ CONTEXT, BATCH = 32, 8
 # --- 1. A transformers model and your own training loop ---------------------------------------------------------------
 
 
-def counting_text(num_tokens: int) -> torch.Tensor:
-    """Tokens that count up from random places: something a small model can learn."""
+def counting_text(num_rows: int) -> torch.Tensor:
+    """Rows of tokens that count up from random places: something a small model can learn."""
     generator = torch.Generator().manual_seed(0)
-    starts = torch.randint(0, 64, (num_tokens // CONTEXT + 1, 1), generator=generator)
-    return ((starts + torch.arange(CONTEXT)) % 64).flatten()[:num_tokens].view(-1, CONTEXT)
+    starts = torch.randint(0, 64, (num_rows, 1), generator=generator)
+    return (starts + torch.arange(CONTEXT)) % 64
 
 
 def train(configuration: frostline.Configuration, fidelity: frostline.Fidelity) -> Iterator[tuple[int, float]]:
@@ -43,7 +44,7 @@ def train(configuration: frostline.Configuration, fidelity: frostline.Fidelity) 
         lr=configuration["learning_rate"],
         weight_decay=configuration["weight_decay"],
     )
-    text = counting_text(fidelity.samples + BATCH * CONTEXT)
+    text = counting_text(fidelity.samples // CONTEXT + BATCH)
     validation, training = text[:BATCH], text[BATCH:]
     for step, batch in enumerate(training.split(BATCH), start=1):
         model.train()

@@ -70,7 +70,14 @@ def test_search_knows_no_torch_disk_or_clock(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        assert not {name.split(".")[0] for name in names} & {"torch", "os", "pathlib", "time", "datetime", "shutil"}
+        assert not {name.split(".")[0] for name in names} & {
+            "torch",
+            "os",
+            "pathlib",
+            "time",
+            "datetime",
+            "shutil",
+        }
 
 
 @pytest.mark.multiprocess

@@ -179,7 +179,7 @@ class Ladder:
             (
                 str(row.rung),
                 str(row.trainable_layers),
-                str(row.samples),
+                f"{row.samples:,}",
                 str(row.configurations),
                 f"{row.cost:.3f}",
             )
