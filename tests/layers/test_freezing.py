@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import io
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -328,6 +328,53 @@ def test_no_graph_is_built_inside_a_frozen_layer() -> None:
     seen = assert_no_gradient_enters(model.blocks[0].mlp)
     model(tokens()).sum().backward()
     assert seen == [False]
+
+
+@pytest.mark.parametrize("kind", ["tuple", "named", "dict", "transformers"])
+def test_outputs_of_every_kind_are_cut_and_keep_their_class(kind: str) -> None:
+    from transformers.modeling_outputs import BaseModelOutput
+
+    class Features(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(WIDTH, WIDTH)
+
+        def forward(self, x: Tensor) -> Any:
+            y = self.linear(x)
+            return {
+                "tuple": (y, [y]),
+                "named": Pair(y, [y]),
+                "dict": {"last_hidden_state": y, "more": [y]},
+                "transformers": BaseModelOutput(last_hidden_state=y, hidden_states=(y,)),
+            }[kind]
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features, self.head = Features(), nn.Linear(WIDTH, WIDTH)
+            self.head.weight = self.features.linear.weight
+
+        def forward(self, x: Tensor) -> tuple[Any, Tensor]:
+            features = self.features(x)
+            first = features["last_hidden_state"] if kind in ("dict", "transformers") else features[0]
+            return features, self.head(first)
+
+    model = Model()
+    expected, _ = model(torch.ones(1, WIDTH))
+    # The tie is trained through the head: without the cut its gradient would run through the features too.
+    freeze(model, trainable_layers=1)
+    features, _ = model(torch.ones(1, WIDTH))
+    assert type(features) is type(expected)
+    first, second = features.values() if isinstance(features, dict) else features
+    assert not first.requires_grad
+    assert not second[0].requires_grad
+    if kind == "transformers":
+        assert features.last_hidden_state is first
+
+
+class Pair(NamedTuple):
+    first: Tensor
+    more: list[Tensor]
 
 
 def test_a_module_used_twice_passes_gradients_on_where_it_runs_late() -> None:

@@ -57,6 +57,22 @@ def test_statistics_that_have_seen_batches_are_kept() -> None:
     freeze(fresh, trainable_layers=1)
     fresh.load_state_dict(model.state_dict())
     torch.testing.assert_close(fresh(images()), model(images()))
+    freeze(fresh, trainable_layers=1)
+    assert not any(module._load_state_dict_post_hooks for module in model.modules())
+
+
+def test_a_compiled_model_is_refused_too() -> None:
+    torch.compiler.reset()
+    model = ConvolutionalNet()
+    freezing = freeze(model, trainable_layers=2)
+    compiled = torch.compile(model, backend="eager")
+    with pytest.raises(ModelError, match="have never seen a batch"):
+        compiled(images())
+    freezing.calibrate(batches())
+    # After an exception torch runs this forward piece by piece; a new start compiles it whole.
+    torch.compiler.reset()
+    whole = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(whole(images()), model(images()))
 
 
 def test_calibrated_statistics_are_the_averages_over_the_batches() -> None:

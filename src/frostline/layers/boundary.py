@@ -105,8 +105,12 @@ class _CutInputs:
         self.state = state
 
     def __call__(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
-        if self.state.uncalibrated:
-            check_calibrated(self.state)
+        # A flag, not a look at the statistics: torch.compile can trace it.
+        if self.state.uncalibrated and self.state.active:
+            raise ModelError(
+                f"{len(self.state.uncalibrated)} frozen normalisation layers have never seen a batch, so their statistics "
+                f"mean nothing: call freezing.calibrate(batches), or freeze with frozen_statistics='batch'."
+            )
         if not self.state.active or self.state.in_suffix or not _requires_gradient((args, kwargs)):
             return None
         return _detached((args, kwargs))
@@ -182,25 +186,27 @@ class StayInEvaluation:
         return self.module
 
 
-def is_without_values(tensor: Tensor) -> bool:
-    """Whether a tensor has a shape only: on the meta device, or fake."""
-    return tensor.is_meta or type(tensor) not in (Tensor, nn.Parameter)
+def require_calibration(state: PrefixState, modules: Iterable[nn.Module]) -> list[RemovableHandle]:
+    """Let the forward pass raise until the ``modules`` that are new are calibrated, or statistics are loaded into them."""
+    new = [module for module in modules if _is_new(module)]
+    state.uncalibrated = tuple(new)
+    return [module.register_load_state_dict_post_hook(_Loaded(state)) for module in new]  # type: ignore[no-untyped-call]
 
 
-def check_calibrated(state: PrefixState) -> None:
-    """Raise ModelError if a frozen normalisation still has the statistics of a new module.
+class _Loaded:
+    def __init__(self, state: PrefixState) -> None:
+        self.state = state
 
-    Statistics that were loaded since the model was frozen count as calibrated.
-    """
-    if not state.active:
-        return
-    counts = [getattr(module, "num_batches_tracked", None) for module in state.uncalibrated]
-    if any(count is not None and not is_without_values(count) and int(count) == 0 for count in counts):
-        raise ModelError(
-            f"{len(counts)} frozen normalisation layers have never seen a batch, so their statistics mean nothing: "
-            f"call freezing.calibrate(batches), or freeze with frozen_statistics='batch'."
-        )
-    state.uncalibrated = ()
+    def __call__(self, module: nn.Module, _incompatible: Any) -> None:
+        if not _is_new(module):
+            self.state.uncalibrated = tuple(each for each in self.state.uncalibrated if each is not module)
+
+
+def _is_new(normalisation: nn.Module) -> bool:
+    """Whether a normalisation has never seen a batch; unknown, and so taken as calibrated, where there are no values."""
+    count = normalisation.get_buffer("num_batches_tracked")
+    is_without_values = count.is_meta or type(count) is not Tensor
+    return not is_without_values and int(count) == 0
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from frostline.layers.boundary import (
     PrefixState,
     StayInEvaluation,
     attach,
-    is_without_values,
+    require_calibration,
     suspended,
 )
 from frostline.layers.discovery import split_layers
@@ -129,6 +129,8 @@ class Freezing:
             self._set_modes(frozen)
             self._keep_padding(frozen)
             self._handles = attach(model, self._state, frozen=frozen, trained=trained)
+            if frozen_statistics == "calibrated":
+                self._handles += require_calibration(self._state, self._frozen_normalisations)
         setattr(model, FREEZING_ATTRIBUTE, self)
 
     @property
@@ -229,8 +231,6 @@ class Freezing:
             self._modes.append(StayInEvaluation(module, following=following))
         for mode in self._modes:
             mode.begin()
-        if self.frozen_statistics == "calibrated":
-            self._state.uncalibrated = tuple(module for module in self._frozen_normalisations if _is_new(module))
 
     def _keep_padding(self, frozen: Sequence[nn.Module]) -> None:
         # TransformerEncoder looks at its first layer alone: finding it in evaluation mode it drops the padding and hands
@@ -240,12 +240,6 @@ class Freezing:
             if isinstance(module, nn.TransformerEncoder) and id(module) not in inside and module.use_nested_tensor:
                 module.use_nested_tensor = False
                 self._encoders.append(module)
-
-
-def _is_new(normalisation: nn.Module) -> bool:
-    """Whether a normalisation has never seen a batch; unknown, and so taken as calibrated, where there are no values."""
-    count = normalisation.get_buffer("num_batches_tracked")
-    return not is_without_values(count) and int(count) == 0
 
 
 def _gradient_flags(model: nn.Module) -> dict[str, bool]:
