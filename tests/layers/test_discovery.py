@@ -183,6 +183,10 @@ def test_a_module_registered_twice_is_one_layer() -> None:
     for stack in (split_layers(model), split_layers(model, example_inputs=(torch.ones(1, WIDTH),))):
         assert stack.names == ("0", "1", "4")
         assert_every_parameter_is_in_one_layer(model, stack)
+    apart = nn.Sequential(
+        nn.Sequential(nn.Linear(WIDTH, WIDTH), shared), nn.Sequential(shared, nn.Linear(WIDTH, 2))
+    )
+    assert split_layers(apart).names == ("0.0", "0.1", "1.1")
 
 
 def test_one_weight_in_every_block_keeps_the_blocks_apart() -> None:
