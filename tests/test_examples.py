@@ -33,6 +33,7 @@ def test_the_example_of_own_models(
 def test_python_in_the_documentation_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
-    for block in blocks:
-        exec(compile(block, page, "exec"), {"__name__": "documentation"})
+    names: dict[str, object] = {"__name__": "documentation"}
+    for block in blocks:  # a page is read from top to bottom
+        exec(compile(block, page, "exec"), names)
     assert blocks or page != "README.md"
