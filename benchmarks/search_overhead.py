@@ -99,7 +99,9 @@ def side_by_side(place: Callable[[str], str], sampler: str, search: Search) -> t
     space = SearchSpace(distributions=DISTRIBUTIONS)
     terms = Terms(
         task="benchmark", reference="", data="", space=space.fingerprint, rungs=((10, 100_000),) * len(LADDER.rungs),
-        num_layers=10, search="", sampler=sampling.name, seed=0, direction="minimize", sample_unit="samples", settings="",
+        num_layers=10,
+        search="", sampler=sampling.name, seed=0, direction="minimize",
+        sample_unit="samples", expected=(), settings="",
     )  # fmt: skip
     storage = open_storage(place("optuna"))
     executor = InstantExecutor(

@@ -16,6 +16,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 import frostline
+import tiny_task
 from frostline.errors import StudyError
 from frostline.records import Configuration, Fidelity, Status
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
@@ -81,7 +82,9 @@ def everything_in(place: str) -> list[Any]:
 def processes() -> multiprocessing.context.ForkServerContext:
     """Processes that start fast: torch is imported once, in their common parent."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["frostline", "frostline.storage", "sqlalchemy", "alembic", __name__])
+    context.set_forkserver_preload(
+        ["frostline", "frostline.storage", "sqlalchemy", "alembic", "tiny_task", __name__]
+    )
     return context
 
 
@@ -106,6 +109,33 @@ def test_a_search_killed_again_and_again_gives_the_answer_of_an_undisturbed_one(
     assert result.configuration == expected.configuration
     assert result.score == expected.score
     assert everything_in(place) == everything_in(undisturbed)
+
+
+def train_search(place: str, runs: Path) -> frostline.TuneResult:
+    ladder = Ladder.samples_only(num_layers=6, full_samples=1024)
+    return frostline.tune_task(
+        tiny_task.task, study="s", storage=place, ladder=ladder, configurations=9, runs=runs
+    )
+
+
+@pytest.mark.slow
+def test_real_training_that_is_killed_goes_on_from_its_checkpoints(
+    processes: multiprocessing.context.ForkServerContext, tmp_path: Path
+) -> None:
+    place, undisturbed = (f"sqlite:///{tmp_path}/{name}.db" for name in ("killed", "undisturbed"))
+    moments = random.Random(3)
+    for _ in range(4):
+        process = processes.Process(target=train_search, args=(place, tmp_path / "killed"))
+        process.start()
+        process.join(moments.uniform(0.5, 1.5))
+        process.kill()
+        process.join()
+    train_search(place, tmp_path / "killed")
+    train_search(undisturbed, tmp_path / "undisturbed")
+    assert everything_in(place) == everything_in(undisturbed)
+    assert not list((tmp_path / "undisturbed").rglob("*.pt")), (
+        "checkpoints of ended configurations are left behind"
+    )
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from frostline.errors import FrostlineError, OptionError, SearchSpaceError, Task
 from frostline.protocols import Search, Task
 from frostline.records import Configuration, Fidelity, Value
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.history import History
 from frostline.search.hyperband import Hyperband
 from frostline.search.ladder import Ladder
 from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Sampling, grid
@@ -410,9 +411,9 @@ def _ladder_table(plan: Search, sample_unit: str) -> str:
     return plan.ladder.table(counts, started_per_rung=plan.started_per_rung(), sample_unit=sample_unit)
 
 
-def _summary(terms: Terms, history: Any) -> Summary:
+def _summary(terms: Terms, history: History) -> Summary:
     rungs = [Fidelity(trainable_layers=layers, samples=samples) for layers, samples in terms.rungs]
-    return summarise(history, rungs, None)
+    return summarise(history, rungs, terms.expected)
 
 
 def _reference(task: str, options: list[str] | None) -> str:

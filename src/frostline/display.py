@@ -23,7 +23,7 @@ class SearchDisplay:
     """Shows a search while it runs; its ``observe`` is the tuner's observer. Use it as a context manager."""
 
     def __init__(
-        self, console: Console, *, rungs: Sequence[Fidelity], expected: Sequence[int] | None, sample_unit: str
+        self, console: Console, *, rungs: Sequence[Fidelity], expected: Sequence[int], sample_unit: str
     ) -> None:
         self._console = console
         self._rungs = rungs
@@ -81,7 +81,6 @@ def rung_table(summary: Summary, sample_unit: str) -> Table:
     for column in table.columns:
         column.justify = "right"
     for rung in summary.rungs:
-        expected = "?" if rung.expected is None else str(rung.expected)
         trouble = [f"{rung.diverged} diverged"] * bool(rung.diverged) + [f"{rung.failed} failed"] * bool(
             rung.failed
         )
@@ -90,7 +89,7 @@ def rung_table(summary: Summary, sample_unit: str) -> Table:
             f"{rung.rung}",
             f"{rung.fidelity.trainable_layers}",
             f"{rung.fidelity.samples:,}",
-            f"{rung.ended}/{expected}" + (f" ({', '.join(trouble)})" if trouble else ""),
+            f"{rung.ended}/{rung.expected}" + (f" ({', '.join(trouble)})" if trouble else ""),
             "" if rung.best is None else f"{rung.best.score:.5g}",
             "" if rung.seconds_each is None else f"{rung.seconds_each:.2f}",
             f"{rung.seconds:.1f}",

@@ -71,6 +71,8 @@ class Terms:
     seed: int
     direction: Direction
     sample_unit: str
+    expected: tuple[int, ...] = dataclasses.field(compare=False)
+    """How many evaluations each rung sees in all: more if more configurations are asked for later."""
     settings: str
     """Whatever else changes the numbers: horizon, precision, how prefixes are frozen."""
 
@@ -79,6 +81,7 @@ class Terms:
         """Return the terms that ``record`` was written from."""
         fields = {field.name: record[field.name] for field in dataclasses.fields(cls)}
         fields["rungs"] = tuple((layers, samples) for layers, samples in record["rungs"])
+        fields["expected"] = tuple(record["expected"])
         return cls(**fields)
 
     def check_equal(self, other: Terms, *, name: str) -> None:
@@ -124,11 +127,11 @@ class SearchStudy:
             except DuplicatedStudyError:
                 study_id = opened.get_study_id_from_name(name)
             found = read_terms(opened, study_id, name=name)
-            if found is None:
-                # Killed between the two writes above: the study is empty, and ours to begin.
-                opened.set_study_user_attr(study_id, TERMS, dataclasses.asdict(terms))
-            else:
+            if found is not None:
                 found.check_equal(terms, name=name)
+            # None if a process was killed between the two writes above: the study is empty, and ours to begin.
+            if found is None or found.expected != terms.expected:
+                opened.set_study_user_attr(study_id, TERMS, dataclasses.asdict(terms))
         return cls(opened, study_id, name=name, terms=terms, place=storage)
 
     def check_total(self, configurations: int) -> None:

@@ -11,11 +11,11 @@ from frostline.search.history import History
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RungSummary:
-    """One rung of a search. ``expected`` is None where the search does not know beforehand."""
+    """One rung of a search. ``expected`` is how many evaluations it will see; an asynchronous search may make more."""
 
     rung: int
     fidelity: Fidelity
-    expected: int | None
+    expected: int
     ended: int
     diverged: int
     failed: int
@@ -53,15 +53,13 @@ class Summary:
 
     @property
     def seconds_left(self) -> float | None:
-        """What the evaluations still expected should take; None while a rung's cost or count is unknown."""
+        """What the evaluations still expected should take; None while nothing is known of any rung's cost."""
         left = [self.seconds_left_at(rung) for rung in self.rungs]
         known = [seconds for seconds in left if seconds is not None]
         return sum(known) if len(known) == len(left) else None
 
     def seconds_left_at(self, rung: RungSummary) -> float | None:
-        """What the evaluations still expected at one rung should take; None while its cost or count is unknown."""
-        if rung.expected is None:
-            return None
+        """What the evaluations still expected at one rung should take; None while nothing is known of its cost."""
         missing = max(0, rung.expected - rung.ended)
         each = self._guess(rung.fidelity) if rung.seconds_each is None else rung.seconds_each
         if missing == 0:
@@ -82,8 +80,8 @@ class Summary:
         return seen.seconds_each * passes[0] / passes[1]
 
 
-def summarise(history: History, rungs: Sequence[Fidelity], expected: Sequence[int] | None) -> Summary:
-    """Return the figures of ``history`` on a ladder of ``rungs``; ``expected`` evaluations per rung, None if unknown."""
+def summarise(history: History, rungs: Sequence[Fidelity], expected: Sequence[int]) -> Summary:
+    """Return the figures of ``history`` on a ladder of ``rungs`` that are to see ``expected`` evaluations each."""
     by_rung: list[list[Evaluation]] = [[] for _ in rungs]
     for evaluation in history.evaluations():
         by_rung[evaluation.rung].append(evaluation)
@@ -94,7 +92,7 @@ def summarise(history: History, rungs: Sequence[Fidelity], expected: Sequence[in
             RungSummary(
                 rung=index,
                 fidelity=fidelity,
-                expected=None if expected is None else expected[index],
+                expected=expected[index],
                 ended=len(evaluations),
                 diverged=sum(evaluation.status is Status.DIVERGED for evaluation in evaluations),
                 failed=sum(evaluation.status is Status.FAILED for evaluation in evaluations),

@@ -107,6 +107,7 @@ def tune(
         seed=seed,
         direction=direction,
         sample_unit=sample_unit,
+        expected=search_plan.evaluations_per_rung(),
         settings="",
     )
     return _search(
@@ -165,6 +166,7 @@ def tune_task(
         seed=seed,
         direction=task.direction,
         sample_unit=task.sample_unit,
+        expected=search_plan.evaluations_per_rung(),
         settings=f"horizon={horizon} precision={precision}",
     )
     return _search(
