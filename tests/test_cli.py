@@ -137,7 +137,7 @@ ERRORS = {
     "best nothing": "there is no study 'nothing'",
     f"train {TINY} --configuration '{{'": "is no JSON",
     f"train {TINY} --configuration '[1]'": "write an object",
-    f"train {TINY} --configuration '{{\"rate\": 1}}'": "which the task does not have",
+    f"train {TINY} --configuration '{{\"rate\": 1}}'": "rate",
     f'train {TINY} --configuration \'{{"optimizer": "Adan"}}\'': "Adan",
     f"train {TINY} --layers 7": "1..6",
     f"train {TINY} --save no/where.pt": "there is no folder no",

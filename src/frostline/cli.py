@@ -173,13 +173,13 @@ def tune_command(
             horizon=horizon,
             runs=runs,
             observer=shown.observe,
-            reference=_reference(task, options),
+            reference=_reference(task, options, precision),
         )
     _show_result(console, result, loaded.sample_unit)
     if compare:
-        evaluation, _ = train_task(loaded, loaded.defaults, seed=seed, device=device, precision=precision)
-        _print(f"the task's own configuration, trained in full: score {evaluation.score:.5g}")
-        _print(f"the best configuration found, trained in full:  score {result.score:.5g}")
+        own, _ = train_task(loaded, loaded.defaults, seed=seed, device=device, precision=precision)
+        _print(f"\nthe best configuration found, trained in full:  {display.outcome(result.best)}")
+        _print(f"the task's own configuration, trained in full: {display.outcome(own)}")
 
 
 @application.command("status")
@@ -218,7 +218,7 @@ def show_best(
     )
     _print(f"configuration {best.number}, score {best.score:.5g} {rung}")
     Console().print(display.configuration_table(configuration))
-    _print(f"train it in full: {_train_command(terms.reference, configuration)}")
+    _print(f"train it in full: {_train_command(terms, configuration)}")
 
 
 @application.command("train")
@@ -240,12 +240,6 @@ def train_command(
     """Train one configuration, in full if nothing else is said."""
     loaded = load_task(task, _parse_options(options))
     given = _parse_configuration(configuration)
-    unknown = sorted(set(given) - set(loaded.space.distributions))
-    if unknown:
-        raise OptionError(
-            f"the configuration names {', '.join(unknown)}, which the task does not have: it has "
-            f"{', '.join(loaded.space.distributions)}."
-        )
     if save is not None and not save.parent.is_dir():
         raise OptionError(f"--save {save}: there is no folder {save.parent}.")
     stack_size = layers_of(loaded).num_layers
@@ -416,13 +410,15 @@ def _summary(terms: Terms, history: History) -> Summary:
     return summarise(history, rungs, terms.expected)
 
 
-def _reference(task: str, options: list[str] | None) -> str:
-    return shlex.join([task, *(word for option in options or [] for word in ("--set", option))])
+def _reference(task: str, options: list[str] | None, precision: str) -> str:
+    words = [task, *(word for option in options or [] for word in ("--set", option))]
+    return shlex.join(words if precision == "float32" else [*words, "--precision", precision])
 
 
-def _train_command(reference: str, configuration: Configuration) -> str:
+def _train_command(terms: Terms, configuration: Configuration) -> str:
     values = json.dumps(dict(configuration.hyperparameters))
-    return f"frostline train {reference} --configuration {shlex.quote(values)}"
+    seed = f" --seed {terms.seed}" if terms.seed else ""
+    return f"frostline train {terms.reference}{seed} --configuration {shlex.quote(values)}"
 
 
 def _show_result(console: Console, result: TuneResult, sample_unit: str) -> None:
@@ -436,4 +432,4 @@ def _show_result(console: Console, result: TuneResult, sample_unit: str) -> None
     _print(
         f"\nthe study: {result.study!r} in {result.storage}; look at it with `optuna-dashboard {result.storage}`"
     )
-    _print(f"train the best in full: {_train_command(result.reference, result.configuration)}")
+    _print(f"train the best in full: {_train_command(result.terms, result.configuration)}")

@@ -65,14 +65,19 @@ class SearchDisplay:
 
 def evaluation_line(evaluation: Evaluation, sample_unit: str) -> str:
     """Return one line about an evaluation that ended."""
-    outcome = f"score {evaluation.score:.5g}" if evaluation.score is not None else str(evaluation.status)
-    if evaluation.reason:
-        outcome += f": {evaluation.reason}"
     fidelity = evaluation.fidelity
     return (
         f"rung {evaluation.rung}  configuration {evaluation.number}  "
-        f"{fidelity.trainable_layers} layers  {fidelity.samples:,} {sample_unit}  {evaluation.cost.seconds:.1f} s  {outcome}"
+        f"{fidelity.trainable_layers} layers  {fidelity.samples:,} {sample_unit}  {evaluation.cost.seconds:.1f} s  "
+        f"{outcome(evaluation)}"
     )
+
+
+def outcome(evaluation: Evaluation) -> str:
+    """Return how an evaluation ended: its score, or why it has none."""
+    if evaluation.score is not None:
+        return f"score {evaluation.score:.5g}"
+    return f"{evaluation.status}: {evaluation.reason}"
 
 
 def rung_table(summary: Summary, sample_unit: str) -> Table:

@@ -50,8 +50,7 @@ class TuneResult:
 
     study: str
     storage: str
-    reference: str
-    """What names the task on the command line."""
+    terms: Terms
     summary: Summary
     history: History
     best: Evaluation
@@ -235,7 +234,7 @@ def _search(
     return TuneResult(
         study=study,
         storage=storage,
-        reference=terms.reference,
+        terms=terms,
         summary=summarise(history, search.ladder.rungs, search.evaluations_per_rung()),
         history=history,
         best=best,
