@@ -137,11 +137,11 @@ def test_a_ladder_prints_as_a_table() -> None:
     assert str(ladder).splitlines() == [
         "rung  layers  samples  cost in full trainings",
         "   0       1      250                   0.125",
-        "   1       4     1000                   1.000",
+        "   1       4    1,000                   1.000",
     ]
     assert ladder.table((8, 2), sample_unit="tokens").splitlines() == [
         "rung  layers  tokens  configurations  cost in full trainings",
         "   0       1     250               8                   1.000",
-        "   1       4    1000               2                   2.000",
+        "   1       4   1,000               2                   2.000",
         "                                  10                   3.000",
     ]

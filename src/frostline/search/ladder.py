@@ -192,7 +192,7 @@ class Ladder:
     def __str__(self) -> str:
         """The rungs as a table in plain text, with the cost of one training from scratch at each."""
         cells = [
-            (str(index), str(rung.trainable_layers), str(rung.samples), f"{self.relative_cost(rung):.3f}")
+            (str(index), str(rung.trainable_layers), f"{rung.samples:,}", f"{self.relative_cost(rung):.3f}")
             for index, rung in enumerate(self.rungs)
         ]
         return _aligned([("rung", "layers", "samples", "cost in full trainings"), *cells])
