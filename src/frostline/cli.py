@@ -20,7 +20,7 @@ from rich.console import Console
 from frostline import display
 from frostline.errors import FrostlineError, OptionError, SearchSpaceError, TaskError
 from frostline.protocols import Search, Task
-from frostline.records import Configuration, Fidelity, Value
+from frostline.records import Configuration, Direction, Fidelity, Value
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.history import History
 from frostline.search.hyperband import Hyperband
@@ -180,6 +180,10 @@ def tune_command(
         own, _ = train_task(loaded, loaded.defaults, seed=seed, device=device, precision=precision)
         _print(f"\nthe best configuration found, trained in full:  {display.outcome(result.best)}")
         _print(f"the task's own configuration, trained in full: {display.outcome(own)}")
+        if own.score is not None and _is_better(own.score, result.score, loaded.direction):
+            _print(
+                "The task's own is better: the lower rungs of this ladder mislead here. Try --ladder samples-only."
+            )
 
 
 @application.command("status")
@@ -398,6 +402,10 @@ def _initial(task: Task) -> tuple[dict[str, Value], ...]:
         _print(f"the task's own configuration takes no part: {error}")
         return ()
     return (own,)
+
+
+def _is_better(score: float, other: float, direction: Direction) -> bool:
+    return score < other if direction == "minimize" else score > other
 
 
 def _ladder_table(plan: Search, sample_unit: str) -> str:

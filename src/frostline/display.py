@@ -29,7 +29,7 @@ class SearchDisplay:
         self._rungs = rungs
         self._expected = expected
         self._sample_unit = sample_unit
-        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._shown = 0.0
 
     def __enter__(self) -> SearchDisplay:
