@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import frostline
+
 PACKAGE = Path(__file__).parents[1] / "src" / "frostline"
 
 # From the ground up: a room imports only rooms of lower floors. What is on one floor does not see its neighbours.
@@ -100,3 +102,31 @@ def test_importing_frostline_loads_no_optional_package() -> None:
 def test_a_module_holds_one_idea(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 450
     assert not {"utils", "common", "core", "base", "helpers"} & set(path.with_suffix("").parts)
+
+
+def test_the_public_names_are_these() -> None:
+    assert frostline.__all__ == [
+        "AsynchronousHalving",
+        "Configuration",
+        "Evaluation",
+        "Fidelity",
+        "Freezing",
+        "FrostlineError",
+        "FullFidelity",
+        "Hyperband",
+        "Ladder",
+        "Layer",
+        "LayerStack",
+        "SearchSpace",
+        "SuccessiveHalving",
+        "SupervisedTask",
+        "Sweep",
+        "Task",
+        "TuneResult",
+        "freeze",
+        "inspect_freezing",
+        "split_layers",
+        "tune",
+        "tune_task",
+    ]
+    assert all(hasattr(frostline, name) for name in frostline.__all__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import multiprocessing
+import os
 import random
 import resource
 import time
@@ -138,12 +139,18 @@ def test_real_training_that_is_killed_goes_on_from_its_checkpoints(
     )
 
 
+# An empty database of a server, such as postgresql://user@localhost/frostline_test: tests leave studies in it.
+SERVER = os.environ.get("FROSTLINE_TEST_DATABASE", "")
+needs_server = pytest.mark.skipif(not SERVER, reason="FROSTLINE_TEST_DATABASE names no database")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("storage", ["sqlite", "journal"])
+@pytest.mark.parametrize("storage", ["sqlite", "journal", pytest.param("server", marks=needs_server)])
 def test_two_processes_share_a_study(
     storage: str, processes: multiprocessing.context.ForkServerContext, tmp_path: Path
 ) -> None:
-    place = f"sqlite:///{tmp_path}/two.db" if storage == "sqlite" else str(tmp_path / "two.log")
+    places = {"sqlite": f"sqlite:///{tmp_path}/two.db", "journal": str(tmp_path / "two.log"), "server": SERVER}
+    place = places[storage]
     alone = f"sqlite:///{tmp_path}/one.db"
     pair = [processes.Process(target=search, args=(place,)) for _ in range(2)]
     for process in pair:

@@ -28,7 +28,7 @@ from frostline.search.ladder import Ladder
 from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Sampling, grid
 from frostline.search.space import SearchSpace
 from frostline.search.sweep import FullFidelity, Sweep
-from frostline.storage import DEFAULT_STORAGE
+from frostline.storage import DEFAULT_STORAGE, without_password
 from frostline.study import Terms, read_study
 from frostline.summary import Summary, best_evaluation, summarise
 from frostline.task_loading import load_task
@@ -153,7 +153,7 @@ def tune_command(
     console = Console()
     name = study or loaded.name
     _print(_ladder_table(plan, loaded.sample_unit))
-    _print(f"study {name!r} in {storage}\n")
+    _print(f"study {name!r} in {without_password(storage)}\n")
     shown = display.SearchDisplay(
         console, rungs=climbed.rungs, expected=plan.evaluations_per_rung(), sample_unit=loaded.sample_unit
     )
@@ -192,7 +192,9 @@ def show_status(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE) 
     terms, history = read_study(storage, study)
     summary = _summary(terms, history)
     console = Console()
-    _print(f"study {study!r} in {storage}: task {terms.task}, {summary.num_configurations} configurations")
+    _print(
+        f"study {study!r} in {without_password(storage)}: task {terms.task}, {summary.num_configurations} configurations"
+    )
     console.print(display.rung_table(summary, terms.sample_unit))
     for line in display.cost_lines(summary):
         _print(line)
@@ -437,7 +439,6 @@ def _show_result(console: Console, result: TuneResult, sample_unit: str) -> None
     _print("")
     for line in display.cost_lines(result.summary):
         _print(line)
-    _print(
-        f"\nthe study: {result.study!r} in {result.storage}; look at it with `optuna-dashboard {result.storage}`"
-    )
+    place = without_password(result.storage)
+    _print(f"\nthe study: {result.study!r} in {place}; look at it with `optuna-dashboard {place}`")
     _print(f"train the best in full: {_train_command(result.terms, result.configuration)}")

@@ -88,14 +88,15 @@ def storage_errors(storage: str) -> Iterator[None]:
     except (StudyError, KeyboardInterrupt):
         raise
     except optuna.exceptions.StorageInternalError as error:
-        raise StudyError(f"the storage {_without_password(storage)} failed: {_root_cause(error)}.") from error
+        raise StudyError(f"the storage {without_password(storage)} failed: {_root_cause(error)}.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise StudyError(
             f"the journal file {storage!r} is corrupt ({error}): restore it from a copy, or name another --storage."
         ) from error
     except ImportError as error:
         raise StudyError(
-            f"the storage {_without_password(storage)} needs a database driver that is not installed ({error})."
+            f"the storage {without_password(storage)} needs a database driver that is not installed; for PostgreSQL: "
+            f"pip install 'frostline[postgresql]'."
         ) from error
     except Exception as error:
         # SQLAlchemy's own errors for an unknown dialect, a malformed URL or a file that is no database have no common
@@ -103,7 +104,7 @@ def storage_errors(storage: str) -> Iterator[None]:
         if not _is_storage_error(error):
             raise
         raise StudyError(
-            f"the storage {_without_password(storage)} cannot be used: {_root_cause(error)}. Give a database URL such as "
+            f"the storage {without_password(storage)} cannot be used: {_root_cause(error)}. Give a database URL such as "
             f"{DEFAULT_STORAGE} or postgresql://user@host/name, or the path of a journal file."
         ) from error
 
@@ -121,7 +122,8 @@ def _root_cause(error: BaseException) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """Return a storage as it may be shown."""
     scheme, separator, rest = url.partition("://")
     if "@" not in rest:
         return url

@@ -43,7 +43,7 @@ from frostline.records import (
 from frostline.search.history import History
 from frostline.search.sampling import Draws
 from frostline.search.space import SearchSpace
-from frostline.storage import open_storage, storage_errors
+from frostline.storage import open_storage, storage_errors, without_password
 from frostline.workers import SharedTurn, SoleWorker, Turn
 
 TERMS = "frostline"
@@ -289,7 +289,9 @@ def read_study(storage: str, name: str) -> tuple[Terms, History]:
             study_id = opened.get_study_id_from_name(name)
         except KeyError:
             known = ", ".join(sorted(study.study_name for study in opened.get_all_studies())) or "none"
-            raise StudyError(f"there is no study {name!r} in {storage}; there are: {known}.") from None
+            raise StudyError(
+                f"there is no study {name!r} in {without_password(storage)}; there are: {known}."
+            ) from None
         terms = read_terms(opened, study_id, name=name)
         if terms is None:
             raise StudyError(f"the study {name!r} is empty: start it with `frostline tune TASK --study {name}`.")

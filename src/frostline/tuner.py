@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote
 
 import torch
 from torch import nn
@@ -148,7 +149,7 @@ def tune_task(
         device_plan=_device_plan(device, precision),
         root_seed=seed,
         horizon=_checked("horizon", horizon, ("rung", "full")),
-        checkpoint_directory=runs / study,
+        checkpoint_directory=runs / quote(study, safe=""),  # a name may hold slashes
     )
     checkpoints = checkpoints_of(task, settings)
     climbed = default_ladder(task) if ladder is None else ladder
