@@ -24,7 +24,7 @@ from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.ladder import Ladder
 from frostline.search.sampling import RANDOM, TPE
 from frostline.search.space import SearchSpace
-from frostline.storage import open_storage
+from frostline.storage import close_storage, open_storage
 from frostline.study import read_study
 
 pytestmark = pytest.mark.multiprocess
@@ -76,6 +76,7 @@ def everything_in(place: str) -> list[Any]:
         for record in rungs.values():
             del record["seconds"]
         found.append((trial.number, trial.params, trial.state, trial.values, trial.intermediate_values, rungs))
+    close_storage(storage)
     return found
 
 

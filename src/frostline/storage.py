@@ -37,6 +37,15 @@ def open_storage(storage: str) -> BaseStorage:
         return _open_journal(Path(storage))
 
 
+def close_storage(storage: BaseStorage) -> None:
+    """Give back what ``storage`` holds open: a database's connections. It may not be used afterwards."""
+    storage.remove_session()
+    # Optuna (5.0) wraps its RDB storage in a cache, and disposes of the engine's connection pool nowhere.
+    backend = getattr(storage, "_backend", None)
+    if isinstance(backend, RDBStorage):
+        backend.engine.dispose()
+
+
 def _open_database(url: str) -> RDBStorage:
     engine_arguments: dict[str, object] = {}
     if url.startswith("sqlite:"):

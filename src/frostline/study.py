@@ -43,7 +43,7 @@ from frostline.records import (
 from frostline.search.history import History
 from frostline.search.sampling import Draws
 from frostline.search.space import SearchSpace
-from frostline.storage import open_storage, storage_errors, without_password
+from frostline.storage import close_storage, open_storage, storage_errors, without_password
 from frostline.workers import SharedTurn, SoleWorker, Turn
 
 TERMS = "frostline"
@@ -175,7 +175,7 @@ class SearchStudy:
         """Give back what this worker has claimed and not evaluated: another may take it."""
         with storage_errors(self._place):
             self._turn.leave()
-            self._storage.remove_session()
+            close_storage(self._storage)
 
     def _claim(self, request: Request, search: Search, draws: Draws) -> Job:
         claim: dict[str, Any] = {"rung": request.rung, "worker": self._turn.worker}
@@ -286,19 +286,25 @@ def read_study(storage: str, name: str) -> tuple[Terms, History]:
     opened = open_storage(storage)
     with storage_errors(storage):
         try:
-            study_id = opened.get_study_id_from_name(name)
-        except KeyError:
-            known = ", ".join(sorted(study.study_name for study in opened.get_all_studies())) or "none"
-            raise StudyError(
-                f"there is no study {name!r} in {without_password(storage)}; there are: {known}."
-            ) from None
-        terms = read_terms(opened, study_id, name=name)
-        if terms is None:
-            raise StudyError(f"the study {name!r} is empty: start it with `frostline tune TASK --study {name}`.")
-        history = History(terms.direction)
-        for trial in opened.get_all_trials(study_id, deepcopy=False):
-            read_trial(trial, history)
-        return terms, history
+            return _read_from(opened, storage, name)
+        finally:
+            close_storage(opened)
+
+
+def _read_from(opened: BaseStorage, storage: str, name: str) -> tuple[Terms, History]:
+    try:
+        study_id = opened.get_study_id_from_name(name)
+    except KeyError:
+        known = ", ".join(sorted(study.study_name for study in opened.get_all_studies())) or "none"
+        place = without_password(storage)
+        raise StudyError(f"there is no study {name!r} in {place}; there are: {known}.") from None
+    terms = read_terms(opened, study_id, name=name)
+    if terms is None:
+        raise StudyError(f"the study {name!r} is empty: start it with `frostline tune TASK --study {name}`.")
+    history = History(terms.direction)
+    for trial in opened.get_all_trials(study_id, deepcopy=False):
+        read_trial(trial, history)
+    return terms, history
 
 
 def read_terms(storage: BaseStorage, study_id: int, *, name: str) -> Terms | None:
