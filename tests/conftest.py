@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,3 +30,19 @@ def available_devices() -> list[pytest.ParameterSet]:
 @pytest.fixture(params=available_devices())
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
+
+
+@pytest.fixture(scope="session")
+def run_with_families() -> Callable[[Path], dict[str, Any]]:
+    """Run a script beside torchvision, timm and LitGPT, which would break transformers here; return what it prints last."""
+    folder = Path(__file__).parents[1] / ".families"
+    if not (folder / "litgpt").is_dir():
+        pytest.skip("the libraries are not installed: make .families/installed")
+
+    def run(script: Path) -> dict[str, Any]:
+        ended = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+        return result
+
+    return run

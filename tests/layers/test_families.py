@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-FOLDER = Path(__file__).parents[2] / ".families"
 BLOCKS = [f"layer{stage}.{index}" for stage in range(1, 5) for index in range(2)]
 EXPECTED = {
     "torchvision resnet18": ["conv1", "bn1", *BLOCKS, "fc"],
@@ -32,14 +29,8 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
-def described() -> dict[str, Any]:
-    if not (FOLDER / "litgpt").is_dir():
-        pytest.skip("the libraries are not installed: make .families/installed")
-    script = Path(__file__).with_name("split_families.py")
-    run = subprocess.run([sys.executable, str(script), str(FOLDER)], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    result: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
-    return result
+def described(run_with_families: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    return run_with_families(Path(__file__).with_name("split_families.py"))
 
 
 @pytest.mark.multiprocess

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,10 @@ import pytest
 from frostline.errors import OptionError, TaskError
 from frostline.tasks.cifar100_resnet18 import cifar100_resnet18
 
-FOLDER = Path(__file__).parents[2] / ".families"
-
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
-    if not (FOLDER / "litgpt").is_dir():
-        pytest.skip("the libraries are not installed: make .families/installed")
-    script = Path(__file__).with_name("with_families.py")
-    run = subprocess.run([sys.executable, str(script), str(FOLDER)], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    result: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
-    return result
+def found(run_with_families: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    return run_with_families(Path(__file__).with_name("with_families.py"))
 
 
 @pytest.mark.multiprocess
