@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -164,6 +165,18 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
     assert err == ""
     code, out, _ = run("--version", capsys)
     assert (code, out) == (0, "0.1.0\n")
+
+
+@pytest.mark.multiprocess
+def test_the_installed_command_prepares_its_threads_before_torch_is_loaded() -> None:
+    code = (
+        "import os, sys, frostline_launcher; assert 'torch' not in sys.modules; sys.argv = ['frostline', '--version']\n"
+        "try: frostline_launcher.main()\n"
+        "finally: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (run.returncode, run.stdout) == (0, "0.1.0\nPASSIVE True\n")
 
 
 def test_debug_shows_the_traceback() -> None:
