@@ -133,15 +133,17 @@ ERRORS = {
     f"tune {TINY} --storage corrupt.log": "is corrupt",
     f"tune {TINY} --nonsense": "No such option",
     "tune": "Missing argument",
-    "tun": "No such command",
-    "status nothing": "there is no study 'nothing' in sqlite:///frostline.db; there are: none",
-    "best nothing": "there is no study 'nothing'",
+    "tun": "No such command 'tun'. Did you mean 'tune'? See",
+    "status nothing": "there is no storage sqlite:///frostline.db",
+    "best nothing --storage made.log": "there is no study 'nothing' in made.log; there are: none",
+    f"train {TINY} --save .": "name a file",
+    f"tune {TINY} --runs broken.py": "which is a file",
     f"train {TINY} --configuration '{{'": "is no JSON",
     f"train {TINY} --configuration '[1]'": "write an object",
     f"train {TINY} --configuration '{{\"rate\": 1}}'": "rate",
     f'train {TINY} --configuration \'{{"optimizer": "Adan"}}\'': "Adan",
     f"train {TINY} --layers 7": "1..6",
-    f"train {TINY} --save no/where.pt": "there is no folder no",
+    f"train {TINY} --save no/where.pt": "name a file in a folder that exists",
 }
 
 
@@ -149,6 +151,7 @@ ERRORS = {
 def test_every_error_is_one_line(command: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "broken.py").write_text("def :\n")
     (folder / "reversed.toml").write_text("[space.learning_rate]\nlow = 1.0\nhigh = 0.1\n")
+    (folder / "made.log").touch()
     (folder / "corrupt.log").write_text('{"op_code"\n{"op_code": 0}\n')
     code, _, err = run(command, capsys)
     assert code in (1, 2)

@@ -41,7 +41,7 @@ def test_a_score_is_a_number(score: Any) -> None:
 
 def test_a_training_that_yields_keeps_its_curve() -> None:
     def train(configuration: Configuration, fidelity: Fidelity) -> Iterator[tuple[int, float]]:
-        for samples in range(20, fidelity.samples + 1, 40):
+        for samples in np.arange(20, fidelity.samples + 1, 40):
             yield samples, configuration["rate"] / samples
 
     evaluation = evaluate(train, rate=10.0)

@@ -18,7 +18,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 import frostline
 import tiny_task
-from frostline.errors import StudyError
+from frostline.errors import LadderError, OptionError, StudyError
 from frostline.records import Configuration, Fidelity, Status
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.ladder import Ladder
@@ -212,6 +212,23 @@ def test_what_diverges_or_raises_is_recorded_and_the_search_goes_on(tmp_path: Pa
     for evaluation in by_status[Status.DIVERGED]:
         assert trials[evaluation.number].state is optuna.trial.TrialState.PRUNED
         assert history.evaluation(evaluation.number, evaluation.rung + 1) is None
+
+
+def test_a_ladder_of_another_model_or_budget_is_refused() -> None:
+    tune = functools.partial(frostline.tune_task, tiny_task.task, study="s", storage=":memory:", configurations=9)
+    with pytest.raises(
+        LadderError, match="ends at 3 layers and 500 examples, but the full training of tiny is 6 layers"
+    ):
+        tune(ladder=Ladder.diagonal(num_layers=3, full_samples=500))
+    with pytest.raises(LadderError, match="ends at 6 layers and 4096 examples"):
+        tune(ladder=Ladder.diagonal(num_layers=6, full_samples=4096))
+
+
+def test_words_that_are_not_allowed_are_named() -> None:
+    with pytest.raises(OptionError, match="direction is 'max', but must be one of minimize, maximize"):
+        frostline.tune(landscape, SPACE, LADDER, study="s", storage=":memory:", direction="max")  # type: ignore[arg-type]
+    with pytest.raises(LadderError, match=r"configurations is 9\.5, but must be a whole number"):
+        frostline.tune(landscape, SPACE, LADDER, study="s", storage=":memory:", configurations=9.5)  # type: ignore[arg-type]
 
 
 def test_a_study_of_something_else_is_refused(tmp_path: Path) -> None:

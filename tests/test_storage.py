@@ -10,7 +10,7 @@ import pytest
 from optuna.storages import InMemoryStorage, JournalStorage
 
 from frostline.errors import StudyError
-from frostline.storage import MEMORY, open_storage, storage_errors
+from frostline.storage import MEMORY, open_storage, storage_errors, without_password
 
 
 def test_a_url_a_path_and_memory_open_the_three_kinds(tmp_path: Path) -> None:
@@ -64,6 +64,18 @@ def test_a_torn_last_line_of_a_journal_is_dropped(tmp_path: Path) -> None:
     optuna.create_study(storage=storage, study_name="added")
     assert all(json.loads(line) for line in path.read_text().splitlines())
     assert {study.study_name for study in open_storage(str(path)).get_all_studies()} == {"kept", "added"}
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://user:secret@host/db", "postgresql://user@host/db"),
+        ("postgresql://host/db?user=u&password=secret&x=1", "postgresql://host/db?user=u&password=***&x=1"),
+        ("sqlite:///study.db", "sqlite:///study.db"),
+    ],
+)
+def test_passwords_are_not_shown(url: str, shown: str) -> None:
+    assert without_password(url) == shown
 
 
 def test_other_errors_pass_through() -> None:

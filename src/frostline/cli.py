@@ -28,7 +28,7 @@ from frostline.search.ladder import Ladder
 from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Sampling, grid
 from frostline.search.space import SearchSpace
 from frostline.search.sweep import FullFidelity, Sweep
-from frostline.storage import DEFAULT_STORAGE, without_password
+from frostline.storage import DEFAULT_STORAGE, MEMORY, without_password
 from frostline.study import Terms, read_study
 from frostline.summary import Summary, best_evaluation, summarise
 from frostline.task_loading import load_task
@@ -70,7 +70,9 @@ SearchOption = Annotated[str, typer.Option("--search", help="halving, hyperband,
 FactorOption = Annotated[
     int, typer.Option("--reduction-factor", help="One in so many configurations is promoted.")
 ]
-StorageOption = Annotated[str, typer.Option("--storage", help="A database URL, or the path of a journal file.")]
+StorageOption = Annotated[
+    str, typer.Option("--storage", help="A database URL, the path of a journal file, or :memory:.")
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="The root of every random stream.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="float32, or bfloat16 for autocast.")]
@@ -246,8 +248,8 @@ def train_command(
     """Train one configuration, in full if nothing else is said."""
     loaded = load_task(task, _parse_options(options))
     given = _parse_configuration(configuration)
-    if save is not None and not save.parent.is_dir():
-        raise OptionError(f"--save {save}: there is no folder {save.parent}.")
+    if save is not None and (save.is_dir() or not save.parent.is_dir()):
+        raise OptionError(f"--save {save}: name a file in a folder that exists.")
     stack_size = layers_of(loaded).num_layers
     fidelity = Fidelity(
         trainable_layers=stack_size if trainable_layers is None else trainable_layers,
@@ -259,7 +261,7 @@ def train_command(
     for point in evaluation.curve:
         _print(f"{point.samples:>14,} {loaded.sample_unit}  score {point.score:.5g}")
     if evaluation.score is None:
-        raise TaskError(f"the training {evaluation.status}: {evaluation.reason}.")
+        raise TaskError(f"the training {evaluation.status}: {evaluation.reason}")
     _print(f"score {evaluation.score:.5g} after {display.duration(evaluation.cost.seconds)}")
     if save is not None:
         import torch
@@ -298,7 +300,9 @@ def _usage(error: typer.TyperException) -> str:
     """Return what was wrong with the words on the command line, in one line."""
     # Most of typer's errors build their message from the parameter; the help that stands in for a missing command has none.
     message = str(getattr(error, "format_message", error.__str__)())
-    return f"{' '.join(message.split()).rstrip('.')}. See `frostline --help`." if message else ""
+    message = " ".join(message.split()).removesuffix(".")
+    stop = "" if message.endswith("?") else "."
+    return f"{message}{stop} See `frostline --help`." if message else ""
 
 
 def _fail(message: str, code: int) -> None:
@@ -440,5 +444,6 @@ def _show_result(console: Console, result: TuneResult, sample_unit: str) -> None
     for line in display.cost_lines(result.summary):
         _print(line)
     place = without_password(result.storage)
-    _print(f"\nthe study: {result.study!r} in {place}; look at it with `optuna-dashboard {place}`")
+    if result.storage != MEMORY:
+        _print(f"\nthe study: {result.study!r} in {place}; look at it with `optuna-dashboard {place}`")
     _print(f"train the best in full: {_train_command(result.terms, result.configuration)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,13 @@ def open_storage(storage: str) -> BaseStorage:
         if "://" in storage:
             return get_storage(_open_database(storage))
         return _open_journal(Path(storage))
+
+
+def exists(storage: str) -> bool:
+    """Return whether there is a storage to look at; of a database on a server, only asking it can tell."""
+    if storage.startswith("sqlite:///"):
+        return Path(storage.removeprefix("sqlite:///").partition("?")[0]).exists()
+    return "://" in storage or storage == MEMORY or Path(storage).exists()
 
 
 def close_storage(storage: BaseStorage) -> None:
@@ -133,6 +141,7 @@ def _root_cause(error: BaseException) -> str:
 
 def without_password(url: str) -> str:
     """Return a storage as it may be shown."""
+    url = re.sub(r"(?<=password=)[^&]*", "***", url)
     scheme, separator, rest = url.partition("://")
     if "@" not in rest:
         return url

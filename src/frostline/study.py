@@ -43,7 +43,7 @@ from frostline.records import (
 from frostline.search.history import History
 from frostline.search.sampling import Draws
 from frostline.search.space import SearchSpace
-from frostline.storage import close_storage, open_storage, storage_errors, without_password
+from frostline.storage import close_storage, exists, open_storage, storage_errors, without_password
 from frostline.workers import SharedTurn, SoleWorker, Turn
 
 TERMS = "frostline"
@@ -283,6 +283,10 @@ def read_study(storage: str, name: str) -> tuple[Terms, History]:
 
     Raises: StudyError if there is none of that name, or one that frostline did not make.
     """
+    if not exists(storage):
+        raise StudyError(
+            f"there is no storage {without_password(storage)}: name the one that the search was given."
+        )
     opened = open_storage(storage)
     with storage_errors(storage):
         try:

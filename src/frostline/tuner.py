@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 from urllib.parse import quote
 
 import torch
 from torch import nn
 
-from frostline.errors import OptionError, SearchFailedError
+from frostline.errors import LadderError, OptionError, SearchFailedError
 from frostline.execution import LocalExecutor
 from frostline.layers import LayerStack
 from frostline.protocols import Executor, Search, Task
@@ -94,6 +94,7 @@ def tune(
     Raises: StudyError if the study cannot be opened or is another one's; SearchFailedError if no configuration was
     evaluated at full fidelity.
     """
+    _checked("direction", direction, get_args(Direction))
     search_plan = search(ladder=ladder, configurations=configurations)
     terms = Terms(
         task=getattr(train, "__qualname__", type(train).__qualname__),
@@ -145,6 +146,8 @@ def tune_task(
     trainings that may be continued lie in ``runs``. ``reference`` is what names the task on the command line. The rest, the
     errors too, is as in ``tune``.
     """
+    if runs.exists() and not runs.is_dir():
+        raise OptionError(f"runs is {str(runs)!r}, which is a file: name a folder for the checkpoints.")
     settings = TrainingSettings(
         device_plan=_device_plan(device, precision),
         root_seed=seed,
@@ -152,7 +155,7 @@ def tune_task(
         checkpoint_directory=runs / quote(study, safe=""),  # a name may hold slashes
     )
     checkpoints = checkpoints_of(task, settings)
-    climbed = default_ladder(task) if ladder is None else ladder
+    climbed = default_ladder(task) if ladder is None else _checked_ladder(ladder, task)
     search_plan = search(ladder=climbed, configurations=configurations)
     terms = Terms(
         task=task.name,
@@ -272,11 +275,21 @@ def climb(
 def _why_nothing_was_found(history: History) -> str:
     ended = list(history.evaluations())
     failed = [evaluation for evaluation in ended if evaluation.status is not Status.FINISHED]
-    first = f" The first one {failed[0].status}: {failed[0].reason}." if failed else ""
+    first = f" The first one {failed[0].status}: {f'{failed[0].reason}'.removesuffix('.')}." if failed else ""
     return (
         f"no configuration was evaluated at full fidelity: {len(failed)} of {len(ended)} evaluations failed or diverged."
         f"{first}"
     )
+
+
+def _checked_ladder(ladder: Ladder, task: Task) -> Ladder:
+    full = (layers_of(task).num_layers, task.full_samples)
+    if (ladder.num_layers, ladder.full_samples) != full:
+        raise LadderError(
+            f"the ladder ends at {ladder.num_layers} layers and {ladder.full_samples} {task.sample_unit}, but the full "
+            f"training of {task.name} is {full[0]} layers and {full[1]} {task.sample_unit}: make it for those."
+        )
+    return ladder
 
 
 def _device_plan(device: str, precision: str) -> DevicePlan:

@@ -350,3 +350,10 @@ def test_every_parameter_is_in_exactly_one_layer(model: nn.Module) -> None:
             freeze(model, trainable_layers=trainable_layers, layers=stack)
             trained = OrderedDict((name, each.requires_grad) for name, each in model.named_parameters())
             assert sum(trained.values()) == sum(len(layer.parameters) for layer in stack.suffix(trainable_layers))
+
+
+def test_a_norm_inside_the_last_block_stays_with_its_block() -> None:
+    blocks = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU()) for _ in range(3))
+    stack = split_layers(nn.ModuleDict({"stem": nn.Linear(4, 8), "blocks": blocks, "head": nn.Linear(8, 2)}))
+    assert stack.layers[-1].modules == ("head",)
+    assert stack.layers[-2].modules == ("blocks.2.0", "blocks.2.1")

@@ -223,8 +223,9 @@ def _tidied(model: nn.Module, units: list[Unit], blocks: set[str]) -> list[Unit]
         if previous is not None and _is_embedding(model, previous) and _is_embedding(model, unit):
             tidied[-1] = joined([previous, unit], name="embedding" if len(tidied) == 1 else None)
         elif previous is not None and _is_block(previous, blocks) and _is_norm(model, unit):
+            ends_the_blocks = not _is_block(unit, blocks)  # a norm inside the last block is that block's own
             is_before_projection = len(units) > 1 and units[-2] is unit and not _is_block(units[-1], blocks)
-            if is_before_projection:
+            if ends_the_blocks and is_before_projection:
                 return [*tidied, joined([unit, units[-1]], name="head")]
             tidied[-1] = joined([previous, unit])
         else:

@@ -193,6 +193,8 @@ def check_climb(configurations: int, num_rungs: int, reduction_factor: int) -> N
             f"reduction_factor is {reduction_factor}, but it must be at least 2, or nothing is eliminated: use 2 "
             "or more, or the search Sweep."
         )
+    if not isinstance(configurations, int):
+        raise LadderError(f"configurations is {configurations!r}, but must be a whole number.")
     needed = reduction_factor ** (num_rungs - 1)
     if configurations >= needed:
         return

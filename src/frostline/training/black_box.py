@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from frostline.errors import FrostlineError
 from frostline.records import Configuration, Cost, CurvePoint, Evaluation, Fidelity, Job, Status
 from frostline.seeding import derive_seed
 
-TrainFunction = Callable[[Configuration, Fidelity], float | Iterable[tuple[int, float]]]
+TrainFunction = Callable[[Configuration, Fidelity], float | Iterator[tuple[int, float]]]
 """Trains one configuration at one fidelity; returns its score, or yields ``(samples so far, score)`` as it goes."""
 
 
@@ -58,7 +58,7 @@ class BlackBox:
         )
 
 
-def _curve_of(result: float | Iterable[tuple[int, float]], fidelity: Fidelity) -> list[CurvePoint]:
+def _curve_of(result: object, fidelity: Fidelity) -> list[CurvePoint]:
     """Return the curve behind what a training function returned; it stops at the first score that is not finite."""
     if isinstance(result, Real) or (
         isinstance(result, torch.Tensor | np.ndarray) and math.prod(result.shape) == 1
@@ -71,8 +71,8 @@ def _curve_of(result: float | Iterable[tuple[int, float]], fidelity: Fidelity) -
     curve = []
     for item in result:
         match item:
-            case (int(samples), score) if isinstance(score, Real | torch.Tensor):
-                curve.append(CurvePoint(samples, float(score)))
+            case (samples, score) if isinstance(samples, Integral) and isinstance(score, Real | torch.Tensor):
+                curve.append(CurvePoint(int(samples), float(score)))
             case _:
                 raise TrainFunctionError(
                     f"the training function yielded {item!r:.60}: yield pairs of a number of samples and a score."
