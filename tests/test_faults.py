@@ -91,23 +91,27 @@ def processes() -> multiprocessing.context.ForkServerContext:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "kills"), [("halving", 20), ("asynchronous", 5)])
+@pytest.mark.parametrize(("kind", "configurations", "kills"), [("halving", 81, 20), ("asynchronous", 27, 5)])
 def test_a_search_killed_again_and_again_gives_the_answer_of_an_undisturbed_one(
-    kind: str, kills: int, processes: multiprocessing.context.ForkServerContext, tmp_path: Path
+    kind: str,
+    configurations: int,
+    kills: int,
+    processes: multiprocessing.context.ForkServerContext,
+    tmp_path: Path,
 ) -> None:
     place, undisturbed = (f"sqlite:///{tmp_path}/{name}.db" for name in ("killed", "undisturbed"))
     moments = random.Random(7)
     killed = 0
     for _ in range(kills):
-        process = processes.Process(target=search, args=(place, kind))
+        process = processes.Process(target=search, args=(place, kind), kwargs={"configurations": configurations})
         process.start()
         process.join(moments.uniform(0.15, 0.6))
         killed += process.is_alive()
         process.kill()
         process.join()
-    assert killed > kills // 2
-    result = search(place, kind)
-    expected = search(undisturbed, kind)
+    assert killed > kills // 2, "the search should be long enough to be killed in its middle"
+    result = search(place, kind, configurations=configurations)
+    expected = search(undisturbed, kind, configurations=configurations)
     assert result.configuration == expected.configuration
     assert result.score == expected.score
     assert everything_in(place) == everything_in(undisturbed)
