@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +41,7 @@ from frostline.records import (
     Status,
 )
 from frostline.search.history import History
+from frostline.search.ladder import Ladder
 from frostline.search.sampling import Draws
 from frostline.search.space import SearchSpace
 from frostline.storage import close_storage, exists, open_storage, storage_errors, without_password
@@ -189,27 +190,21 @@ class SearchStudy:
             configuration = self.history.configurations[request.number]
             self._storage.set_trial_system_attr(self._trial_ids[request.number], _CLAIM, claim)
         self.history.start(request)
-        rungs = search.ladder.rungs
+        ladder = search.ladder
         return Job(
             configuration=configuration,
             rung=request.rung,
-            fidelity=rungs[request.rung],
-            continued_from=self._continued_from(request, rungs),
-            may_continue=any(
-                rung.trainable_layers == rungs[request.rung].trainable_layers
-                for rung in rungs[request.rung + 1 : request.rung + 2]
-            ),
+            fidelity=ladder.rungs[request.rung],
+            continued_from=self._continued_from(request, ladder),
+            may_continue=request.rung + 1 < len(ladder.rungs) and ladder.continues(request.rung + 1),
         )
 
-    def _continued_from(self, request: Request, rungs: Sequence[Fidelity]) -> tuple[Fidelity, ...]:
+    def _continued_from(self, request: Request, ladder: Ladder) -> tuple[Fidelity, ...]:
         lowest = request.rung
-        while (
-            lowest > 0
-            and rungs[lowest - 1].trainable_layers == rungs[request.rung].trainable_layers
-            and self.history.evaluation(request.number, lowest - 1) is not None
-        ):
+        # A configuration of a higher bracket did not begin at the ladder's lowest rung.
+        while ladder.continues(lowest) and self.history.evaluation(request.number, lowest - 1) is not None:
             lowest -= 1
-        return tuple(rungs[lowest : request.rung])
+        return ladder.rungs[lowest : request.rung]
 
     def _read(self) -> None:
         """Take the history from the storage: what other workers did, and what a killed one left."""

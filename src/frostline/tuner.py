@@ -151,7 +151,7 @@ def tune_task(
     settings = TrainingSettings(
         device_plan=_device_plan(device, precision),
         root_seed=seed,
-        horizon=_checked("horizon", horizon, ("rung", "full")),
+        horizon=horizon,
         checkpoint_directory=runs / quote(study, safe=""),  # a name may hold slashes
     )
     checkpoints = checkpoints_of(task, settings)
@@ -198,8 +198,9 @@ def train_task(
     """Train one configuration outside a search, in full unless a ``fidelity`` is given; return its evaluation and model."""
     configuration = Configuration(number=0, hyperparameters=dict(hyperparameters))
     settings = TrainingSettings(device_plan=_device_plan(device, precision), root_seed=seed)
-    full = Fidelity(trainable_layers=layers_of(task).num_layers, samples=task.full_samples)
-    return train_model(task, configuration, fidelity or full, settings)
+    if fidelity is None:
+        fidelity = Fidelity(trainable_layers=layers_of(task).num_layers, samples=task.full_samples)
+    return train_model(task, configuration, fidelity, settings)
 
 
 def layers_of(task: Task) -> LayerStack:

@@ -124,6 +124,10 @@ class Ladder:
         layers, samples = fidelity.trainable_layers, fidelity.samples
         return (self.num_layers + 2 * layers) * samples / (3 * self.num_layers * self.full_samples)
 
+    def continues(self, rung: int) -> bool:
+        """Return whether climbing to ``rung`` goes on with the training of the rung below: they train as many layers."""
+        return rung > 0 and self.rungs[rung - 1].trainable_layers == self.rungs[rung].trainable_layers
+
     def climbing_cost(self, rung: int) -> float:
         """Return what it costs, in full trainings, to climb to ``rung`` from the one below.
 
@@ -131,7 +135,7 @@ class Ladder:
         scratch.
         """
         here = self.rungs[rung]
-        if rung == 0 or self.rungs[rung - 1].trainable_layers < here.trainable_layers:
+        if not self.continues(rung):
             return self.relative_cost(here)
         return self.relative_cost(here) - self.relative_cost(self.rungs[rung - 1])
 

@@ -1,16 +1,22 @@
-"""scikit-learn's handwritten digits: 1,797 images of 8x8 pixels, shipped with the package."""
+"""scikit-learn's handwritten digits, 1,797 images of 8x8 pixels shipped with the package, and tasks on them."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from frostline.errors import TaskError
+from frostline.records import Configuration
+from frostline.tasks.images import shift_images
 from frostline.tasks.options import require_positive
+from frostline.tasks.spaces import image_space
+from frostline.training.supervised import SupervisedTask
 
 _VALIDATION_ONE_IN = 3
 
@@ -52,4 +58,44 @@ def load_digits(*, size: int) -> Digits:
         training=TensorDataset(images[held_out:], targets[held_out:]),
         validation=TensorDataset(images[:held_out], targets[:held_out]),
         sha256=digest.hexdigest(),
+    )
+
+
+def digits_task(
+    name: str,
+    *,
+    model: Callable[[Configuration], nn.Module],
+    settings: str,
+    image_size: int,
+    full_images: int,
+    optimizer: str,
+    learning_rate: float,
+) -> SupervisedTask:
+    """Return the task of training ``model`` on the digits; ``settings`` tell it from other models of its kind.
+
+    ``optimizer`` and ``learning_rate`` are where a practitioner would begin; the rest is the same for all models. Every
+    configuration's learning rate falls to 0 over the second half of its training.
+    """
+    require_positive("full_images", full_images)
+    digits = load_digits(size=image_size)
+    return SupervisedTask(
+        name=name,
+        model=model,
+        training_data=digits.training,
+        validation_data=digits.validation,
+        loss_function=functional.cross_entropy,
+        space=image_space(),
+        full_samples=full_images,
+        defaults={
+            "learning_rate": learning_rate,
+            "weight_decay": 1e-4,
+            "optimizer": optimizer,
+            "beta1": 0.9,
+            "beta2": 0.999,
+            "cooldown_fraction": 0.5,
+        },
+        sample_unit="images",
+        batch_size=64,
+        augment=shift_images,
+        data_fingerprint=f"{digits.sha256} {settings}",
     )

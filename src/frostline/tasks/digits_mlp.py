@@ -5,13 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from torch.nn import functional
-
-from frostline.tasks.digits import load_digits
-from frostline.tasks.images import shift_images
+from frostline.tasks.digits import digits_task
 from frostline.tasks.mlp import MLPSettings, build_mlp
-from frostline.tasks.options import require_positive
-from frostline.tasks.spaces import image_space
 from frostline.training.supervised import SupervisedTask
 
 if TYPE_CHECKING:
@@ -34,28 +29,14 @@ def digits_mlp(
     Raises: TaskError if scikit-learn is missing.
     """
     settings = MLPSettings(num_hidden_layers=num_hidden_layers, width=width)
-    require_positive("full_images", full_images)
-    digits = load_digits(size=8)
-    return SupervisedTask(
-        name="digits-mlp",
+    return digits_task(
+        "digits-mlp",
         model=partial(_build_mlp, settings),
-        training_data=digits.training,
-        validation_data=digits.validation,
-        loss_function=functional.cross_entropy,
-        space=image_space(),
-        full_samples=full_images,
-        defaults={
-            "learning_rate": 1e-3,
-            "weight_decay": 1e-4,
-            "optimizer": "Adam",
-            "beta1": 0.9,
-            "beta2": 0.999,
-            "cooldown_fraction": 0.5,
-        },
-        sample_unit="images",
-        batch_size=64,
-        augment=shift_images,
-        data_fingerprint=f"{digits.sha256} {settings}",
+        settings=f"{settings}",
+        image_size=8,
+        full_images=full_images,
+        optimizer="Adam",
+        learning_rate=1e-3,
     )
 
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from torch.nn import functional
-
-from frostline.tasks.digits import load_digits
-from frostline.tasks.images import shift_images
-from frostline.tasks.options import require_positive
+from frostline.tasks.digits import digits_task
 from frostline.tasks.resnet import ResNet, ResNetSettings
-from frostline.tasks.spaces import image_space
 from frostline.training.supervised import SupervisedTask
 
 if TYPE_CHECKING:
@@ -37,28 +32,14 @@ def digits_resnet(
     Raises: TaskError if scikit-learn is missing.
     """
     settings = ResNetSettings(widths=tuple(widths))
-    require_positive("full_images", full_images)
-    digits = load_digits(size=image_size)
-    return SupervisedTask(
-        name="digits-resnet",
+    return digits_task(
+        "digits-resnet",
         model=partial(_build_resnet, settings),
-        training_data=digits.training,
-        validation_data=digits.validation,
-        loss_function=functional.cross_entropy,
-        space=image_space(),
-        full_samples=full_images,
-        defaults={
-            "learning_rate": 0.1,
-            "weight_decay": 1e-4,
-            "optimizer": "SGD",
-            "beta1": 0.9,
-            "beta2": 0.999,
-            "cooldown_fraction": 0.5,
-        },
-        sample_unit="images",
-        batch_size=64,
-        augment=shift_images,
-        data_fingerprint=f"{digits.sha256} {settings}",
+        settings=f"{settings}",
+        image_size=image_size,
+        full_images=full_images,
+        optimizer="SGD",
+        learning_rate=0.1,
     )
 
 
