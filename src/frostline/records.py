@@ -109,12 +109,15 @@ class Cost:
     """What an evaluation took on the machine that ran it.
 
     Units: ``seconds`` of wall-clock for training and validation; ``samples`` trained by this evaluation itself, without
-    those it resumed from; ``peak_bytes`` of device memory, None where the device has no counter.
+    those it resumed from; ``peak_bytes`` of device memory, None where the device has no counter. Where several
+    configurations were trained together, ``seconds`` is its share, ``peak_bytes`` that of all.
     """
 
     seconds: float
     samples: int
     peak_bytes: int | None = None
+    population: int = 1
+    """How many configurations were trained together, itself included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -353,6 +353,7 @@ def _record_of(evaluation: Evaluation) -> dict[str, Any]:
         "seconds": evaluation.cost.seconds,
         "trained_samples": evaluation.cost.samples,
         "peak_bytes": evaluation.cost.peak_bytes,
+        "population": evaluation.cost.population,
         "curve": [[point.samples, point.score] for point in evaluation.curve],
         "reason": evaluation.reason,
     }
@@ -365,7 +366,12 @@ def _evaluation_of(number: int, rung: int, record: Mapping[str, Any]) -> Evaluat
         fidelity=Fidelity(trainable_layers=record["trainable_layers"], samples=record["samples"]),
         status=Status(record["status"]),
         score=record["score"],
-        cost=Cost(seconds=record["seconds"], samples=record["trained_samples"], peak_bytes=record["peak_bytes"]),
+        cost=Cost(
+            seconds=record["seconds"],
+            samples=record["trained_samples"],
+            peak_bytes=record["peak_bytes"],
+            population=record["population"],
+        ),
         curve=tuple(CurvePoint(samples, score) for samples, score in record["curve"]),
         reason=record["reason"],
     )

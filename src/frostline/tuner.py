@@ -27,8 +27,9 @@ from frostline.storage import DEFAULT_STORAGE
 from frostline.study import SearchStudy, Terms
 from frostline.summary import Summary, best_evaluation, summarise
 from frostline.training.black_box import BlackBox, TrainFunction
+from frostline.training.course import TrainingSettings, checkpoints_of
 from frostline.training.devices import DevicePlan, resolve_device
-from frostline.training.serial import TrainingSettings, checkpoints_of, train_model, train_serially
+from frostline.training.serial import train_model, train_serially
 
 # How long a worker that has nothing to do waits before it looks whether another one has finished.
 _WAIT_SECONDS = 0.5

@@ -11,7 +11,8 @@ from training_cases import configured, job_of, noisy_network, regression_task, s
 
 from frostline.errors import FidelityError
 from frostline.records import Configuration, Evaluation, Job, Status
-from frostline.training.serial import TrainingSettings, checkpoints_of, train_serially
+from frostline.training.course import TrainingSettings, checkpoints_of
+from frostline.training.serial import train_serially
 from frostline.training.supervised import SupervisedTask
 
 COOLED = configured(3, warmup_fraction=0.2, cooldown_fraction=0.5, weight_decay=0.1)

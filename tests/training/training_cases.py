@@ -13,8 +13,8 @@ from torch.utils.data import TensorDataset
 
 from frostline.records import Configuration, Fidelity, Job
 from frostline.search.space import SearchSpace
+from frostline.training.course import TrainingSettings
 from frostline.training.devices import DevicePlan
-from frostline.training.serial import TrainingSettings
 from frostline.training.supervised import SupervisedTask
 
 CPU = torch.device("cpu")

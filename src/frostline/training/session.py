@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,20 @@ from frostline.training.devices import DevicePlan, move_batch
 from frostline.training.randomness import seed_generators
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch.optim import Optimizer
 
     from frostline.protocols import Batch, Task
     from frostline.records import Configuration, CurvePoint
+
+
+class Prefix(Protocol):
+    """Computes the frozen layers of one session's model, for several sessions at once."""
+
+    def prepare(self, batch: Batch) -> None:
+        """See to the frozen layers' outputs for a CPU batch that the model is going to be run on, in its present mode."""
+        ...
 
 
 @dataclass(kw_only=True)
@@ -25,6 +35,7 @@ class Session:
     """One configuration's training, under way. Torch's generators must be borrowed for as long as it is used."""
 
     task: Task
+    configuration: Configuration
     device_plan: DevicePlan
     root_seed: int
     model: nn.Module
@@ -34,39 +45,55 @@ class Session:
     learning_rates: list[float]
     """The optimizer's own, one for each of its groups, before the schedule's factor."""
     max_gradient_norm: float | None
+    prefix: Prefix | None = None
+    """What computes the frozen layers, if the model is not to do it itself."""
     samples_seen: int = 0
     curve: list[CurvePoint] = field(default_factory=list)
 
     def step(self, batch: Batch, *, rate_factor: float) -> tuple[Tensor, Tensor | None]:
-        """Train on one CPU batch; return the loss, and the gradient's norm before clipping, if it is clipped.
+        """Train on one CPU batch; return the loss, and the gradient's norm before clipping, if it is clipped."""
+        self.optimizer.zero_grad()
+        loss = self.loss(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), self.update(batch, rate_factor=rate_factor)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the training loss of a CPU batch, with gradient.
 
         Whatever the model draws (dropout) is named by the samples seen: it depends on nothing that ran before.
         """
         device = self.device_plan.device
+        if self.prefix is not None:
+            self.prefix.prepare(batch)
         seed_generators(derive_seed(self.root_seed, "dropout", self.samples_seen), device)
+        with self.device_plan.autocast():
+            return self.task.loss(self.model, move_batch(batch, device))
+
+    def update(self, batch: Batch, *, rate_factor: float) -> Tensor | None:
+        """Apply the gradients of a batch's loss; return their norm before clipping, if they are clipped."""
         for group, learning_rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
             group["lr"] = learning_rate * rate_factor
-        self.optimizer.zero_grad()
-        with self.device_plan.autocast():
-            loss = self.task.loss(self.model, move_batch(batch, device))
-        loss.backward()  # type: ignore[no-untyped-call]
         norm = None
         if self.max_gradient_norm is not None:
             norm = nn.utils.clip_grad_norm_(self.parameters, self.max_gradient_norm)
         self.optimizer.step()
         self.samples_seen += self.task.num_samples(batch)
-        return loss.detach(), norm
+        return norm
 
-    def score(self, configuration: Configuration) -> float:
+    def score(self) -> float:
         """Return the model's score on the validation set, in evaluation mode."""
-        device = self.device_plan.device
-        seed_generators(derive_seed(self.root_seed, "validation"), device)
-        batches = (move_batch(batch, device) for batch in self.task.validation_batches(configuration))
+        seed_generators(derive_seed(self.root_seed, "validation"), self.device_plan.device)
         self.model.eval()
         with torch.no_grad(), self.device_plan.autocast():
-            score = self.task.score(self.model, batches)
+            score = self.task.score(self.model, self._validation_batches())
         self.model.train()
         return score
+
+    def _validation_batches(self) -> Iterator[Batch]:
+        for batch in self.task.validation_batches(self.configuration):
+            if self.prefix is not None:
+                self.prefix.prepare(batch)
+            yield move_batch(batch, self.device_plan.device)
 
     def checkpoint(self) -> Checkpoint:
         """Return what is needed to go on from here. Frozen parameters are left out: the seed makes them again."""
@@ -109,11 +136,19 @@ def begin_session(
     seed_generators(derive_seed(root_seed, "initialisation"), device)
     model = task.build_model(configuration).to(device)
     task.freeze(model, trainable_layers=trainable_layers)
+    return session_of(task, configuration, model, device_plan=device_plan, root_seed=root_seed)
+
+
+def session_of(
+    task: Task, configuration: Configuration, model: nn.Module, *, device_plan: DevicePlan, root_seed: int
+) -> Session:
+    """Return the training of ``configuration`` at its beginning, with a model that is initialised and frozen."""
     model.train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = task.build_optimizer(parameters, configuration)
     return Session(
         task=task,
+        configuration=configuration,
         device_plan=device_plan,
         root_seed=root_seed,
         model=model,

@@ -1,0 +1,224 @@
+"""One configuration's way through the fidelities of its job: what it learns from, when it is validated, how it ends."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from frostline.errors import FidelityError, OptionError, TaskError
+from frostline.records import Cost, CurvePoint, Evaluation, Fidelity, Job, Status
+from frostline.training.checkpoints import CheckpointKey, Checkpoints
+from frostline.training.readings import Readings
+from frostline.training.schedules import share_done
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from frostline.protocols import Batch, Task
+    from frostline.training.devices import DevicePlan
+    from frostline.training.session import Session
+
+logger = logging.getLogger(__name__)
+
+# Reading a loss makes the host wait for an accelerator: there it is read this many steps late.
+_STEPS_BETWEEN_READINGS = 16
+
+_HORIZONS = ("rung", "full")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """How a study trains, the same for all of its configurations.
+
+    ``horizon`` "rung" compresses the learning-rate schedule to the samples of the rung, "full" cuts the full one
+    short. ``num_validations`` are made in every rung, after equal shares of its samples; the last one is the
+    score.
+    Raises: OptionError if ``horizon`` or ``num_validations`` is out of range.
+    """
+
+    device_plan: DevicePlan
+    root_seed: int
+    horizon: str = "rung"
+    checkpoint_directory: Path | None = None
+    num_validations: int = 4
+
+    def __post_init__(self) -> None:
+        if self.horizon not in _HORIZONS:
+            raise OptionError(f"horizon is {self.horizon!r}, but must be one of {', '.join(_HORIZONS)}.")
+        if self.num_validations < 1:
+            raise OptionError(
+                f"num_validations is {self.num_validations}, but the last one is the score: use at least 1."
+            )
+
+
+def checkpoints_of(task: Task, settings: TrainingSettings) -> Checkpoints | None:
+    """Return where a study with these settings keeps its checkpoints; None if it keeps none."""
+    if settings.checkpoint_directory is None:
+        return None
+    way = f"{settings.horizon} {settings.device_plan.compute_dtype} {settings.num_validations}"
+    return Checkpoints.of_study(
+        settings.checkpoint_directory, fingerprint=task.fingerprint, root_seed=settings.root_seed, settings=way
+    )
+
+
+class Course:
+    """The training that a job asks for, batch by batch, from the highest fidelity on its path that has a checkpoint.
+
+    Whoever drives it offers it the task's batches in their order; what it makes of them depends on nothing else. It
+    makes as many steps as whole batches fit into the samples, and at least one; a loss, gradient norm or score that is
+    not finite ends it as diverged.
+    Raises: FidelityError if the job continues something else.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        begin: Callable[[], Session],
+        settings: TrainingSettings,
+        *,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        self.job = job
+        self.finished = False
+        self.seconds = 0.0
+        """What whoever drives it says that it took."""
+        self._settings = settings
+        self._checkpoints = checkpoints
+        self._path = path_of(job)
+        self._reason: str | None = None
+        self.session, self._rung = self._resumed(begin)
+        self._schedule = self.session.task.build_schedule(job.configuration)
+        at_once = settings.device_plan.device.type == "cpu"
+        self._readings = Readings(interval=1 if at_once else _STEPS_BETWEEN_READINGS)
+        self._samples_before = self.session.samples_seen
+
+    def wants(self, num_samples: int) -> bool:
+        """Return whether it learns from the next batch, of ``num_samples``; if none is wanted any more, it is finished."""
+        seen = self.session.samples_seen
+        while not self.finished and seen > 0 and seen + num_samples > self._budget:
+            self._end_rung()
+        return not self.finished
+
+    def close(self) -> None:
+        """Make do with what was learnt, because there are no more batches.
+
+        Raises: TaskError if there was none.
+        """
+        if self.session.samples_seen == 0:
+            name = self.session.task.name
+            raise TaskError(f"{name} gave no training batch: training_batches must yield without end.")
+        while not self.finished:
+            self._end_rung()
+
+    def rate_factor(self, num_samples: int) -> float:
+        """Return the schedule's factor on the learning rate for a batch of ``num_samples``."""
+        horizon = self._budget if self._settings.horizon == "rung" else self.session.task.full_samples
+        return self._schedule(
+            share_done(samples_seen=self.session.samples_seen, batch_samples=num_samples, horizon_samples=horizon)
+        )
+
+    def learn(self, batch: Batch) -> None:
+        """Make one training step, and all that is due after it."""
+        num_samples = self.session.task.num_samples(batch)
+        loss, norm = self.session.step(batch, rate_factor=self.rate_factor(num_samples))
+        self.note(num_samples, loss, norm)
+
+    def note(self, num_samples: int, loss: Tensor, norm: Tensor | None) -> None:
+        """Go on after a step on ``num_samples`` that gave ``loss`` and the gradient's ``norm``: read, validate, end."""
+        now = self.session.samples_seen
+        before = now - num_samples
+        self._readings.add(before, loss, norm)
+        shares = self._settings.num_validations
+        due = now * shares // self._budget > before * shares // self._budget
+        self._reason = self._readings.complaint(at_once=due) or (self._validate() if due else None)
+        if self._reason is not None:
+            self.finished = True
+        elif now >= self._budget:
+            self._end_rung()
+
+    def evaluation(self, *, peak_bytes: int | None, population: int = 1) -> Evaluation:
+        """Return what a finished course came to; ``population`` configurations were trained together."""
+        assert self.finished
+        curve = self.session.curve
+        return Evaluation(
+            number=self.job.configuration.number,
+            rung=self.job.rung,
+            fidelity=self.job.fidelity,
+            status=Status.FINISHED if self._reason is None else Status.DIVERGED,
+            score=curve[-1].score if self._reason is None else None,
+            cost=Cost(
+                seconds=self.seconds,
+                samples=self.session.samples_seen - self._samples_before,
+                peak_bytes=peak_bytes,
+                population=population,
+            ),
+            curve=tuple(curve),
+            reason=self._reason,
+        )
+
+    @property
+    def _budget(self) -> int:
+        return self._path[self._rung].samples
+
+    def _resumed(self, begin: Callable[[], Session]) -> tuple[Session, int]:
+        """Return a session after the highest fidelity that has a checkpoint, or a new one, and which one comes next."""
+        for index in reversed(range(len(self.job.continued_from))):
+            checkpoint = None if self._checkpoints is None else self._checkpoints.load(self._key(index))
+            if checkpoint is not None:
+                session = begin()
+                try:
+                    session.restore(checkpoint)
+                except (RuntimeError, KeyError, ValueError) as error:
+                    stem = self._key(index).stem
+                    logger.warning("%s is not used, the training is made again: %s", stem, error)
+                else:
+                    return session, index + 1
+        return begin(), 0
+
+    def _end_rung(self) -> None:
+        """Score the fidelity that was trained for, keep a checkpoint of it if it may be continued, and go on to the next."""
+        session = self.session
+        validated = bool(session.curve) and session.curve[-1].samples == session.samples_seen
+        self._reason = self._readings.complaint(at_once=True) or (None if validated else self._validate())
+        is_last = self._rung + 1 == len(self._path)
+        self.finished = is_last or self._reason is not None
+        may_continue = self.job.may_continue and self.job.fidelity.samples < session.task.full_samples
+        if self._checkpoints is not None and self._reason is None and (may_continue or not is_last):
+            self._checkpoints.save(self._key(self._rung), session.checkpoint())
+        if not self.finished:
+            self._rung += 1
+
+    def _validate(self) -> str | None:
+        """Add a point to the curve; return why it is none, or None if it is."""
+        score = self.session.score()
+        if not math.isfinite(score):
+            return f"the score after {self.session.samples_seen} samples is {score}"
+        self.session.curve.append(CurvePoint(self.session.samples_seen, score))
+        return None
+
+    def _key(self, index: int) -> CheckpointKey:
+        """Return the key of the checkpoint after the fidelity ``index`` of the path."""
+        rung = self.job.rung - (len(self._path) - 1 - index)
+        return CheckpointKey(configuration=self.job.configuration, rung=rung, path=self._path[: index + 1])
+
+
+def path_of(job: Job) -> tuple[Fidelity, ...]:
+    """Return the fidelities that the job's training goes through, its own last.
+
+    Raises: FidelityError if it continues a training of other layers, or on more samples.
+    """
+    path = (*job.continued_from, job.fidelity)
+    for lower, higher in pairwise(path):
+        if lower.trainable_layers != higher.trainable_layers or lower.samples > higher.samples:
+            raise FidelityError(
+                f"a training of {lower.trainable_layers} layers on {lower.samples} samples cannot go on to "
+                f"{higher.trainable_layers} layers and {higher.samples} samples: only the samples may rise; a "
+                f"training of other layers starts from scratch."
+            )
+    return path
