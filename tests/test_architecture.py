@@ -16,13 +16,14 @@ PACKAGE = Path(__file__).parents[1] / "src" / "frostline"
 # From the ground up: a room imports only rooms of lower floors. What is on one floor does not see its neighbours.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("seeding", "records"),
+    ("seeding", "records", "sizes"),
     ("layers", "search", "protocols"),
     ("storage", "workers", "training", "summary"),
     ("study", "display"),
-    ("tasks", "task_loading", "execution"),
+    ("tasks", "task_loading", "packing"),
+    ("execution",),
     ("tuner",),
-    ("__init__",),
+    ("cli_arguments", "__init__"),
     ("cli",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

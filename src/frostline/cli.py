@@ -1,41 +1,37 @@
-"""The command line: parses, calls, prints. The only place where algorithms and samplers are chosen by name."""
+"""The command line: parses, calls, prints."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import functools
 import json
 import shlex
 import sys
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import optuna
 import typer
 from rich.console import Console
 
 from frostline import display
-from frostline.errors import FrostlineError, OptionError, SearchSpaceError, TaskError
-from frostline.protocols import Search, Task
-from frostline.records import Configuration, Direction, Fidelity, Value
-from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.cli_arguments import (
+    ladder_named,
+    own_configuration,
+    parse_configuration,
+    parse_options,
+    sampling_named,
+    search_named,
+    with_space,
+)
+from frostline.errors import FrostlineError, OptionError, TaskError
+from frostline.protocols import Search
+from frostline.records import Configuration, Direction, Fidelity
 from frostline.search.history import History
-from frostline.search.hyperband import Hyperband
-from frostline.search.ladder import Ladder
-from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Sampling, grid
-from frostline.search.space import SearchSpace
-from frostline.search.sweep import FullFidelity, Sweep
 from frostline.storage import DEFAULT_STORAGE, MEMORY, without_password
 from frostline.study import Terms, read_study
 from frostline.summary import Summary, best_evaluation, summarise
 from frostline.task_loading import load_task
-from frostline.training.supervised import SupervisedTask
-from frostline.tuner import SearchFactory, TuneResult, layers_of, train_task, tune_task
-
-Choice = TypeVar("Choice")
+from frostline.tuner import TuneResult, layers_of, train_task, tune_task
 
 # What typer returns for Ctrl-C, as shells do.
 _INTERRUPTED = 130
@@ -79,6 +75,21 @@ PrecisionOption = Annotated[str, typer.Option("--precision", help="float32, or b
 HorizonOption = Annotated[
     str, typer.Option("--horizon", help="rung: the schedule ends with each rung; full: it is cut short.")
 ]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine", help="How a rung is trained together: auto, shared, stacked, compiled; serial: one by one."
+    ),
+]
+MemoryOption = Annotated[
+    str, typer.Option("--memory", help="What configurations trained together may take, such as 8GiB.")
+]
+CacheOption = Annotated[
+    str,
+    typer.Option(
+        "--prefix-cache", help="What outputs of frozen layers that come again may take: auto, off or a size."
+    ),
+]
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="The name of a study.")]
 
 
@@ -100,7 +111,7 @@ def common_options(
 @application.command("layers")
 def show_layers(task: TaskArgument, options: SetOption = None) -> None:
     """Show the layers of a task's model, in the order of execution."""
-    stack = layers_of(load_task(task, _parse_options(options)))
+    stack = layers_of(load_task(task, parse_options(options)))
     _print(f"{stack}")
 
 
@@ -115,9 +126,9 @@ def show_ladder(
     reduction_factor: FactorOption = 3,
 ) -> None:
     """Show the rungs that a search would climb, and what each costs."""
-    loaded = load_task(task, _parse_options(options))
-    climbed = _ladder(ladder, rungs, loaded)
-    plan = _search(search, reduction_factor)(ladder=climbed, configurations=configurations)
+    loaded = load_task(task, parse_options(options))
+    climbed = ladder_named(ladder, rungs, loaded)
+    plan = search_named(search, reduction_factor)(ladder=climbed, configurations=configurations)
     _print(_ladder_table(plan, loaded.sample_unit))
 
 
@@ -141,6 +152,9 @@ def tune_command(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "float32",
     horizon: HorizonOption = "rung",
+    engine: EngineOption = "auto",
+    memory: MemoryOption = "auto",
+    prefix_cache: CacheOption = "auto",
     runs: Annotated[Path, typer.Option("--runs", help="The folder of the checkpoints.")] = Path("frostline-runs"),
     defaults: Annotated[bool, typer.Option(help="Let the task's own configuration take part.")] = True,
     compare: Annotated[
@@ -148,9 +162,9 @@ def tune_command(
     ] = False,
 ) -> None:
     """Search for the best configuration. Stop at any time: the same command goes on where it was."""
-    loaded = _with_space(load_task(task, _parse_options(options)), space)
-    climbed = _ladder(ladder, rungs, loaded)
-    factory = _search(search, reduction_factor)
+    loaded = with_space(load_task(task, parse_options(options)), space)
+    climbed = ladder_named(ladder, rungs, loaded)
+    factory = search_named(search, reduction_factor)
     plan = factory(ladder=climbed, configurations=configurations)
     console = Console()
     name = study or loaded.name
@@ -166,15 +180,19 @@ def tune_command(
             ladder=climbed,
             configurations=configurations,
             search=factory,
-            sampling=_sampling(sampler, loaded.space, grid_points),
-            initial=_initial(loaded) if defaults and sampler != "grid" else (),
+            sampling=sampling_named(sampler, loaded.space, grid_points),
+            initial=own_configuration(loaded) if defaults and sampler != "grid" else (),
             seed=seed,
             storage=storage,
             device=device,
             precision=precision,
             horizon=horizon,
+            engine=engine,
+            memory=memory,
+            prefix_cache=prefix_cache,
             runs=runs,
             observer=shown.observe,
+            progress=shown.progress,
             reference=_reference(task, options, precision),
         )
     _show_result(console, result, loaded.sample_unit)
@@ -246,8 +264,8 @@ def train_command(
     precision: PrecisionOption = "float32",
 ) -> None:
     """Train one configuration, in full if nothing else is said."""
-    loaded = load_task(task, _parse_options(options))
-    given = _parse_configuration(configuration)
+    loaded = load_task(task, parse_options(options))
+    given = parse_configuration(configuration)
     if save is not None and (save.is_dir() or not save.parent.is_dir()):
         raise OptionError(f"--save {save}: name a file in a folder that exists.")
     stack_size = layers_of(loaded).num_layers
@@ -313,101 +331,6 @@ def _fail(message: str, code: int) -> None:
 
 def _print(text: str) -> None:
     typer.echo(text)
-
-
-def _choose(kind: str, name: str, choices: Mapping[str, Choice]) -> Choice:
-    if name in choices:
-        return choices[name]
-    close = difflib.get_close_matches(name, choices, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise OptionError(f"there is no {kind} {name!r}: choose one of {', '.join(choices)}.{hint}")
-
-
-def _search(name: str, reduction_factor: int) -> SearchFactory:
-    halving = functools.partial(SuccessiveHalving, reduction_factor=reduction_factor)
-    choices: dict[str, SearchFactory] = {
-        "halving": halving,
-        "hyperband": functools.partial(Hyperband, reduction_factor=reduction_factor),
-        "asynchronous": functools.partial(AsynchronousHalving, reduction_factor=reduction_factor),
-        "sweep": Sweep,
-        "full": FullFidelity,
-    }
-    return _choose("search", name, choices)
-
-
-def _sampling(name: str, space: SearchSpace, grid_points: int) -> Sampling:
-    choices = {"random": RANDOM, "qmc": QMC, "tpe": TPE, "gp": GP, "cmaes": CMA_ES, "grid": RANDOM}
-    chosen = _choose("sampler", name, choices)
-    return grid(space, num_points=grid_points) if name == "grid" else chosen
-
-
-def _ladder(text: str, rungs: int, task: Task) -> Ladder:
-    num_layers = layers_of(task).num_layers
-    if ":" in text:
-        return Ladder.explicit(_parse_rungs(text), num_layers=num_layers, full_samples=task.full_samples)
-    choices = {"diagonal": Ladder.diagonal, "layers-only": Ladder.layers_only, "samples-only": Ladder.samples_only}
-    make = _choose("ladder", text, choices)
-    return make(num_layers=num_layers, full_samples=task.full_samples, num_rungs=rungs)
-
-
-def _parse_rungs(text: str) -> list[tuple[int, int]]:
-    rungs: list[tuple[int, int]] = []
-    for part in text.split(","):
-        layers, _, samples = part.partition(":")
-        try:
-            rungs.append((int(layers), int(samples)))
-        except ValueError:
-            raise OptionError(f"--ladder: {part!r} is no rung: write LAYERS:SAMPLES, such as 2:100000.") from None
-    return rungs
-
-
-def _parse_options(options: list[str] | None) -> dict[str, Any]:
-    parsed: dict[str, Any] = {}
-    for option in options or []:
-        name, separator, text = option.partition("=")
-        if not separator or not name:
-            raise OptionError(f"--set {option!r}: write NAME=VALUE.")
-        try:
-            parsed[name.replace("-", "_")] = json.loads(text)
-        except json.JSONDecodeError:
-            parsed[name.replace("-", "_")] = text
-    return parsed
-
-
-def _parse_configuration(text: str | None) -> dict[str, Value]:
-    if text is None:
-        return {}
-    try:
-        parsed = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise OptionError(f"--configuration is no JSON ({error}): write '{{\"learning_rate\": 0.001}}'.") from None
-    if not isinstance(parsed, dict):
-        raise OptionError(f"--configuration is {text!r}: write an object, '{{\"learning_rate\": 0.001}}'.")
-    return parsed
-
-
-def _with_space(task: Task, path: Path | None) -> Task:
-    if path is None:
-        return task
-    if not path.is_file():
-        raise OptionError(f"--space {path}: there is no such file.")
-    space = SearchSpace.from_toml(path.read_text())
-    if not isinstance(task, SupervisedTask):
-        raise OptionError(
-            f"--space: the task {task.name} is no frostline.SupervisedTask; set its space where it is made."
-        )
-    return dataclasses.replace(task, space=space)
-
-
-def _initial(task: Task) -> tuple[dict[str, Value], ...]:
-    """Return the task's own configuration, to be tried first; nothing if it lies outside the space that is searched."""
-    own = {name: task.defaults[name] for name in task.space.distributions if name in task.defaults}
-    try:
-        task.space.validate(own)
-    except SearchSpaceError as error:
-        _print(f"the task's own configuration takes no part: {error}")
-        return ()
-    return (own,)
 
 
 def _is_better(score: float, other: float, direction: Direction) -> bool:

@@ -14,6 +14,7 @@ from rich.text import Text
 from frostline.records import Configuration, Evaluation, Fidelity, Status
 from frostline.search.history import History
 from frostline.summary import Summary, summarise
+from frostline.training.population import Progress
 
 # Summing up reads the whole history: with thousands of configurations that must not happen after each.
 _REFRESH_SECONDS = 0.5
@@ -31,6 +32,8 @@ class SearchDisplay:
         self._sample_unit = sample_unit
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._shown = 0.0
+        self._summary: Summary | None = None
+        self._training = ""
 
     def __enter__(self) -> SearchDisplay:
         if self._live is not None:
@@ -52,14 +55,32 @@ class SearchDisplay:
             self._print(evaluation)
         if time.monotonic() - self._shown < _REFRESH_SECONDS:
             return
-        summary = summarise(history, self._rungs, self._expected)
-        left = summary.seconds_left
-        note = "" if left is None else f"about {duration(left)} left"
-        self._live.update(Group(rung_table(summary, self._sample_unit), Text(note)), refresh=True)
+        self._summary = summarise(history, self._rungs, self._expected)
+        self._show()
+
+    def progress(self, progress: Progress) -> None:
+        """Show how far the configurations are that are being trained together."""
+        self._training = progress_line(progress, self._sample_unit)
+        if self._live is None:
+            if progress.samples == progress.started:
+                self._print_line(self._training)
+        elif time.monotonic() - self._shown >= _REFRESH_SECONDS:
+            self._show()
+
+    def _show(self) -> None:
+        assert self._live is not None
+        parts: list[Table | Text] = []
+        if self._summary is not None:
+            left = self._summary.seconds_left
+            note = "" if left is None else f"about {duration(left)} left"
+            parts = [rung_table(self._summary, self._sample_unit), Text(note)]
+        self._live.update(Group(*parts, Text(self._training)), refresh=True)
         self._shown = time.monotonic()
 
     def _print(self, evaluation: Evaluation) -> None:
-        line = evaluation_line(evaluation, self._sample_unit)
+        self._print_line(evaluation_line(evaluation, self._sample_unit))
+
+    def _print_line(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
@@ -70,6 +91,15 @@ def evaluation_line(evaluation: Evaluation, sample_unit: str) -> str:
         f"rung {evaluation.rung}  configuration {evaluation.number}  "
         f"{fidelity.trainable_layers} layers  {fidelity.samples:,} {sample_unit}  {evaluation.cost.seconds:.1f} s  "
         f"{outcome(evaluation)}"
+    )
+
+
+def progress_line(progress: Progress, sample_unit: str) -> str:
+    """Return one line about configurations that are being trained together."""
+    share = progress.samples / progress.budget
+    return (
+        f"rung {progress.rung}  {progress.members} configurations together  engine {progress.engine}  "
+        f"{share:.0%} of {progress.budget:,} {sample_unit}"
     )
 
 

@@ -1,23 +1,19 @@
-"""Running jobs on this machine, one after the other; a job that raises is an evaluation that failed, never the end."""
+"""Running jobs on this machine: one after the other, or in populations. A job that raises is an evaluation that failed."""
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
-import torch
-
-from frostline.errors import FrostlineError
-from frostline.records import Cost, Evaluation, Job, Status
+from frostline.packing import Packing
+from frostline.records import Evaluation, Job
+from frostline.training.failures import failed, give_memory_back, is_out_of_memory
+from frostline.training.population import Population
+from frostline.training.prefix import CannotShareError
 
 logger = logging.getLogger(__name__)
-
-_LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,41 +38,58 @@ class LocalExecutor:
             return self.evaluate(job)
         except Exception as error:
             logger.debug("configuration %d failed", job.configuration.number, exc_info=True)
-            reason = _reason(error)
+            evaluation = failed(job, error, seconds=time.perf_counter() - begin)
         # Outside the except clause, where the traceback no longer keeps the model and its activations alive.
-        _give_memory_back()
-        return Evaluation(
-            number=job.configuration.number,
-            rung=job.rung,
-            fidelity=job.fidelity,
-            status=Status.FAILED,
-            score=None,
-            cost=Cost(seconds=time.perf_counter() - begin, samples=0),
-            reason=reason,
-        )
+        give_memory_back()
+        return evaluation
 
 
-def _reason(error: Exception) -> str:
-    """Return one line: what was raised, and where in the user's code."""
-    message = " ".join(str(error).split())[:_LONGEST_REASON]
-    if is_out_of_memory(error):
-        return f"out of memory: {message}"
-    if isinstance(error, FrostlineError):
-        return message
-    frames = traceback.extract_tb(error.__traceback__)
-    last = frames[-1]
-    return f"{type(error).__name__}: {message} ({Path(last.filename).name}:{last.lineno})"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PopulationExecutor:
+    """Evaluates jobs in populations, as large as memory allows, and one by one what cannot be trained together.
 
+    When memory runs out the population is made again in halves, and that size never tried again.
+    """
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether ``error`` says that memory ran out, on a device or on the host."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    # The CPU allocator raises a plain RuntimeError (torch 2.13).
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    populate: Callable[[Sequence[Job]], Population]
+    alone: LocalExecutor
+    packing: Packing
+    capacity: int
+    """How many jobs it takes at once."""
+    _reasons: set[str] = field(default_factory=set)
 
+    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
+        """Yield one evaluation for every job, as they end."""
+        for group in self.packing.groups(jobs):
+            waiting = list(group)
+            while waiting:
+                members = self.packing.next(waiting)
+                for evaluation in self._together(members) if len(members) > 1 else self.alone.run(members):
+                    waiting = [job for job in waiting if job.request != evaluation.request]
+                    yield evaluation
 
-def _give_memory_back() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    def _together(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
+        """Yield the evaluations of as many of the jobs as one population takes, or of all of them, one by one."""
+        left, size, reason = list(jobs), len(jobs), None
+        try:
+            population = self.populate(jobs)
+            size = population.size
+            for evaluation in population.run():
+                left = [job for job in left if job.request != evaluation.request]
+                yield evaluation
+        except Exception as error:
+            if is_out_of_memory(error):
+                self.packing.was_too_much(jobs[:size])
+                logger.warning("memory ran out with %d configurations together: they are halved", size)
+            else:
+                logger.debug("a population of %d failed", size, exc_info=True)
+                reason = f"{error}" if isinstance(error, CannotShareError) else f"{type(error).__name__}: {error}"
+        give_memory_back()
+        if reason is not None:
+            self._say_once(reason)
+            yield from self.alone.run(left)
+
+    def _say_once(self, reason: str) -> None:
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            logger.warning("configurations are trained one by one: %s.", reason.removesuffix("."))

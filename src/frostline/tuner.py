@@ -14,22 +14,40 @@ import torch
 from torch import nn
 
 from frostline.errors import LadderError, OptionError, SearchFailedError
-from frostline.execution import LocalExecutor
+from frostline.execution import LocalExecutor, PopulationExecutor
 from frostline.layers import LayerStack
+from frostline.packing import Packing
 from frostline.protocols import Executor, Search, Task
 from frostline.records import Configuration, Direction, Evaluation, Fidelity, Job, Status, Value
 from frostline.search.halving import SuccessiveHalving
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
+from frostline.search.mirror import Learning
 from frostline.search.sampling import RANDOM, Draws, Sampling
 from frostline.search.space import SearchSpace
+from frostline.sizes import parse_size
 from frostline.storage import DEFAULT_STORAGE
 from frostline.study import SearchStudy, Terms
 from frostline.summary import Summary, best_evaluation, summarise
 from frostline.training.black_box import BlackBox, TrainFunction
 from frostline.training.course import TrainingSettings, checkpoints_of
 from frostline.training.devices import DevicePlan, resolve_device
+from frostline.training.engines import Engine
+from frostline.training.memory import available_bytes
+from frostline.training.population import Population, Progress
+from frostline.training.prefix_store import PrefixStore
+from frostline.training.programs import Programs
 from frostline.training.serial import train_model, train_serially
+
+# How many jobs are taken from a study at once, to be packed into populations.
+_CAPACITY = 32
+
+# A sampler that learns from what was evaluated has to see some of it before it draws more.
+_CAPACITY_LEARNING = 8
+
+# What of the free memory populations may use, and what of that the outputs of frozen layers that are kept.
+_SHARE_OF_MEMORY = 0.8
+_SHARE_OF_CACHE = 0.25
 
 # How long a worker that has nothing to do waits before it looks whether another one has finished.
 _WAIT_SECONDS = 0.5
@@ -113,7 +131,7 @@ def tune(
         settings="",
     )
     return _search(
-        BlackBox(train=train, root_seed=seed),
+        LocalExecutor(evaluate=BlackBox(train=train, root_seed=seed)),
         search_plan,
         Draws(space=space, sampling=sampling, root_seed=seed, direction=direction, initial=tuple(initial)),
         terms,
@@ -137,15 +155,23 @@ def tune_task(
     device: str = "auto",
     precision: str = "float32",
     horizon: str = "rung",
+    engine: str = "auto",
+    memory: str = "auto",
+    prefix_cache: str = "auto",
     runs: Path = Path("frostline-runs"),
     observer: Observer | None = None,
+    progress: Callable[[Progress], None] | None = None,
     reference: str = "",
 ) -> TuneResult:
     """Search for the best configuration of a task, and return it.
 
     Without a ``ladder`` the default one climbs from a fifth of the layers and samples (``Ladder.diagonal``). Checkpoints of
-    trainings that may be continued lie in ``runs``. ``reference`` is what names the task on the command line. The rest, the
-    errors too, is as in ``tune``.
+    trainings that may be continued lie in ``runs``. ``reference`` is what names the task on the command line.
+
+    The configurations of a rung are trained together behind one frozen prefix: how, says ``engine`` (``Engine``; "serial"
+    for one by one), ``progress`` is told how far they are. ``memory`` is what they may take, such as "8GiB"; by default
+    most of what is free. ``prefix_cache`` is what the outputs of frozen layers that come again may take: a size, "auto"
+    for a part of the memory, or "off". The rest, the errors too, is as in ``tune``.
     """
     if runs.exists() and not runs.is_dir():
         raise OptionError(f"runs is {str(runs)!r}, which is a file: name a folder for the checkpoints.")
@@ -173,8 +199,19 @@ def tune_task(
         expected=search_plan.evaluations_per_rung(),
         settings=f"horizon={horizon} precision={precision}",
     )
+    memory_bytes = None if memory == "auto" else parse_size(memory)
+    populations = _Populations(
+        task=task,
+        settings=settings,
+        programs=Programs(task, root_seed=seed),
+        engine=Engine.parse(engine),
+        memory_bytes=memory_bytes,
+        store=_prefix_store(prefix_cache, memory_bytes=memory_bytes, directory=runs),
+        progress=progress or (lambda _: None),
+    )
+    alone = LocalExecutor(evaluate=functools.partial(train_serially, task, settings=settings))
     return _search(
-        functools.partial(train_serially, task, settings=settings),
+        _executor(alone, populations, num_layers=climbed.num_layers, learning=sampling.learning),
         search_plan,
         Draws(
             space=task.space, sampling=sampling, root_seed=seed, direction=task.direction, initial=tuple(initial)
@@ -216,8 +253,64 @@ def default_ladder(task: Task) -> Ladder:
     return Ladder.diagonal(num_layers=layers_of(task).num_layers, full_samples=task.full_samples)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Populations:
+    """Makes the populations of one search, with one store of the frozen layers' outputs for all."""
+
+    task: Task
+    settings: TrainingSettings
+    programs: Programs
+    engine: Engine
+    memory_bytes: int | None
+    """None: most of what is free when a population is made."""
+    store: PrefixStore
+    progress: Callable[[Progress], None]
+
+    def __call__(self, jobs: Sequence[Job]) -> Population:
+        memory = self.memory_bytes
+        if memory is None:
+            memory = round(_SHARE_OF_MEMORY * available_bytes(self.settings.device_plan.device))
+        self.store.belongs_to(self.programs.of(jobs[0].configuration))
+        return Population(
+            self.task,
+            jobs,
+            self.settings,
+            engine=self.engine,
+            memory_bytes=memory,
+            store=self.store,
+            observe=self.progress,
+        )
+
+
+def _prefix_store(prefix_cache: str, *, memory_bytes: int | None, directory: Path) -> PrefixStore:
+    free = available_bytes(torch.device("cpu"))
+    kept = round(_SHARE_OF_CACHE * (free if memory_bytes is None else min(free, memory_bytes)))
+    if prefix_cache in ("auto", "off"):
+        return PrefixStore(training_bytes=kept if prefix_cache == "auto" else 0, validation_bytes=kept)
+    size = parse_size(prefix_cache)
+    return PrefixStore(
+        training_bytes=size, validation_bytes=min(size, kept), directory=directory if size > free // 2 else None
+    )
+
+
+def _executor(alone: LocalExecutor, populations: _Populations, *, num_layers: int, learning: Learning) -> Executor:
+    if populations.engine is Engine.SERIAL:
+        return alone
+    learns_nothing = learning in (Learning.NOTHING, Learning.SEQUENCE)
+    return PopulationExecutor(
+        populate=populations,
+        alone=alone,
+        packing=Packing(
+            program_of=populations.programs.of,
+            num_layers=num_layers,
+            packs_full=populations.engine in (Engine.STACKED, Engine.COMPILED),
+        ),
+        capacity=_CAPACITY if learns_nothing else _CAPACITY_LEARNING,
+    )
+
+
 def _search(
-    evaluate: Callable[[Job], Evaluation],
+    executor: Executor,
     search: Search,
     draws: Draws,
     terms: Terms,
@@ -230,7 +323,7 @@ def _search(
     opened = SearchStudy.open(storage, study, terms)
     try:
         opened.check_total(search.configurations)
-        climb(opened, search, draws, LocalExecutor(evaluate=evaluate), observer, forget)
+        climb(opened, search, draws, executor, observer, forget)
     finally:
         opened.close()
     history = opened.history

@@ -10,7 +10,6 @@ wrong order costs memory, never a silently missing gradient. A forward pass begi
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from frostline.errors import ModelError
+from frostline.layers.nesting import map_tensors, tensors
 
 FREEZING_ATTRIBUTE = "_frostline_freezing"
 """Where a frozen model keeps its Freezing, so that copies of the model have their own."""
@@ -220,26 +220,8 @@ def stopping_at_suffix(state: PrefixState) -> Iterator[None]:
 
 
 def _requires_gradient(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return value.requires_grad
-    if isinstance(value, tuple | list):
-        return any(_requires_gradient(each) for each in value)
-    if isinstance(value, dict):
-        return any(_requires_gradient(each) for each in value.values())
-    return False
+    return any(tensor.requires_grad for tensor in tensors(value))
 
 
 def _detached(value: Any) -> Any:
-    """A copy without gradients. Objects of other kinds pass as they are: a cache of keys and values must stay itself."""
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, tuple | list):
-        parts = [_detached(each) for each in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    if isinstance(value, dict):
-        # A copy keeps the class, as of the outputs of transformers, whose items are attributes too.
-        copied = copy.copy(value)
-        for key, each in value.items():
-            copied[key] = _detached(each)
-        return copied
-    return value
+    return map_tensors(Tensor.detach, value)

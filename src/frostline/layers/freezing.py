@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from frostline.layers.boundary import (
     StayInEvaluation,
     attach,
     require_calibration,
+    stopping_at_suffix,
     suspended,
 )
 from frostline.layers.discovery import split_layers
@@ -213,6 +214,10 @@ class Freezing:
             for snapshot in self._snapshots:
                 snapshot.take_place(self.model)
             self._state.active = True
+
+    def stopping_at_suffix(self) -> AbstractContextManager[None]:
+        """While this lasts a forward pass raises ``PrefixReached`` at its first trained module."""
+        return stopping_at_suffix(self._state)
 
     def _modules(self, layers: Iterable[Layer]) -> list[nn.Module]:
         return [self.model.get_submodule(name) for layer in layers for name in layer.modules]

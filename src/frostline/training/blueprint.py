@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from frostline.errors import HyperparameterError
 from frostline.records import Configuration, Value
 from frostline.training.optimizers import hyperparameters_of, optimizer_class, suggested_name
 from frostline.training.randomness import borrowed_generators, seed_generators
+from frostline.training.watching import Reads, WatchedHyperparameters
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -66,13 +67,14 @@ def draw_blueprint(
     chosen = _choices(space, "optimizer") or (configuration.get("optimizer"),)
     for name in chosen:
         names |= hyperparameters_of(optimizer if name is None else optimizer_class(name))
-    watched = _Watched(configuration.hyperparameters)
+    reads = Reads()
+    watched = WatchedHyperparameters(configuration.hyperparameters, reads=reads)
     cpu = torch.device("cpu")
     with borrowed_generators(cpu):
         seed_generators(0, cpu)
         built = model(Configuration(number=configuration.number, hyperparameters=watched))
         schedule(Configuration(number=configuration.number, hyperparameters=watched))
-    return Blueprint(structure=_structure(built), read_names=names | frozenset(watched.read))
+    return Blueprint(structure=_structure(built), read_names=names | frozenset(reads.names))
 
 
 def largest_value(space: SearchSpace, name: str, otherwise: Value) -> int:
@@ -98,21 +100,3 @@ def _structure(model: nn.Module) -> str:
     ]
     # A module's text may show where in memory an activation function lies.
     return hashlib.sha256(re.sub(r" at 0x\w+", "", "\n".join(lines)).encode()).hexdigest()
-
-
-class _Watched(Mapping[str, Value]):
-    """A mapping that remembers which of its names were asked for."""
-
-    def __init__(self, values: Mapping[str, Value]) -> None:
-        self._values = values
-        self.read: set[str] = set()
-
-    def __getitem__(self, name: str) -> Value:
-        self.read.add(name)
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)

@@ -107,6 +107,12 @@ def first_tensor(batch: Batch) -> Tensor:
     raise ValueError(f"there is no tensor in a batch of type {type(batch).__name__}")
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait until ``device`` has done what it was given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 def reset_peak_bytes(device: torch.device) -> None:
     """Set the device's peak counter back to what is allocated now, where it has one."""
     if device.type == "cuda":

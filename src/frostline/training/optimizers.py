@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from frostline.errors import HyperparameterError
@@ -22,6 +23,16 @@ _NOT_OFFERED = frozenset({"Optimizer", "LBFGS", "SparseAdam"})
 
 # Arguments that say how to compute, not what.
 _NOT_HYPERPARAMETERS = frozenset({"params", "foreach", "fused", "maximize", "capturable", "differentiable"})
+
+# From how many elements a parameter has on average the fused implementation is faster on the CPU. It shares out every
+# parameter between the threads, which takes about 60 us each to wake them when they sleep (OMP_WAIT_POLICY=PASSIVE); the
+# default of SGD does so only from torch's grain size on, that of the others sooner (torch 2.13, two cores).
+_SMALLEST_FUSED_ON_CPU: dict[type[Optimizer], int] = {
+    torch.optim.Adam: 128,
+    torch.optim.AdamW: 128,
+    torch.optim.Adagrad: 128,
+    torch.optim.SGD: 32768,
+}
 
 _FULL_NAMES = {"lr": ("learning_rate",), "eps": ("epsilon",), "betas": ("beta1", "beta2")}
 
@@ -72,18 +83,81 @@ def build_optimizer(
     What is missing or None keeps the optimizer's default. Weight decay acts on all parameters alike, norms and
     biases too. ``beta1`` is the momentum of an optimizer without betas, unless there is a ``momentum`` as well: so
     does the method's own experiment search {Adam, SGD} with one beta1.
+
+    Where torch has a fused implementation that is faster, it takes the steps: the numbers are the same to rounding.
     Raises: HyperparameterError if the optimizer refuses a value.
     """
     signature = inspect.signature(optimizer).parameters
     arguments = _arguments(signature, {name: value for name, value in configuration.items() if value is not None})
     try:
-        return optimizer(parameters, **arguments)
+        return _built(optimizer, parameters, arguments)
     except (TypeError, ValueError) as error:
         given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         reason = " ".join(str(error).split())
         raise HyperparameterError(
             f"{optimizer.__name__} cannot be built with {given}: {reason}; change the search space."
         ) from error
+
+
+def _built(
+    optimizer: type[Optimizer], parameters: Sequence[nn.Parameter], arguments: Mapping[str, Any]
+) -> Optimizer:
+    """Return the optimizer, with fused steps if it may and does not refuse."""
+    built = None
+    if _may_fuse(optimizer, parameters):
+        with suppress(RuntimeError):
+            built = optimizer(parameters, fused=True, **arguments)  # type: ignore[call-arg]
+    if built is None:
+        built = optimizer(parameters, **arguments)
+    if optimizer in _SMALLEST_FUSED_ON_CPU:
+        # Whether it is fused or not: a checkpoint from another device brings that device's choice with it.
+        built.register_step_pre_hook(_stop_fusing)
+    return built
+
+
+def _may_fuse(optimizer: type[Optimizer], parameters: Sequence[nn.Parameter]) -> bool:
+    """Return whether a fused step of ``optimizer`` would be exact for parameters like these, and faster.
+
+    On the CPU it walks through memory without a look at strides, so that all must be contiguous, and in half
+    precision SGD's is wrong (torch 2.13).
+    """
+    if optimizer not in _SMALLEST_FUSED_ON_CPU or not parameters:
+        return False
+    device = parameters[0].device
+    exact = all(
+        type(parameter) in (Tensor, nn.Parameter)
+        and parameter.device == device
+        and parameter.dtype in (torch.float32, torch.float64)
+        and _is_contiguous(parameter)
+        for parameter in parameters
+    )
+    if device.type == "cpu":
+        # Never a matter of how many threads there are: the numbers must not depend on them.
+        elements = sum(parameter.numel() for parameter in parameters)
+        return exact and elements >= _SMALLEST_FUSED_ON_CPU[optimizer] * len(parameters)
+    # Adagrad's came to CUDA only after the oldest torch that we take.
+    return exact and device.type == "cuda" and optimizer is not torch.optim.Adagrad
+
+
+def _is_contiguous(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and tensor.is_contiguous()
+
+
+def _stop_fusing(optimizer: Optimizer, _arguments: Any, _keywords: Any) -> None:
+    """Before a step, go back for good to the default implementation if the fused one could not take this step.
+
+    It takes every gradient for a contiguous one, refuses sparse ones, and in SGD a parameter that gets its first
+    gradient later than others (torch 2.13).
+    """
+    for group in optimizer.param_groups:
+        if not group.get("fused"):
+            continue
+        reached = [parameter for parameter in group["params"] if parameter.grad is not None]
+        fits = all(_is_contiguous(one) and _is_contiguous(one.grad) for one in reached)
+        if group.get("momentum"):
+            fits = fits and len({"momentum_buffer" in optimizer.state.get(one, ()) for one in reached}) <= 1
+        if not fits:
+            group["fused"] = None
 
 
 def _arguments(signature: Mapping[str, inspect.Parameter], given: Mapping[str, Value]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from frostline.training.devices import DevicePlan, move_batch
 from frostline.training.randomness import seed_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from torch.optim import Optimizer
 
@@ -80,17 +80,19 @@ class Session:
         self.samples_seen += self.task.num_samples(batch)
         return norm
 
-    def score(self) -> float:
-        """Return the model's score on the validation set, in evaluation mode."""
+    def score(self, batches: Iterable[Batch] | None = None) -> float:
+        """Return the model's score on the validation set, or on CPU ``batches`` of it, in evaluation mode."""
+        if batches is None:
+            batches = self.task.validation_batches(self.configuration)
         seed_generators(derive_seed(self.root_seed, "validation"), self.device_plan.device)
         self.model.eval()
         with torch.no_grad(), self.device_plan.autocast():
-            score = self.task.score(self.model, self._validation_batches())
+            score = self.task.score(self.model, self._prepared(batches))
         self.model.train()
         return score
 
-    def _validation_batches(self) -> Iterator[Batch]:
-        for batch in self.task.validation_batches(self.configuration):
+    def _prepared(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
             if self.prefix is not None:
                 self.prefix.prepare(batch)
             yield move_batch(batch, self.device_plan.device)
@@ -101,7 +103,7 @@ class Session:
         return Checkpoint(
             samples_seen=self.samples_seen,
             curve=tuple(self.curve),
-            model={name: value for name, value in self.model.state_dict().items() if name not in frozen},
+            model={name: _compact(value) for name, value in self.model.state_dict().items() if name not in frozen},
             optimizer=self.optimizer.state_dict(),
         )
 
@@ -122,6 +124,12 @@ class Session:
     def _frozen_names(self) -> set[str]:
         named = self.model.named_parameters(remove_duplicate=False)
         return {name for name, parameter in named if not parameter.requires_grad}
+
+
+def _compact(value: Any) -> Any:
+    """Return a copy of a tensor that is a view of a larger one, which would be saved as a whole."""
+    is_part = isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.nbytes
+    return value.clone() if is_part else value
 
 
 def begin_session(

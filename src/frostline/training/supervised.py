@@ -28,6 +28,7 @@ from frostline.training.data import (
 from frostline.training.devices import first_tensor, move_batch
 from frostline.training.optimizers import build_optimizer, hyperparameters_of, optimizer_class
 from frostline.training.schedules import schedule_from_hyperparameters
+from frostline.training.watching import CompletedHyperparameters, unwatched
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -257,12 +258,15 @@ class SupervisedTask:
 
     def _completed(self, configuration: Configuration) -> Configuration:
         """Return ``configuration`` with the defaults of whatever is not searched."""
-        unknown = configuration.keys() - self.space.distributions.keys() - self.defaults.keys()
-        if configuration.get("optimizer") is not None:
-            unknown -= hyperparameters_of(optimizer_class(configuration["optimizer"]))
+        # A check of the names alone, which must not look as if the model or the data read them all.
+        given = unwatched(configuration)
+        unknown = given.keys() - self.space.distributions.keys() - self.defaults.keys()
+        if given.get("optimizer") is not None:
+            unknown -= hyperparameters_of(optimizer_class(given["optimizer"]))
         self._refuse_unread(sorted(unknown))
         fixed = {name: value for name, value in self.defaults.items() if name not in self.space.distributions}
-        return replace(configuration, hyperparameters={**fixed, **configuration})
+        completed = CompletedHyperparameters(configuration.hyperparameters, others=fixed)
+        return replace(configuration, hyperparameters=completed)
 
     def _refuse_unread(self, names: Iterable[str]) -> None:
         names = list(names)

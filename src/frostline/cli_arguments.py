@@ -1,0 +1,128 @@
+"""From the words of the command line to what they name: the only place where algorithms are chosen by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import typer
+
+from frostline.errors import OptionError, SearchSpaceError
+from frostline.protocols import Task
+from frostline.records import Value
+from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.hyperband import Hyperband
+from frostline.search.ladder import Ladder
+from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Sampling, grid
+from frostline.search.space import SearchSpace
+from frostline.search.sweep import FullFidelity, Sweep
+from frostline.training.supervised import SupervisedTask
+from frostline.tuner import SearchFactory, layers_of
+
+Choice = TypeVar("Choice")
+
+
+def _choose(kind: str, name: str, choices: Mapping[str, Choice]) -> Choice:
+    if name in choices:
+        return choices[name]
+    close = difflib.get_close_matches(name, choices, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise OptionError(f"there is no {kind} {name!r}: choose one of {', '.join(choices)}.{hint}")
+
+
+def search_named(name: str, reduction_factor: int) -> SearchFactory:
+    """Return the search called ``name``."""
+    halving = functools.partial(SuccessiveHalving, reduction_factor=reduction_factor)
+    choices: dict[str, SearchFactory] = {
+        "halving": halving,
+        "hyperband": functools.partial(Hyperband, reduction_factor=reduction_factor),
+        "asynchronous": functools.partial(AsynchronousHalving, reduction_factor=reduction_factor),
+        "sweep": Sweep,
+        "full": FullFidelity,
+    }
+    return _choose("search", name, choices)
+
+
+def sampling_named(name: str, space: SearchSpace, grid_points: int) -> Sampling:
+    """Return the sampler called ``name``."""
+    choices = {"random": RANDOM, "qmc": QMC, "tpe": TPE, "gp": GP, "cmaes": CMA_ES, "grid": RANDOM}
+    chosen = _choose("sampler", name, choices)
+    return grid(space, num_points=grid_points) if name == "grid" else chosen
+
+
+def ladder_named(text: str, rungs: int, task: Task) -> Ladder:
+    """Return the ladder called so, or the one whose rungs are written out."""
+    num_layers = layers_of(task).num_layers
+    if ":" in text:
+        return Ladder.explicit(_parse_rungs(text), num_layers=num_layers, full_samples=task.full_samples)
+    choices = {"diagonal": Ladder.diagonal, "layers-only": Ladder.layers_only, "samples-only": Ladder.samples_only}
+    make = _choose("ladder", text, choices)
+    return make(num_layers=num_layers, full_samples=task.full_samples, num_rungs=rungs)
+
+
+def _parse_rungs(text: str) -> list[tuple[int, int]]:
+    rungs: list[tuple[int, int]] = []
+    for part in text.split(","):
+        layers, _, samples = part.partition(":")
+        try:
+            rungs.append((int(layers), int(samples)))
+        except ValueError:
+            raise OptionError(f"--ladder: {part!r} is no rung: write LAYERS:SAMPLES, such as 2:100000.") from None
+    return rungs
+
+
+def parse_options(options: list[str] | None) -> dict[str, Any]:
+    """Return a task's options from NAME=VALUE: JSON where it is some, else a string."""
+    parsed: dict[str, Any] = {}
+    for option in options or []:
+        name, separator, text = option.partition("=")
+        if not separator or not name:
+            raise OptionError(f"--set {option!r}: write NAME=VALUE.")
+        try:
+            parsed[name.replace("-", "_")] = json.loads(text)
+        except json.JSONDecodeError:
+            parsed[name.replace("-", "_")] = text
+    return parsed
+
+
+def parse_configuration(text: str | None) -> dict[str, Value]:
+    """Return the hyperparameters that are given as JSON."""
+    if text is None:
+        return {}
+    try:
+        parsed = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise OptionError(f"--configuration is no JSON ({error}): write '{{\"learning_rate\": 0.001}}'.") from None
+    if not isinstance(parsed, dict):
+        raise OptionError(f"--configuration is {text!r}: write an object, '{{\"learning_rate\": 0.001}}'.")
+    return parsed
+
+
+def with_space(task: Task, path: Path | None) -> Task:
+    """Return the task with the search space of a TOML file, if one is given."""
+    if path is None:
+        return task
+    if not path.is_file():
+        raise OptionError(f"--space {path}: there is no such file.")
+    space = SearchSpace.from_toml(path.read_text())
+    if not isinstance(task, SupervisedTask):
+        raise OptionError(
+            f"--space: the task {task.name} is no frostline.SupervisedTask; set its space where it is made."
+        )
+    return dataclasses.replace(task, space=space)
+
+
+def own_configuration(task: Task) -> tuple[dict[str, Value], ...]:
+    """Return the task's own configuration, to be tried first; nothing if it lies outside the space that is searched."""
+    own = {name: task.defaults[name] for name in task.space.distributions if name in task.defaults}
+    try:
+        task.space.validate(own)
+    except SearchSpaceError as error:
+        typer.echo(f"the task's own configuration takes no part: {error}")
+        return ()
+    return (own,)

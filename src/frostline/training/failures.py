@@ -1,0 +1,54 @@
+"""What becomes of a job whose training raised: an evaluation that failed, with one line that says why."""
+
+from __future__ import annotations
+
+import gc
+import traceback
+from pathlib import Path
+
+import torch
+
+from frostline.errors import FrostlineError
+from frostline.records import Cost, Evaluation, Job, Status
+
+_LONGEST_REASON = 500
+
+
+def failed(job: Job, error: Exception, *, seconds: float) -> Evaluation:
+    """Return the evaluation of a job that raised ``error`` after ``seconds``."""
+    return Evaluation(
+        number=job.configuration.number,
+        rung=job.rung,
+        fidelity=job.fidelity,
+        status=Status.FAILED,
+        score=None,
+        cost=Cost(seconds=seconds, samples=0),
+        reason=_reason(error),
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether ``error`` says that memory ran out, on a device or on the host."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # The CPU allocator raises a plain RuntimeError (torch 2.13).
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def give_memory_back() -> None:
+    """Free what nobody holds any more: call it outside the except clause, whose traceback keeps models alive."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _reason(error: Exception) -> str:
+    """Return one line: what was raised, and where in the user's code."""
+    message = " ".join(str(error).split())[:_LONGEST_REASON]
+    if is_out_of_memory(error):
+        return f"out of memory: {message}"
+    if isinstance(error, FrostlineError):
+        return message
+    frames = traceback.extract_tb(error.__traceback__)
+    last = frames[-1]
+    return f"{type(error).__name__}: {message} ({Path(last.filename).name}:{last.lineno})"
