@@ -1,31 +1,38 @@
-"""Sizes of memory in words: "8GiB"."""
+"""Numbers of bytes as people write them."""
 
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from frostline.errors import OptionError
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
+_DECIMAL = ("B", "KB", "MB", "GB", "TB")
+_BYTES = {name.lower(): 1000**power for power, name in enumerate(_DECIMAL)} | {
+    name.lower(): 1024**power for power, name in enumerate(_BINARY)
+}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE | re.ASCII)
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that ``text`` names, such as "8GiB", "500 MB" or "1000000".
+    """Return the bytes that ``text`` says: "8GiB", "500MB", "1.5 GiB", or a plain number of bytes.
 
-    Raises: OptionError if it names none, or none above 0.
+    Capitals do not matter. A part of a byte is dropped.
+    Raises: OptionError if it is no size.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
-    unit = _UNITS.get(match[2].upper()) if match else None
-    size = 0 if match is None or unit is None else int(float(match[1]) * unit)
-    if size < 1:
-        raise OptionError(f"{text!r} is no size: give a number and a unit, such as 8GiB or 500MB.")
-    return size
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or match[2].lower() not in {"", *_BYTES}:
+        units = ", ".join(dict.fromkeys(_DECIMAL + _BINARY))
+        raise OptionError(f"{text!r} is no size: write a number and one of {units}, such as 8GiB, or plain bytes.")
+    return int(Fraction(match[1]) * _BYTES.get(match[2].lower(), 1))
 
 
 def format_size(num_bytes: int) -> str:
-    """Return ``num_bytes`` in words, to three digits: "1.5 GiB"."""
-    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if num_bytes >= size:
-            return f"{num_bytes / size:.3g} {unit}"
-    return f"{num_bytes} B"
+    """Return ``num_bytes``, which are not below 0, as "1.5 GiB", with one decimal at most."""
+    assert num_bytes >= 0
+    power = 0
+    # Compared as it is going to be rounded: nothing reads "1024 KiB".
+    while round(num_bytes / 1024**power, 1) >= 1024 and power < len(_BINARY) - 1:
+        power += 1
+    return f"{round(num_bytes / 1024**power, 1):.1f}".removesuffix(".0") + f" {_BINARY[power]}"

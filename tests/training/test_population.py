@@ -83,10 +83,7 @@ def assert_same_as_alone(
         assert evaluation.cost.population == len(jobs)
         if evaluation.status is Status.FINISHED:
             state = model.state_dict()
-            for name, value in weights[job.configuration.number].items():
-                torch.testing.assert_close(
-                    value, state[name], rtol=1e-9, atol=1e-11, msg=lambda text: f"{name}: {text}"
-                )
+            torch.testing.assert_close(weights[job.configuration.number], dict(state), rtol=1e-9, atol=1e-11)
     return evaluations
 
 
@@ -336,7 +333,9 @@ def test_seconds_add_up_and_progress_is_told() -> None:
     evaluations = list(population.run())
     assert all(each.cost.seconds > 0 for each in evaluations)
     assert [each.samples for each in seen] == list(range(0, NUM_STEPS * BATCH_SIZE + 1, BATCH_SIZE))
-    assert {(each.members, each.budget, each.engine, each.started) for each in seen} == {(3, 200, Engine.SHARED, 0)}
+    assert {(each.members, each.budget, each.engine, each.started) for each in seen} == {
+        (3, 200, Engine.SHARED, 0)
+    }
 
 
 def test_the_generators_of_others_are_left_alone() -> None:

@@ -10,6 +10,7 @@ import math
 import mmap
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from frostline.errors import OptionError
-
 if TYPE_CHECKING:
     from frostline.protocols import Batch
 
@@ -30,7 +29,7 @@ logger = logging.getLogger(__name__)
 _KEY_SEED = 0x66726F73746C696E
 _WORDS_AT_ONCE = 65536
 _MOST_CHUNKS = 128
-# A key, its entry in the index, and its place: measured with CPython 3.11 at a million keys.
+# A key, its entry in the index, and its place: 123 to 141 measured with CPython 3.11, and more while the index grows.
 _BYTES_PER_KEY = 192
 _ALIGNMENT = 64
 _ZEROS = bytes(1024**2)
@@ -134,20 +133,17 @@ def _words(tensor: Tensor) -> NDArray[np.uint32]:
 class PrefixCache:
     """Keeps rows of tensors by key: of each example a fixed number of rows, whose shapes and types the first insert fixes.
 
-    Rows lie in memory, or with a ``directory`` in a file there that has no name: it is gone when the process is. Growth
-    ends where ``limit_bytes`` (rows and their keys; a page more for every chunk of a file), memory or the disk ends;
-    what is kept stays of use. Space is reserved in chunks, each of ``chunk_bytes``, or of more where the limit would need
-    too many, or of one example. Not for several threads at once.
+    Rows lie in memory, or with a ``directory``, made if need be, in a file there without a name: it is gone when the
+    process is. Growth ends where ``limit_bytes`` (rows and their keys; a page more for every chunk of a file), memory or
+    the disk ends; what is kept stays of use. Space is reserved in chunks, each of ``chunk_bytes``, or of more where the
+    limit would need too many, or of one example. Not for several threads at once.
 
     Units: ``num_bytes`` is what is reserved. ``hits`` and ``misses`` count the examples that ``missing`` was asked about.
-    Raises: OptionError if there is no such directory.
     """
 
     def __init__(
         self, *, limit_bytes: int, directory: Path | None = None, chunk_bytes: int = 64 * 1024**2
     ) -> None:
-        if directory is not None and not directory.is_dir():
-            raise OptionError(f"there is no directory {directory} for the prefix cache: make it, or name another.")
         self.limit_bytes = limit_bytes
         # Every mapping holds a file descriptor, of which a process may have 1024 at first.
         self._chunk_bytes = max(chunk_bytes, limit_bytes // _MOST_CHUNKS)
@@ -270,7 +266,7 @@ class PrefixCache:
             where = "memory" if self._directory is None else str(self._directory)
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).split("\n")[0]
             logger.warning(
-                "no more than %d examples' frozen outputs are kept in %s: %s", len(self._places), where, reason
+                "no more than %d examples' frozen outputs are kept in %s: %s", self._capacity, where, reason
             )
             self._has_warned = True
 
@@ -340,8 +336,10 @@ class _File:
     """A file without a name that grows by parts mapped into memory, each with its space on the disk reserved."""
 
     def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
         # Unbuffered: what did not fit must not be tried again on closing.
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 (the cache's own span)
+        weakref.finalize(self, self._file.close)
         self._size = 0
 
     def grow(self, num_bytes: int) -> Tensor:
