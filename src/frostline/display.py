@@ -14,6 +14,7 @@ from rich.text import Text
 from frostline.records import Configuration, Evaluation, Fidelity, Status
 from frostline.search.history import History
 from frostline.summary import Summary, summarise
+from frostline.training.engines import Engine
 from frostline.training.population import Progress
 
 # Summing up reads the whole history: with thousands of configurations that must not happen after each.
@@ -34,6 +35,7 @@ class SearchDisplay:
         self._shown = 0.0
         self._summary: Summary | None = None
         self._training = ""
+        self._engine: Engine | None = None
 
     def __enter__(self) -> SearchDisplay:
         if self._live is not None:
@@ -62,8 +64,9 @@ class SearchDisplay:
         """Show how far the configurations are that are being trained together."""
         self._training = progress_line(progress, self._sample_unit)
         if self._live is None:
-            if progress.samples == progress.started:
+            if progress.samples == progress.started or progress.engine is not self._engine:
                 self._print_line(self._training)
+            self._engine = progress.engine
         elif time.monotonic() - self._shown >= _REFRESH_SECONDS:
             self._show()
 

@@ -4,19 +4,23 @@ What lies where, so that Optuna and its dashboard read the study as it is:
 
 - a trial's parameters are the configuration, its number the configuration's;
 - the score of a finished rung is ``trial.report(score, step=rung)``, and everything else that is known of that evaluation
-  the user attribute ``rung N``, which is written first and is what a resumed search believes;
+  the user attribute ``rung N``, which is written last and is what a resumed search believes;
 - COMPLETE: evaluated at full fidelity. PRUNED: not promoted, or diverged. FAIL: its training raised (user attribute
-  ``reason``). RUNNING: may still climb;
-- the user attribute ``frostline`` of the study holds its terms; claims and samplers' notes are system attributes.
+  ``reason``). RUNNING: may still climb, or something of it is under way;
+- the user attribute ``frostline`` of the study holds its terms; claims and samplers' notes are system attributes. Rung N is
+  under way if the worker of ``frostline:claim N`` is alive and there is no ``rung N``.
 
-A new configuration is written in one transaction, so that a process killed at any moment leaves no half of one.
+A new configuration is written in one transaction, with the claim of its first rung, so that a process killed at any moment
+leaves no half of one. Several rungs of one trial may be under way, in several processes. It is ended when none is: its state
+follows from all its evaluations, and no record comes too late. A trial of which something failed, and of which another
+worker may have claimed another rung since, is therefore ended in turn, after its claims have been read.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +52,7 @@ from frostline.storage import close_storage, exists, open_storage, storage_error
 from frostline.workers import SharedTurn, SoleWorker, Turn
 
 TERMS = "frostline"
-_CLAIM = "frostline:claim"
+_CLAIM = "frostline:claim "
 _SAMPLER = "frostline:sampler"
 
 logger = logging.getLogger(__name__)
@@ -146,12 +150,17 @@ class SearchStudy:
             )
 
     def take(self, search: Search, draws: Draws, *, capacity: int) -> list[Job]:
-        """Return up to ``capacity`` jobs that are this worker's now, drawing new configurations as they are asked for."""
+        """Return up to ``capacity`` jobs that are this worker's now, drawing new configurations as they are asked for.
+
+        Where other workers are alive it takes half of what there is, and leaves them the rest.
+        """
         with storage_errors(self._place), self._turn.take():
             if not self._trial_ids or self._turn.others():
                 self._read()
                 self._settle(search)
             requests = search.next_requests(self.history, capacity=capacity)
+            if self._turn.in_company():
+                requests = requests[: -(-len(requests) // 2)]
             return [self._claim(request, search, draws) for request in requests]
 
     def waiting(self) -> bool:
@@ -163,9 +172,15 @@ class SearchStudy:
         with storage_errors(self._place):
             self._write(evaluation)
             self.history.finish(evaluation)
-            if evaluation.status is not Status.FINISHED or self._is_full(evaluation):
-                self._end(evaluation.number)
-            self._settle(search)
+            if evaluation.status is Status.FINISHED or self._is_full(evaluation):
+                self._end_what_is_over([evaluation.number])
+                self._settle(search)
+                return
+            with self._turn.take():
+                if self._turn.others():
+                    self._read()
+                self._end_what_is_over([evaluation.number])
+                self._settle(search)
 
     def newly_ended(self) -> list[int]:
         """Return the configurations whose climb this worker has ended since it was last asked."""
@@ -179,16 +194,16 @@ class SearchStudy:
             close_storage(self._storage)
 
     def _claim(self, request: Request, search: Search, draws: Draws) -> Job:
-        claim: dict[str, Any] = {"rung": request.rung, "worker": self._turn.worker}
+        key, claim = f"{_CLAIM}{request.rung}", {"worker": self._turn.worker}
         if request.number == len(self.history.configurations):
             configuration = draws.draw(self.history)
-            template = _trial_of(configuration, draws.space, claim)
+            template = _trial_of(configuration, draws.space, {key: claim})
             trial_id = self._storage.create_new_trial(self._study_id, template)
             self._trial_ids.append(trial_id)
             self.history.add_configuration(configuration)
         else:
             configuration = self.history.configurations[request.number]
-            self._storage.set_trial_system_attr(self._trial_ids[request.number], _CLAIM, claim)
+            self._storage.set_trial_system_attr(self._trial_ids[request.number], key, claim)
         self.history.start(request)
         ladder = search.ladder
         return Job(
@@ -216,16 +231,12 @@ class SearchStudy:
             read_trial(trial, self.history)
             if trial.state.is_finished():
                 self.history.eliminate(trial.number)
-            claim = trial.system_attrs[_CLAIM]
-            if trial.state.is_finished() or self.history.evaluation(trial.number, claim["rung"]):
                 continue
-            if self._turn.alive(claim["worker"]):
-                self.history.start(Request(trial.number, claim["rung"]))
-        for number in range(len(trials)):
-            # A worker died between the record and the state that follows from it.
-            evaluation = self.history.last_evaluation(number)
-            if evaluation and (evaluation.status is not Status.FINISHED or self._is_full(evaluation)):
-                self._end(number)
+            for rung, worker in _claims_in(trial):
+                if self.history.evaluation(trial.number, rung) is None and self._turn.alive(worker):
+                    self.history.start(Request(trial.number, rung))
+        # A worker died between the record and the state that follows from it, or left a trial to the one that goes on.
+        self._end_what_is_over(range(len(trials)))
 
     def _write(self, evaluation: Evaluation) -> None:
         """Write down an evaluation. The record comes last: once it is there, another worker may end the trial."""
@@ -233,8 +244,6 @@ class SearchStudy:
         with self._unless_ended(evaluation.number):
             if evaluation.score is not None:
                 self._storage.set_trial_intermediate_value(trial_id, evaluation.rung, evaluation.score)
-            if evaluation.reason is not None:
-                self._storage.set_trial_user_attr(trial_id, "reason", evaluation.reason)
             self._storage.set_trial_user_attr(trial_id, f"rung {evaluation.rung}", _record_of(evaluation))
 
     def _settle(self, search: Search) -> None:
@@ -242,23 +251,42 @@ class SearchStudy:
         for number in search.eliminated(self.history):
             self._end(number)
 
+    def _end_what_is_over(self, numbers: Iterable[int]) -> None:
+        """End the trials of which something failed, diverged or is at full fidelity, and nothing is under way."""
+        for number in numbers:
+            if number in self._settled or self.history.is_pending(number):
+                continue
+            evaluations = self.history.evaluations_of(number)
+            if any(one.status is not Status.FINISHED or self._is_full(one) for one in evaluations):
+                self._end(number)
+
     def _end(self, number: int) -> None:
-        """Give a trial the state that follows from its last evaluation."""
+        """Give a trial the state that follows from all its evaluations."""
         if number in self._settled:
             return
+        assert not self.history.is_pending(number), f"configuration {number} was ended while it was under way"
         self._settled.add(number)
         self._ended.append(number)
         self.history.eliminate(number)
-        evaluation = self.history.last_evaluation(number)
-        assert evaluation is not None, f"configuration {number} was ended before it was evaluated"
-        state = TrialState.PRUNED
-        if evaluation.status is Status.FAILED:
-            state = TrialState.FAIL
-        elif self._is_full(evaluation) and evaluation.score is not None:
-            state = TrialState.COMPLETE
+        state, score, reason = self._outcome(number)
+        trial_id = self._trial_ids[number]
         with self._unless_ended(number):
-            values = None if evaluation.score is None else [evaluation.score]
-            self._storage.set_trial_state_values(self._trial_ids[number], state, values)
+            if reason is not None:
+                self._storage.set_trial_user_attr(trial_id, "reason", reason)
+            self._storage.set_trial_state_values(trial_id, state, None if score is None else [score])
+
+    def _outcome(self, number: int) -> tuple[TrialState, float | None, str | None]:
+        """Return a trial's final state, its score unless it failed or diverged, and why it did, from the lowest rung."""
+        evaluations = self.history.evaluations_of(number)
+        assert evaluations, f"configuration {number} was ended before it was evaluated"
+        last = evaluations[-1]
+        if self._is_full(last) and last.status is Status.FINISHED:
+            return TrialState.COMPLETE, last.score, None
+        for status, state in ((Status.FAILED, TrialState.FAIL), (Status.DIVERGED, TrialState.PRUNED)):
+            for evaluation in evaluations:
+                if evaluation.status is status:
+                    return state, None, evaluation.reason
+        return TrialState.PRUNED, last.score, None
 
     def _is_full(self, evaluation: Evaluation) -> bool:
         return evaluation.rung == len(self.terms.rungs) - 1
@@ -318,7 +346,7 @@ def read_terms(storage: BaseStorage, study_id: int, *, name: str) -> Terms | Non
 
 def read_trial(trial: FrozenTrial, history: History) -> None:
     """Add a trial's configuration and evaluations to ``history``, the lowest rung first."""
-    if _CLAIM not in trial.system_attrs:
+    if not _claims_in(trial):
         raise StudyError(
             f"trial {trial.number} of the study was not made by frostline: use another study name, or delete the trial."
         )
@@ -335,12 +363,18 @@ def read_trial(trial: FrozenTrial, history: History) -> None:
         history.finish(evaluation)
 
 
-def _trial_of(configuration: Configuration, space: SearchSpace, claim: Mapping[str, Any]) -> FrozenTrial:
+def _claims_in(trial: FrozenTrial) -> list[tuple[int, str]]:
+    """Return the rungs of a trial that were ever claimed, each with the last worker that did."""
+    claims = trial.system_attrs.items()
+    return [(int(key.removeprefix(_CLAIM)), claim["worker"]) for key, claim in claims if key.startswith(_CLAIM)]
+
+
+def _trial_of(configuration: Configuration, space: SearchSpace, claims: Mapping[str, Any]) -> FrozenTrial:
     return optuna.trial.create_trial(
         state=TrialState.RUNNING,
         params=dict(configuration.hyperparameters),
         distributions=dict(space.distributions),
-        system_attrs={_CLAIM: claim, _SAMPLER: dict(configuration.sampler_state)},
+        system_attrs={**claims, _SAMPLER: dict(configuration.sampler_state)},
     )
 
 

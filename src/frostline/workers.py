@@ -44,6 +44,10 @@ class Turn(Protocol):
         """Return whether another worker is alive, or was when last asked."""
         ...
 
+    def in_company(self) -> bool:
+        """Return whether another worker is alive."""
+        ...
+
     def leave(self) -> None:
         """Say that this worker is gone."""
         ...
@@ -86,6 +90,10 @@ class SoleWorker:
         return worker == self.worker
 
     def others(self) -> bool:
+        """Return False."""
+        return False
+
+    def in_company(self) -> bool:
         """Return False."""
         return False
 
@@ -137,10 +145,14 @@ class SharedTurn:
 
     def others(self) -> bool:
         """Return whether another worker is alive, or was when last asked: then the study may hold news."""
-        someone_is_there = any(True for _ in self._living_others())
+        someone_is_there = self.in_company()
         news = someone_is_there or self._someone_was_there
         self._someone_was_there = someone_is_there
         return news
+
+    def in_company(self) -> bool:
+        """Return whether another worker was alive when the turn was last taken."""
+        return any(True for _ in self._living_others())
 
     def leave(self) -> None:
         """Stop the heartbeat and say that this worker is gone."""

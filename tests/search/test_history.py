@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,10 +18,11 @@ NUM_RUNGS = 3
 def events(draw):
     """Operations that a search's history may see, in an order it may see them in."""
     found: list[tuple] = []
-    num_configurations, pending, finished, done = 0, set(), set(), set()
+    num_configurations, pending, done = 0, set(), set()
     for _ in range(draw(st.integers(0, 60))):
-        startable = {(number, 0) for number in range(num_configurations)} | {(n, rung + 1) for n, rung in finished}
-        startable = {at for at in startable if at not in pending and at not in done and at[1] < NUM_RUNGS}
+        # In a sweep any rung may be under way before, or without, the one below.
+        startable = {(number, rung) for number in range(num_configurations) for rung in range(NUM_RUNGS)}
+        startable -= pending | done
         kinds = ["add"] + ["start"] * bool(startable) + ["abandon", "finish", "finish"] * bool(pending)
         kind = draw(st.sampled_from(kinds))
         if kind == "add":
@@ -35,11 +38,8 @@ def events(draw):
             if kind == "abandon":
                 found.append(("abandon", Request(*at)))
             else:
-                outcome = draw(OUTCOMES)
                 done.add(at)
-                if not isinstance(outcome, Status):
-                    finished.add(at)
-                found.append(("finish", ended(Request(*at), outcome)))
+                found.append(("finish", ended(Request(*at), draw(OUTCOMES))))
     return found
 
 
@@ -100,6 +100,10 @@ def test_a_history_answers_as_a_scan_of_everything_would(events, direction, data
     slow = SlowHistory(direction, events, part)
     assert history.pending == slow.pending
     assert history.unstarted(slow.part) == slow.unstarted()
+    for number in range(slow.num):
+        assert history.is_pending(number) == any(request.number == number for request in slow.pending)
+        ends = sorted((one for one in slow.evaluations.values() if one.number == number), key=lambda one: one.rung)
+        assert history.evaluations_of(number) == ends
     for index in range(NUM_RUNGS):
         rung, ranking, unpromoted = history.rung(index, part=part), slow.ranking(index), slow.unpromoted(index)
         assert rung.ranking == ranking
@@ -130,11 +134,12 @@ def test_the_eliminated_are_named_no_more_and_the_others_keep_their_order(events
     for number in eliminated:
         told.eliminate(number)
     assert told.eliminated == eliminated
-    for index in range(NUM_RUNGS):
-        every = history.rung(index).promotable(limit=99, most=99)
-        assert told.rung(index).promotable(limit=99, most=99) == [one for one in every if one not in eliminated]
-        assert told.rung(index).ranking == history.rung(index).ranking
-        assert not eliminated & set(told.rung(index).beaten(limit=0))
+    for index, part in itertools.product(range(NUM_RUNGS), (None, range(99))):
+        every, left = history.rung(index, part=part), told.rung(index, part=part)
+        promotable = [one for one in every.promotable(limit=99, most=99) if one not in eliminated]
+        assert left.promotable(limit=99, most=99) == promotable
+        assert left.ranking == every.ranking
+        assert not eliminated & set(left.beaten(limit=0))
     assert told.unstarted(range(99)) == [one for one in history.unstarted(range(99)) if one not in eliminated]
 
 

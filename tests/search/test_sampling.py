@@ -299,6 +299,8 @@ def test_optunas_own_study_is_not_announced() -> None:
     handler.emit = records.append
     logger = logging.getLogger("optuna")
     logger.addHandler(handler)
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.INFO)
     try:
         for sampling in (RANDOM, QMC, TPE, CMA_ES, GRID):
             searched(draws(sampling), 12)
@@ -306,4 +308,5 @@ def test_optunas_own_study_is_not_announced() -> None:
         optuna.create_study()
         assert len(records) == 1
     finally:
+        optuna.logging.set_verbosity(verbosity)
         logger.removeHandler(handler)

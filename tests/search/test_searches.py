@@ -81,7 +81,8 @@ def test_faults_never_stop_a_search_nor_exceed_what_is_announced(search, data, f
         assert all(one <= other for one, other in zip(seen, announced, strict=True))
     for evaluation in history.evaluations():
         below = history.evaluation(evaluation.number, evaluation.rung - 1)
-        assert below is None or below.status is Status.FINISHED
+        # A sweep's rungs of different layers are under way at the same time, and end as they end.
+        assert below is None or below.status is Status.FINISHED or search is Sweep
     if search is SuccessiveHalving:
         for rung in range(2):
             assert seen[rung + 1] == min(announced[rung + 1], len(history.rung(rung).ranking))

@@ -195,6 +195,15 @@ class History:
         """Return the evaluation of a configuration at a rung, if it ended."""
         return self._found.get((number, rung))
 
+    def evaluations_of(self, number: int) -> list[Evaluation]:
+        """Return the evaluations of a configuration that ended, the lowest rung first."""
+        found = (self._found.get((number, rung)) for rung in range(self.num_rungs))
+        return [evaluation for evaluation in found if evaluation is not None]
+
+    def is_pending(self, number: int) -> bool:
+        """Return whether a configuration is under way at any rung."""
+        return any(Request(number, rung) in self._pending for rung in range(self.num_rungs))
+
     def last_evaluation(self, number: int) -> Evaluation | None:
         """Return the evaluation of a configuration at the highest rung where it has one."""
         for rung in reversed(range(self.num_rungs)):
@@ -249,7 +258,7 @@ class History:
         climbed = Request(number, rung + 1)
         if climbed in self._pending or (number, rung + 1) in self._found:
             rungs[rung]._promote(number)
-        elif number in self._eliminated:
+        if number in self._eliminated:
             rungs[rung]._eliminate(number)
 
     def _gather(self, part: range | None) -> None:

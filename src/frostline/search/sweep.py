@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING
 
 from frostline.errors import LadderError
-from frostline.records import Request
+from frostline.records import Request, Status
 from frostline.search.halving import first_requests
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from frostline.search.history import History
     from frostline.search.ladder import Ladder
 
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
 class Sweep:
     """Every configuration at every rung: what a landscape and an audit are made of.
 
-    The lower rung goes first, so that as many evaluations as possible can share one prefix. What fails or diverges
-    at a rung climbs no further.
+    One configuration after the other, and of each as many rungs at once as can be, so that rungs of different numbers
+    of layers share one prefix: a rung that trains other layers than the one below starts from scratch, and waits for
+    nothing; one that continues the one below waits until that has finished; the last one, at full fidelity, until all
+    others have. What fails or diverges at a rung gets no further: of its rungs those under way end, and no other begins.
     Raises: LadderError if there is no configuration.
     """
 
@@ -45,23 +49,44 @@ class Sweep:
 
     def next_requests(self, history: History, *, capacity: int) -> list[Request]:
         """See ``Search``."""
-        numbers = range(self.configurations)
-        requests = first_requests(history, numbers, rung=0, capacity=capacity)
-        for rung in range(len(self.ladder.rungs) - 1):
-            most = capacity - len(requests)
-            finished = history.rung(rung, part=numbers)
-            requests += [
-                Request(number, rung + 1) for number in finished.promotable(limit=self.configurations, most=most)
-            ]
-        return requests
+        new = range(len(history.configurations), self.configurations)
+        numbers = chain(self._unended(history), new)
+        requests = chain.from_iterable(self._requests_of(number, history) for number in numbers)
+        return list(islice(requests, capacity))
 
     def eliminated(self, history: History) -> list[int]:
-        """See ``Search``."""
+        """Return those that failed or diverged below full fidelity and of which nothing is under way."""
         numbers = range(self.configurations)
-        found = []
+        found: set[int] = set()
         for rung in range(len(self.ladder.rungs) - 1):
-            found += history.rung(rung, part=numbers).beaten(limit=self.configurations)
+            found.update(history.rung(rung, part=numbers).beaten(limit=self.configurations))
+        return sorted(number for number in found if not history.is_pending(number))
+
+    def _unended(self, history: History) -> Iterable[int]:
+        """Return, rising, the configurations that are drawn and neither at full fidelity nor eliminated.
+
+        Where something is missing, either nothing was begun, or something is under way, or the highest rung that was
+        begun has finished and is not the last. The active configurations alone are looked at, not all.
+        """
+        numbers = range(self.configurations)
+        found = set(history.unstarted(numbers))
+        found.update(request.number for request in history.pending if request.number in numbers)
+        for rung in range(len(self.ladder.rungs) - 1):
+            finished = history.rung(rung, part=numbers)
+            found.update(finished.promotable(limit=self.configurations, most=self.configurations))
         return sorted(found)
+
+    def _requests_of(self, number: int, history: History) -> list[Request]:
+        """Return what may be asked for of one configuration now, the lowest rung first."""
+        last = len(self.ladder.rungs) - 1
+        ended = [history.evaluation(number, rung) for rung in range(last + 1)]
+        if any(evaluation is not None and evaluation.status is not Status.FINISHED for evaluation in ended):
+            return []
+        ready = [rung for rung in range(last) if not self.ladder.continues(rung) or ended[rung - 1] is not None]
+        if None not in ended[:last]:
+            ready.append(last)
+        requests = [Request(number, rung) for rung in ready if ended[rung] is None]
+        return [request for request in requests if request not in history.pending]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -109,6 +109,8 @@ class SharedPrefix:
         latest = self._latest.get(training)
         if latest is not None and batch is latest.batch and latest.depth >= share.depth:
             if latest.recording.changed():
+                if self.store is not None:
+                    self.store.clear()  # what is handed out may be its memory
                 raise CannotShareError("the trained layers write into the outputs of the frozen ones, but not always")
             return latest.recording
         begin = time.perf_counter()
