@@ -25,11 +25,12 @@ format: .venv/dev
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "frostline needs Python 3.11 or later; say which with: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 
-.venv/run: .venv/bin/python pyproject.toml constraints.txt
+# The launcher is copied into .venv, the package is not.
+.venv/run: .venv/bin/python pyproject.toml constraints.txt src/frostline_launcher.py
 	$(PIP) install --no-compile -c constraints.txt -e '.[tasks]'
 	touch $@
 
-.venv/dev: .venv/bin/python pyproject.toml constraints.txt
+.venv/dev: .venv/bin/python pyproject.toml constraints.txt src/frostline_launcher.py
 	$(PIP) install --no-compile -c constraints.txt -e '.[dev]'
 	touch $@ .venv/run
 

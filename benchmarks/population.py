@@ -15,6 +15,10 @@ The limit is by exactly counted FLOPs, everything else free of charge.
 
 from __future__ import annotations
 
+import frostline_launcher
+
+frostline_launcher.prepare_process()  # as the frostline command does, before torch is loaded
+
 import argparse
 import gc
 import json

@@ -1,17 +1,33 @@
 """The ``frostline`` command: sets up the process before torch is loaded, then runs ``frostline.cli``.
 
 It stands beside the package because importing anything of ``frostline`` loads torch, and with it OpenMP, which reads its
-environment once. As a library frostline leaves the environment alone.
+environment once. As a library frostline leaves process and environment alone. Why these settings: docs/decisions/0009.
 """
 
+import ctypes
 import os
+from typing import Any
+
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def main() -> None:
     """Run the command line."""
-    # Threads that wait actively starve each other once anything else runs on a core: a training of 3.5 s took 37 s beside
-    # one busy process, and 3.5 s with this; on a quiet machine it changes nothing (two cores, torch 2.13, libgomp).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare_process()
     from frostline.cli import main as run
 
     run()
+
+
+def prepare_process() -> None:
+    """Let a process that is going to load torch wait and allocate in ways that suit training on the CPU."""
+    # Threads that wait awake for long starve each other once anything else runs on a core; those that sleep at once have to
+    # be woken for every operation. A short while awake is nearly the best of both.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    # Large tensors come and go with every step: given back to the system each time, their pages are zeroed anew each time.
+    library: Any = ctypes.CDLL(None) if os.name == "posix" else None
+    if hasattr(library, "mallopt") and not any(name.startswith("MALLOC_") for name in os.environ):
+        library.mallopt(_M_MMAP_MAX, 0)
+        library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -380,3 +380,19 @@ def test_two_workers_that_come_and_go_lose_no_record(seed: int, journal: str) ->
     check_ended(journal, num_configurations=4)
     kept = {(trial.number, rung) for trial in trials_of(journal) for rung in rungs_in(trial)}
     assert kept == recorded
+
+
+def test_what_a_worker_did_that_came_and_went_meanwhile_is_known(journal: str) -> None:
+    first = Worker(journal, configurations=3)
+    assert first.take(1) == [(0, 0)]
+    assert first.take(0) == []  # knows now that it is alone
+    second = Worker(journal, configurations=3)
+    second.take()
+    second.record(0, 1)
+    second.study.close()
+    first.record(0, 0)
+    while first.take():
+        pass
+    assert [trial.number for trial in trials_of(journal)] == [0, 1, 2]
+    assert first.study.history.evaluation(0, 1) is not None
+    first.study.close()

@@ -71,19 +71,24 @@ class PopulationExecutor:
     def _together(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
         """Yield the evaluations of as many of the jobs as one population takes, or of all of them, one by one."""
         left, size, reason = list(jobs), len(jobs), None
+        population: Population | None = None
         try:
             population = self.populate(jobs)
             size = population.size
+            if size < len(jobs):
+                self.packing.limit(jobs, size)
             for evaluation in population.run():
                 left = [job for job in left if job.request != evaluation.request]
                 yield evaluation
         except Exception as error:
             if is_out_of_memory(error):
-                self.packing.was_too_much(jobs[:size])
+                self.packing.limit(jobs, size // 2)
                 logger.warning("memory ran out with %d configurations together: they are halved", size)
             else:
                 logger.debug("a population of %d failed", size, exc_info=True)
                 reason = f"{error}" if isinstance(error, CannotShareError) else f"{type(error).__name__}: {error}"
+        population = None
+        # Models and their freezings hold each other; an error's traceback no longer holds them here.
         give_memory_back()
         if reason is not None:
             self._say_once(reason)

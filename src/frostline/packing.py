@@ -40,9 +40,9 @@ class Packing:
         limit = self._limits.get(self._kind(waiting), len(waiting))
         return list(waiting[: even_share(len(waiting), most=limit)])
 
-    def was_too_much(self, jobs: Sequence[Job]) -> None:
-        """Remember that memory did not suffice for a population of ``jobs``."""
-        self._limits[self._kind(jobs)] = max(1, len(jobs) // 2)
+    def limit(self, jobs: Sequence[Job], size: int) -> None:
+        """Remember that no population like one of ``jobs`` may be larger than ``size``, or 1."""
+        self._limits[self._kind(jobs)] = max(1, size)
 
     def _kind(self, jobs: Sequence[Job]) -> Kind:
         layers = tuple(sorted({job.fidelity.trainable_layers for job in jobs}))

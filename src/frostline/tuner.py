@@ -182,6 +182,7 @@ def tune_task(
         checkpoint_directory=runs / quote(study, safe=""),  # a name may hold slashes
     )
     checkpoints = checkpoints_of(task, settings)
+    assert checkpoints is not None
     climbed = default_ladder(task) if ladder is None else _checked_ladder(ladder, task)
     search_plan = search(ladder=climbed, configurations=configurations)
     terms = Terms(
@@ -220,7 +221,7 @@ def tune_task(
         study=study,
         storage=storage,
         observer=observer,
-        forget=None if checkpoints is None else checkpoints.forget,
+        forget=checkpoints.forget,
     )
 
 
@@ -318,7 +319,7 @@ def _search(
     study: str,
     storage: str,
     observer: Observer | None,
-    forget: Callable[[int], None] | None = None,
+    forget: Callable[[int], None] = lambda _: None,
 ) -> TuneResult:
     opened = SearchStudy.open(storage, study, terms)
     try:
@@ -346,7 +347,7 @@ def climb(
     draws: Draws,
     executor: Executor,
     observer: Observer | None = None,
-    forget: Callable[[int], None] | None = None,
+    forget: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Evaluate until the search asks for nothing more: by this process, and by any other on the same study.
 
@@ -354,6 +355,8 @@ def climb(
     """
     while True:
         jobs = study.take(search, draws, capacity=executor.capacity)
+        for number in study.newly_ended():
+            forget(number)
         if not jobs:
             if not study.waiting():
                 return
@@ -361,8 +364,7 @@ def climb(
         for evaluation in executor.run(jobs):
             study.record(evaluation, search)
             for number in study.newly_ended():
-                if forget is not None:
-                    forget(number)
+                forget(number)
             if observer is not None:
                 observer(evaluation, study.history)
 

@@ -117,6 +117,8 @@ class SharedTurn:
         self._started = _process_start(os.getpid())
         self._deciding = False
         self._presences: dict[str, _Presence] = {}
+        self._seen: set[str] = {_PREFIX + self.worker}
+        self._someone_came = False
         self._someone_was_there = True
         self._writing = threading.Lock()
         self._gone = threading.Event()
@@ -146,7 +148,8 @@ class SharedTurn:
     def others(self) -> bool:
         """Return whether another worker is alive, or was when last asked: then the study may hold news."""
         someone_is_there = self.in_company()
-        news = someone_is_there or self._someone_was_there
+        news = someone_is_there or self._someone_was_there or self._someone_came
+        self._someone_came = False
         self._someone_was_there = someone_is_there
         return news
 
@@ -180,6 +183,10 @@ class SharedTurn:
 
     def _look(self) -> None:
         attributes = self._storage.get_study_system_attrs(self._study_id)
+        # Who left again has None there, so that one who came and went between two looks is not missed.
+        workers = {key for key in attributes if key.startswith(_PREFIX)}
+        self._someone_came |= not workers <= self._seen
+        self._seen |= workers
         self._presences = {
             key.removeprefix(_PREFIX): _Presence.parse(record)
             for key, record in attributes.items()

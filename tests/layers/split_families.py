@@ -73,4 +73,5 @@ def described(model: nn.Module, inputs: Tensor) -> dict[str, Any]:
 
 torch.set_num_threads(1)
 sys.path.insert(0, str(FOLDER))
-sys.stdout.write(json.dumps({name: described(model, inputs) for name, model, inputs in cases()}))
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps({name: described(model, inputs) for name, model, inputs in cases()}))

@@ -377,3 +377,19 @@ def test_the_engine_is_measured_and_said(caplog: pytest.LogCaptureFixture) -> No
     assert population.trial.engine in ENGINES
     assert "ms" in population.trial.why
     assert any(f"engine {population.trial.engine}" in record.getMessage() for record in caplog.records)
+
+
+def test_who_leaves_takes_its_memory_along() -> None:
+    task = BY_NAME["mlp"].task(
+        optimizer=torch.optim.SGD, defaults={**BY_NAME["mlp"].task().defaults, "momentum": 0.9}
+    )
+    wild = configuration_of(1, learning_rate=1e13, weight_decay=1.0)
+    population = Population(
+        task, jobs_of([configuration_of(0), wild], layers=2), settings_of(), engine=Engine.SHARED
+    )
+    sessions = {course.job.configuration.number: course.session for course in population._living}
+    first = next(population.run())
+    assert (first.number, first.status) == (1, Status.DIVERGED)
+    assert sum(parameter.numel() for parameter in sessions[1].parameters) == 0
+    assert not sessions[1].optimizer.state
+    assert all(parameter.numel() for parameter in sessions[0].parameters)

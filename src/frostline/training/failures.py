@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import os
+import signal
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import torch
 
@@ -37,9 +45,34 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def give_memory_back() -> None:
     """Free what nobody holds any more: call it outside the except clause, whose traceback keeps models alive."""
-    gc.collect()
+    with _uninterrupted():
+        gc.collect()
+    # Where malloc is set to keep what is freed, as by the frostline command.
+    library: Any = ctypes.CDLL(None) if os.name == "posix" else None
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off until the end: an exception in what the garbage collector calls back is printed and lost.
+
+    Blocking the signal would not do: another thread takes it then, and Python handles it here all the same.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if came:
+        handler(*came[0])
 
 
 def _reason(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -214,8 +213,6 @@ class Population:
             self._guarded(course, course.close)
         self._collect()
         self._prefix.release()
-        # Models and their freezings hold each other.
-        gc.collect()
         yield False
 
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
@@ -250,10 +247,7 @@ class Population:
                     self.trial.took(time.perf_counter() - begin, members=len(courses))
                 for course, (loss, norm) in zip(group, results, strict=True):
                     self._guarded(course, course.note, num_samples, loss, norm)
-        if engine is not self.trial.next() and self.trial.engine is not Engine.AUTO:
-            logger.info(
-                "%d configurations together, engine %s: %s", len(courses), self.trial.engine, self.trial.why
-            )
+        self._say_engine(len(courses))
 
     def _say_engine(self, members: int) -> None:
         """Log the engine as soon as it is settled."""

@@ -111,7 +111,9 @@ class SharedPrefix:
             if latest.recording.changed():
                 if self.store is not None:
                     self.store.clear()  # what is handed out may be its memory
-                raise CannotShareError("the trained layers write into the outputs of the frozen ones, but not always")
+                raise CannotShareError(
+                    "the trained layers write into the outputs of the frozen ones, but not always"
+                )
             return latest.recording
         begin = time.perf_counter()
         self._latest.pop(training, None)  # given back before the next one takes memory

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from population_cases import CASES, configuration_of, gpt, jobs_of, token_case
 from torch import nn
+from training_cases import settings_of
 
 import frostline
 from frostline.execution import LocalExecutor, PopulationExecutor
 from frostline.packing import Packing
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job, Status
 from frostline.training.footprint import Footprint, even_share, footprint_of
+from frostline.training.population import Population, Progress
 from frostline.training.prefix import CannotShareError
 from frostline.training.programs import Program
-
-sys.path.insert(0, str(Path(__file__).parent / "training"))
-
-from population_cases import CASES, configuration_of, gpt, jobs_of, token_case
-from training_cases import settings_of
-
-from frostline.training.population import Population
 from frostline.training.session import begin_session
 
 BY_NAME = {case.name: case for case in CASES}
@@ -94,6 +89,7 @@ def executor_of(populate: Fits | type[Exception]) -> PopulationExecutor:
     )
 
 
+@settings(max_examples=20)
 @given(
     jobs=st.lists(st.tuples(st.integers(1, NUM_LAYERS), st.integers(1, 2)), max_size=20),
     most=st.integers(1, 20),
@@ -240,3 +236,29 @@ def test_tied_weights_are_said_to_share_nothing(tmp_path: Path, caplog: pytest.L
     assert len(said) == 1
     assert "embedding.tokens.weight" in said[0]
     assert "tied='snapshot'" in said[0]
+
+
+def test_a_sweep_trains_several_numbers_of_layers_together(tmp_path: Path) -> None:
+    task = BY_NAME["gpt"].task()
+    ladder = frostline.Ladder.layers_only(num_layers=5, full_samples=task.full_samples, num_rungs=4)
+    told: list[Progress] = []
+    found = {}
+    for engine in ("serial", "shared"):
+        result = frostline.tune_task(
+            task,
+            study=engine,
+            ladder=ladder,
+            search=frostline.Sweep,
+            storage=":memory:",
+            configurations=2,
+            engine=engine,
+            runs=tmp_path / engine,
+            progress=told.append,
+        )
+        evaluations = sorted(result.history.evaluations(), key=lambda each: each.request)
+        found[engine] = [(each.request, each.score) for each in evaluations]
+        populations = [each.cost.population for each in evaluations if each.rung < 3]
+        assert populations == [1 if engine == "serial" else 6] * 6
+    assert len(found["serial"]) == 8
+    assert found["shared"] == found["serial"]
+    assert max(each.members for each in told) == 6
