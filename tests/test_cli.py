@@ -216,6 +216,8 @@ def test_an_interrupt_says_that_nothing_is_lost(folder: Path) -> None:
     command = [
         sys.executable,
         "-c",
+        # A shell's background jobs, and all they start, ignore the interrupt otherwise.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from frostline.cli import main; main()",
         "tune",
         TINY,
