@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("seeding", "records", "sizes"),
     ("layers", "search", "protocols"),
     ("storage", "workers", "training", "summary"),
-    ("study", "display"),
+    ("study", "display", "costs"),
     ("tasks", "task_loading", "packing"),
     ("execution",),
     ("tuner",),

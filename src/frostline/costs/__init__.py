@@ -1,0 +1,1 @@
+"""What a training step costs at each fidelity: measured where it can run, predicted where it cannot."""
