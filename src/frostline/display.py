@@ -98,11 +98,11 @@ def evaluation_line(evaluation: Evaluation, sample_unit: str) -> str:
 
 
 def progress_line(progress: Progress, sample_unit: str) -> str:
-    """Return one line about configurations that are being trained together."""
+    """Return one line about configurations that are being trained together, or about the only one there is memory for."""
     share = progress.samples / progress.budget
+    who = "1 configuration" if progress.members == 1 else f"{progress.members} configurations together"
     return (
-        f"rung {progress.rung}  {progress.members} configurations together  engine {progress.engine}  "
-        f"{share:.0%} of {progress.budget:,} {sample_unit}"
+        f"rung {progress.rung}  {who}  engine {progress.engine}  {share:.0%} of {progress.budget:,} {sample_unit}"
     )
 
 

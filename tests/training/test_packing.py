@@ -16,6 +16,7 @@ from torch import nn
 from training_cases import settings_of
 
 import frostline
+from frostline.display import progress_line
 from frostline.execution import LocalExecutor, PopulationExecutor
 from frostline.packing import Packing
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job, Status
@@ -180,7 +181,17 @@ def test_members_are_as_many_as_fit() -> None:
     population = Population(task, jobs, settings_of(), memory_bytes=needed.step + 4 * needed.member)
     assert population.size == 3
     assert sorted(each.number for each in population.run()) == [0, 1, 2]
-    assert Population(task, jobs, settings_of(), memory_bytes=1).size == 1
+
+
+def test_memory_that_holds_no_configuration_is_said_and_trains_one(caplog: pytest.LogCaptureFixture) -> None:
+    task = BY_NAME["mlp"].task()
+    jobs = jobs_of([configuration_of(number) for number in range(9)], layers=2)
+    seen: list[Progress] = []
+    population = Population(task, jobs, settings_of(), memory_bytes=1, observe=seen.append)
+    assert population.size == 1
+    assert "1 B of memory is not enough for one configuration, which needs" in caplog.text
+    assert [each.number for each in population.run()] == [0]
+    assert progress_line(seen[0], "examples").startswith("rung 0  1 configuration  engine")
 
 
 class Greedy(nn.Module):

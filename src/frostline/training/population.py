@@ -140,7 +140,13 @@ class Population:
         footprint = footprint_of(hungriest, next(batches))
         most = footprint.most(self._memory_bytes, stacked=self.trial.engine in (Engine.STACKED, Engine.COMPILED))
         size = even_share(len(jobs), most=most)
-        if size < len(jobs):
+        if most == 0:
+            logger.warning(
+                "%s of memory is not enough for one configuration, which needs %s: it is trained all the same",
+                format_size(self._memory_bytes),
+                format_size(footprint.member + footprint.step),
+            )
+        elif size < len(jobs):
             logger.info(
                 "%d of %d configurations together: each needs %s, and a step %s, of %s",
                 size,
