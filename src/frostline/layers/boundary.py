@@ -111,7 +111,9 @@ class _CutInputs:
                 f"{len(self.state.uncalibrated)} frozen normalisation layers have never seen a batch, so their statistics "
                 f"mean nothing: call freezing.calibrate(batches), or freeze with frozen_statistics='batch'."
             )
-        if not self.state.active or self.state.in_suffix or not _requires_gradient((args, kwargs)):
+        if not self.state.active or self.state.in_suffix:
+            return None
+        if not any(map(_requires_gradient, args)) and not (kwargs and _requires_gradient(kwargs)):
             return None
         return _detached((args, kwargs))
 
@@ -220,6 +222,9 @@ def stopping_at_suffix(state: PrefixState) -> Iterator[None]:
 
 
 def _requires_gradient(value: Any) -> bool:
+    # Most values are one tensor: in a step of a millisecond the general walk at every hook is felt.
+    if isinstance(value, Tensor):
+        return value.requires_grad
     return any(tensor.requires_grad for tensor in tensors(value))
 
 
