@@ -31,6 +31,10 @@ class TaskError(FrostlineError, ValueError):
     """A task that does not exist, is incomplete, or lacks its data or its packages."""
 
 
+class PredictionError(FrostlineError, RuntimeError):
+    """A training step whose cost cannot be told without running it: measure it instead."""
+
+
 class OptionError(FrostlineError, ValueError):
     """A setting whose value is not among those allowed."""
 
