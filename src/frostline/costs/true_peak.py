@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.autograd.profiler import profile
 
 from frostline.errors import OptionError
@@ -28,8 +28,8 @@ class PeakBytes:
     On the CPU the profiler notes every operation and allocation of this thread, and of those that autograd and the
     kernels start: about 2 KB of memory and 10 to 25 µs for each, whatever the tensors' size, let go at the end; a training
     step has thousands. Memory that a library takes past torch's allocator is not seen.
-    Raises: OptionError if the device is neither the CPU nor CUDA: others keep no peak. On entering, OptionError if a profiler
-        is open in this thread already: two cannot be.
+    Raises: OptionError if the device is neither the CPU nor CUDA: others keep no peak; on entering, OptionError if a
+        profiler is open in this thread already: two cannot be.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -48,7 +48,7 @@ class PeakBytes:
             torch.cuda.reset_peak_memory_stats(self._device)
             self.before = torch.cuda.memory_allocated(self._device)
             return self
-        if torch.autograd._profiler_enabled():  # there is no public way to ask
+        if torch.autograd._profiler_enabled():  # type: ignore[attr-defined]  # there is no public way to ask
             raise OptionError(
                 "the peak of memory on the CPU is read by torch's profiler, and one is open: close it first."
             )
