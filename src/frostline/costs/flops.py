@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch.utils.flop_counter import (
     FlopCounterMode,
-    addmm_flop,
-    baddbmm_flop,
     sdpa_backward_flop_count,
     sdpa_flop_count,
 )
