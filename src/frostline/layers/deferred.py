@@ -1,0 +1,369 @@
+"""Models built without the memory of their weights, which are initialised later, one at a time, to the same values.
+
+While a model is built its large tensors are fake (torch's FakeTensor: a shape without memory), and what is done to them is
+recorded. A weight's value is made by running again what led to it, with the states that the random generators had: the very
+values that building the model at once would have given, whatever the model's code does to initialise it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from frostline.errors import ModelError
+
+logger = logging.getLogger(__name__)
+
+DEFERRED_ATTRIBUTE = "_frostline_deferred"
+"""Where a model that is not filled yet keeps what its weights are made from."""
+
+Place = Callable[[str, Tensor], Tensor]
+"""Takes a weight's name and its value on the CPU; returns the tensor that the model is to hold."""
+
+_LARGE = 4 * 2**20
+
+_aten = torch.ops.aten
+# These give every element of their first argument a new value, whatever it was.
+_OVERWRITES = frozenset(
+    {
+        _aten.normal_.default,
+        _aten.uniform_.default,
+        _aten.zero_.default,
+        _aten.fill_.Scalar,
+        _aten.fill_.Tensor,
+        _aten.copy_.default,
+        _aten.bernoulli_.float,
+        _aten.exponential_.default,
+        _aten.random_.default,
+        _aten.random_.to,
+    }
+)
+
+
+def build_deferred(build: Callable[[], nn.Module], *, larger_than: int = _LARGE) -> nn.Module:
+    """Return what ``build()`` returns, with the memory of its large parameters and buffers not taken yet.
+
+    ``freeze`` fills the model: weights that are going to be frozen are initialised one at a time and put where they shall
+    be kept, so that a model is never held whole. ``fill`` does the same for all. The values are those that ``build()``
+    alone gives from the same state of torch's generators, which are left in the state that it leaves. Tensors up to
+    ``larger_than`` bytes are made at once. Everything is drawn twice: building takes longer.
+
+    A model whose code does with its large tensors what cannot be recorded (handing them to numpy) is built at once, with a
+    warning that says so. Raises: whatever ``build`` raises.
+    """
+    state = torch.get_rng_state()
+    recorder = _Recorder(larger_than)
+    try:
+        with recorder:
+            model = build()
+        recorder.check()
+        _check_findable(model)
+    except Exception as error:
+        logger.warning("the model is built with all of its weights in memory: %s", " ".join(str(error).split()))
+        torch.set_rng_state(state)
+        return build()
+    if any(isinstance(tensor, FakeTensor) for tensor in (*model.parameters(), *model.buffers())):
+        setattr(model, DEFERRED_ATTRIBUTE, Deferred(recorder, device=torch.device("cpu")))
+    return model
+
+
+def deferred_of(model: nn.Module) -> Deferred | None:
+    """Return what fills ``model``, or None if it holds its weights."""
+    deferred: Deferred | None = getattr(model, DEFERRED_ATTRIBUTE, None)
+    return deferred
+
+
+def fill(model: nn.Module, place: Place | None = None) -> None:
+    """Give a model that was built deferred its weights, one at a time, in their order; ``place`` says where each is kept.
+
+    Without ``place`` they go to the device that the model was moved to (``move``). Another model stays as it is.
+    """
+    deferred = deferred_of(model)
+    if deferred is None:
+        return
+    deferred.fill(model, place)
+    delattr(model, DEFERRED_ATTRIBUTE)
+
+
+def move(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move ``model`` to ``device``; one that was built deferred goes there when it is filled."""
+    deferred = deferred_of(model)
+    if deferred is None:
+        return model.to(device)
+    deferred.device = device
+    return model
+
+
+@contextmanager
+def without_memory(model: nn.Module) -> Iterator[None]:
+    """While this lasts a model that was built deferred can be run: on shapes alone. Another model just runs."""
+    deferred = deferred_of(model)
+    if deferred is None:
+        yield
+    else:
+        with deferred.recorder.fake:
+            yield
+
+
+class Deferred:
+    """What the weights of one model are made from, and the device they are meant for."""
+
+    def __init__(self, recorder: _Recorder, *, device: torch.device) -> None:
+        self.recorder = recorder
+        self.device = device
+
+    def fill(self, model: nn.Module, place: Place | None) -> None:
+        """Put real tensors in the place of all fake ones."""
+        put = place or (lambda _name, value: value.to(self.device))
+        made: dict[int, nn.Parameter] = {}
+        for name, module in model.named_modules():
+            for own, parameter in list(module._parameters.items()):
+                if parameter is None:
+                    continue
+                if id(parameter) not in made:
+                    made[id(parameter)] = self._parameter(f"{name}.{own}".lstrip("."), parameter, put)
+                # Not into the dictionary: recurrent layers hold their weights in a list of their own as well.
+                setattr(module, own, made[id(parameter)])
+            for own, buffer in list(module._buffers.items()):
+                if buffer is not None:
+                    module._buffers[own] = self._value(buffer).to(self.device)
+
+    def _parameter(self, name: str, parameter: nn.Parameter, put: Place) -> nn.Parameter:
+        if not isinstance(parameter, FakeTensor):
+            parameter.data = put(name, parameter.data)
+            return parameter
+        filled = nn.Parameter(put(name, self._value(parameter)), requires_grad=parameter.requires_grad)
+        own = {key: each for key, each in vars(parameter).items() if key not in self.recorder.attributes_of_fakes}
+        filled.__dict__.update(own)
+        return filled
+
+    def _value(self, tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, FakeTensor):
+            return tensor
+        value = self.recorder.value(tensor)
+        is_part = value.untyped_storage().nbytes() > value.nbytes
+        return value.clone() if is_part else value
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One operation on fake tensors."""
+
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: tuple[Tensor, ...]
+    generator: torch.Generator | None
+    """The generator that it draws from, if it draws."""
+    state: Tensor | None
+    reads: frozenset[int]
+    """The storages whose contents it uses."""
+    writes: frozenset[int]
+    """The storages that it changes or makes."""
+    overwritten: int | None
+    """The storage that it gives altogether new contents."""
+    versions: tuple[tuple[Tensor, int], ...]
+    """The real tensors that it uses, and how often they had been written into."""
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Makes large tensors fake, and records what is done to them."""
+
+    def __init__(self, larger_than: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self.larger_than = larger_than
+        self.steps: list[_Step] = []
+        with self.fake:
+            self.attributes_of_fakes = vars(torch.empty(0)).keys() | {"_is_param"}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        given = _tensors_in((args, kwargs))
+        has_fake = any(isinstance(tensor, FakeTensor) for tensor in given)
+        if not has_fake and (given or not self._makes_large(func, args, kwargs)):
+            return func(*args, **kwargs)
+        if any(not isinstance(tensor, FakeTensor) for tensor in _written(func, args, kwargs)):
+            return func(*self._valued(args), **self._valued(kwargs))
+        return self._on_fake(func, args, kwargs)
+
+    def _makes_large(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        device = kwargs.get("device")
+        if device is not None and torch.device(device).type != "cpu":
+            return False
+        with self.fake:
+            made = _tensors_in(func(*args, **kwargs))
+        return any(tensor.numel() * tensor.element_size() > self.larger_than for tensor in made)
+
+    def _on_fake(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        generator = state = None
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            generator = kwargs.get("generator") or torch.default_generator
+            state = generator.get_state()
+        try:
+            with self.fake:
+                result = func(*args, **kwargs)
+        except (DataDependentOutputException, DynamicOutputShapeException):
+            # Its result is a constant from here on: what it is made from is made, now.
+            return func(*self._valued(args), **self._valued(kwargs))
+        if state is not None:
+            # The generator goes on as if the numbers had been drawn in earnest: they are, and forgotten.
+            if func in _OVERWRITES:
+                scratch = torch.empty_strided(args[0].shape, args[0].stride(), dtype=args[0].dtype)
+                func(scratch, *args[1:], **kwargs)
+            else:
+                func(*self._valued(args), **self._valued(kwargs))
+        outputs = tuple(_tensors_in(result))
+        if not any(isinstance(tensor, FakeTensor) for tensor in outputs) and not _written(func, args, kwargs):
+            return result
+        self._record(func, args, kwargs, outputs, generator, state)
+        return result
+
+    def _record(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        outputs: tuple[Tensor, ...],
+        generator: torch.Generator | None,
+        state: Tensor | None,
+    ) -> None:
+        given = _tensors_in((args, kwargs))
+        known = {_storage(tensor) for tensor in given if isinstance(tensor, FakeTensor)}
+        changed = {_storage(tensor) for tensor in _written(func, args, kwargs)}
+        fresh = {_storage(tensor) for tensor in outputs} - known
+        writes = frozenset(changed | fresh)
+        if not writes:
+            return  # a view: storages are what is made again, and views are found in them
+        overwritten = None
+        if func in _OVERWRITES and _covers(args[0]):
+            overwritten = _storage(args[0])
+            given = given[1:]
+        self.steps.append(
+            _Step(
+                function=func,
+                args=args,
+                kwargs=kwargs,
+                outputs=outputs,
+                generator=generator,
+                state=state,
+                reads=frozenset(_storage(tensor) for tensor in given if isinstance(tensor, FakeTensor)),
+                writes=writes,
+                overwritten=overwritten,
+                versions=tuple(
+                    (tensor, tensor._version) for tensor in given if not isinstance(tensor, FakeTensor)
+                ),
+            )
+        )
+
+    def check(self) -> None:
+        """Raise ModelError if a tensor that went into a large one was changed since: it could not be made again."""
+        for step in self.steps:
+            for tensor, version in step.versions:
+                if tensor._version != version:
+                    shape = tuple(tensor.shape)
+                    raise ModelError(f"a tensor of shape {shape} was changed after it went into a large one.")
+
+    def value(self, tensor: Tensor) -> Tensor:
+        """Return the contents that ``tensor`` would have now."""
+        storages: dict[int, Tensor] = {}
+        default = torch.default_generator.get_state()
+        try:
+            with torch.no_grad(), torch.utils._python_dispatch._disable_current_modes():
+                for step in self._leading_to(_storage(tensor)):
+                    _repeat(step, storages)
+                return _view(tensor, storages)
+        finally:
+            torch.default_generator.set_state(default)
+
+    def _leading_to(self, target: int) -> list[_Step]:
+        """Return the steps that the contents of a storage depend on, in order."""
+        needed = {target}
+        steps = []
+        for step in reversed(self.steps):
+            if step.writes & needed:
+                steps.append(step)
+                if step.overwritten is not None:
+                    needed.discard(step.overwritten)
+                needed |= step.reads
+        return steps[::-1]
+
+    def _valued(self, value: Any) -> Any:
+        return pytree.tree_map_only(FakeTensor, self.value, value)
+
+
+def _repeat(step: _Step, storages: dict[int, Tensor]) -> None:
+    """Run a step for real, on the storages made so far."""
+    if step.generator is not None and step.state is not None:
+        step.generator.set_state(step.state)
+
+    def real(tensor: Tensor) -> Tensor:
+        return _view(tensor, storages)
+
+    result = step.function(
+        *pytree.tree_map_only(FakeTensor, real, step.args), **pytree.tree_map_only(FakeTensor, real, step.kwargs)
+    )
+    for fake, made in zip(step.outputs, _tensors_in(result), strict=True):
+        if isinstance(fake, FakeTensor) and _storage(fake) not in storages:
+            if made.stride() != fake.stride():
+                made = torch.empty_strided(fake.shape, fake.stride(), dtype=fake.dtype).copy_(made)
+            storages[_storage(fake)] = made
+
+
+def _view(fake: Tensor, storages: dict[int, Tensor]) -> Tensor:
+    """Return the real tensor that lies in its storage as ``fake`` does in its own, which is made if it is not there."""
+    key = _storage(fake)
+    if key not in storages:
+        # All that was written into it before is overwritten: any contents will do.
+        storages[key] = torch.empty(fake.untyped_storage().nbytes(), dtype=torch.uint8)
+    view = torch.empty(0, dtype=fake.dtype)
+    return view.set_(storages[key].untyped_storage(), fake.storage_offset(), fake.shape, fake.stride())
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _covers(tensor: Tensor) -> bool:
+    """Whether a tensor is all of its storage."""
+    return tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """Return the tensors among the arguments that an operation changes, by its schema."""
+    written: list[Tensor] = []
+    for index, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            value = args[index] if index < len(args) else kwargs.get(argument.name)
+            written += _tensors_in(value)
+    return written
+
+
+def _tensors_in(value: Any) -> list[Tensor]:
+    return [each for each in pytree.tree_leaves(value) if isinstance(each, Tensor)]
+
+
+def _check_findable(model: nn.Module) -> None:
+    """Raise ModelError if a module keeps a fake tensor that is neither parameter nor buffer, which nobody would fill."""
+    held = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    for name, module in model.named_modules():
+        for own, value in vars(module).items():
+            for each in pytree.tree_leaves(value):
+                if isinstance(each, FakeTensor) and id(each) not in held:
+                    raise ModelError(f"{f'{name}.{own}'.lstrip('.')} is neither parameter nor buffer.")
