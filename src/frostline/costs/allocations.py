@@ -1,0 +1,78 @@
+"""The bytes of tensors that are alive, as operations make them and references let them go."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from frostline.costs.kernel_memory import bytes_inside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the living storages that operations make while this context lasts; real and fake tensors count the same.
+
+    A storage counts once and whole, however many views of it there are, until nothing refers to it. Storages that were
+    there before do not count unless they are watched; ``ignored`` tensors never count.
+
+    ``peak`` is taken after every operation, with what it was given, what it made, and what it held inside itself as far
+    as ``frostline.costs.kernel_memory`` knows.
+
+    Units: ``current`` and ``peak`` are bytes.
+    """
+
+    def __init__(self, *, ignored: Iterable[Tensor] = ()) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        # The tensors are held, so that no storage of another tensor can get the identity of one of these.
+        self._ignored = {_identity(tensor): tensor for tensor in ignored}
+        self._alive: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self.current = 0
+        self.peak = 0
+
+    def watch(self, tensors: Iterable[Tensor]) -> None:
+        """Count these too, although they were there before."""
+        for tensor in tensors:
+            self._count(tensor)
+        self.peak = max(self.peak, self.current)
+
+    def __torch_dispatch__(
+        self, operation: Any, _types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the operation, and count what it made."""
+        given = arguments, keywords or {}
+        results = operation(*arguments, **given[1])
+        there_before = {_identity(tensor) for tensor in _tensors(given)}
+        for tensor in _tensors(results):
+            if _identity(tensor) not in there_before:
+                self._count(tensor)
+        self.peak = max(self.peak, self.current + bytes_inside(operation, arguments, results))
+        return results
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        identity, size = storage._cdata, storage.nbytes()
+        if identity in self._alive or identity in self._ignored:
+            return
+
+        def let_go(_reference: object) -> None:
+            del self._alive[identity]
+            self.current -= size
+
+        # Torch keeps one Python object for a storage, and keeps it as long as the storage itself (since 2.1).
+        self._alive[identity] = weakref.ref(storage, let_go)
+        self.current += size
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor) and leaf.layout == torch.strided]
+
+
+def _identity(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)

@@ -1,0 +1,179 @@
+"""What a training step costs, told without running it: the same session, on tensors that have shapes and no memory."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+
+from frostline.costs.allocations import LiveBytes
+from frostline.costs.flops import count_flops
+from frostline.costs.step_cost import Memory, StepCost
+from frostline.errors import FrostlineError, OptionError, PredictionError
+from frostline.layers.freezing import freezing_of
+from frostline.layers.saved_tensors import SavedTensors
+from frostline.records import Configuration
+from frostline.training.devices import DevicePlan, first_tensor
+from frostline.training.randomness import borrowed_generators, seed_generators
+from frostline.training.session import Session, session_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from frostline.protocols import Batch, Task
+    from frostline.records import Value
+
+# Shapes are all that counts, but the generators must be seeded with something.
+_SEED = 0
+_CPU = torch.device("cpu")
+
+
+def predict_step(
+    task: Task,
+    *,
+    trainable_layers: int,
+    batch_size: int | None = None,
+    configuration: Mapping[str, Value] | None = None,
+) -> StepCost:
+    """Return what a step of ``task`` costs on the CPU with its last ``trainable_layers`` trained; nothing is computed.
+
+    The model is built, frozen and trained for two steps on fake tensors, of which the second is watched; what it draws is
+    lost on nobody. One batch of the task is real. ``configuration`` overrides the task's defaults; ``batch_size``, in
+    examples, is set as the hyperparameter of that name.
+
+    Bytes are those of tensors, and of what kernels are known to hold inside themselves (``frostline.costs.kernel_memory``).
+    Frozen parameters that are streamed count in nothing.
+    Raises: PredictionError if the model, its freezing or its optimizer need tensors' values, so that it must be measured;
+        OptionError if ``batch_size`` is below 1, or the task's batches have another; FidelityError, ModelError.
+    """
+    return _Plan.of(task, batch_size, configuration).predicted(trainable_layers)
+
+
+def predict_steps(
+    task: Task,
+    layers: Sequence[int] | None = None,
+    *,
+    batch_size: int | None = None,
+    configuration: Mapping[str, Value] | None = None,
+) -> Iterator[StepCost]:
+    """Yield what ``predict_step`` returns for several numbers of trained layers, or for all of them."""
+    plan = _Plan.of(task, batch_size, configuration)
+    if layers is None:
+        layers = range(1, plan.num_layers() + 1)
+    for trainable_layers in layers:
+        yield plan.predicted(trainable_layers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What is to be predicted, on tensors of one fake mode."""
+
+    task: Task
+    configuration: Configuration
+    batch: Batch
+    mode: FakeTensorMode
+
+    @classmethod
+    def of(cls, task: Task, batch_size: int | None, configuration: Mapping[str, Value] | None) -> _Plan:
+        values = {name: task.defaults[name] for name in task.space.distributions} | dict(configuration or {})
+        if batch_size is not None:
+            if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+                raise OptionError(f"batch_size is {batch_size!r}, but must be a whole number of at least 1.")
+            values["batch_size"] = batch_size
+        complete = Configuration(number=0, hyperparameters=values)
+        batch = next(iter(task.training_batches(complete, seed=_SEED, skip_samples=0)))
+        if batch_size is not None and len(first_tensor(batch)) != batch_size:
+            raise OptionError(
+                f"batch_size is {batch_size}, but the batches of {task.name} have {len(first_tensor(batch))} examples: it "
+                f"does not read the hyperparameter 'batch_size', so leave it out."
+            )
+        # Data that calibrate frozen statistics stay real, and meet a fake model.
+        return cls(task=task, configuration=complete, batch=batch, mode=FakeTensorMode(allow_non_fake_inputs=True))
+
+    def num_layers(self) -> int:
+        with _explained(self.task):
+            return self.task.split(self._built()).num_layers
+
+    def predicted(self, trainable_layers: int) -> StepCost:
+        with _explained(self.task), borrowed_generators(_CPU):
+            model = self._built()
+            # Not in fake mode: the examples that split and freeze look at are indexed by numbers, which fakes have not.
+            num_layers = self.task.split(model).num_layers
+            self.task.freeze(model, trainable_layers=trainable_layers)
+            with self.mode:
+                plan = DevicePlan(device=_CPU)
+                session = session_of(self.task, self.configuration, model, device_plan=plan, root_seed=_SEED)
+                batch = pytree.tree_map_only(Tensor, self.mode.from_tensor, self.batch)
+                session.step(batch, rate_factor=1.0)
+                session.optimizer.zero_grad()
+                return self._watched(session, batch, trainable_layers, num_layers)
+
+    def _built(self) -> nn.Module:
+        with borrowed_generators(_CPU):
+            seed_generators(_SEED, _CPU)
+            with self.mode:
+                return self.task.build_model(self.configuration)
+
+    def _watched(self, session: Session, batch: Batch, trainable_layers: int, num_layers: int) -> StepCost:
+        """Make a step, as ``Session.step`` does, in parts."""
+        streamed: tuple[Tensor, ...] = getattr(freezing_of(session.model), "streamed", ())
+        held = [*session.model.parameters(), *session.model.buffers()]
+        state = [
+            value for value in pytree.tree_leaves(list(session.optimizer.state.values())) if _is_tensor(value)
+        ]
+        parts = [part for part in pytree.tree_leaves(batch) if _is_tensor(part)]
+        with LiveBytes(ignored=streamed) as live:
+            live.watch([*held, *state, *parts])
+            with SavedTensors(ignored=[*held, *parts]) as saved:
+                loss, forward_flops = count_flops(lambda: session.loss(batch))
+                activations = saved.num_bytes()
+            _, backward_flops = count_flops(loss.backward)
+            gradients = [parameter.grad for parameter in session.parameters if parameter.grad is not None]
+            session.update(batch, rate_factor=1.0)
+        return StepCost(
+            trainable_layers=trainable_layers,
+            num_layers=num_layers,
+            batch_size=len(first_tensor(batch)),
+            trainable_parameters=sum(parameter.numel() for parameter in session.parameters),
+            memory=Memory(
+                parameters=storage_bytes(held, ignored=streamed),
+                gradients=storage_bytes(gradients),
+                optimizer_state=storage_bytes(state),
+                activations=activations,
+                peak=live.peak,
+            ),
+            forward_flops=forward_flops,
+            backward_flops=backward_flops,
+        )
+
+
+def storage_bytes(tensors: Iterable[Tensor], *, ignored: Iterable[Tensor] = ()) -> int:
+    """Return the bytes of the distinct storages of ``tensors``, without those of ``ignored``."""
+    left_out = {tensor.untyped_storage()._cdata for tensor in ignored}
+    storages = {storage._cdata: storage for storage in (tensor.untyped_storage() for tensor in tensors)}
+    return sum(storage.nbytes() for identity, storage in storages.items() if identity not in left_out)
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor)
+
+
+@contextmanager
+def _explained(task: Task) -> Iterator[None]:
+    """Turn what fake tensors refuse into one line; errors of frostline's own pass."""
+    try:
+        yield
+    except FrostlineError:
+        raise
+    # What a model does that needs values fails in it as whatever comes of that: NumPy's errors, torch's, its own.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or "no reason given"
+        raise PredictionError(
+            f"the step of {task.name} cannot be predicted: it does not run on tensors without values "
+            f"({type(error).__name__}: {reason}); measure it instead."
+        ) from error
