@@ -1,0 +1,73 @@
+"""Whether training more layers costs more: the first of the two conditions on a fidelity.
+
+Source: Carstensen et al. 2025, arXiv:2504.10735: z1 < z2 implies cost(f(λ, z1)) < cost(f(λ, z2)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from frostline.sizes import format_size
+
+if TYPE_CHECKING:
+    from frostline.costs.step_cost import StepCost
+
+
+@dataclass(frozen=True, slots=True)
+class _Quantity:
+    name: str
+    of: Callable[[StepCost], int]
+    shown: Callable[[int], str]
+
+
+_QUANTITIES = (
+    _Quantity("FLOPs", lambda cost: cost.flops, lambda flops: f"{flops:,}"),
+    _Quantity("the peak of memory", lambda cost: cost.memory.peak, format_size),
+    _Quantity("trained parameters", lambda cost: cost.trainable_parameters, lambda number: f"{number:,}"),
+)
+
+
+def cost_violations(costs: Iterable[StepCost]) -> tuple[str, ...]:
+    """Return a sentence for every cost that does not rise from one number of layers to the next, at one batch size.
+
+    FLOPs, the peak of memory and trained parameters must rise; equal ones are named too: two tied embeddings, trained
+    together, make the last two numbers of layers one and the same run. Seconds, where measured, must not fall by more than
+    the larger of the two spreads. Measured and predicted costs are not compared with each other.
+    """
+    groups: dict[tuple[int, bool], list[StepCost]] = {}
+    for cost in costs:
+        groups.setdefault((cost.batch_size, cost.seconds is None), []).append(cost)
+    sentences: list[str] = []
+    for group in groups.values():
+        rising = sorted(group, key=lambda cost: cost.trainable_layers)
+        for lower, higher in pairwise(rising):
+            sentences += _between(lower, higher)
+    return tuple(sentences)
+
+
+def _between(lower: StepCost, higher: StepCost) -> list[str]:
+    where = f"from {lower.trainable_layers} to {higher.trainable_layers} trained layers at batch size {lower.batch_size}"
+    sentences = []
+    for quantity in _QUANTITIES:
+        before, after = quantity.of(lower), quantity.of(higher)
+        if before == after:
+            sentences.append(f"{quantity.name}: no more {where}: {quantity.shown(before)} at both.")
+        elif before > after:
+            change = _change(quantity.shown(before), quantity.shown(after), before - after, quantity)
+            sentences.append(f"{quantity.name}: less {where}: {change}.")
+    if lower.seconds is not None and higher.seconds is not None:
+        slower, faster = lower.seconds.whole, higher.seconds.whole
+        if slower.median - faster.median > max(slower.spread, faster.spread):
+            sentences.append(
+                f"seconds per step: less {where}: {1e3 * slower.median:.3g} ms, then {1e3 * faster.median:.3g} ms, beyond "
+                f"their spread."
+            )
+    return sentences
+
+
+def _change(before: str, after: str, difference: int, quantity: _Quantity) -> str:
+    # Two sizes may look the same once they are rounded.
+    return f"{before}, then {after}" if before != after else f"{before}, then {quantity.shown(difference)} less"
