@@ -1,0 +1,104 @@
+"""What is said to fit fits, and one more does not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frostline.costs.capacity import Capacity, largest_fitting
+from frostline.costs.step_cost import Memory, StepCost
+from frostline.errors import OptionError
+from frostline.records import Fidelity
+from frostline.tasks.digits_resnet import digits_resnet
+
+MEBIBYTE = 2**20
+
+
+@given(
+    fixed=st.integers(0, 10_000),
+    slope=st.integers(1, 1_000),
+    bend=st.integers(1, 200),
+    more=st.integers(0, 1_000),
+    memory=st.integers(0, 300_000),
+)
+def test_the_largest_that_fits_is_found(fixed: int, slope: int, bend: int, more: int, memory: int) -> None:
+    def required(n: int) -> int:
+        return fixed + slope * n + more * max(0, n - bend)
+
+    found = largest_fitting(required, memory)
+    assert found == 0 or required(found) <= memory
+    assert required(found + 1) > memory
+
+
+def test_few_looks_are_needed_along_a_line() -> None:
+    looks: list[int] = []
+
+    def required(n: int) -> int:
+        looks.append(n)
+        return 1000 + 37 * n
+
+    assert largest_fitting(required, 10**6) == (10**6 - 1000) // 37
+    assert len(set(looks)) <= 4
+
+
+def test_a_cost_that_does_not_grow_ends_the_search() -> None:
+    assert largest_fitting(lambda _: 5, 10) == 2**20 - 1
+
+
+def predicted(layers: int, batch_size: int | None) -> StepCost:
+    """Ten layers of 1 MiB each, AdamW, 1 MiB of activations for every trained layer and example."""
+    batch = batch_size or 4
+    memory = Memory(
+        parameters=10 * MEBIBYTE,
+        gradients=layers * MEBIBYTE,
+        optimizer_state=2 * layers * MEBIBYTE,
+        activations=layers * batch * MEBIBYTE,
+        peak=(10 + 3 * layers + layers * batch) * MEBIBYTE,
+    )
+    return StepCost(
+        trainable_layers=layers,
+        num_layers=10,
+        batch_size=batch,
+        trainable_parameters=layers * MEBIBYTE // 4,
+        memory=memory,
+        forward_flops=1,
+        backward_flops=1,
+    )
+
+
+def test_batches_and_populations_by_hand() -> None:
+    capacity = Capacity(digits_resnet(), margin=0.0, predict=predicted)
+    # One layer: 10 + 3 MiB, and 1 for each example.
+    fit = capacity.fit(1, 50 * MEBIBYTE)
+    assert fit.largest_batch == 37
+    # Together: 9 frozen and 4 of a step once, and 4 for each: weights, gradients, two moments.
+    assert fit.population == (50 - 13) // 4
+    assert capacity.fit(10, 50 * MEBIBYTE).largest_batch == 1
+    assert capacity.fit(10, 49 * MEBIBYTE).largest_batch == 0
+    assert capacity.fit(10, 49 * MEBIBYTE).population == 0
+
+
+def test_the_margin_is_kept_free() -> None:
+    roomy, tight = (Capacity(digits_resnet(), margin=margin, predict=predicted) for margin in (0.0, 0.5))
+    assert tight.required(1) == 1.5 * roomy.required(1)
+    assert tight.fit(1, 51 * MEBIBYTE).largest_batch == 34 - 13
+    with pytest.raises(OptionError, match=r"margin is -0.1"):
+        Capacity(digits_resnet(), margin=-0.1)
+
+
+def test_rungs_are_served_by_the_devices_that_hold_them() -> None:
+    capacity = Capacity(digits_resnet(), margin=0.0, predict=predicted)
+    rungs = [Fidelity(trainable_layers=layers, samples=100) for layers in (1, 5, 10)]
+    served = capacity.rungs(rungs, [17 * MEBIBYTE, 60 * MEBIBYTE, 160 * MEBIBYTE])
+    assert [rung.populations for rung in served] == [(1, 11, 36), (0, 1, 6), (0, 0, 3)]
+    assert [rung.required for rung in served] == [17 * MEBIBYTE, 45 * MEBIBYTE, 80 * MEBIBYTE]
+
+
+def test_a_real_task_needs_less_with_fewer_layers_trained() -> None:
+    capacity = Capacity(digits_resnet())
+    memory = capacity.required(10)
+    fits = [capacity.fit(layers, memory) for layers in (1, 5, 10)]
+    assert fits[-1].population == 1
+    assert fits[0].largest_batch > fits[1].largest_batch > fits[2].largest_batch >= 1
+    assert fits[0].population > fits[1].population > 1
