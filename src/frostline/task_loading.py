@@ -14,7 +14,15 @@ from frostline.errors import TaskError
 from frostline.protocols import Task
 
 # name on the command line -> the function of ``frostline.tasks`` that makes it, in a module of the same name
-_BUILT_IN = ("python-source-gpt", "digits-resnet", "digits-mlp", "text-gpt", "cifar100-resnet18")
+_BUILT_IN = (
+    "python-source-gpt",
+    "digits-resnet",
+    "digits-mlp",
+    "text-gpt",
+    "cifar100-resnet18",
+    "random-tokens",
+    "random-images",
+)
 
 
 def load_task(reference: str, options: Mapping[str, Any]) -> Task:

@@ -239,7 +239,12 @@ def test_text_gpt_has_the_methods_budget_and_sizes(tmp_path: Path) -> None:
             OptionError,
             "integers is 'uint8', but must be 'uint16' or 'uint32'",
         ),
-        ("tokens.bin", {"model": "7B"}, OptionError, "model is '7B', but must be '14M', '600M' or 'Pythia-1.4B'"),
+        (
+            "tokens.bin",
+            {"model": "7B"},
+            OptionError,
+            "model is '7B', but must be '14M', '600M', 'Pythia-1.4B' or 'Pythia-6.9B'",
+        ),
         (
             "tokens.bin",
             {"full_tokens": 100},

@@ -94,6 +94,26 @@ PYTHIA_1_4B = GPTSettings(
     vocabulary_size=50257,
     vocabulary_multiple=128,  # as LitGPT's own entry for Pythia, not its general default
 )
+PYTHIA_6_9B = GPTSettings(
+    num_blocks=32,
+    num_heads=32,
+    width=4096,
+    context_length=2048,
+    vocabulary_size=50257,
+    vocabulary_multiple=256,
+)
+_NAMED = {"14M": GPT_14M, "600M": GPT_600M, "Pythia-1.4B": PYTHIA_1_4B, "Pythia-6.9B": PYTHIA_6_9B}
+
+
+def named_settings(model: str) -> GPTSettings:
+    """Return the settings of the model that is called so.
+
+    Raises: OptionError if there is none.
+    """
+    if model not in _NAMED:
+        *names, last = map(repr, _NAMED)
+        raise OptionError(f"model is {model!r}, but must be {', '.join(names)} or {last}.")
+    return _NAMED[model]
 
 
 class Embedding(nn.Module):

@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from frostline.errors import OptionError
 from frostline.tasks.corpus import text_files
-from frostline.tasks.gpt import GPT_14M, GPT_600M, PYTHIA_1_4B, GPTSettings, count_parameters
+from frostline.tasks.gpt import count_parameters, named_settings
 from frostline.tasks.language_modelling import LanguageModelBudget, language_model_task
 from frostline.tasks.tokenization import cache_directory, encode
 from frostline.tasks.windows import token_file
@@ -26,7 +25,7 @@ _BATCH_TOKENS = 8192
 def text_gpt(
     *,
     text: str | os.PathLike[str],
-    model: Literal["14M", "600M", "Pythia-1.4B"] = "14M",
+    model: Literal["14M", "600M", "Pythia-1.4B", "Pythia-6.9B"] = "14M",
     tied: bool = False,
     context_length: int | None = None,
     vocabulary_size: int | None = None,
@@ -39,12 +38,12 @@ def text_gpt(
     ``text`` is a token file (``.npy``, or raw little-endian ``integers`` in ``.bin``), read from disk as it is
     needed; or a text file, a folder or a pattern such as "texts/**/*.txt", whose text gets a byte-level BPE of its
     own. What is not given is the model's own (``frostline.tasks.gpt``: ``GPT_14M``, ``GPT_600M``,
-    ``PYTHIA_1_4B``), except for the budget, the method's 20 tokens per parameter, and the batch, about 8,192
-    tokens. For another architecture see ``frostline.tasks.language_modelling.language_model_task``. Units:
+    ``PYTHIA_1_4B``, ``PYTHIA_6_9B``), except for the budget, the method's 20 tokens per parameter, and the batch,
+    about 8,192 tokens. For another architecture see ``frostline.tasks.language_modelling.language_model_task``. Units:
     ``full_tokens`` counts tokens, ``batch_size`` windows of the context's length.
     Raises: TaskError if there is nothing to train on there, or a token is outside the vocabulary; OptionError.
     """
-    settings = _settings_of(model)
+    settings = named_settings(model)
     settings = replace(
         settings,
         tied=tied,
@@ -62,14 +61,3 @@ def text_gpt(
     else:
         tokens = encode(text_files(path), vocabulary_size=settings.vocabulary_size, cache=cache_directory())
     return language_model_task("text-gpt", tokens=tokens, settings=settings, budget=budget)
-
-
-def _settings_of(model: str) -> GPTSettings:
-    match model:
-        case "14M":
-            return GPT_14M
-        case "600M":
-            return GPT_600M
-        case "Pythia-1.4B":
-            return PYTHIA_1_4B
-    raise OptionError(f"model is {model!r}, but must be '14M', '600M' or 'Pythia-1.4B'.")
