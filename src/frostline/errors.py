@@ -45,3 +45,7 @@ class StudyError(FrostlineError, RuntimeError):
 
 class SearchFailedError(FrostlineError, RuntimeError):
     """A search that ended without a single score at full fidelity."""
+
+
+class NotEnoughMemoryError(FrostlineError, MemoryError):
+    """A training that needs more memory than there is."""

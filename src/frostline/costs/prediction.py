@@ -71,6 +71,17 @@ def predict_steps(
         yield plan.predicted(trainable_layers)
 
 
+def weight_bytes(task: Task) -> int:
+    """Return the bytes of the parameters and buffers of the task's model, which is built without memory.
+
+    Raises: PredictionError if its code needs tensors' values.
+    """
+    plan = _Plan.of(task, None, None)
+    with _explained(task):
+        model = plan.built()
+        return storage_bytes([*model.parameters(), *model.buffers()])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
     """What is to be predicted, on tensors of one fake mode."""
@@ -99,11 +110,11 @@ class _Plan:
 
     def num_layers(self) -> int:
         with _explained(self.task):
-            return self.task.split(self._built()).num_layers
+            return self.task.split(self.built()).num_layers
 
     def predicted(self, trainable_layers: int) -> StepCost:
         with _explained(self.task), borrowed_generators(_CPU):
-            model = self._built()
+            model = self.built()
             # Not in fake mode: the examples that split and freeze look at are indexed by numbers, which fakes have not.
             num_layers = self.task.split(model).num_layers
             self.task.freeze(model, trainable_layers=trainable_layers)
@@ -115,7 +126,7 @@ class _Plan:
                 session.optimizer.zero_grad()
                 return self._watched(session, batch, trainable_layers, num_layers)
 
-    def _built(self) -> nn.Module:
+    def built(self) -> nn.Module:
         with borrowed_generators(_CPU):
             seed_generators(_SEED, _CPU)
             with self.mode, _WithoutValues():

@@ -1,0 +1,61 @@
+"""Refuses, before anything runs, a training that the memory at hand cannot hold."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from frostline.costs.capacity import Capacity
+from frostline.costs.prediction import weight_bytes
+from frostline.errors import NotEnoughMemoryError, PredictionError
+from frostline.sizes import format_size
+
+if TYPE_CHECKING:
+    from frostline.protocols import Task
+
+logger = logging.getLogger(__name__)
+
+# Weights below this share of the memory: full training takes four times as much and its activations, and is let through
+# unseen, because a prediction takes a second.
+_SMALL_SHARE = 0.02
+
+
+def require_memory(task: Task, *, trainable_layers: int, num_layers: int, available: int) -> None:
+    """Check that ``available`` bytes hold a training of the last ``trainable_layers`` of ``num_layers``.
+
+    What is needed is predicted. A model that does not run on fake tensors is let through, and one whose weights are small.
+    Raises: NotEnoughMemoryError, which says how many layers would fit.
+    """
+    try:
+        if weight_bytes(task) < _SMALL_SHARE * available:
+            return
+        # What is there is counted already: no share of it is kept free besides.
+        capacity = Capacity(task, margin=0.0)
+        required = capacity.required(trainable_layers)
+        if required <= available:
+            return
+        most = _most_layers(capacity, trainable_layers, available)
+    except PredictionError as error:
+        logger.debug("what it needs is not known: %s", error)
+        return
+    advice = (
+        f"train at most {most} layers"
+        if most
+        else "use a smaller batch, frozen_dtype, frozen_placement or chunked_logits"
+    )
+    raise NotEnoughMemoryError(
+        f"training {trainable_layers} of {num_layers} layers of {task.name} needs {format_size(required)}, and "
+        f"{format_size(available)} are available: {advice} here, or go to a larger device (frostline fit says which)."
+    )
+
+
+def _most_layers(capacity: Capacity, too_many: int, available: int) -> int:
+    """Return the largest number of layers that fits, or 0; what they need rises with them."""
+    fits = 0
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if capacity.required(middle) <= available:
+            fits = middle
+        else:
+            too_many = middle
+    return fits
