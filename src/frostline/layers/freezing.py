@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from frostline.errors import ModelError, OptionError
@@ -21,8 +23,11 @@ from frostline.layers.boundary import (
 from frostline.layers.discovery import split_layers
 from frostline.layers.execution import Inputs
 from frostline.layers.frozen_statistics import Forward, measure, normalisations, put_back, statistics_of
+from frostline.layers.frozen_weight_plan import FrozenPlacement, Keeping, Kept, prepare
+from frostline.layers.frozen_weights import FrozenWeights
 from frostline.layers.snapshots import Snapshot, check_snapshots, take_snapshots
 from frostline.layers.stack import Layer, LayerStack
+from frostline.layers.weight_file import WeightFile
 
 Tied = Literal["detach", "snapshot"]
 FrozenStatistics = Literal["calibrated", "batch"]
@@ -37,6 +42,9 @@ def freeze(
     example_inputs: Inputs | None = None,
     tied: Tied = "detach",
     frozen_statistics: FrozenStatistics = "calibrated",
+    frozen_dtype: torch.dtype | Literal["bfloat16"] | None = None,
+    frozen_placement: FrozenPlacement = "device",
+    frozen_file: WeightFile | str | os.PathLike[str] | None = None,
 ) -> Freezing:
     """Train only the last ``trainable_layers`` of ``model``: freeze the others in place, and say how to undo it.
 
@@ -58,12 +66,27 @@ def freeze(
     in evaluation; unless they have seen batches before, ``Freezing.calibrate`` must be called, and the forward pass
     raises ModelError until it was. "batch": those of each batch in training, running ones in evaluation.
 
+    ``frozen_dtype`` "bfloat16" keeps the weights inside the frozen layers' modules rounded to it. The model computes in its
+    own type: exactly as if they had been rounded beforehand and everything were frozen as ever. Each outermost frozen
+    module is widened for its forward alone; embeddings never, only the rows looked up. Buffers, and parameters that no
+    module of a frozen layer holds, stay as they are, as do types of 16 bits. The state dict shows the rounded values, and
+    ``load_state_dict`` rounds.
+
+    ``frozen_placement`` "stream" keeps these weights in a memory-mapped safetensors file, whence they are brought to the
+    model's device for each module's forward, the next module's being read meanwhile. This changes no number. The file has
+    no name, lies in the temporary folder (TMPDIR: on a real disk, for a file in memory saves none) and dies with the
+    process, unless ``frozen_file`` is a path: then it is written there once, and later opened and read through to
+    check that it holds this model's weights. Given an open ``WeightFile``, its weights are put in the place of the model's,
+    of which only shape, type and device count. What is loaded over the weights of a named file stays in memory.
+
     Raises: FidelityError if ``trainable_layers`` is not a whole number in 1..n; ModelError if the model cannot be split,
-        if ``layers`` are another model's, or if nothing would be trained; OptionError for an unknown option. The model
-        is unchanged then.
+        if ``layers`` are another model's, if nothing would be trained, if a weight that is to be kept small is used by
+        another layer than holds it, or if the file cannot be written, is not whole or is another model's; OptionError
+        for an unknown option. The model is unchanged then.
     Source: arXiv 2504.10735, section 3 and appendix F; tied weights: its figure 12.
     """
     _check_options(tied, frozen_statistics, layers, unwrap, example_inputs)
+    keeping = _keeping(frozen_dtype, frozen_placement, frozen_file)
     if layers is None:
         stack = split_layers(model, unwrap=unwrap, example_inputs=example_inputs)
     else:
@@ -81,10 +104,23 @@ def freeze(
             )
         if tied == "snapshot":
             check_snapshots(model, stack, trainable_layers)
+        kept = prepare(
+            model,
+            stack,
+            trainable_layers,
+            keeping,
+            has_snapshots=tied == "snapshot",
+            own_dtypes={} if previous is None else previous.own_dtypes,
+        )
     if previous is not None:
         previous.restore()
     return Freezing(
-        model, stack=stack, trainable_layers=trainable_layers, tied=tied, frozen_statistics=frozen_statistics
+        model,
+        stack=stack,
+        trainable_layers=trainable_layers,
+        tied=tied,
+        frozen_statistics=frozen_statistics,
+        kept=kept,
     )
 
 
@@ -106,6 +142,7 @@ class Freezing:
         trainable_layers: int,
         tied: Tied,
         frozen_statistics: FrozenStatistics,
+        kept: Kept | None = None,
     ) -> None:
         self.model = model
         self.stack = stack
@@ -121,6 +158,7 @@ class Freezing:
         self._statistics: list[list[Tensor]] | None = None
         self._state = PrefixState()
         self._handles: list[Any] = []
+        self._weights: FrozenWeights | None = None
         frozen, trained = self._modules(self.frozen_layers), self._modules(self.trained_layers)
         self._frozen_normalisations = normalisations(frozen)
         if frozen:
@@ -132,6 +170,8 @@ class Freezing:
             self._handles = attach(model, self._state, frozen=frozen, trained=trained)
             if frozen_statistics == "calibrated":
                 self._handles += require_calibration(self._state, self._frozen_normalisations)
+            if kept is not None:
+                self._weights = FrozenWeights(model, stack, trainable_layers, kept, self._state)
         setattr(model, FREEZING_ATTRIBUTE, self)
 
     @property
@@ -148,6 +188,16 @@ class Freezing:
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters to hand to the optimizer."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    @property
+    def streamed(self) -> tuple[Tensor, ...]:
+        """The frozen parameters that are kept in a file, and take no memory on the model's device."""
+        return () if self._weights is None else self._weights.streamed
+
+    @property
+    def own_dtypes(self) -> dict[int, torch.dtype]:
+        """The type that each rounded or streamed parameter had before, by the parameter's identity."""
+        return {} if self._weights is None else self._weights.own_dtypes
 
     @property
     def needs_calibration(self) -> bool:
@@ -182,11 +232,13 @@ class Freezing:
     def restore(self) -> None:
         """Put the model back: gradient flags, modes, ties, and the statistics that were calibrated.
 
-        A weight keeps what training made of it. A mode that the user set in the meantime stays. Restoring twice does
-        nothing more.
+        A weight keeps what training made of it. Frozen weights are whole again, in memory and in the model's type; those
+        that were rounded stay rounded. A mode that the user set in the meantime stays. Restoring twice does nothing more.
         """
         if self._is_restored:
             return
+        if self._weights is not None:
+            self._weights.remove()
         for handle in self._handles:
             handle.remove()
         for mode in self._modes:
@@ -249,6 +301,24 @@ class Freezing:
 
 def _gradient_flags(model: nn.Module) -> dict[str, bool]:
     return {name: each.requires_grad for name, each in model.named_parameters(remove_duplicate=False)}
+
+
+def _keeping(
+    frozen_dtype: torch.dtype | str | None,
+    frozen_placement: FrozenPlacement,
+    frozen_file: WeightFile | str | os.PathLike[str] | None,
+) -> Keeping:
+    if frozen_dtype not in (None, "bfloat16", torch.bfloat16):
+        raise OptionError(f"frozen_dtype is {frozen_dtype!r}: it must be None or 'bfloat16'.")
+    if frozen_placement not in get_args(FrozenPlacement):
+        allowed = " or ".join(map(repr, get_args(FrozenPlacement)))
+        raise OptionError(f"frozen_placement is {frozen_placement!r}: it must be {allowed}.")
+    if frozen_file is not None and frozen_placement != "stream":
+        raise OptionError(
+            "frozen_file has no effect on weights in memory: leave it out, or use frozen_placement='stream'."
+        )
+    dtype = None if frozen_dtype is None else torch.bfloat16
+    return Keeping(dtype=dtype, placement=frozen_placement, file=frozen_file)
 
 
 def _check_options(
