@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor  # there is no public name for it
 from torch.optim import Optimizer
 
 from frostline.errors import HyperparameterError
@@ -26,6 +27,9 @@ _NOT_HYPERPARAMETERS = frozenset({"params", "foreach", "fused", "maximize", "cap
 
 # Those with a fused implementation on the CPU: with threads that wait awake it is faster at every size (torch 2.13).
 _FUSED = frozenset({torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad, torch.optim.SGD})
+
+# Fake ones stand for plain ones when a step is predicted, and must step as those do.
+_PLAIN_TENSORS = (Tensor, nn.Parameter, FakeTensor)
 
 _FULL_NAMES = {"lr": ("learning_rate",), "eps": ("epsilon",), "betas": ("beta1", "beta2")}
 
@@ -118,7 +122,7 @@ def _may_fuse(optimizer: type[Optimizer], parameters: Sequence[nn.Parameter]) ->
         return False
     device = parameters[0].device
     exact = all(
-        type(parameter) in (Tensor, nn.Parameter)
+        type(parameter) in _PLAIN_TENSORS
         and parameter.device == device
         and parameter.dtype in (torch.float32, torch.float64)
         and _is_contiguous(parameter)
