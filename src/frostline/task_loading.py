@@ -89,4 +89,6 @@ def _call(made: Any, options: Mapping[str, Any], reference: str) -> Any:
 
 def _is_task(candidate: Any) -> bool:
     needed = {name for name in vars(Task) if not name.startswith("_")} | set(Task.__annotations__)
-    return not isinstance(candidate, type) and all(hasattr(candidate, name) for name in needed)
+    # Listed names are not looked up: a fingerprint is a property for which the model would be built.
+    listed = set(dir(candidate))
+    return not isinstance(candidate, type) and all(name in listed or hasattr(candidate, name) for name in needed)

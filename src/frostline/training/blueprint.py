@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from frostline.search.space import SearchSpace
 
 
+ALWAYS_READ = frozenset({"optimizer", "batch_size", "gradient_clip_norm"})
+"""The hyperparameters that a supervised task reads whatever its model, schedule and optimizer are."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blueprint:
     """A model's structure as a hash over its modules and its parameters' shapes, and which names are read."""
@@ -63,7 +67,7 @@ def draw_blueprint(
     All optimizers that the space may choose count. Torch's generators are left as they were.
     Raises: HyperparameterError if the space names an optimizer that torch.optim does not have.
     """
-    names = frozenset({"optimizer", "batch_size", "gradient_clip_norm"})
+    names = ALWAYS_READ
     chosen = _choices(space, "optimizer") or (configuration.get("optimizer"),)
     for name in chosen:
         names |= hyperparameters_of(optimizer if name is None else optimizer_class(name))
