@@ -15,6 +15,10 @@ from rich.console import Console
 
 from frostline import display
 from frostline.cli_arguments import (
+    DeviceOption,
+    PrecisionOption,
+    SetOption,
+    TaskArgument,
     ladder_named,
     own_configuration,
     parse_configuration,
@@ -23,6 +27,7 @@ from frostline.cli_arguments import (
     search_named,
     with_space,
 )
+from frostline.cost_commands import cost_command
 from frostline.errors import FrostlineError, OptionError, TaskError
 from frostline.protocols import Search
 from frostline.records import Configuration, Direction, Fidelity
@@ -44,10 +49,6 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="A built-in task, or path/to/file.py:NAME.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the task. Repeat for more.")
-]
 SpaceOption = Annotated[Path | None, typer.Option("--space", help="A TOML file with the search space.")]
 LadderOption = Annotated[
     str,
@@ -69,9 +70,7 @@ FactorOption = Annotated[
 StorageOption = Annotated[
     str, typer.Option("--storage", help="A database URL, the path of a journal file, or :memory:.")
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="The root of every random stream.")]
-PrecisionOption = Annotated[str, typer.Option("--precision", help="float32, or bfloat16 for autocast.")]
 HorizonOption = Annotated[
     str, typer.Option("--horizon", help="rung: the schedule ends with each rung; full: it is cut short.")
 ]
@@ -286,6 +285,9 @@ def train_command(
 
         torch.save(model.state_dict(), save)
         _print(f"weights in {save}")
+
+
+application.command("cost")(cost_command)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -8,7 +8,7 @@ import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -25,6 +25,13 @@ from frostline.training.supervised import SupervisedTask
 from frostline.tuner import SearchFactory, layers_of
 
 Choice = TypeVar("Choice")
+
+TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="A built-in task, or path/to/file.py:NAME.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the task. Repeat for more.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="float32, or bfloat16 for autocast.")]
 
 
 def _choose(kind: str, name: str, choices: Mapping[str, Choice]) -> Choice:

@@ -25,8 +25,8 @@ class _Quantity:
 
 _QUANTITIES = (
     _Quantity("FLOPs", lambda cost: cost.flops, lambda flops: f"{flops:,}"),
-    _Quantity("the peak of memory", lambda cost: cost.memory.peak, format_size),
-    _Quantity("trained parameters", lambda cost: cost.trainable_parameters, lambda number: f"{number:,}"),
+    _Quantity("Peak bytes", lambda cost: cost.memory.peak, format_size),
+    _Quantity("Trained parameters", lambda cost: cost.trainable_parameters, lambda number: f"{number:,}"),
 )
 
 
@@ -49,25 +49,25 @@ def cost_violations(costs: Iterable[StepCost]) -> tuple[str, ...]:
 
 
 def _between(lower: StepCost, higher: StepCost) -> list[str]:
-    where = f"from {lower.trainable_layers} to {higher.trainable_layers} trained layers at batch size {lower.batch_size}"
+    layers, batch = (lower.trainable_layers, higher.trainable_layers), f"batch size {lower.batch_size}"
     sentences = []
     for quantity in _QUANTITIES:
         before, after = quantity.of(lower), quantity.of(higher)
         if before == after:
-            sentences.append(f"{quantity.name}: no more {where}: {quantity.shown(before)} at both.")
+            sentences.append(
+                f"{quantity.name} are equal at {layers[0]} and {layers[1]} trained layers, {batch}: "
+                f"{quantity.shown(before)}."
+            )
         elif before > after:
-            change = _change(quantity.shown(before), quantity.shown(after), before - after, quantity)
-            sentences.append(f"{quantity.name}: less {where}: {change}.")
+            sentences.append(
+                f"{quantity.name} fall from {layers[0]} to {layers[1]} trained layers, {batch}: by "
+                f"{quantity.shown(before - after)} from {quantity.shown(before)}."
+            )
     if lower.seconds is not None and higher.seconds is not None:
         slower, faster = lower.seconds.whole, higher.seconds.whole
         if slower.median - faster.median > max(slower.spread, faster.spread):
             sentences.append(
-                f"seconds per step: less {where}: {1e3 * slower.median:.3g} ms, then {1e3 * faster.median:.3g} ms, beyond "
-                f"their spread."
+                f"Seconds fall from {layers[0]} to {layers[1]} trained layers, {batch}: from {1e3 * slower.median:.3g} to "
+                f"{1e3 * faster.median:.3g} ms, beyond their spread."
             )
     return sentences
-
-
-def _change(before: str, after: str, difference: int, quantity: _Quantity) -> str:
-    # Two sizes may look the same once they are rounded.
-    return f"{before}, then {after}" if before != after else f"{before}, then {quantity.shown(difference)} less"

@@ -1,0 +1,277 @@
+"""Costs as a table for people, and as a tidy file that gives them back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from rich.table import Table
+
+from frostline.costs.measurement import FailedStep
+from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
+from frostline.errors import OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CostRow = StepCost | FailedStep
+
+_KINDS = ("parameters", "gradients", "optimizer_state", "activations", "peak")
+_PARTS = ("forward", "backward", "optimizer", "whole")
+_COLUMNS = (
+    "task", "device", "precision", "torch_version", "threads",
+    "origin", "trainable_layers", "num_layers", "batch_size_examples", "trainable_parameters",
+    *(f"{kind}_bytes" for kind in _KINDS), "rest_bytes", "forward_flops", "backward_flops",
+    *(f"{part}_seconds_{figure}" for part in _PARTS for figure in ("median", "spread")),
+    "failure",
+)  # fmt: skip
+_MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What was measured, and where: figures of different circumstances are not to be compared."""
+
+    task: str
+    device: str
+    precision: str
+    torch_version: str
+    threads: int
+
+    @classmethod
+    def here(cls, task: str, *, device: torch.device, precision: str) -> Circumstances:
+        """Return those of this process."""
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {platform.machine()}"
+        return cls(
+            task=task,
+            device=name,
+            precision=precision,
+            torch_version=str(torch.__version__),
+            threads=torch.get_num_threads(),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.task}: {self.device}, {self.threads} threads, torch {self.torch_version}, {self.precision}"
+
+
+def full_costs(rows: Iterable[CostRow]) -> dict[tuple[int, bool], StepCost]:
+    """Return the costs of full training, by batch size and whether they were predicted."""
+    return {
+        (row.batch_size, row.seconds is None): row
+        for row in rows
+        if isinstance(row, StepCost) and row.trainable_layers == row.num_layers
+    }
+
+
+def memory_table(rows: Sequence[CostRow]) -> Table:
+    """Return the table of memory by kind in MiB, and of the peak's share of full training's at the same batch size."""
+    headings = ("MiB\nparameters", "\ngradients", "\noptimizer", "\nactivations", "\npeak")
+    table = _table("trained", "batch", "parameters\ntrained", *headings, "peak\nof full")
+    full = full_costs(rows)
+    for row in _in_order(rows):
+        peak = row.memory.peak
+        whole = full.get((row.batch_size, row.seconds is None))
+        sizes = (f"{getattr(row.memory, kind) / _MIB:,.2f}" for kind in _KINDS)
+        table.add_row(
+            *_place(row),
+            f"{row.trainable_parameters:,}",
+            *sizes,
+            _share(peak, None if whole is None else whole.memory.peak),
+        )
+    return table
+
+
+def time_table(rows: Sequence[CostRow]) -> Table:
+    """Return the table of milliseconds, GFLOP, and their shares of full training's at the same batch size.
+
+    A time stands with half the distance between its quartiles. The share of FLOPs is the limit to that of time.
+    """
+    headings = ("ms\nforward", "\nbackward", "\noptimizer", "\nwhole")
+    table = _table(
+        "trained", "batch", *headings, "time\nof full", "limit by\nFLOPs", "GFLOP\nforward", "\nbackward"
+    )
+    full = full_costs(rows)
+    for row in _in_order(rows):
+        seconds, whole = row.seconds, full.get((row.batch_size, row.seconds is None))
+        parts = ["" if seconds is None else _milliseconds(getattr(seconds, part)) for part in _PARTS]
+        share = ""
+        if seconds is not None and whole is not None and whole.seconds is not None:
+            share = _share(seconds.whole.median, whole.seconds.whole.median)
+        flops = (f"{number / 1e9:,.3f}" for number in (row.forward_flops, row.backward_flops))
+        table.add_row(
+            *_place(row), *parts, share, _share(row.flops, None if whole is None else whole.flops), *flops
+        )
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _in_order(rows: Sequence[CostRow]) -> list[StepCost]:
+    costs = [row for row in rows if isinstance(row, StepCost)]
+    return sorted(costs, key=lambda cost: (cost.batch_size, cost.trainable_layers))
+
+
+def _place(cost: StepCost) -> tuple[str, str]:
+    return f"{cost.trainable_layers} of {cost.num_layers}", f"{cost.batch_size}"
+
+
+def _share(part: float, whole: float | None) -> str:
+    return f"{part / whole:.2f}" if whole else ""
+
+
+def failure_lines(rows: Iterable[CostRow]) -> list[str]:
+    """Return a line for every step that failed: which, and why."""
+    return [
+        f"{row.trainable_layers} of {row.num_layers} layers, batch {row.batch_size}: {row.reason}"
+        for row in rows
+        if isinstance(row, FailedStep)
+    ]
+
+
+def progress_line(row: CostRow) -> str:
+    """Return one line about a step, as soon as its cost is known."""
+    where = f"{row.trainable_layers:>3} of {row.num_layers} layers, batch {row.batch_size}"
+    if isinstance(row, FailedStep):
+        return f"{where}: failed: {row.reason}"
+    peak, gflop = f"{row.memory.peak / _MIB:,.1f} MiB at the peak", f"{row.flops / 1e9:,.3f} GFLOP"
+    if row.seconds is None:
+        return f"{where}: {peak}, {gflop}, predicted"
+    return f"{where}: {peak}, {gflop}, {_milliseconds(row.seconds.whole)} ms"
+
+
+def _milliseconds(seconds: Seconds) -> str:
+    decimals = 2 if seconds.median < 0.1 else 0
+    return f"{1e3 * seconds.median:,.{decimals}f} ±{1e3 * seconds.spread / 2:.{decimals}f}"
+
+
+def write_costs(path: Path, rows: Sequence[CostRow], circumstances: Circumstances) -> None:
+    """Write one line for every step, in plain units, to a file that is there whole or not at all.
+
+    Raises: OptionError if it cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_record(row, circumstances) for row in rows)
+    write_whole(path, text.getvalue())
+
+
+def read_costs(path: Path) -> tuple[tuple[CostRow, ...], Circumstances]:
+    """Return the steps that a file of ``write_costs`` holds, and their circumstances.
+
+    Raises: OptionError if it is no such file, or holds no step.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            records = list(csv.DictReader(file, strict=True))
+        rows = tuple(_row(record) for record in records)
+        first = records[0]
+        return rows, Circumstances(
+            task=first["task"],
+            device=first["device"],
+            precision=first["precision"],
+            torch_version=first["torch_version"],
+            threads=int(first["threads"]),
+        )
+    except OSError as error:
+        raise OptionError(f"{path} cannot be read ({error.strerror}): name a file of costs.") from error
+    except (KeyError, ValueError, IndexError, TypeError, csv.Error) as error:
+        raise OptionError(
+            f"{path} is no table of costs, or not a whole one: make it again with `frostline cost`."
+        ) from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, or leave what was there.
+
+    Raises: OptionError if that fails.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # A temporary file is its owner's alone; what is written is as readable as any other new file.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise OptionError(f"{path} cannot be written ({error.strerror}): name another folder.") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _record(row: CostRow, circumstances: Circumstances) -> dict[str, object]:
+    record: dict[str, object] = {
+        "task": circumstances.task,
+        "device": circumstances.device,
+        "precision": circumstances.precision,
+        "torch_version": circumstances.torch_version,
+        "threads": circumstances.threads,
+        "trainable_layers": row.trainable_layers,
+        "num_layers": row.num_layers,
+        "batch_size_examples": row.batch_size,
+    }
+    if isinstance(row, FailedStep):
+        return {**record, "origin": "failed", "failure": row.reason}
+    record |= {
+        "origin": "predicted" if row.seconds is None else "measured",
+        "trainable_parameters": row.trainable_parameters,
+        "rest_bytes": row.memory.rest,
+        "forward_flops": row.forward_flops,
+        "backward_flops": row.backward_flops,
+    }
+    record |= {f"{kind}_bytes": getattr(row.memory, kind) for kind in _KINDS}
+    if row.seconds is not None:
+        for part in _PARTS:
+            figures: Seconds = getattr(row.seconds, part)
+            record |= {f"{part}_seconds_median": figures.median, f"{part}_seconds_spread": figures.spread}
+    return record
+
+
+def _row(record: Mapping[str, str]) -> CostRow:
+    layers, num_layers = int(record["trainable_layers"]), int(record["num_layers"])
+    batch_size = int(record["batch_size_examples"])
+    if record["origin"] == "failed":
+        return FailedStep(
+            trainable_layers=layers, num_layers=num_layers, batch_size=batch_size, reason=record["failure"]
+        )
+    seconds = None
+    if record["origin"] == "measured":
+        parts = {
+            part: Seconds(float(record[f"{part}_seconds_median"]), float(record[f"{part}_seconds_spread"]))
+            for part in _PARTS
+        }
+        seconds = StepSeconds(**parts)
+    return StepCost(
+        trainable_layers=layers,
+        num_layers=num_layers,
+        batch_size=batch_size,
+        trainable_parameters=int(record["trainable_parameters"]),
+        memory=Memory(**{kind: int(record[f"{kind}_bytes"]) for kind in _KINDS}),
+        forward_flops=int(record["forward_flops"]),
+        backward_flops=int(record["backward_flops"]),
+        seconds=seconds,
+    )
