@@ -11,6 +11,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from frostline.errors import ModelError, OptionError
-from frostline.layers import Freezing, freeze, inspect_freezing, split_layers
+from frostline.layers import Freezing, freeze, freezing_of, inspect_freezing, split_layers
 from frostline.layers.frozen_weights import KeptParameter
 from frostline.layers.replay import Replay, StandIns
 from frostline.layers.sharing import copy_sharing_frozen, share_frozen
 from frostline.layers.weight_file import WeightFile, WeightFileWriter
+from frostline.records import Configuration
+from frostline.tasks.digits_mlp import digits_mlp
 from frostline.tasks.gpt import GPT, GPTSettings
 
 OPTIONS: list[dict[str, Any]] = [
@@ -477,7 +480,7 @@ def test_a_file_of_another_model_is_refused_by_name_and_hash(tmp_path: Path) -> 
     other = mlp()
     nn.init.zeros_(other[1][0].bias)
     with pytest.raises(
-        ModelError, match="another model: their hash is [0-9a-f]{16}, and this model's [0-9a-f]{16}"
+        ModelError, match=r"another model: their hash is [0-9a-f]{16}, and this model's [0-9a-f]{16}"
     ):
         freeze(other, trainable_layers=2, frozen_placement="stream", frozen_file=file)
     with pytest.raises(ModelError, match=r"4.0.weight is missing in the file"):
@@ -561,7 +564,8 @@ def test_a_disk_without_room_is_said_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def run_child(code: str) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # glibc keeps freed blocks of some megabytes for later, unless it is told to give them back.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "1048576"}
     child = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False, env=environment
     )
@@ -660,3 +664,17 @@ def test_a_file_without_a_name_goes_with_its_model(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     freeze(mlp(), trainable_layers=2, frozen_placement="stream")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_task_hands_the_options_on_and_only_rounding_changes_its_fingerprint() -> None:
+    task = digits_mlp()
+    streamed = replace(task, frozen_placement="stream")
+    rounded = replace(task, frozen_dtype="bfloat16", frozen_placement="stream")
+    assert task.fingerprint == streamed.fingerprint
+    assert rounded.fingerprint != task.fingerprint
+    assert rounded.fingerprint == replace(rounded, frozen_dtype=torch.bfloat16).fingerprint
+    model = task.build_model(Configuration(number=0, hyperparameters={}))
+    rounded.freeze(model, trainable_layers=1)
+    freezing = freezing_of(model)
+    assert freezing is not None
+    assert {each.data.dtype for each in freezing.streamed} == {torch.bfloat16}

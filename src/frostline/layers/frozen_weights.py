@@ -140,7 +140,7 @@ class FrozenWeights:
             parameter.data = parameter.data.to(device=place.device, dtype=place.dtype, copy=is_streamed)
             if isinstance(parameter, KeptParameter):
                 del parameter.file, parameter.own_dtype, parameter.own_device, parameter.version
-                parameter.__class__ = nn.Parameter
+                parameter.__class__ = nn.Parameter  # type: ignore[assignment]
 
 
 def _places(outermost: nn.Module, parameters: set[int]) -> Iterator[_Place]:
@@ -224,6 +224,9 @@ class _Widened:
         self.is_active = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _untraced(self._computed)(*args, **kwargs)
+
+    def _computed(self, *args: Any, **kwargs: Any) -> Any:
         forward = _own(self.original, self.module, "forward")
         if not self.is_active:
             return forward(*args, **kwargs)
@@ -290,6 +293,9 @@ class _Lookup:
         self.is_active = True
 
     def __call__(self, input: Tensor) -> Tensor:  # noqa: A002 (the name in nn.Embedding)
+        return cast("Tensor", _untraced(self._rows)(input))
+
+    def _rows(self, input: Tensor) -> Tensor:  # noqa: A002
         embedding = cast("nn.Embedding", self.place.module)
         if not self.is_active:
             rows: Tensor = _own(self.original, embedding, "forward")(input)
@@ -335,6 +341,15 @@ class _Moved:
 
     def end(self) -> None:
         _give_way(self, self.original, self.module, "_apply")
+
+
+def _untraced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``function`` for torch.compile to leave alone.
+
+    A compiled graph would take the parameters as they are before and after the call, and not as they are within.
+    """
+    # Not as a decorator, which imports the whole compiler: some 70 MiB that most processes have no use for (torch 2.13).
+    return torch.compiler.disable(function) if torch.compiler.is_compiling() else function  # type: ignore[no-untyped-call]
 
 
 def _stand_in(stand_in: object, module: nn.Module, method: str) -> Any:

@@ -91,6 +91,9 @@ class SupervisedTask:
     """Names of the space that ``model`` or ``schedule`` read only for some configurations."""
 
     def __post_init__(self) -> None:
+    frozen_dtype: torch.dtype | Literal["bfloat16"] | None = None
+    frozen_placement: Literal["device", "stream"] = "device"
+    """Where frozen weights are kept, and in which type: see ``frostline.freeze``."""
         for which, data in (("training", self.training_data), ("validation", self.validation_data)):
             if num_examples(data) == 0:
                 raise TaskError(f"the {which} set of {self.name} is empty: it must hold at least one example.")
@@ -161,6 +164,8 @@ class SupervisedTask:
         """Return the learning-rate schedule."""
         return self.schedule(self._completed(configuration))
 
+            frozen_dtype=self.frozen_dtype,
+            frozen_placement=self.frozen_placement,
     def max_gradient_norm(self, configuration: Configuration) -> float | None:
         """Return the largest allowed L2 norm of the gradient, or None for no clipping.
 
@@ -265,6 +270,8 @@ class SupervisedTask:
             unknown -= hyperparameters_of(optimizer_class(given["optimizer"]))
         self._refuse_unread(sorted(unknown))
         fixed = {name: value for name, value in self.defaults.items() if name not in self.space.distributions}
+            # Where the weights are kept changes no number. Without rounding the fingerprint is what it was before.
+            *(() if self.frozen_dtype is None else (f"frozen as {self.frozen_dtype}".replace("torch.", ""),)),
         completed = CompletedHyperparameters(configuration.hyperparameters, others=fixed)
         return replace(configuration, hyperparameters=completed)
 
