@@ -66,10 +66,9 @@ def _of_attention(query: Tensor, key: Tensor) -> int:
 
 
 def _of_attention_backward(gradient: Tensor, query: Tensor, key: Tensor) -> int:
-    """Every thread has a tile of scores and one of their gradients."""
+    """Every thread has a tile of scores and one of their gradients; the outputs' gradient is read token by token."""
     rows, columns = _tile(query, key)
-    has_gaps = gradient.stride(-1) != 1
-    return (_size(gradient) if has_gaps else 0) + torch.get_num_threads() * 2 * rows * columns * _FLOAT_BYTES
+    return _copied(gradient.transpose(1, 2)) + torch.get_num_threads() * 2 * rows * columns * _FLOAT_BYTES
 
 
 def _of_chunked_loss(arguments: Sequence[Any], *, is_reduced: bool) -> int:

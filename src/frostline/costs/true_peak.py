@@ -22,8 +22,10 @@ class PeakBytes:
     """Reads the peak of a device's allocator while this context lasts.
 
     ``bytes`` is what was taken at the peak on top of what was held at the beginning, at least 0; ``before`` what was held
-    then, or None where nobody knows: on the CPU. Both are 0 until the context ends. What is freed meanwhile of what was
-    there before makes room below the beginning, as it does on the device.
+    then, or None where nobody knows: on the CPU. ``bytes`` is 0 until the context ends.
+
+    On the CPU nothing that was there before may be let go meanwhile: the profiler does not know its size, so that the peak
+    comes out too high by as much, and says so on the terminal. Set gradients to None first.
 
     On the CPU the profiler notes every operation and allocation of this thread, and of those that autograd and the
     kernels start: about 2 KB of memory and 10 to 25 µs for each, whatever the tensors' size, let go at the end; a training
