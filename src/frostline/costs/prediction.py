@@ -193,15 +193,16 @@ def _is_tensor(value: Any) -> bool:
 
 @contextmanager
 def _explained(task: Task) -> Iterator[None]:
-    """Turn what fake tensors refuse into one line; errors of frostline's own pass."""
+    """Turn what fake tensors refuse into one line; errors of frostline's own pass, unless such a refusal caused them."""
     try:
         yield
-    except FrostlineError:
-        raise
     # What a model does that needs values fails in it as whatever comes of that: NumPy's errors, torch's, its own.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or "no reason given"
+        cause = error.__cause__ if isinstance(error, FrostlineError) else error
+        if cause is None or isinstance(cause, FrostlineError):
+            raise
+        reason = " ".join(str(cause).split())[:200] or "no reason given"
         raise PredictionError(
             f"the step of {task.name} cannot be predicted: it does not run on tensors without values "
-            f"({type(error).__name__}: {reason}); measure it instead."
+            f"({type(cause).__name__}: {reason}); measure it instead."
         ) from error
