@@ -1,0 +1,86 @@
+"""Costs that do not rise with the layers are named; those of the built-in tasks rise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from frostline.costs.measurement import measure_steps
+from frostline.costs.monotonicity import cost_violations
+from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
+from frostline.task_loading import load_task
+
+
+def cost(layers: int, *, milliseconds: float | None = None, spread: float = 1.0) -> StepCost:
+    seconds = None
+    if milliseconds is not None:
+        part = Seconds(milliseconds / 1e3, spread / 1e3)
+        seconds = StepSeconds(forward=part, backward=part, optimizer=part, whole=part)
+    return StepCost(
+        trainable_layers=layers, num_layers=9, batch_size=8, trainable_parameters=100 * layers,
+        memory=Memory(parameters=1, gradients=1, optimizer_state=1, activations=1, peak=2**20 * layers),
+        forward_flops=500, backward_flops=1000 * layers, seconds=seconds,
+    )  # fmt: skip
+
+
+def test_costs_that_rise_are_no_violation_in_whatever_order_they_come() -> None:
+    assert cost_violations([cost(3), cost(1), cost(9)]) == ()
+    assert cost_violations([]) == ()
+
+
+def test_each_cost_that_falls_is_named() -> None:
+    memory = replace(cost(2).memory, peak=2**19)
+    assert cost_violations([cost(1), replace(cost(2), memory=memory)]) == (
+        "Peak bytes fall from 1 to 2 trained layers, batch size 8: by 512 KiB from 1 MiB.",
+    )
+    assert cost_violations([cost(1), replace(cost(2), backward_flops=0)]) == (
+        "FLOPs fall from 1 to 2 trained layers, batch size 8: by 1,000 from 1,500.",
+    )
+
+
+def test_equal_costs_are_named_too() -> None:
+    assert cost_violations([cost(8), replace(cost(8), trainable_layers=9)]) == (
+        "FLOPs are equal at 8 and 9 trained layers, batch size 8: 8,500.",
+        "Peak bytes are equal at 8 and 9 trained layers, batch size 8: 8 MiB.",
+        "Trained parameters are equal at 8 and 9 trained layers, batch size 8: 800.",
+    )
+
+
+def test_seconds_may_fall_within_their_spread() -> None:
+    assert cost_violations([cost(1, milliseconds=10, spread=0.1), cost(2, milliseconds=9.2, spread=1)]) == ()
+    assert cost_violations([cost(1, milliseconds=10, spread=1), cost(2, milliseconds=9.2, spread=0.1)]) == ()
+    (sentence,) = cost_violations([cost(1, milliseconds=10), cost(2, milliseconds=8.5)])
+    assert (
+        sentence
+        == "Seconds fall from 1 to 2 trained layers, batch size 8: from 10 to 8.5 ms, beyond their spread."
+    )
+
+
+def test_batch_sizes_are_not_compared_nor_predictions_with_measurements() -> None:
+    assert cost_violations([cost(2), replace(cost(1), batch_size=16, forward_flops=10**9)]) == ()
+    assert cost_violations([cost(1), replace(cost(2, milliseconds=1), forward_flops=0, backward_flops=0)]) == ()
+
+
+def counted(name: str, options: dict[str, object]) -> list[StepCost]:
+    """The costs without their seconds, which are the machine's."""
+    rows = measure_steps(
+        load_task(name, options), batch_sizes=[4], device=torch.device("cpu"), warm_up=0, repetitions=1
+    )
+    costs = [row for row in rows if isinstance(row, StepCost)]
+    return [replace(each, seconds=None) for each in costs]
+
+
+@pytest.mark.parametrize("name", ["digits-mlp", "digits-resnet"])
+def test_the_costs_of_the_built_in_tasks_rise_with_every_layer(name: str) -> None:
+    costs = counted(name, {})
+    assert len(costs) == costs[0].num_layers > 8
+    assert cost_violations(costs) == ()
+
+
+def test_an_embedding_takes_no_flops_so_the_last_layer_of_a_gpt_adds_none() -> None:
+    costs = counted("python-source-gpt", {})
+    assert [sentence.partition(":")[0] for sentence in cost_violations(costs)] == [
+        f"FLOPs are equal at {len(costs) - 1} and {len(costs)} trained layers, batch size 4"
+    ]
