@@ -183,7 +183,8 @@ def test_a_frozen_module_that_runs_again_behind_trained_ones_passes_the_right_gr
     class Model(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.twice = nn.Linear(8, 8)
+            # Unlike a linear layer's, its weight itself is kept for backward, and not a view of it.
+            self.twice = nn.LayerNorm(8)
             self.between = nn.Linear(8, 8)
             self.head = nn.Linear(8, 3)
 
@@ -193,6 +194,7 @@ def test_a_frozen_module_that_runs_again_behind_trained_ones_passes_the_right_gr
 
     torch.manual_seed(0)
     model = Model()
+    nn.init.normal_(model.twice.weight)
     plain = copy.deepcopy(model)
     reference = freeze(plain, trainable_layers=2)
     if "frozen_dtype" in options:
