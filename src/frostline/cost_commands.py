@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -95,7 +96,7 @@ def cost_command(
         raise OptionError(f"precision is {precision!r}, but costs are predicted for float32: leave out --predict.")
     cells = _Cells(
         task=loaded,
-        layers=_layers(layers, num_layers_of(loaded, given)),
+        layers=_layers(layers, _num_layers(loaded, given, predict=predict)),
         batch_sizes=None if batch_sizes is None else _numbers("--batch-sizes", batch_sizes),
         configuration=given,
         device_plan=plan,
@@ -162,6 +163,14 @@ class _Cells:
                     measuring = True
                     typer.echo(f"{error} Measuring.")
             yield from replace(self, layers=(layers,), batch_sizes=None if size is None else (size,)).measured()
+
+
+def _num_layers(task: Task, configuration: Mapping[str, Value], *, predict: bool) -> int:
+    """Return the number of layers of the task's model; where costs are predicted it may be too large to be built."""
+    if predict:
+        with suppress(PredictionError):
+            return predict_step(task, trainable_layers=1, configuration=configuration).num_layers
+    return num_layers_of(task, configuration)
 
 
 def _layers(text: str | None, num_layers: int) -> tuple[int, ...]:
