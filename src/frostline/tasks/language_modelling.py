@@ -42,13 +42,15 @@ def language_model_task(
     settings: GPTSettings,
     budget: LanguageModelBudget,
     tied: Literal["detach", "snapshot"] = "detach",
+    chunked_logits: bool = False,
 ) -> SupervisedTask:
     """Return the task of training a GPT on ``tokens``, scored by the mean loss on tokens held out.
 
     Units: the score is in nats per token.
     Its defaults are LitGPT's for pre-training: AdamW at 4e-4, weight decay 0.1, betas 0.9 and 0.95, gradients
     clipped to a norm of 1.
-    Raises: TaskError if the tokens are too few or outside the vocabulary.
+    ``chunked_logits``: see SupervisedTask.
+    Raises: TaskError if the tokens are too few or outside the vocabulary. OptionError if this torch cannot chunk logits.
     """
     split = split_tokens(tokens, context_length=settings.context_length, vocabulary_size=settings.vocabulary_size)
     num_windows = max(1, budget.validation_tokens // settings.context_length)
@@ -76,6 +78,7 @@ def language_model_task(
         validation_batch_size=budget.batch_size,
         gradient_clip_norm=1.0,
         tied=tied,
+        chunked_logits=chunked_logits,
         data_fingerprint=f"{split.sha256} {settings} {budget}",
     )
 

@@ -32,6 +32,7 @@ def text_gpt(
     full_tokens: int | None = None,
     batch_size: int | None = None,
     integers: Literal["uint16", "uint32"] = "uint16",
+    chunked_logits: bool = False,
 ) -> SupervisedTask:
     """Return the task of training a GPT on the text or the tokens at ``text``.
 
@@ -40,7 +41,8 @@ def text_gpt(
     own. What is not given is the model's own (``frostline.tasks.gpt``: ``GPT_14M``, ``GPT_600M``,
     ``PYTHIA_1_4B``, ``PYTHIA_6_9B``), except for the budget, the method's 20 tokens per parameter, and the batch,
     about 8,192 tokens. For another architecture see ``frostline.tasks.language_modelling.language_model_task``. Units:
-    ``full_tokens`` counts tokens, ``batch_size`` windows of the context's length.
+    ``full_tokens`` counts tokens, ``batch_size`` windows of the context's length. With ``chunked_logits`` the logits over
+    the whole vocabulary are never held at once: less memory, the same loss to rounding; needs torch 2.13.
     Raises: TaskError if there is nothing to train on there, or a token is outside the vocabulary; OptionError.
     """
     settings = named_settings(model)
@@ -60,4 +62,6 @@ def text_gpt(
         tokens = token_file(path, integers=integers)
     else:
         tokens = encode(text_files(path), vocabulary_size=settings.vocabulary_size, cache=cache_directory())
-    return language_model_task("text-gpt", tokens=tokens, settings=settings, budget=budget)
+    return language_model_task(
+        "text-gpt", tokens=tokens, settings=settings, budget=budget, chunked_logits=chunked_logits
+    )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.errors import HyperparameterError, TaskError
-from frostline.layers import LayerStack, freeze, split_layers
+from frostline.layers import LayerStack, freeze, freezing_of, split_layers
 from frostline.records import Configuration, Direction, Value
 from frostline.seeding import derive_seed
 from frostline.training.blueprint import Blueprint, draw_blueprint, largest_value
@@ -26,6 +26,13 @@ from frostline.training.data import (
     shuffled_batches,
 )
 from frostline.training.devices import first_tensor, move_batch
+from frostline.training.lazy_logits import (
+    is_transformed,
+    lazy_output,
+    output_projection,
+    require_chunked_loss,
+    require_lazy,
+)
 from frostline.training.optimizers import build_optimizer, hyperparameters_of, optimizer_class
 from frostline.training.schedules import schedule_from_hyperparameters
 from frostline.training.watching import CompletedHyperparameters, unwatched
@@ -58,7 +65,8 @@ class SupervisedTask:
     Units: ``full_samples`` counts ``sample_unit``, of which every example holds ``samples_per_example``: 1, or the
     context's length for a language model that counts tokens. Batch sizes are in examples.
     Raises: TaskError if there are no examples, the full budget is less than one batch, a default is missing, or a
-    number is out of range. HyperparameterError, when the fingerprint is first read, if a name in the space is read
+    number is out of range; from a loss, if ``chunked_logits`` has no effect on the model. OptionError if this torch
+    cannot chunk logits. HyperparameterError, when the fingerprint is first read, if a name in the space is read
     by nobody.
     """
 
@@ -83,7 +91,14 @@ class SupervisedTask:
     unwrap: tuple[type[nn.Module], ...] = ()
     tied: Literal["detach", "snapshot"] = "detach"
     frozen_statistics: Literal["calibrated", "batch"] = "calibrated"
+    frozen_dtype: torch.dtype | Literal["bfloat16"] | None = None
+    frozen_placement: Literal["device", "stream"] = "device"
+    """Where frozen weights are kept, and in which type: see ``frostline.freeze``."""
     num_calibration_batches: int = 8
+    chunked_logits: bool = False
+    """Whether cross-entropy goes through the model's output projection, the last ``nn.Linear`` of its last layer, piece by
+    piece: the same loss and gradients to rounding, and the logits over a large vocabulary are never held whole. Needs torch
+    2.13. A loss or score that reads the logits themselves gets them whole, and nothing is saved."""
     data_fingerprint: str = ""
     """What tells these data from others; needed unless they are tensors in memory, which are hashed. And whatever of the
     model shows neither in its modules' text nor in its parameters' shapes, such as a number of heads."""
@@ -91,9 +106,8 @@ class SupervisedTask:
     """Names of the space that ``model`` or ``schedule`` read only for some configurations."""
 
     def __post_init__(self) -> None:
-    frozen_dtype: torch.dtype | Literal["bfloat16"] | None = None
-    frozen_placement: Literal["device", "stream"] = "device"
-    """Where frozen weights are kept, and in which type: see ``frostline.freeze``."""
+        if self.chunked_logits:
+            require_chunked_loss()
         for which, data in (("training", self.training_data), ("validation", self.validation_data)):
             if num_examples(data) == 0:
                 raise TaskError(f"the {which} set of {self.name} is empty: it must hold at least one example.")
@@ -150,6 +164,8 @@ class SupervisedTask:
             example_inputs=self._example_inputs(model),
             tied=self.tied,
             frozen_statistics=self.frozen_statistics,
+            frozen_dtype=self.frozen_dtype,
+            frozen_placement=self.frozen_placement,
         )
         if self.frozen_statistics == "calibrated":
             freezing.calibrate(self._calibration_inputs(model), forward=self._outputs)
@@ -164,8 +180,6 @@ class SupervisedTask:
         """Return the learning-rate schedule."""
         return self.schedule(self._completed(configuration))
 
-            frozen_dtype=self.frozen_dtype,
-            frozen_placement=self.frozen_placement,
     def max_gradient_norm(self, configuration: Configuration) -> float | None:
         """Return the largest allowed L2 norm of the gradient, or None for no clipping.
 
@@ -207,7 +221,7 @@ class SupervisedTask:
     def loss(self, model: nn.Module, batch: Example) -> Tensor:
         """Return the mean training loss of a batch, a scalar tensor with gradient."""
         inputs, targets = batch
-        return self.loss_function(self._outputs(model, inputs), targets)
+        return self.loss_function(self._loss_outputs(model, inputs), targets)
 
     def validation_batches(self, configuration: Configuration) -> Iterable[Example]:  # noqa: ARG002 (same for all)
         """Return the CPU batches of the validation set, always the same."""
@@ -219,7 +233,7 @@ class SupervisedTask:
         scores: list[Tensor] = []
         sizes: list[int] = []
         for inputs, targets in batches:
-            scores.append(torch.as_tensor(function(self._outputs(model, inputs), targets)))
+            scores.append(torch.as_tensor(function(self._loss_outputs(model, inputs), targets)))
             sizes.append(len(first_tensor((inputs, targets))))
         # Read at the end and at once: reading each would make the host wait for the device at every batch.
         total = (
@@ -256,7 +270,11 @@ class SupervisedTask:
             sorted(self.defaults.items()),
             self.tied,
             self.frozen_statistics,
+            # Where the weights are kept changes no number. Without rounding the fingerprint is what it was before.
+            *(() if self.frozen_dtype is None else (f"frozen as {self.frozen_dtype}".replace("torch.", ""),)),
             self.num_calibration_batches,
+            # Chunks change the last bits. Without them the fingerprint is what it was before.
+            *(("chunked logits",) if self.chunked_logits else ()),
             [_name_of(part) for part in (self.loss_function, self.score_function, self.schedule, self.augment)],
         )
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
@@ -270,8 +288,6 @@ class SupervisedTask:
             unknown -= hyperparameters_of(optimizer_class(given["optimizer"]))
         self._refuse_unread(sorted(unknown))
         fixed = {name: value for name, value in self.defaults.items() if name not in self.space.distributions}
-            # Where the weights are kept changes no number. Without rounding the fingerprint is what it was before.
-            *(() if self.frozen_dtype is None else (f"frozen as {self.frozen_dtype}".replace("torch.", ""),)),
         completed = CompletedHyperparameters(configuration.hyperparameters, others=fixed)
         return replace(configuration, hyperparameters=completed)
 
@@ -291,6 +307,16 @@ class SupervisedTask:
                 f"batch_size is {size!r}, but must be a whole number: make it an int in the space."
             )
         return int(size)
+
+    def _loss_outputs(self, model: nn.Module, inputs: Any) -> Any:
+        if not self.chunked_logits or is_transformed():
+            return self._outputs(model, inputs)
+        freezing = freezing_of(model)
+        layers = self.split(model).layers if freezing is None else freezing.trained_layers
+        with lazy_output(output_projection(model, layers[-1])):
+            outputs = self._outputs(model, inputs)
+        require_lazy(outputs, task=self.name)
+        return outputs
 
     def _outputs(self, model: nn.Module, inputs: Any) -> Any:
         if isinstance(inputs, Mapping):
