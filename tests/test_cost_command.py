@@ -97,6 +97,11 @@ def test_layers_sizes_options_and_place_are_as_asked_for(folder: Path, capsys: p
     assert all(isinstance(row, StepCost) and row.memory.optimizer_state == 0 for row in rows)
     assert circumstances.precision == "bfloat16"
     assert not (folder / "frostline-costs").exists()
+    run(command.replace("bfloat16", "float32"), capsys)
+    for half, single in zip(rows, read_costs(folder / "there" / "costs.csv")[0], strict=True):
+        assert isinstance(half, StepCost)
+        assert isinstance(single, StepCost)
+        assert half.memory.activations != single.memory.activations
 
 
 def test_predictions_agree_with_measurements_and_have_no_seconds(
