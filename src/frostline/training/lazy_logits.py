@@ -296,7 +296,7 @@ def _leaves_classes(items: tuple[Any, ...], num_dims: int) -> bool:
     """Return whether an index takes the last dimension as it is, and is certain to."""
     num_taken = 0
     for item in items:
-        if isinstance(item, Tensor) and item.dtype in (torch.bool, torch.int64) and type(item) is Tensor:
+        if isinstance(item, Tensor) and item.dtype in (torch.bool, torch.int64):
             num_taken += item.dim() if item.dtype == torch.bool else 1
         elif isinstance(item, slice) or type(item) is int:
             num_taken += 1
@@ -342,7 +342,7 @@ def _cross_entropy(
     """Return the loss piece by piece, or NotImplemented where only whole logits will do."""
     is_plain = weight is None and size_average is None and reduce is None and label_smoothing == 0.0
     is_known = reduction in ("mean", "sum", "none")
-    if not (is_plain and is_known and type(target) is Tensor and target.dtype == torch.int64):
+    if not (is_plain and is_known and isinstance(target, Tensor) and target.dtype == torch.int64):
         return NotImplemented
     fits = input.dim() == 2 and target.shape == input.shape[:1] and target.device == input.device
     if not fits or len(target) == 0 or is_transformed():
