@@ -125,6 +125,7 @@ def test_the_public_names_are_these() -> None:
         "Sweep",
         "Task",
         "TuneResult",
+        "build_deferred",
         "freeze",
         "inspect_freezing",
         "split_layers",

@@ -1,7 +1,7 @@
 """Tune the hyperparameters of deep networks cheaply: train only the last layers, on part of the data, and climb."""
 
 from frostline.errors import FrostlineError
-from frostline.layers import Freezing, Layer, LayerStack, freeze, inspect_freezing, split_layers
+from frostline.layers import Freezing, Layer, LayerStack, build_deferred, freeze, inspect_freezing, split_layers
 from frostline.protocols import Task
 from frostline.records import Configuration, Evaluation, Fidelity
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
@@ -30,6 +30,7 @@ __all__ = [
     "Sweep",
     "Task",
     "TuneResult",
+    "build_deferred",
     "freeze",
     "inspect_freezing",
     "split_layers",

@@ -65,7 +65,7 @@ class Task(Protocol):
         ...
 
     def build_model(self, configuration: Configuration) -> nn.Module:
-        """Return a freshly initialised model on the CPU."""
+        """Return a freshly initialised model on the CPU, or one from ``frostline.layers.build_deferred``."""
         ...
 
     def split(self, model: nn.Module) -> LayerStack:

@@ -15,7 +15,7 @@ from torch import nn
 
 from frostline.errors import LadderError, OptionError, SearchFailedError
 from frostline.execution import LocalExecutor, PopulationExecutor
-from frostline.layers import LayerStack
+from frostline.layers import LayerStack, build_deferred
 from frostline.packing import Packing
 from frostline.protocols import Executor, Search, Task
 from frostline.records import Configuration, Direction, Evaluation, Fidelity, Job, Status, Value
@@ -246,7 +246,7 @@ def layers_of(task: Task) -> LayerStack:
     """Return the layers of the task's model, built with the task's own configuration."""
     configuration = Configuration(number=0, hyperparameters=task.defaults)
     with torch.random.fork_rng():
-        return task.split(task.build_model(configuration))
+        return task.split(build_deferred(lambda: task.build_model(configuration)))
 
 
 def default_ladder(task: Task) -> Ladder:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -22,7 +24,9 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from frostline.layers.deferred import build_deferred, deferred_of, fill, without_memory
+from frostline.errors import ModelError
+from frostline.layers import freeze
+from frostline.layers.deferred import build_deferred, deferred_of, fill
 from frostline.tasks.gpt import GPT, GPTSettings
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -123,8 +127,18 @@ def test_weights_are_placed_one_at_a_time_under_their_first_name() -> None:
 
 def test_a_model_without_memory_runs_on_shapes() -> None:
     model = build_deferred(MODELS["gpt"], larger_than=0)
-    with without_memory(model), torch.no_grad():
+    with torch.no_grad():
         assert model(torch.zeros(2, 8, dtype=torch.long)).shape[:2] == (2, 8)
+
+
+def test_weights_that_are_kept_elsewhere_are_not_made() -> None:
+    model = build_deferred(MODELS["gpt"], larger_than=0)
+    name = "blocks.0.attention.projection.weight"
+    fill(model, without={name})
+    parameter = model.get_parameter(name)
+    assert parameter.shape == (16, 16)
+    assert parameter.untyped_storage().nbytes() == 4
+    assert all(each.is_contiguous() for own, each in model.named_parameters() if own != name)
 
 
 def test_no_large_tensor_is_made_before_it_is_asked_for() -> None:
@@ -189,3 +203,43 @@ def test_an_error_of_the_model_is_its_own() -> None:
 
     with pytest.raises(KeyError, match="no such width"):
         build_deferred(build)
+
+
+@pytest.mark.parametrize("name", ["gpt", "gpt tied", "gpt-2", "vit", "resnet"])
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+@pytest.mark.parametrize("placement", ["device", "stream"])
+@pytest.mark.parametrize("tied", ["detach", "snapshot"])
+def test_freezing_fills_a_model_with_what_it_would_have_made_of_a_whole_one(
+    name: str,
+    dtype: Literal["bfloat16"] | None,
+    placement: Literal["device", "stream"],
+    tied: Literal["detach", "snapshot"],
+) -> None:
+    models = seeded(MODELS[name]), seeded(lambda: build_deferred(MODELS[name], larger_than=0))
+    for model in models:
+        freeze(model, trainable_layers=2, frozen_dtype=dtype, frozen_placement=placement, tied=tied)
+    expected, ours = models
+    assert deferred_of(ours) is None
+    for (key, value), (_, theirs) in zip(
+        ours.state_dict(keep_vars=True).items(), expected.state_dict(keep_vars=True).items(), strict=True
+    ):
+        assert type(value) is type(theirs), key
+        assert value.dtype == theirs.dtype
+        assert torch.equal(value.data, theirs.data), key
+        assert value.requires_grad == theirs.requires_grad
+
+
+def test_a_weight_file_that_is_there_is_checked_against_a_model_without_memory(tmp_path: Path) -> None:
+    def frozen(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        model = build_deferred(MODELS["gpt"], larger_than=0)
+        freeze(model, trainable_layers=1, frozen_placement="stream", frozen_file=tmp_path / "weights")
+        return model
+
+    first, second = frozen(0), frozen(0)
+    assert torch.equal(
+        first.get_parameter("blocks.0.attention.projection.weight"),
+        second.get_parameter("blocks.0.attention.projection.weight"),
+    )
+    with pytest.raises(ModelError, match="of another model"):
+        frozen(1)

@@ -1,5 +1,6 @@
 """What a layer is, and where a model is cut into a frozen prefix and a trained suffix."""
 
+from frostline.layers.deferred import build_deferred
 from frostline.layers.discovery import split_layers
 from frostline.layers.freezing import Freezing, freeze, freezing_of
 from frostline.layers.inspection import FreezingReport, inspect_freezing
@@ -12,6 +13,7 @@ __all__ = [
     "Layer",
     "LayerStack",
     "Tie",
+    "build_deferred",
     "freeze",
     "freezing_of",
     "inspect_freezing",

@@ -8,8 +8,7 @@ values that building the model at once would have given, whatever the model's co
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +21,11 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import (  # no public name for any of them
+    TorchDispatchMode,
+    _disable_current_modes,
+    _get_current_dispatch_mode_stack,
+)
 
 from frostline.errors import ModelError
 
@@ -65,6 +68,8 @@ def build_deferred(build: Callable[[], nn.Module], *, larger_than: int = _LARGE)
     A model whose code does with its large tensors what cannot be recorded (handing them to numpy) is built at once, with a
     warning that says so. Raises: whatever ``build`` raises.
     """
+    if _is_without_memory_already():
+        return build()
     state = torch.get_rng_state()
     recorder = _Recorder(larger_than)
     try:
@@ -87,15 +92,16 @@ def deferred_of(model: nn.Module) -> Deferred | None:
     return deferred
 
 
-def fill(model: nn.Module, place: Place | None = None) -> None:
+def fill(model: nn.Module, place: Place | None = None, *, without: Container[str] = ()) -> None:
     """Give a model that was built deferred its weights, one at a time, in their order; ``place`` says where each is kept.
 
-    Without ``place`` they go to the device that the model was moved to (``move``). Another model stays as it is.
+    Without ``place`` they go to the device that the model was moved to (``move``). The parameters named in ``without`` are
+    not made: they get the right shape and type there, over one single element. Another model stays as it is.
     """
     deferred = deferred_of(model)
     if deferred is None:
         return
-    deferred.fill(model, place)
+    deferred.fill(model, place, without=without)
     delattr(model, DEFERRED_ATTRIBUTE)
 
 
@@ -108,25 +114,22 @@ def move(model: nn.Module, device: torch.device) -> nn.Module:
     return model
 
 
-@contextmanager
-def without_memory(model: nn.Module) -> Iterator[None]:
-    """While this lasts a model that was built deferred can be run: on shapes alone. Another model just runs."""
-    deferred = deferred_of(model)
-    if deferred is None:
-        yield
-    else:
-        with deferred.recorder.fake:
-            yield
-
-
 class Deferred:
     """What the weights of one model are made from, and the device they are meant for."""
 
     def __init__(self, recorder: _Recorder, *, device: torch.device) -> None:
-        self.recorder = recorder
         self.device = device
+        self._recorder = recorder
 
-    def fill(self, model: nn.Module, place: Place | None) -> None:
+    def value(self, tensor: Tensor) -> Tensor:
+        """Return the value of one of the model's tensors, on the CPU; a large one is made at every call."""
+        if not isinstance(tensor, FakeTensor):
+            return tensor.detach()
+        value = self._recorder.value(tensor)
+        is_part = value.untyped_storage().nbytes() > value.nbytes
+        return value.clone() if is_part else value
+
+    def fill(self, model: nn.Module, place: Place | None, *, without: Container[str]) -> None:
         """Put real tensors in the place of all fake ones."""
         put = place or (lambda _name, value: value.to(self.device))
         made: dict[int, nn.Parameter] = {}
@@ -135,28 +138,27 @@ class Deferred:
                 if parameter is None:
                     continue
                 if id(parameter) not in made:
-                    made[id(parameter)] = self._parameter(f"{name}.{own}".lstrip("."), parameter, put)
+                    full_name = f"{name}.{own}".lstrip(".")
+                    if full_name in without:
+                        one = torch.empty(1, dtype=parameter.dtype, device=self.device)
+                        made[id(parameter)] = self._filled(parameter, one.expand(parameter.shape))
+                    else:
+                        made[id(parameter)] = self._filled(parameter, put(full_name, self.value(parameter)))
                 # Not into the dictionary: recurrent layers hold their weights in a list of their own as well.
                 setattr(module, own, made[id(parameter)])
             for own, buffer in list(module._buffers.items()):
                 if buffer is not None:
-                    module._buffers[own] = self._value(buffer).to(self.device)
+                    module._buffers[own] = self.value(buffer).to(self.device)
 
-    def _parameter(self, name: str, parameter: nn.Parameter, put: Place) -> nn.Parameter:
+    def _filled(self, parameter: nn.Parameter, value: Tensor) -> nn.Parameter:
+        """Return the parameter with a value, and with whatever attributes the model's code gave it."""
         if not isinstance(parameter, FakeTensor):
-            parameter.data = put(name, parameter.data)
+            parameter.data = value
             return parameter
-        filled = nn.Parameter(put(name, self._value(parameter)), requires_grad=parameter.requires_grad)
-        own = {key: each for key, each in vars(parameter).items() if key not in self.recorder.attributes_of_fakes}
+        filled = nn.Parameter(value, requires_grad=parameter.requires_grad)
+        own = {key: each for key, each in vars(parameter).items() if key not in self._recorder.attributes_of_fakes}
         filled.__dict__.update(own)
         return filled
-
-    def _value(self, tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, FakeTensor):
-            return tensor
-        value = self.recorder.value(tensor)
-        is_part = value.untyped_storage().nbytes() > value.nbytes
-        return value.clone() if is_part else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +287,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         storages: dict[int, Tensor] = {}
         default = torch.default_generator.get_state()
         try:
-            with torch.no_grad(), torch.utils._python_dispatch._disable_current_modes():
+            with torch.no_grad(), _disable_current_modes():
                 for step in self._leading_to(_storage(tensor)):
                     _repeat(step, storages)
                 return _view(tensor, storages)
@@ -324,6 +326,10 @@ def _repeat(step: _Step, storages: dict[int, Tensor]) -> None:
             if made.stride() != fake.stride():
                 made = torch.empty_strided(fake.shape, fake.stride(), dtype=fake.dtype).copy_(made)
             storages[_storage(fake)] = made
+
+
+def _is_without_memory_already() -> bool:
+    return any(isinstance(mode, FakeTensorMode | _Recorder) for mode in _get_current_dispatch_mode_stack())
 
 
 def _view(fake: Tensor, storages: dict[int, Tensor]) -> Tensor:

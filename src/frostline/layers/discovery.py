@@ -9,6 +9,7 @@ itself, and weights shared by several layers.
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,11 +18,14 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from frostline.errors import ModelError
 from frostline.layers.boundary import suspended
+from frostline.layers.deferred import deferred_of, fill
 from frostline.layers.execution import Inputs, Trace, trace
 from frostline.layers.families import known_units
 from frostline.layers.outline import Unit, child_name, has_parameters, joined, units_of, walk
 from frostline.layers.stack import Layer, LayerStack
 from frostline.layers.ties import aliases_of, find_ties
+
+logger = logging.getLogger(__name__)
 
 _LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _PARAMETER_LISTS = (nn.ParameterList, nn.ParameterDict)
@@ -55,7 +59,7 @@ def split_layers(
         recorded = None
         if example_inputs is not None:
             watched = [name for unit in units for name in unit.modules]
-            recorded = trace(model, example_inputs, watched=watched)
+            recorded = _traced(model, example_inputs, watched)
             units = _in_execution_order(model, units, recorded, moves_parameters=not is_known)
         if not unwrap and not is_known:
             units = _tidied(model, units, blocks)
@@ -150,6 +154,18 @@ def _is_block_list(module: nn.Module) -> bool:
         and (isinstance(module, nn.ModuleList) or next(child.children(), None) is not None)
     ]
     return len(set(classes)) < len(classes)
+
+
+def _traced(model: nn.Module, example_inputs: Inputs, watched: Sequence[str]) -> Trace:
+    try:
+        return trace(model, example_inputs, watched=watched)
+    except ModelError as error:
+        if deferred_of(model) is None:
+            raise
+        # A forward pass may need values, which a model that was built deferred does not have.
+        logger.warning("the model is held in memory as a whole to find its layers: %s", error)
+        fill(model)
+        return trace(model, example_inputs, watched=watched)
 
 
 def _in_execution_order(

@@ -24,7 +24,7 @@ from frostline.layers.discovery import split_layers
 from frostline.layers.execution import Inputs
 from frostline.layers.frozen_statistics import Forward, measure, normalisations, put_back, statistics_of
 from frostline.layers.frozen_weight_plan import FrozenPlacement, Keeping, Kept, prepare
-from frostline.layers.frozen_weights import FrozenWeights
+from frostline.layers.frozen_weights import FrozenWeights, fill_keeping
 from frostline.layers.snapshots import Snapshot, check_snapshots, take_snapshots
 from frostline.layers.stack import Layer, LayerStack
 from frostline.layers.weight_file import WeightFile
@@ -79,6 +79,9 @@ def freeze(
     check that it holds this model's weights. Given an open ``WeightFile``, its weights are put in the place of the model's,
     of which only shape, type and device count. What is loaded over the weights of a named file stays in memory.
 
+    A model from ``build_deferred`` gets its weights here, one at a time: with frozen weights rounded or in a file it is
+    never in memory as a whole.
+
     Raises: FidelityError if ``trainable_layers`` is not a whole number in 1..n; ModelError if the model cannot be split,
         if ``layers`` are another model's, if nothing would be trained, if a weight that is to be kept small is used by
         another layer than holds it, or if the file cannot be written, is not whole or is another model's; OptionError
@@ -114,6 +117,7 @@ def freeze(
         )
     if previous is not None:
         previous.restore()
+    fill_keeping(model, stack, trainable_layers, kept)
     return Freezing(
         model,
         stack=stack,

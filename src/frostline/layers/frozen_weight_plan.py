@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from frostline.errors import ModelError
+from frostline.layers.deferred import Deferred, deferred_of
 from frostline.layers.stack import LayerStack
 from frostline.layers.weight_file import DTYPES, Plan, WeightFile, WeightFileWriter, content_hash
 
@@ -58,7 +59,7 @@ def prepare(
     """Return what is to be kept small, written into a file or checked against one; None if there is nothing.
 
     The model is not changed. ``own_dtypes`` are the types, by identity, of parameters that are kept rounded at present.
-    With weights on fake tensors nothing is written.
+    With weights on fake tensors nothing is written; those of a model that was built deferred are made one at a time.
     Raises: ModelError if a weight is used where it would not be whole, or the file is of another model or not whole.
     """
     if keeping.changes_nothing:
@@ -71,9 +72,13 @@ def prepare(
         name: (tuple(each.shape), keeping.stored(own_dtypes.get(id(each), each.dtype)))
         for name, each in weights.items()
     }
+    deferred = deferred_of(model)
     file = None
-    if keeping.placement == "stream" and not any(map(_has_no_values, weights.values())):
-        file = _opened(keeping.file, weights, plan, stack)
+    if keeping.placement == "stream":
+        if deferred is not None:
+            file = _opened(keeping.file, _MadeWhenRead(deferred, weights), plan, stack)
+        elif not any(map(_has_no_values, weights.values())):
+            file = _opened(keeping.file, weights, plan, stack)
     return Kept(names=tuple(weights), keeping=keeping, file=file)
 
 
@@ -113,6 +118,23 @@ def _refuse_uses(stack: LayerStack, trainable_layers: int) -> None:
                 f"{tie.names[0]} is frozen, and {stack.layers[tie.layers[-1]].name} {how}, so it cannot be kept small: "
                 f"freeze without frozen_dtype and frozen_placement, or fewer layers."
             )
+
+
+class _MadeWhenRead(Mapping[str, Tensor]):
+    """The weights of a model that was built deferred, each made when it is asked for and then forgotten."""
+
+    def __init__(self, deferred: Deferred, weights: Mapping[str, Tensor]) -> None:
+        self._deferred = deferred
+        self._weights = weights
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._deferred.value(self._weights[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
 
 
 def _has_no_values(tensor: Tensor) -> bool:

@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 
 from frostline.layers.boundary import PrefixState
+from frostline.layers.deferred import deferred_of, fill
 from frostline.layers.frozen_weight_plan import Kept
 from frostline.layers.prefetching import Ahead
 from frostline.layers.stack import LayerStack
@@ -87,6 +88,31 @@ class _Place:
         parameter = self.module._parameters[self.own]
         assert parameter is not None
         return parameter
+
+
+def fill_keeping(model: nn.Module, stack: LayerStack, trainable_layers: int, kept: Kept | None) -> None:
+    """Give a model that was built deferred its weights, those that are kept small as they are kept."""
+    deferred = deferred_of(model)
+    if deferred is None:
+        return
+    device = deferred.device
+    small: dict[str, torch.dtype] = {}
+    if kept is not None:
+        # Of a tied weight that is trained it is the snapshot that is kept small, which is taken of the whole one.
+        trained = {name for layer in stack.suffix(trainable_layers) for name in layer.parameters}
+        ids = {id(model.get_parameter(name)) for name in trained}
+        wanted = {id(model.get_parameter(name)) for name in kept.names} - ids
+        small = {name: each.dtype for name, each in model.named_parameters() if id(each) in wanted}
+
+    def place(name: str, value: Tensor) -> Tensor:
+        dtype = kept.keeping.stored(value.dtype) if kept is not None and name in small else value.dtype
+        return value.to(device, dtype)
+
+    is_in_file = kept is not None and kept.file is not None
+    fill(model, place, without=small if is_in_file else ())
+    if not is_in_file:
+        for name, dtype in small.items():
+            _kept(model.get_parameter(name), None, dtype, device)
 
 
 class FrozenWeights:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from frostline.records import Configuration
 
 _NUM_IMAGES = 65_536
+_NUM_VALIDATION_IMAGES = 64
 
 # Blocks in each of the four stages, and whether they are bottlenecks. Source: He et al. 2016, arXiv:1512.03385, Table 1.
 _RESNETS = {
@@ -39,12 +40,13 @@ class RandomImages(Dataset[tuple[Tensor, Tensor]]):
     An item is (image, label): float32 of shape (3, size, size), and an int64 scalar.
     """
 
-    def __init__(self, *, size: int, num_classes: int) -> None:
+    def __init__(self, *, size: int, num_classes: int, num_images: int = _NUM_IMAGES) -> None:
         self.size = size
         self.num_classes = num_classes
+        self.num_images = num_images
 
     def __len__(self) -> int:
-        return _NUM_IMAGES
+        return self.num_images
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Return the image ``index``; IndexError beyond the last one ends an iteration."""
@@ -77,12 +79,12 @@ def random_images(
             f"image_size is {image_size}, but {_VIT} needs a multiple of its patches' {_VIT_PATCH} pixels."
         )
     _transformers()
-    data = RandomImages(size=image_size, num_classes=classes)
+    images = partial(RandomImages, size=image_size, num_classes=classes)
     return SupervisedTask(
         name="random-images",
         model=partial(_build_model, model, image_size, classes),
-        training_data=data,
-        validation_data=data,
+        training_data=images(),
+        validation_data=images(num_images=_NUM_VALIDATION_IMAGES),
         loss_function=functional.cross_entropy,
         space=image_space(),
         full_samples=max(_NUM_IMAGES, batch_size),

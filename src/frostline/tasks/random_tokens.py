@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from frostline.records import Configuration
 
 _NUM_WINDOWS = 65_536
+_NUM_VALIDATION_WINDOWS = 4
 
 
 class RandomTokens(Dataset[tuple[Tensor, Tensor]]):
@@ -28,12 +29,13 @@ class RandomTokens(Dataset[tuple[Tensor, Tensor]]):
     An item is (inputs, targets), both int64 of shape (context_length,), the targets one token further.
     """
 
-    def __init__(self, *, context_length: int, vocabulary_size: int) -> None:
+    def __init__(self, *, context_length: int, vocabulary_size: int, num_windows: int = _NUM_WINDOWS) -> None:
         self.context_length = context_length
         self.vocabulary_size = vocabulary_size
+        self.num_windows = num_windows
 
     def __len__(self) -> int:
-        return _NUM_WINDOWS
+        return self.num_windows
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Return the window ``index``; IndexError beyond the last one ends an iteration."""
@@ -66,12 +68,14 @@ def random_tokens(
         vocabulary_size=settings.vocabulary_size if vocabulary_size is None else vocabulary_size,
     )
     require_positive("batch_size", batch_size)
-    data = RandomTokens(context_length=settings.context_length, vocabulary_size=settings.vocabulary_size)
+    windows = partial(
+        RandomTokens, context_length=settings.context_length, vocabulary_size=settings.vocabulary_size
+    )
     return SupervisedTask(
         name="random-tokens",
         model=partial(_build_gpt, settings),
-        training_data=data,
-        validation_data=data,
+        training_data=windows(),
+        validation_data=windows(num_windows=_NUM_VALIDATION_WINDOWS),
         loss_function=next_token_loss,
         space=transformer_space(),
         full_samples=max(_NUM_WINDOWS, batch_size) * settings.context_length,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from frostline.layers.deferred import move
 from frostline.seeding import derive_seed
 from frostline.training.checkpoints import Checkpoint
 from frostline.training.devices import DevicePlan, move_batch
@@ -142,7 +143,7 @@ def begin_session(
     """
     device = device_plan.device
     seed_generators(derive_seed(root_seed, "initialisation"), device)
-    model = task.build_model(configuration).to(device)
+    model = move(task.build_model(configuration), device)
     task.freeze(model, trainable_layers=trainable_layers)
     return session_of(task, configuration, model, device_plan=device_plan, root_seed=root_seed)
 

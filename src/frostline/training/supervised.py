@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from frostline.errors import HyperparameterError, TaskError
 from frostline.layers import LayerStack, freeze, freezing_of, split_layers
+from frostline.layers.deferred import build_deferred
 from frostline.records import Configuration, Direction, Value
 from frostline.seeding import derive_seed
-from frostline.training.blueprint import Blueprint, draw_blueprint, largest_value
+from frostline.training.blueprint import ALWAYS_READ, Blueprint, draw_blueprint, largest_value
 from frostline.training.data import (
     Example,
     data_identity,
@@ -145,11 +146,14 @@ class SupervisedTask:
         return self._fingerprint
 
     def build_model(self, configuration: Configuration) -> nn.Module:
-        """Return a freshly initialised model on the CPU.
+        """Return a freshly initialised model on the CPU, built deferred if frozen weights are kept small.
 
         Raises: HyperparameterError if the configuration holds a name that nobody reads.
         """
-        return self.model(self._completed(configuration))
+        completed = self._completed(configuration)
+        if self.frozen_dtype is None and self.frozen_placement == "device":
+            return self.model(completed)
+        return build_deferred(lambda: self.model(completed))
 
     def split(self, model: nn.Module) -> LayerStack:
         """Return the layers of ``model`` in the order of execution."""
@@ -283,7 +287,7 @@ class SupervisedTask:
         """Return ``configuration`` with the defaults of whatever is not searched."""
         # A check of the names alone, which must not look as if the model or the data read them all.
         given = unwatched(configuration)
-        unknown = given.keys() - self.space.distributions.keys() - self.defaults.keys()
+        unknown = given.keys() - self.space.distributions.keys() - self.defaults.keys() - ALWAYS_READ
         if given.get("optimizer") is not None:
             unknown -= hyperparameters_of(optimizer_class(given["optimizer"]))
         self._refuse_unread(sorted(unknown))
