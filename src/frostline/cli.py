@@ -81,7 +81,7 @@ EngineOption = Annotated[
     ),
 ]
 MemoryOption = Annotated[
-    str, typer.Option("--memory", help="What configurations trained together may take, such as 8GiB.")
+    str, typer.Option("--memory", help="What training may take, such as 8GiB. Default: what is free.")
 ]
 CacheOption = Annotated[
     str,
@@ -261,6 +261,7 @@ def train_command(
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "float32",
+    memory: MemoryOption = "auto",
 ) -> None:
     """Train one configuration, in full if nothing else is said."""
     loaded = load_task(task, parse_options(options))
@@ -273,7 +274,13 @@ def train_command(
         samples=loaded.full_samples if samples is None else samples,
     )
     evaluation, model = train_task(
-        loaded, {**loaded.defaults, **given}, fidelity=fidelity, seed=seed, device=device, precision=precision
+        loaded,
+        {**loaded.defaults, **given},
+        fidelity=fidelity,
+        seed=seed,
+        device=device,
+        precision=precision,
+        memory=memory,
     )
     for point in evaluation.curve:
         _print(f"{point.samples:>14,} {loaded.sample_unit}  score {point.score:.5g}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import inspect
@@ -12,6 +13,7 @@ from typing import Any
 
 from frostline.errors import TaskError
 from frostline.protocols import Task
+from frostline.training.supervised import SupervisedTask
 
 # name on the command line -> the function of ``frostline.tasks`` that makes it, in a module of the same name
 _BUILT_IN = (
@@ -24,10 +26,14 @@ _BUILT_IN = (
     "random-images",
 )
 
+# What every SupervisedTask takes as an option, whatever the function that makes it: how its layers are frozen.
+_OF_FREEZING = ("tied", "frozen_statistics", "frozen_dtype", "frozen_placement", "chunked_logits")
+
 
 def load_task(reference: str, options: Mapping[str, Any]) -> Task:
     """Return the task behind ``reference``; ``options`` are the keyword arguments of the function that makes it.
 
+    How layers are frozen (``tied``, ``frozen_dtype``, ...) may be said of every ``SupervisedTask``.
     Raises: TaskError if there is no such task, or it takes no such option.
     """
     if reference in _BUILT_IN:
@@ -39,6 +45,8 @@ def load_task(reference: str, options: Mapping[str, Any]) -> Task:
         raise TaskError(
             f"there is no task {reference!r}: give one of {', '.join(_BUILT_IN)}, or path/to/file.py:NAME."
         )
+    of_freezing = _of_freezing(made, options)
+    options = {name: value for name, value in options.items() if name not in of_freezing}
     if not _is_task(made):
         made = _call(made, options, reference)
     elif options:
@@ -48,8 +56,16 @@ def load_task(reference: str, options: Mapping[str, Any]) -> Task:
             f"{reference} is a {type(made).__name__}, not a task: let it be a frostline.SupervisedTask, or a function that "
             f"returns one."
         )
-    task: Task = made
+    if of_freezing and not isinstance(made, SupervisedTask):
+        raise TaskError(f"{reference} is no frostline.SupervisedTask, and takes no {', '.join(of_freezing)}.")
+    task: Task = dataclasses.replace(made, **of_freezing) if of_freezing else made
     return task
+
+
+def _of_freezing(made: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that are set on the task itself, because the function that makes it does not take them."""
+    own = inspect.signature(made).parameters if callable(made) else {}
+    return {name: value for name, value in options.items() if name in _OF_FREEZING and name not in own}
 
 
 def _named_in_file(reference: str) -> Any:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import torch
 from torch import nn
 
+from frostline.costs.admission import require_memory
 from frostline.errors import LadderError, OptionError, SearchFailedError
 from frostline.execution import LocalExecutor, PopulationExecutor
 from frostline.layers import LayerStack, build_deferred
@@ -171,7 +172,8 @@ def tune_task(
     The configurations of a rung are trained together behind one frozen prefix: how, says ``engine`` (``Engine``; "serial"
     for one by one), ``progress`` is told how far they are. ``memory`` is what they may take, such as "8GiB"; by default
     most of what is free. ``prefix_cache`` is what the outputs of frozen layers that come again may take: a size, "auto"
-    for a part of the memory, or "off". The rest, the errors too, is as in ``tune``.
+    for a part of the memory, or "off". A search whose last rung is predicted not to fit into the memory is refused. The
+    rest, the errors too, is as in ``tune``.
     """
     if runs.exists() and not runs.is_dir():
         raise OptionError(f"runs is {str(runs)!r}, which is a file: name a folder for the checkpoints.")
@@ -200,6 +202,8 @@ def tune_task(
         expected=search_plan.evaluations_per_rung(),
         settings=f"horizon={horizon} precision={precision}",
     )
+    most = max(rung.trainable_layers for rung in climbed.rungs)
+    _require_memory(task, most, climbed.num_layers, settings, memory)
     memory_bytes = None if memory == "auto" else parse_size(memory)
     populations = _Populations(
         task=task,
@@ -233,13 +237,27 @@ def train_task(
     seed: int = 0,
     device: str = "auto",
     precision: str = "float32",
+    memory: str = "auto",
 ) -> tuple[Evaluation, nn.Module]:
-    """Train one configuration outside a search, in full unless a ``fidelity`` is given; return its evaluation and model."""
+    """Train one configuration outside a search, in full unless a ``fidelity`` is given; return its evaluation and model.
+
+    ``memory`` is what it may take, such as "8GiB"; by default what is free.
+    Raises: NotEnoughMemoryError if it is predicted to need more.
+    """
     configuration = Configuration(number=0, hyperparameters=dict(hyperparameters))
     settings = TrainingSettings(device_plan=_device_plan(device, precision), root_seed=seed)
+    num_layers = layers_of(task).num_layers
     if fidelity is None:
-        fidelity = Fidelity(trainable_layers=layers_of(task).num_layers, samples=task.full_samples)
+        fidelity = Fidelity(trainable_layers=num_layers, samples=task.full_samples)
+    _require_memory(task, fidelity.trainable_layers, num_layers, settings, memory)
     return train_model(task, configuration, fidelity, settings)
+
+
+def _require_memory(
+    task: Task, trainable_layers: int, num_layers: int, settings: TrainingSettings, memory: str
+) -> None:
+    available = available_bytes(settings.device_plan.device) if memory == "auto" else parse_size(memory)
+    require_memory(task, trainable_layers=trainable_layers, num_layers=num_layers, available=available)
 
 
 def layers_of(task: Task) -> LayerStack:

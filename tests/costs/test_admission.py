@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import pytest
+from torch import nn
 
 from frostline.costs.admission import require_memory
 from frostline.costs.prediction import predict_step
 from frostline.errors import NotEnoughMemoryError
+from frostline.records import Fidelity, Status
+from frostline.storage import MEMORY
 from frostline.tasks.digits_resnet import digits_resnet
+from frostline.tuner import train_task, tune_task
 
 
 def test_a_training_that_does_not_fit_is_refused_with_what_does() -> None:
@@ -22,3 +29,28 @@ def test_a_training_that_does_not_fit_is_refused_with_what_does() -> None:
 
 def test_small_models_are_let_through_unseen() -> None:
     require_memory(digits_resnet(), trainable_layers=10, num_layers=10, available=2**40)
+
+
+def test_a_search_and_a_training_are_refused_before_they_begin(tmp_path: Path) -> None:
+    task = digits_resnet()
+    with pytest.raises(
+        NotEnoughMemoryError, match=r"10 of 10 layers of digits-resnet needs .* and 10 MiB are available"
+    ):
+        tune_task(task, study="s", storage=MEMORY, memory="10MiB", runs=tmp_path / "runs")
+    with pytest.raises(NotEnoughMemoryError, match=r"train at most [34] layers here"):
+        train_task(task, task.defaults, memory="10MiB")
+    evaluation, _ = train_task(
+        task, task.defaults, fidelity=Fidelity(trainable_layers=1, samples=64), memory="10MiB"
+    )
+    assert evaluation.status is Status.FINISHED
+
+
+def test_a_model_that_is_no_matter_of_shapes_is_let_through() -> None:
+    class Peeking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 10)
+            self.scale = 1 / float(self.layer.weight.norm())
+
+    task = dataclasses.replace(digits_resnet(), model=lambda _: Peeking())
+    require_memory(task, trainable_layers=1, num_layers=1, available=1)

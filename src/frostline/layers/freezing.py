@@ -88,8 +88,16 @@ def freeze(
         for an unknown option. The model is unchanged then.
     Source: arXiv 2504.10735, section 3 and appendix F; tied weights: its figure 12.
     """
-    _check_options(tied, frozen_statistics, layers, unwrap, example_inputs)
-    keeping = _keeping(frozen_dtype, frozen_placement, frozen_file)
+    check_options(
+        tied=tied,
+        frozen_statistics=frozen_statistics,
+        frozen_dtype=frozen_dtype,
+        frozen_placement=frozen_placement,
+    )
+    _check_together(layers, unwrap, example_inputs, frozen_placement, frozen_file)
+    keeping = Keeping(
+        dtype=None if frozen_dtype is None else torch.bfloat16, placement=frozen_placement, file=frozen_file
+    )
     if layers is None:
         stack = split_layers(model, unwrap=unwrap, example_inputs=example_inputs)
     else:
@@ -307,39 +315,34 @@ def _gradient_flags(model: nn.Module) -> dict[str, bool]:
     return {name: each.requires_grad for name, each in model.named_parameters(remove_duplicate=False)}
 
 
-def _keeping(
-    frozen_dtype: torch.dtype | str | None,
+def check_options(
+    *, tied: str, frozen_statistics: str, frozen_dtype: torch.dtype | str | None, frozen_placement: str
+) -> None:
+    """Raise OptionError unless these are options of ``freeze``."""
+    for name, value, allowed in (
+        ("tied", tied, get_args(Tied)),
+        ("frozen_statistics", frozen_statistics, get_args(FrozenStatistics)),
+        ("frozen_placement", frozen_placement, get_args(FrozenPlacement)),
+        ("frozen_dtype", None if frozen_dtype is torch.bfloat16 else frozen_dtype, (None, "bfloat16")),
+    ):
+        if value not in allowed:
+            raise OptionError(f"{name} is {value!r}: it must be {' or '.join(map(repr, allowed))}.")
+
+
+def _check_together(
+    layers: LayerStack | None,
+    unwrap: Sequence[type[nn.Module]],
+    example_inputs: Inputs | None,
     frozen_placement: FrozenPlacement,
     frozen_file: WeightFile | str | os.PathLike[str] | None,
-) -> Keeping:
-    if frozen_dtype not in (None, "bfloat16", torch.bfloat16):
-        raise OptionError(f"frozen_dtype is {frozen_dtype!r}: it must be None or 'bfloat16'.")
-    if frozen_placement not in get_args(FrozenPlacement):
-        allowed = " or ".join(map(repr, get_args(FrozenPlacement)))
-        raise OptionError(f"frozen_placement is {frozen_placement!r}: it must be {allowed}.")
+) -> None:
+    """Raise OptionError for options that have no effect beside others."""
+    if layers is not None and (unwrap or example_inputs is not None):
+        raise OptionError("layers are given, so unwrap and example_inputs have no effect: leave them out.")
     if frozen_file is not None and frozen_placement != "stream":
         raise OptionError(
             "frozen_file has no effect on weights in memory: leave it out, or use frozen_placement='stream'."
         )
-    dtype = None if frozen_dtype is None else torch.bfloat16
-    return Keeping(dtype=dtype, placement=frozen_placement, file=frozen_file)
-
-
-def _check_options(
-    tied: str,
-    frozen_statistics: str,
-    layers: LayerStack | None,
-    unwrap: Sequence[type[nn.Module]],
-    example_inputs: Inputs | None,
-) -> None:
-    for name, value, allowed in (
-        ("tied", tied, get_args(Tied)),
-        ("frozen_statistics", frozen_statistics, get_args(FrozenStatistics)),
-    ):
-        if value not in allowed:
-            raise OptionError(f"{name} is {value!r}: it must be {' or '.join(map(repr, allowed))}.")
-    if layers is not None and (unwrap or example_inputs is not None):
-        raise OptionError("layers are given, so unwrap and example_inputs have no effect: leave them out.")
 
 
 def _check_fits(model: nn.Module, stack: LayerStack) -> None:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from frostline.errors import HyperparameterError, TaskError
-from frostline.layers import LayerStack, freeze, freezing_of, split_layers
-from frostline.layers.deferred import build_deferred
+from frostline.layers import LayerStack, build_deferred, freeze, freezing_of, split_layers
+from frostline.layers.freezing import check_options
 from frostline.records import Configuration, Direction, Value
 from frostline.seeding import derive_seed
 from frostline.training.blueprint import ALWAYS_READ, Blueprint, draw_blueprint, largest_value
@@ -107,6 +107,12 @@ class SupervisedTask:
     """Names of the space that ``model`` or ``schedule`` read only for some configurations."""
 
     def __post_init__(self) -> None:
+        check_options(
+            tied=self.tied,
+            frozen_statistics=self.frozen_statistics,
+            frozen_dtype=self.frozen_dtype,
+            frozen_placement=self.frozen_placement,
+        )
         if self.chunked_logits:
             require_chunked_loss()
         for which, data in (("training", self.training_data), ("validation", self.validation_data)):
