@@ -186,10 +186,13 @@ def test_the_installed_command_prepares_its_threads_before_torch_is_loaded() -> 
 
 @pytest.mark.multiprocess
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
-def test_the_installed_command_keeps_the_memory_that_is_freed() -> None:
+@pytest.mark.parametrize("options", [[], ["frozen_placement=stream"], ["frozen_dtype=bfloat16"]])
+def test_the_installed_command_keeps_freed_memory_but_for_models_that_are_kept_small(options: list[str]) -> None:
     code = (
         "import frostline_launcher; frostline_launcher.prepare_process()\n"
-        "import resource, torch\n"
+        "import resource, sys, torch\n"
+        "from frostline.cli_arguments import task_named\n"
+        "task_named('digits-mlp', sys.argv[1:])\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "for _ in range(30): torch.ones(12_000_000)\n"
         "before = faults()\n"
@@ -197,10 +200,11 @@ def test_the_installed_command_keeps_the_memory_that_is_freed() -> None:
         "print(faults() - before)"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    run = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
-    # One time 48 MB is 11,719 pages, ten times would be as many again for each.
-    assert int(run.stdout) < 12_000
+    # One time 48 MB is 11,719 pages, ten times would be as many again for each; but pages may be of 2 MB.
+    faults = int(run.stdout)
+    assert faults > 150 if options else faults < 12_000
 
 
 def test_debug_shows_the_traceback() -> None:

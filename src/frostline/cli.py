@@ -22,9 +22,9 @@ from frostline.cli_arguments import (
     ladder_named,
     own_configuration,
     parse_configuration,
-    parse_options,
     sampling_named,
     search_named,
+    task_named,
     with_space,
 )
 from frostline.cost_commands import cost_command
@@ -35,7 +35,6 @@ from frostline.search.history import History
 from frostline.storage import DEFAULT_STORAGE, MEMORY, without_password
 from frostline.study import Terms, read_study
 from frostline.summary import Summary, best_evaluation, summarise
-from frostline.task_loading import load_task
 from frostline.tuner import TuneResult, layers_of, train_task, tune_task
 
 # What typer returns for Ctrl-C, as shells do.
@@ -110,7 +109,7 @@ def common_options(
 @application.command("layers")
 def show_layers(task: TaskArgument, options: SetOption = None) -> None:
     """Show the layers of a task's model, in the order of execution."""
-    stack = layers_of(load_task(task, parse_options(options)))
+    stack = layers_of(task_named(task, options))
     _print(f"{stack}")
 
 
@@ -125,7 +124,7 @@ def show_ladder(
     reduction_factor: FactorOption = 3,
 ) -> None:
     """Show the rungs that a search would climb, and what each costs."""
-    loaded = load_task(task, parse_options(options))
+    loaded = task_named(task, options)
     climbed = ladder_named(ladder, rungs, loaded)
     plan = search_named(search, reduction_factor)(ladder=climbed, configurations=configurations)
     _print(_ladder_table(plan, loaded.sample_unit))
@@ -161,7 +160,7 @@ def tune_command(
     ] = False,
 ) -> None:
     """Search for the best configuration. Stop at any time: the same command goes on where it was."""
-    loaded = with_space(load_task(task, parse_options(options)), space)
+    loaded = with_space(task_named(task, options), space)
     climbed = ladder_named(ladder, rungs, loaded)
     factory = search_named(search, reduction_factor)
     plan = factory(ladder=climbed, configurations=configurations)
@@ -264,7 +263,7 @@ def train_command(
     memory: MemoryOption = "auto",
 ) -> None:
     """Train one configuration, in full if nothing else is said."""
-    loaded = load_task(task, parse_options(options))
+    loaded = task_named(task, options)
     given = parse_configuration(configuration)
     if save is not None and (save.is_dir() or not save.parent.is_dir()):
         raise OptionError(f"--save {save}: name a file in a folder that exists.")

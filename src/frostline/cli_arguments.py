@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+import frostline_launcher
 from frostline.errors import OptionError, SearchSpaceError
 from frostline.protocols import Task
 from frostline.records import Value
@@ -21,6 +22,7 @@ from frostline.search.ladder import Ladder
 from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Sampling, grid
 from frostline.search.space import SearchSpace
 from frostline.search.sweep import FullFidelity, Sweep
+from frostline.task_loading import load_task
 from frostline.training.supervised import SupervisedTask
 from frostline.tuner import SearchFactory, layers_of
 
@@ -40,6 +42,14 @@ def _choose(kind: str, name: str, choices: Mapping[str, Choice]) -> Choice:
     close = difflib.get_close_matches(name, choices, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise OptionError(f"there is no {kind} {name!r}: choose one of {', '.join(choices)}.{hint}")
+
+
+def task_named(reference: str, options: list[str] | None) -> Task:
+    """Return the task behind ``reference``; where its frozen weights are kept small, let this process be small too."""
+    task = load_task(reference, parse_options(options))
+    if isinstance(task, SupervisedTask) and (task.frozen_dtype is not None or task.frozen_placement == "stream"):
+        frostline_launcher.return_freed_memory()
+    return task
 
 
 def search_named(name: str, reduction_factor: int) -> SearchFactory:

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from frostline.costs.admission import require_memory
-from frostline.costs.prediction import predict_step
+from frostline.costs.capacity import Capacity
 from frostline.errors import NotEnoughMemoryError
 from frostline.records import Fidelity, Status
 from frostline.storage import MEMORY
@@ -19,7 +19,7 @@ from frostline.tuner import train_task, tune_task
 
 def test_a_training_that_does_not_fit_is_refused_with_what_does() -> None:
     task = digits_resnet()
-    available = predict_step(task, trainable_layers=4).memory.peak
+    available = Capacity(task).required(4)
     require_memory(task, trainable_layers=4, num_layers=10, available=available)
     with pytest.raises(NotEnoughMemoryError, match=r"training 10 of 10 layers .* train at most 4 layers here"):
         require_memory(task, trainable_layers=10, num_layers=10, available=available)

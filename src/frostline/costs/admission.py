@@ -23,14 +23,13 @@ _SMALL_SHARE = 0.02
 def require_memory(task: Task, *, trainable_layers: int, num_layers: int, available: int) -> None:
     """Check that ``available`` bytes hold a training of the last ``trainable_layers`` of ``num_layers``.
 
-    What is needed is predicted. A model that does not run on fake tensors is let through, and one whose weights are small.
+    What is needed is predicted, with the margin of ``Capacity``. A model that does not run on fake tensors is let through, and one whose weights are small.
     Raises: NotEnoughMemoryError, which says how many layers would fit.
     """
     try:
         if weight_bytes(task) < _SMALL_SHARE * available:
             return
-        # What is there is counted already: no share of it is kept free besides.
-        capacity = Capacity(task, margin=0.0)
+        capacity = Capacity(task)
         required = capacity.required(trainable_layers)
         if required <= available:
             return
