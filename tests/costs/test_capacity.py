@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from frostline.costs.capacity import Capacity, largest_fitting
 from frostline.costs.step_cost import Memory, StepCost
-from frostline.errors import OptionError
+from frostline.errors import OptionError, PredictionError
 from frostline.records import Fidelity
 from frostline.tasks.digits_resnet import digits_resnet
 
@@ -91,7 +91,8 @@ def test_rungs_are_served_by_the_devices_that_hold_them() -> None:
     capacity = Capacity(digits_resnet(), margin=0.0, predict=predicted)
     rungs = [Fidelity(trainable_layers=layers, samples=100) for layers in (1, 5, 10)]
     served = capacity.rungs(rungs, [17 * MEBIBYTE, 60 * MEBIBYTE, 160 * MEBIBYTE])
-    assert [rung.populations for rung in served] == [(1, 11, 36), (0, 1, 6), (0, 0, 3)]
+    # All layers are trained by one at a time.
+    assert [rung.populations for rung in served] == [(1, 11, 36), (0, 1, 6), (0, 0, 1)]
     assert [rung.required for rung in served] == [17 * MEBIBYTE, 45 * MEBIBYTE, 80 * MEBIBYTE]
 
 
@@ -102,3 +103,29 @@ def test_a_real_task_needs_less_with_fewer_layers_trained() -> None:
     assert fits[-1].population == 1
     assert fits[0].largest_batch > fits[1].largest_batch > fits[2].largest_batch >= 1
     assert fits[0].population > fits[1].population > 1
+
+
+def test_a_model_that_refuses_batches_of_one_has_a_largest_batch() -> None:
+    def refusing(layers: int, batch_size: int | None) -> StepCost:
+        if batch_size == 1:
+            raise PredictionError("more than one value per channel")
+        return predicted(layers, batch_size)
+
+    capacity = Capacity(digits_resnet(), margin=0.0, predict=refusing)
+    assert capacity.largest_batch(1, 50 * MEBIBYTE) == 37
+    assert capacity.largest_batch(1, 14 * MEBIBYTE) == 0
+
+
+def test_a_second_device_needs_few_looks_more() -> None:
+    looks: list[int | None] = []
+
+    def counted(layers: int, batch_size: int | None) -> StepCost:
+        looks.append(batch_size)
+        return predicted(layers, batch_size)
+
+    capacity = Capacity(digits_resnet(), predict=counted)
+    capacity.fit(1, 1000 * MEBIBYTE)
+    before = len(looks)
+    capacity.fit(1, 9000 * MEBIBYTE)
+    assert len(looks) - before <= 2
+    assert len(set(looks)) == len(looks)

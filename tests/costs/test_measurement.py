@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import frostline
+from frostline.costs.allocations import storage_bytes
 from frostline.costs.measurement import (
     FailedStep,
     checked_layers,
@@ -22,7 +23,6 @@ from frostline.costs.measurement import (
     measure_steps,
     num_layers_of,
     own_batch_size,
-    storage_bytes,
 )
 from frostline.costs.step_cost import StepCost
 from frostline.errors import FidelityError, HyperparameterError, OptionError, TaskError

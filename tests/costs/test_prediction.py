@@ -15,7 +15,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.utils import _pytree as pytree
 
 from frostline.costs.flops import count_flops
-from frostline.costs.prediction import predict_step, predict_steps
+from frostline.costs.prediction import StepPredictor, predict_step, predict_steps
 from frostline.costs.step_cost import StepCost
 from frostline.costs.true_peak import PeakBytes
 from frostline.errors import FidelityError, OptionError, PredictionError
@@ -299,3 +299,43 @@ def test_a_batch_size_that_is_none_is_refused(size: Any) -> None:
 def test_layers_that_do_not_exist_are_refused(layers: Sequence[int]) -> None:
     with pytest.raises(FidelityError):
         list(predict_steps(task_of(mlp, image_size=8), layers))
+
+
+@pytest.mark.parametrize("family", ["gpt", "resnet", "mlp"])
+def test_many_batch_sizes_cost_what_each_costs_alone(family: str) -> None:
+    task = FAMILIES[family]()
+    predictor = StepPredictor(task)
+    for trainable_layers, batch_size in ((2, None), (2, 7), (2, 2), (1, 7), (2, 7)):
+        alone = predict_step(task, trainable_layers=trainable_layers, batch_size=batch_size)
+        assert predictor.cost(trainable_layers, batch_size) == alone
+
+
+def test_a_batch_that_no_machine_holds_is_predicted() -> None:
+    predictor = StepPredictor(random_tokens(context_length=16, vocabulary_size=100))
+    few, many = predictor.cost(1, 1000), predictor.cost(1, 10**9)
+    assert many.batch_size == 10**9
+    assert many.memory.activations > 10**12
+    assert many.forward_flops == 10**6 * few.forward_flops
+
+
+def test_a_batch_that_grows_otherwise_is_fetched() -> None:
+    class Padded(Wrapped):
+        """Windows that are as long as their number of windows says."""
+
+        def training_batches(self, configuration: Configuration, **options: Any) -> Iterator[Any]:
+            for inputs, targets in self.inner.training_batches(configuration, **options):
+                length = 8 + len(inputs)
+                yield inputs[:, :length], targets[:, :length]
+
+    task: Any = Padded(random_tokens(context_length=16, vocabulary_size=100))
+    assert StepPredictor(task).cost(1, 4) == predict_step(task, trainable_layers=1, batch_size=4)
+
+
+class Wrapped:
+    """A task that is another one in all but what its subclass says."""
+
+    def __init__(self, inner: SupervisedTask) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)

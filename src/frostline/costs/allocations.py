@@ -70,6 +70,13 @@ class LiveBytes(TorchDispatchMode):
         self.current += size
 
 
+def storage_bytes(tensors: Iterable[Tensor], *, ignored: Iterable[Tensor] = ()) -> int:
+    """Return the bytes of the distinct storages of ``tensors``, real or fake, without those of ``ignored``."""
+    left_out = {_identity(tensor) for tensor in ignored}
+    storages = {storage._cdata: storage for storage in (tensor.untyped_storage() for tensor in tensors)}
+    return sum(storage.nbytes() for identity, storage in storages.items() if identity not in left_out)
+
+
 def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor) and leaf.layout == torch.strided]
 

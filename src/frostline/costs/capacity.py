@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from frostline.costs.prediction import predict_step
-from frostline.errors import OptionError
+from frostline.costs.prediction import StepPredictor
+from frostline.errors import OptionError, PredictionError
 
 if TYPE_CHECKING:
     from frostline.costs.step_cost import StepCost
     from frostline.protocols import Task
-    from frostline.records import Fidelity
+    from frostline.records import Fidelity, Value
 
 MARGIN = 0.1
 """The share of what is predicted that is kept free besides: kernels' own memory, fragments between tensors."""
@@ -53,14 +54,17 @@ class Capacity:
     """
 
     def __init__(
-        self, task: Task, *, margin: float = MARGIN, predict: Callable[[int, int | None], StepCost] | None = None
+        self,
+        task: Task,
+        *,
+        margin: float = MARGIN,
+        configuration: Mapping[str, Value] | None = None,
+        predict: Callable[[int, int | None], StepCost] | None = None,
     ) -> None:
-        if not margin >= 0:
+        if not 0 <= margin < math.inf:
             raise OptionError(f"margin is {margin!r}, but must be at least 0: a share of what is predicted.")
         self.margin = margin
-        self._predict = predict or (
-            lambda layers, batch_size: predict_step(task, trainable_layers=layers, batch_size=batch_size)
-        )
+        self._predict = predict or StepPredictor(task, configuration=configuration).cost
         self._known: dict[tuple[int, int | None], StepCost] = {}
 
     def cost(self, trainable_layers: int, batch_size: int | None = None) -> StepCost:
@@ -77,24 +81,43 @@ class Capacity:
 
     def fit(self, trainable_layers: int, device_memory: int) -> Fit:
         """Return what fits into ``device_memory`` bytes."""
+        # The population first: it tells the task's own batch size, which is then known to the other.
+        population = self.population(trainable_layers, device_memory)
         return Fit(
             trainable_layers=trainable_layers,
             device_memory=device_memory,
             largest_batch=self.largest_batch(trainable_layers, device_memory),
-            population=self.population(trainable_layers, device_memory),
+            population=population,
         )
 
     def largest_batch(self, trainable_layers: int, device_memory: int) -> int:
         """Return the largest number of examples in a batch that fits; 0 if one does not (arXiv 2504.10735, figure 6a)."""
+        known = {
+            size: self.required(layers, size)
+            for layers, size in self._known
+            if layers == trainable_layers and size is not None
+        }
 
         def required(batch_size: int) -> int:
-            return self.required(trainable_layers, batch_size)
+            try:
+                return self.required(trainable_layers, batch_size)
+            except PredictionError:
+                if batch_size > 1:
+                    raise
+                # Batch normalisation refuses to be trained on one example alone.
+                return self.required(trainable_layers, 2)
 
-        return largest_fitting(required, device_memory)
+        return largest_fitting(required, device_memory, known=known)
 
     def population(self, trainable_layers: int, device_memory: int) -> int:
-        """Return how many configurations fit together: frozen weights once, a step's memory once, the rest for each."""
-        memory = self.cost(trainable_layers).memory
+        """Return how many configurations fit together: frozen weights once, a step's memory once, the rest for each.
+
+        With every layer trained there is nothing to share, and they are trained one by one: 1 if it fits.
+        """
+        cost = self.cost(trainable_layers)
+        if cost.trainable_layers == cost.num_layers:
+            return int(self.required(trainable_layers) <= device_memory)
+        memory = cost.memory
         # Trained weights are as many bytes as their gradients.
         member = 2 * memory.gradients + memory.optimizer_state
         once = memory.peak - member
@@ -121,25 +144,45 @@ class Capacity:
         return int(num_bytes * (1 + self.margin))
 
 
-def largest_fitting(required: Callable[[int], int], memory: int) -> int:
+def largest_fitting(required: Callable[[int], int], memory: int, *, known: Mapping[int, int] | None = None) -> int:
     """Return the largest n of at least 1, or 0, for which ``required(n)``, which rises, is at most ``memory``.
 
-    Memory grows with the batch almost along a line: the line through what is known says where to look next.
+    A step's peak is the highest of several moments' sums, each along a line of the batch: it bends upwards alone. So the
+    line through two sizes that fit is a bound to what larger ones need, and says where to look. ``known`` are values that
+    ``required`` has returned already.
     """
-    if required(1) > memory:
+    points = dict(known or {})
+
+    def fits(n: int) -> bool:
+        if n not in points:
+            points[n] = required(n)
+        return points[n] <= memory
+
+    if not fits(1):
         return 0
-    fits, too_large = 1, _MOST_BATCH
-    if required(2) > memory:
+    if not fits(2):
         return 1
-    fits, at_fit, slope = 2, required(2), required(2) - required(1)
-    while too_large - fits > 1:
-        guess = fits + (memory - at_fit) // slope if slope > 0 else too_large - 1
-        guess = min(max(guess, fits + 1), too_large - 1)
-        needed = required(guess)
-        if needed <= memory:
-            slope = (needed - at_fit) // (guess - fits)
-            fits, at_fit = guess, needed
-        else:
-            slope = -(-(needed - at_fit) // (guess - fits))
-            too_large = guess
-    return fits
+    while True:
+        largest = max(n for n, needed in points.items() if needed <= memory)
+        too_large = min((n for n, needed in points.items() if needed > memory), default=_MOST_BATCH)
+        beyond = _first_beyond(points, largest, memory)
+        if min(beyond, too_large) - largest <= 1:
+            return largest
+        if beyond <= too_large or too_large not in points:
+            fits(min(beyond, too_large) - 1)
+            continue
+        # A line from what fits to what does not runs above the curve: where it meets the memory, it fits.
+        slope = -(-(points[too_large] - points[largest]) // (too_large - largest))
+        fits(min(max(largest + (memory - points[largest]) // slope, largest + 1), too_large - 1))
+
+
+def _first_beyond(points: Mapping[int, int], largest: int, memory: int) -> int:
+    """Return the first n that does not fit if the curve goes on as steeply as it came to ``largest``, or _MOST_BATCH."""
+    before = max(n for n in points if n < largest)
+    # In whole numbers: as steep as it is or a little less, so that nothing is left out.
+    rise, run = points[largest] - points[before], largest - before
+    # Each figure may be rounded by a byte.
+    rise = max(0, rise - 1)
+    if rise == 0:
+        return _MOST_BATCH
+    return min(_MOST_BATCH, largest + ((memory - points[largest] + 1) * run) // rise + 1)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from frostline.costs.allocations import storage_bytes
 from frostline.costs.flops import count_flops
 from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
 from frostline.costs.true_peak import PeakBytes
@@ -24,7 +25,7 @@ from frostline.training.randomness import borrowed_generators
 from frostline.training.session import Session, begin_session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from frostline.protocols import Batch, Task
     from frostline.records import Value
@@ -265,15 +266,6 @@ def _memory(session: Session, batch: Batch, peak: PeakBytes) -> Memory:
         activations=activations,
         peak=parameters + state + on_cpu + peak.bytes,
     )
-
-
-def storage_bytes(tensors: Iterable[Tensor], *, ignored: Iterable[Tensor] = ()) -> int:
-    """Return the bytes of the distinct storages of ``tensors``, without those of ``ignored``."""
-    left_out = {tensor.untyped_storage().data_ptr() for tensor in ignored}
-    storages = {
-        storage.data_ptr(): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in tensors)
-    }
-    return sum(size for place, size in storages.items() if place not in left_out)
 
 
 def _flops(session: Session, batch: Batch) -> tuple[int, int]:
