@@ -37,11 +37,8 @@ def require_memory(task: Task, *, trainable_layers: int, num_layers: int, availa
     except PredictionError as error:
         logger.debug("what it needs is not known: %s", error)
         return
-    advice = (
-        f"train at most {most} layers"
-        if most
-        else "use a smaller batch, frozen_dtype, frozen_placement or chunked_logits"
-    )
+    smaller = "use a smaller batch, frozen_dtype, frozen_placement or chunked_logits"
+    advice = f"train at most {most} layers" if most else smaller
     raise NotEnoughMemoryError(
         f"training {trainable_layers} of {num_layers} layers of {task.name} needs {format_size(required)}, and "
         f"{format_size(available)} are available: {advice} here, or go to a larger device (frostline fit says which)."
