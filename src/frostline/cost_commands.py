@@ -17,11 +17,23 @@ from frostline.cli_arguments import (
     PrecisionOption,
     SetOption,
     TaskArgument,
+    ladder_named,
     parse_configuration,
     parse_options,
 )
+from frostline.costs.capacity import MARGIN, Capacity, Fit
 from frostline.costs.figures import cost_page
+from frostline.costs.fit_figures import fit_page
+from frostline.costs.fit_tables import (
+    fit_heading,
+    fit_line,
+    rung_heading,
+    rung_line,
+    served_sentences,
+    write_fits,
+)
 from frostline.costs.measurement import (
+    FailedStep,
     checked_layers,
     measure_steps,
     num_layers_of,
@@ -38,7 +50,8 @@ from frostline.costs.tables import (
     write_costs,
     write_whole,
 )
-from frostline.errors import OptionError, PredictionError
+from frostline.errors import OptionError, PredictionError, TaskError
+from frostline.sizes import parse_size
 from frostline.task_loading import load_task
 from frostline.training.devices import DevicePlan, resolve_device
 
@@ -103,7 +116,7 @@ def cost_command(
         repetitions=repetitions,
     )
     costs = cells.predicted() if predict else cells.measured()
-    folder = out or _FOLDER / (re.sub(r"[^\w.-]+", "-", loaded.name) or "task")
+    folder = out or _folder_of(loaded)
     circumstances = Circumstances.here(loaded.name, device=plan.device, precision=precision)
     typer.echo(f"{circumstances}")
     rows: list[CostRow] = []
@@ -124,6 +137,108 @@ def cost_command(
     rises = not check or _report_check(rows)
     if len(failures) == len(rows) or not rises:
         raise typer.Exit(1)
+
+
+def fit_command(
+    task: TaskArgument,
+    device_memory: Annotated[
+        str, typer.Option("--device-memory", help="The memories of the devices, such as 8GiB,24GiB,80GiB.")
+    ],
+    options: SetOption = None,
+    layers: Annotated[
+        str | None,
+        typer.Option("--layers", help="Numbers of trained layers, such as 1,2,5, or all. Default: up to 12."),
+    ] = None,
+    configuration: Annotated[
+        str | None, typer.Option("--configuration", help="JSON; what it leaves out is the task's own.")
+    ] = None,
+    ladder: Annotated[
+        str, typer.Option("--ladder", help="diagonal, layers-only, samples-only, or rungs as LAYERS:SAMPLES,...")
+    ] = "diagonal",
+    rungs: Annotated[int, typer.Option("--rungs", help="The number of rungs of a ladder not given by hand.")] = 3,
+    margin: Annotated[
+        str, typer.Option("--margin", help="The share of what is predicted that is to stay free besides.")
+    ] = f"{MARGIN:.0%}",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The folder of fit.csv and fit.html. Default: one for the task.")
+    ] = None,
+) -> None:
+    """Tell what fits into devices' memory at each number of trained layers, and which rungs they can serve."""
+    memories, share = _memories(device_memory), _share(margin)
+    loaded = load_task(task, parse_options(options))
+    given = parse_configuration(configuration)
+    chosen = _layers(layers, _num_layers(loaded, given, predict=True))
+    climbed = ladder_named(ladder, rungs, loaded)
+    folder = out or _folder_of(loaded)
+    circumstances = Circumstances.here(loaded.name, device=torch.device("cpu"), precision="float32")
+    typer.echo(f"{circumstances}; {100 * share:g} % more than it takes is kept free")
+    known = _Known(task=loaded, configuration=given, capacity=Capacity(loaded, margin=share, configuration=given))
+    fits: list[Fit] = []
+    for number in chosen:
+        row = known.fits(number, memories)
+        if not fits:
+            for line in fit_heading(memories, row[0].batch_size):
+                typer.echo(line)
+        typer.echo(fit_line(row))
+        fits += row
+        # After every row: whatever ends this process, what it found is there.
+        write_fits(folder / "fit.csv", fits, circumstances, margin=share)
+    write_whole(folder / "fit.html", fit_page(fits, circumstances, margin=share))
+    typer.echo(f"\n{rung_heading(memories, loaded.sample_unit)}")
+    served = []
+    for number, fidelity in enumerate(climbed.rungs):
+        known.fits(fidelity.trainable_layers, memories[:1])
+        served += known.capacity.rungs([fidelity], memories)
+        typer.echo(rung_line(number, served[-1]))
+    for line in served_sentences(served, memories):
+        typer.echo(line)
+    typer.echo(f"\nin {folder}: fit.csv, fit.html")
+
+
+@dataclass(kw_only=True)
+class _Known:
+    """What is known of a task's needs: predicted, or from the first step on that cannot be predicted, measured."""
+
+    task: Task
+    configuration: Mapping[str, Value]
+    capacity: Capacity
+    is_measured: bool = False
+    has_one_size: bool | None = None
+    """Whether no other batch size than the task's own is to be tried; None as long as nobody has asked."""
+
+    def fits(self, trainable_layers: int, memories: Sequence[int]) -> list[Fit]:
+        """Return what fits into each memory; say what is not known, and why, as soon as it shows."""
+        try:
+            return self._fits(trainable_layers, memories)
+        except PredictionError as error:
+            typer.echo(f"{error} Measuring, at the task's own batch size alone: the largest batch is not known.")
+        self.is_measured = self.has_one_size = True
+        self.capacity = Capacity(self.task, margin=self.capacity.margin, predict=self._measured)
+        return self._fits(trainable_layers, memories)
+
+    def _fits(self, trainable_layers: int, memories: Sequence[int]) -> list[Fit]:
+        if self.has_one_size is None:
+            reason = self.capacity.fixed_batch(trainable_layers)
+            self.has_one_size = reason is not None
+            if reason is not None:
+                typer.echo(f"the largest batch is not known: {reason}")
+        return [self.capacity.fit(trainable_layers, memory, is_own_batch=self.has_one_size) for memory in memories]
+
+    def _measured(self, trainable_layers: int, _batch_size: int | None) -> StepCost:
+        (row,) = measure_steps(
+            self.task,
+            layers=(trainable_layers,),
+            configuration=self.configuration,
+            device=torch.device("cpu"),
+            warm_up=0,
+            repetitions=1,
+        )
+        if isinstance(row, FailedStep):
+            raise TaskError(
+                f"the step of {self.task.name} with {trainable_layers} layers trained can neither be predicted nor measured "
+                f"here: {row.reason}."
+            )
+        return row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +309,27 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
         raise OptionError(f"{option} is {text!r}, but must be whole numbers of at least 1, such as 1,8,32.")
     return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _memories(text: str) -> tuple[int, ...]:
+    """Return the bytes that ``--device-memory`` says, in rising order, each once."""
+    sizes = {parse_size(part) for part in text.split(",")}
+    if 0 in sizes:
+        raise OptionError(
+            f"--device-memory is {text!r}, but a device has some memory: write sizes such as 8GiB,24GiB."
+        )
+    return tuple(sorted(sizes))
+
+
+def _share(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip(), re.ASCII)
+    if match is None:
+        raise OptionError(f"--margin is {text!r}, but must be a share of at least 0, such as 10% or 0.1.")
+    return float(match[1]) / (100 if match[2] else 1)
+
+
+def _folder_of(task: Task) -> Path:
+    return _FOLDER / (re.sub(r"[^\w.-]+", "-", task.name) or "task")
 
 
 def _device_plan(device: str, precision: str) -> DevicePlan:

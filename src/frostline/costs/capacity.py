@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from frostline.costs.prediction import StepPredictor
-from frostline.errors import OptionError, PredictionError
+from frostline.errors import HyperparameterError, OptionError, PredictionError
 
 if TYPE_CHECKING:
     from frostline.costs.step_cost import StepCost
@@ -16,23 +17,38 @@ if TYPE_CHECKING:
     from frostline.records import Fidelity, Value
 
 MARGIN = 0.1
-"""The share of what is predicted that is kept free besides: kernels' own memory, fragments between tensors."""
+"""The share of what is predicted that is kept free besides: kernels' own memory, fragments between tensors.
 
-_MOST_BATCH = 2**20
+A GPT, a ViT, a ResNet and an MLP were trained within address spaces as large as the memory that they were predicted to fit
+(``tests/costs/test_fits_really.py``; x86 CPU, torch 2.13). Within 200 MiB none of 10 largest batches of the first two and
+the MLP ran out of memory with this margin, and most did without any. The ResNet of 20 convolutions did, with all of its
+layers trained: oneDNN keeps the code that it makes for every shape of convolution, 25 MiB there, whatever the batch. So on
+a device of a few hundred MiB a model of many convolutions wants a larger margin.
+"""
+
+MOST = 2**20 - 1
+"""No larger batch and no larger population is looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """What fits into ``device_memory`` bytes with ``trainable_layers`` trained.
+    """What fits into ``device_memory`` bytes with ``trainable_layers`` of ``num_layers`` trained.
 
-    ``largest_batch`` in examples, for one configuration; ``population`` is the most configurations that are trained together
-    behind shared frozen layers with batches of the task's size. Both are 0 where not even one fits.
+    ``required`` are the bytes, with the margin, that one configuration needs with batches of the task's own
+    ``batch_size``, in examples. ``largest_batch`` is that for one configuration, None if another size than the task's is not
+    known; ``population`` is the most configurations that are trained together behind shared frozen layers with batches of
+    the task's size. Both are 0 where not even one fits, and ``MOST`` where so many fit or more. ``origin`` is "predicted"
+    or "measured".
     """
 
     trainable_layers: int
+    num_layers: int
+    batch_size: int
     device_memory: int
-    largest_batch: int
+    required: int
+    largest_batch: int | None
     population: int
+    origin: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,16 +95,30 @@ class Capacity:
         """Return the bytes that a device needs for a training, with the margin."""
         return self._with_margin(self.cost(trainable_layers, batch_size).memory.peak)
 
-    def fit(self, trainable_layers: int, device_memory: int) -> Fit:
-        """Return what fits into ``device_memory`` bytes."""
-        # The population first: it tells the task's own batch size, which is then known to the other.
-        population = self.population(trainable_layers, device_memory)
+    def fit(self, trainable_layers: int, device_memory: int, *, is_own_batch: bool = False) -> Fit:
+        """Return what fits into ``device_memory`` bytes; no other batch size is tried if ``is_own_batch``."""
+        # First of all at the task's own batch size, which is then known to the others.
+        cost = self.cost(trainable_layers)
         return Fit(
             trainable_layers=trainable_layers,
+            num_layers=cost.num_layers,
+            batch_size=cost.batch_size,
             device_memory=device_memory,
-            largest_batch=self.largest_batch(trainable_layers, device_memory),
-            population=population,
+            required=self.required(trainable_layers),
+            largest_batch=None if is_own_batch else self.largest_batch(trainable_layers, device_memory),
+            population=self.population(trainable_layers, device_memory),
+            origin="predicted" if cost.seconds is None else "measured",
         )
+
+    def fixed_batch(self, trainable_layers: int) -> str | None:
+        """Return why the task's batches have one size only, or None if another can be set."""
+        own = self.cost(trainable_layers).batch_size
+        with suppress(PredictionError):
+            try:
+                self.cost(trainable_layers, 1 if own > 1 else 2)
+            except (OptionError, HyperparameterError) as error:
+                return f"{error}"
+        return None
 
     def largest_batch(self, trainable_layers: int, device_memory: int) -> int:
         """Return the largest number of examples in a batch that fits; 0 if one does not (arXiv 2504.10735, figure 6a)."""
@@ -164,7 +194,7 @@ def largest_fitting(required: Callable[[int], int], memory: int, *, known: Mappi
         return 1
     while True:
         largest = max(n for n, needed in points.items() if needed <= memory)
-        too_large = min((n for n, needed in points.items() if needed > memory), default=_MOST_BATCH)
+        too_large = min((n for n, needed in points.items() if needed > memory), default=MOST + 1)
         beyond = _first_beyond(points, largest, memory)
         if min(beyond, too_large) - largest <= 1:
             return largest
@@ -177,12 +207,12 @@ def largest_fitting(required: Callable[[int], int], memory: int, *, known: Mappi
 
 
 def _first_beyond(points: Mapping[int, int], largest: int, memory: int) -> int:
-    """Return the first n that does not fit if the curve goes on as steeply as it came to ``largest``, or _MOST_BATCH."""
+    """Return the first n that does not fit if the curve goes on as steeply as it came to ``largest``, or MOST + 1."""
     before = max(n for n in points if n < largest)
     # In whole numbers: as steep as it is or a little less, so that nothing is left out.
     rise, run = points[largest] - points[before], largest - before
     # Each figure may be rounded by a byte.
     rise = max(0, rise - 1)
     if rise == 0:
-        return _MOST_BATCH
-    return min(_MOST_BATCH, largest + ((memory - points[largest] + 1) * run) // rise + 1)
+        return MOST + 1
+    return min(MOST + 1, largest + ((memory - points[largest] + 1) * run) // rise + 1)

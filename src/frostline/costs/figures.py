@@ -57,19 +57,24 @@ def cost_page(rows: Sequence[CostRow], circumstances: Circumstances) -> str:
     for size in sizes:
         of_size = [cost for cost in costs if cost.batch_size == size]
         sections.append((f"Memory by kind, batch size {size}", note, _memory_figure(of_size)))
-    return _page(circumstances, sections, failed=[row for row in rows if isinstance(row, FailedStep)])
+    failed = [f"<p>{html.escape(line)}</p>" for line in failure_lines(rows)]
+    return html_page(
+        f"What a step of {circumstances.task} costs",
+        f"{circumstances}",
+        sections,
+        end=["<h2>Steps that failed</h2>", *failed] if failed else (),
+    )
 
 
-def _page(
-    circumstances: Circumstances, sections: Sequence[tuple[str, str, Any]], *, failed: Sequence[FailedStep]
-) -> str:
-    title = html.escape(f"What a step of {circumstances.task} costs")
+def html_page(title: str, note: str, sections: Sequence[tuple[str, str, Any]], *, end: Sequence[str] = ()) -> str:
+    """Return a page of sections, each a heading, a note and a plotly figure, which needs nothing else; then HTML lines."""
+    title = html.escape(title)
     parts = [
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>',
-        f"<h1>{title}</h1><p>{html.escape(str(circumstances))}</p>",
+        f"<h1>{title}</h1><p>{html.escape(note)}</p>",
     ]
-    for position, (heading, note, figure) in enumerate(sections):
+    for position, (heading, remark, figure) in enumerate(sections):
         # The page holds plotly's script once, with its first figure.
         drawn = figure.to_html(
             full_html=False,
@@ -77,24 +82,21 @@ def _page(
             config={"responsive": True, "displaylogo": False, "displayModeBar": False},
             div_id=f"figure-{position}",
         )
-        parts.append(f"<h2>{html.escape(heading)}</h2><p>{html.escape(note)}</p>{drawn}")
-    if failed:
-        parts.append("<h2>Steps that failed</h2>")
-        parts += [f"<p>{html.escape(line)}</p>" for line in failure_lines(failed)]
-    return "\n".join([*parts, "</body></html>\n"])
+        parts.append(f"<h2>{html.escape(heading)}</h2><p>{html.escape(remark)}</p>{drawn}")
+    return "\n".join([*parts, *end, "</body></html>\n"])
 
 
 def _peak_figure(costs: Sequence[StepCost], sizes: Sequence[int]) -> Any:
-    figure = _empty("MiB at the peak", costs)
+    figure = empty_figure("MiB at the peak", _layers(costs))
     for position, size in enumerate(sizes):
         of_size = [cost for cost in costs if cost.batch_size == size]
         peaks = [cost.memory.peak / _MIB for cost in of_size]
-        figure.add_scatter(x=_layers(of_size), y=peaks, name=f"batch {size}", **_line(position))
+        figure.add_scatter(x=_layers(of_size), y=peaks, name=f"batch {size}", **line_style(position))
     return figure
 
 
 def _time_figure(costs: Sequence[StepCost], sizes: Sequence[int]) -> Any:
-    figure = _empty("milliseconds per step", costs)
+    figure = empty_figure("milliseconds per step", _layers(costs))
     full = full_costs(costs)
     for position, size in enumerate(sizes):
         timed = [(cost, cost.seconds.whole) for cost in costs if cost.batch_size == size and cost.seconds]
@@ -110,7 +112,7 @@ def _time_figure(costs: Sequence[StepCost], sizes: Sequence[int]) -> Any:
             y=[1e3 * seconds.median for _, seconds in timed],
             error_y=bars,
             name=f"batch {size}",
-            **_line(position),
+            **line_style(position),
         )
         whole = full.get((size, False))
         if whole is not None and whole.seconds is not None and whole.flops:
@@ -127,16 +129,16 @@ def _time_figure(costs: Sequence[StepCost], sizes: Sequence[int]) -> Any:
 
 
 def _flops_figure(costs: Sequence[StepCost], sizes: Sequence[int]) -> Any:
-    figure = _empty("GFLOP per step", costs)
+    figure = empty_figure("GFLOP per step", _layers(costs))
     for position, size in enumerate(sizes):
         of_size = [cost for cost in costs if cost.batch_size == size]
         flops = [cost.flops / 1e9 for cost in of_size]
-        figure.add_scatter(x=_layers(of_size), y=flops, name=f"batch {size}", **_line(position))
+        figure.add_scatter(x=_layers(of_size), y=flops, name=f"batch {size}", **line_style(position))
     return figure
 
 
 def _memory_figure(costs: Sequence[StepCost]) -> Any:
-    figure = _empty("MiB", costs)
+    figure = empty_figure("MiB", _layers(costs))
     figure.update_layout(barmode="stack", bargap=0.15, height=_HEIGHT + 80)
     for colour, (kind, name) in zip(_COLOURS, _KINDS, strict=False):
         sizes = [getattr(cost.memory, kind) / _MIB for cost in costs]
@@ -147,7 +149,8 @@ def _memory_figure(costs: Sequence[StepCost]) -> Any:
     return figure
 
 
-def _empty(unit: str, costs: Sequence[StepCost]) -> Any:
+def empty_figure(unit: str, layers: Sequence[int]) -> Any:
+    """Return a figure without data, of something in ``unit`` against numbers of trained layers."""
     # Slow to import, and wanted by few commands.
     from plotly import graph_objects
 
@@ -161,7 +164,7 @@ def _empty(unit: str, costs: Sequence[StepCost]) -> Any:
         font={"size": 13},
         legend={"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0},
     )
-    step = 1 if max(_layers(costs)) <= _NUMBERED_LAYERS else None
+    step = 1 if max(layers) <= _NUMBERED_LAYERS else None
     figure.update_xaxes(title="trained layers", tickformat="d", dtick=step, automargin=True)
     figure.update_yaxes(title=unit, rangemode="tozero", showgrid=True, automargin=True)
     return figure
@@ -171,7 +174,8 @@ def _layers(costs: Sequence[StepCost]) -> list[int]:
     return [cost.trainable_layers for cost in costs]
 
 
-def _line(position: int) -> dict[str, Any]:
+def line_style(position: int) -> dict[str, Any]:
+    """Return how the line at ``position`` among others is drawn: its own colour and mark."""
     colour, mark = _COLOURS[position % len(_COLOURS)], _MARKS[position % len(_MARKS)]
     return {
         "mode": "lines+markers",
