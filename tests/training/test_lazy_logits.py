@@ -17,7 +17,7 @@ from training_cases import settings_of
 
 from frostline.costs.prediction import predict_step
 from frostline.costs.true_peak import PeakBytes
-from frostline.errors import OptionError, TaskError
+from frostline.errors import TaskError
 from frostline.layers.saved_tensors import SavedTensors
 from frostline.records import Configuration
 from frostline.search.space import SearchSpace
@@ -250,9 +250,6 @@ LEAN: dict[str, Callable[[Tensor], Tensor]] = {
     "sum": lambda x: nn.CrossEntropyLoss(reduction="sum")(
         x[..., :-1, :].reshape(-1, VOCABULARY), TOKENS[:, 1:].flatten()
     ),
-    "none": lambda x: (
-        functional.cross_entropy(x.flatten(0, 1), TOKENS.flatten(), reduction="none").square().mean()
-    ),
     "ignored": lambda x: functional.cross_entropy(
         x.flatten(0, 1), TOKENS.flatten(), ignore_index=int(TOKENS[0, 0])
     ),
@@ -260,6 +257,9 @@ LEAN: dict[str, Callable[[Tensor], Tensor]] = {
     "twice": lambda x: cross_entropy(x) + functional.cross_entropy(x[:, 3], TOKENS[:, 3]),
 }
 WHOLE: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: (
+        functional.cross_entropy(x.flatten(0, 1), TOKENS.flatten(), reduction="none").square().mean()
+    ),
     "label smoothing": lambda x: functional.cross_entropy(x.flatten(0, 1), TOKENS.flatten(), label_smoothing=0.1),
     "class weights": lambda x: functional.cross_entropy(
         x.flatten(0, 1), TOKENS.flatten(), weight=torch.arange(VOCABULARY).double()
@@ -392,13 +392,6 @@ def test_a_gradient_of_a_gradient_is_refused() -> None:
         logits = projection(hidden)
     with pytest.raises(TaskError, match="gradient of a gradient"):
         penalised(hidden, cross_entropy(logits))
-
-
-def test_an_older_torch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(functional, "linear_cross_entropy")
-    task_of("own")
-    with pytest.raises(OptionError, match=r"needs torch 2\.13 or newer"):
-        task_of("own", chunked_logits=True)
 
 
 def test_the_fingerprint_knows_chunks() -> None:

@@ -23,7 +23,8 @@ _SMALL_SHARE = 0.02
 def require_memory(task: Task, *, trainable_layers: int, num_layers: int, available: int) -> None:
     """Check that ``available`` bytes hold a training of the last ``trainable_layers`` of ``num_layers``.
 
-    What is needed is predicted, with the margin of ``Capacity``. A model that does not run on fake tensors is let through, and one whose weights are small.
+    What is needed is predicted, with the margin of ``Capacity``. A model that does not run on fake tensors is let through,
+    and one whose weights are small.
     Raises: NotEnoughMemoryError, which says how many layers would fit.
     """
     try:

@@ -15,15 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from frostline.errors import OptionError, TaskError
+from frostline.errors import TaskError
 from frostline.layers import Layer
 from frostline.layers.nesting import leaves, map_tensors
-
-_HALF = (torch.bfloat16, torch.float16)
-
-# Of tokens at a time. What torch chooses by itself (2.13) can be a single row for a narrow model, and every chunk reads the
-# whole weight: docs/decisions/0012.
-_CHUNK_ROWS = 128
+from frostline.training.chunked_loss import chunked_cross_entropy
 
 # What can be told of logits without their values.
 _FACTS = frozenset(
@@ -64,8 +59,8 @@ class LazyLogits(Tensor):
     """Stands for ``linear(hidden, weight, bias)``, which is computed when something asks for its values, and then once.
 
     A tensor without memory. Slices and reshapes of the leading dimensions stay lazy; ``cross_entropy`` with whole-number
-    targets goes through the projection piece by piece (``functional.linear_cross_entropy``, whose gradient is computed in
-    the forward pass and spent by one backward pass; gradients of gradients are refused). All else gets the logits
+    targets goes through the projection piece by piece (``chunked_loss``, whose gradient is computed in the forward pass and
+    spent by one backward pass; gradients of gradients are refused). All else gets the logits
     themselves: right always, lean only there.
     """
 
@@ -153,23 +148,6 @@ class _Projection(torch.autograd.Function):
         )
 
 
-class _FirstOrderOnly(torch.autograd.Function):
-    """The identity, which refuses a gradient that is to have one itself: torch's chunked loss gives a constant (2.13)."""
-
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor) -> Tensor:  # noqa: ARG004 (torch's protocol)
-        return loss.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004 (torch's protocol)
-        if torch.is_grad_enabled():
-            raise TaskError(
-                "the loss asks for the gradient of a gradient (create_graph=True), which a chunked loss does not have: "
-                "leave chunked_logits out."
-            )
-        return gradient
-
-
 @contextmanager
 def lazy_output(projection: nn.Linear) -> Iterator[None]:
     """Let ``projection`` return lazy logits while this context lasts; under torch.func and torch.compile, real ones."""
@@ -210,15 +188,6 @@ def require_lazy(outputs: Any, *, task: str) -> None:
         raise TaskError(
             f"chunked_logits has no effect on the model of {task}: it computes with what its last nn.Linear returns "
             f"before the loss function gets it, so the logits are held whole; leave chunked_logits out."
-        )
-
-
-def require_chunked_loss() -> None:
-    """Raise OptionError if this torch has no chunked cross-entropy."""
-    if not hasattr(functional, "linear_cross_entropy") or not hasattr(nn, "LinearCrossEntropyOptions"):
-        raise OptionError(
-            f"chunked_logits is True, but needs torch 2.13 or newer, and this is torch {torch.__version__}: "
-            f"leave chunked_logits out, or install a newer torch."
         )
 
 
@@ -341,34 +310,17 @@ def _cross_entropy(
 ) -> Any:
     """Return the loss piece by piece, or NotImplemented where only whole logits will do."""
     is_plain = weight is None and size_average is None and reduce is None and label_smoothing == 0.0
-    is_known = reduction in ("mean", "sum", "none")
+    is_known = reduction in ("mean", "sum")
     if not (is_plain and is_known and isinstance(target, Tensor) and target.dtype == torch.int64):
         return NotImplemented
     fits = input.dim() == 2 and target.shape == input.shape[:1] and target.device == input.device
     if not fits or len(target) == 0 or is_transformed():
         return NotImplemented
-    is_half = input._hidden.dtype in _HALF
-    loss = functional.linear_cross_entropy(
-        input._hidden,
-        input._weight,
-        target,
-        linear_bias=input._bias,
-        ignore_index=ignore_index,
-        # In half precision torch (2.13) adds up the loss in half precision too: 10.8 becomes a multiple of 1/16.
-        reduction="none" if is_half else reduction,
-        options=nn.LinearCrossEntropyOptions(batch_chunk_size=_CHUNK_ROWS),
+    loss = chunked_cross_entropy(
+        input._hidden, input._weight, input._bias, target, ignore_index=ignore_index, is_mean=reduction == "mean"
     )
-    loss = _FirstOrderOnly.apply(loss)  # type: ignore[no-untyped-call]
-    if is_half:
-        loss = loss.float()
-        if reduction != "none":
-            loss = loss.sum()
-        if reduction == "mean":
-            loss = loss / (target != ignore_index).sum()
-        # Autocast computes the plain loss in single precision.
-        if torch.is_autocast_enabled(input.device.type):
-            return loss
-    return loss.to(input.dtype)
+    # Autocast computes the plain loss in single precision.
+    return loss if torch.is_autocast_enabled(input.device.type) else loss.to(input.dtype)
 
 
 def _all_computed(values: Any) -> Any:

@@ -31,7 +31,6 @@ from frostline.training.lazy_logits import (
     is_transformed,
     lazy_output,
     output_projection,
-    require_chunked_loss,
     require_lazy,
 )
 from frostline.training.optimizers import build_optimizer, hyperparameters_of, optimizer_class
@@ -66,9 +65,8 @@ class SupervisedTask:
     Units: ``full_samples`` counts ``sample_unit``, of which every example holds ``samples_per_example``: 1, or the
     context's length for a language model that counts tokens. Batch sizes are in examples.
     Raises: TaskError if there are no examples, the full budget is less than one batch, a default is missing, or a
-    number is out of range; from a loss, if ``chunked_logits`` has no effect on the model. OptionError if this torch
-    cannot chunk logits. HyperparameterError, when the fingerprint is first read, if a name in the space is read
-    by nobody.
+    number is out of range; from a loss, if ``chunked_logits`` has no effect on the model. HyperparameterError, when the
+    fingerprint is first read, if a name in the space is read by nobody.
     """
 
     name: str
@@ -98,8 +96,8 @@ class SupervisedTask:
     num_calibration_batches: int = 8
     chunked_logits: bool = False
     """Whether cross-entropy goes through the model's output projection, the last ``nn.Linear`` of its last layer, piece by
-    piece: the same loss and gradients to rounding, and the logits over a large vocabulary are never held whole. Needs torch
-    2.13. A loss or score that reads the logits themselves gets them whole, and nothing is saved."""
+    piece: the same loss and gradients to rounding, and the logits over a large vocabulary are never held whole. A loss or
+    score that reads the logits themselves gets them whole, and nothing is saved."""
     data_fingerprint: str = ""
     """What tells these data from others; needed unless they are tensors in memory, which are hashed. And whatever of the
     model shows neither in its modules' text nor in its parameters' shapes, such as a number of heads."""
@@ -113,8 +111,6 @@ class SupervisedTask:
             frozen_dtype=self.frozen_dtype,
             frozen_placement=self.frozen_placement,
         )
-        if self.chunked_logits:
-            require_chunked_loss()
         for which, data in (("training", self.training_data), ("validation", self.validation_data)):
             if num_examples(data) == 0:
                 raise TaskError(f"the {which} set of {self.name} is empty: it must hold at least one example.")
