@@ -27,7 +27,7 @@ from frostline.cli_arguments import (
     task_named,
     with_space,
 )
-from frostline.cost_commands import cost_command
+from frostline.cost_commands import cost_command, fit_command
 from frostline.errors import FrostlineError, OptionError, TaskError
 from frostline.protocols import Search
 from frostline.records import Configuration, Direction, Fidelity
@@ -294,6 +294,7 @@ def train_command(
 
 
 application.command("cost")(cost_command)
+application.command("fit")(fit_command)
 
 
 def main(arguments: list[str] | None = None) -> None:
