@@ -80,7 +80,8 @@ def run_cell(cell: Cell) -> dict[str, Any]:
 
 
 def peak_resident() -> int:
-    """The most that this process had in memory, in bytes. (getrusage would count its parent's, too: Linux.)"""
+    """Return the most that this process had in memory, in bytes."""
+    # Linux's getrusage would count the parent's, which started this one, as well.
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
@@ -111,7 +112,7 @@ def refusal(cell: Cell) -> str:
 
 
 def cells_of(model: str, steps: int, *, every_layer: bool) -> list[Cell]:
-    """Return the cells of a model: its lowest fidelity in every way, and full training, or every number of layers, plainly."""
+    """Return a model's cells: its lowest fidelity in every way, and full training or every number of layers, plainly."""
     num_layers = layers_of(load_task("random-tokens", {"model": model})).num_layers
     cells = [Cell(model=model, layers=1, way=way, steps=steps) for way in WAYS]
     more = range(2, num_layers + 1) if every_layer else [num_layers]
