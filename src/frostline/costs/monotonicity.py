@@ -31,11 +31,11 @@ _QUANTITIES = (
 
 
 def cost_violations(costs: Iterable[StepCost]) -> tuple[str, ...]:
-    """Return a sentence for every cost that does not rise from one number of layers to the next, at one batch size.
+    """Return a sentence for every cost that falls from one number of layers to the next, and where none rises.
 
-    FLOPs, the peak of memory and trained parameters must rise; equal ones are named too: two tied embeddings, trained
-    together, make the last two numbers of layers one and the same run. Seconds, where measured, must not fall by more than
-    the larger of the two spreads. Measured and predicted costs are not compared with each other.
+    Costs are FLOPs, the peak of memory and trained parameters. One that stays is no violation while another rises: training
+    an embedding takes memory and no FLOPs. Seconds, where measured, must not fall by more than the larger of the two spreads. Batch sizes, and measured and
+    predicted costs, are not compared with each other.
     """
     groups: dict[tuple[int, bool], list[StepCost]] = {}
     for cost in costs:
@@ -53,16 +53,15 @@ def _between(lower: StepCost, higher: StepCost) -> list[str]:
     sentences = []
     for quantity in _QUANTITIES:
         before, after = quantity.of(lower), quantity.of(higher)
-        if before == after:
-            sentences.append(
-                f"{quantity.name} are equal at {layers[0]} and {layers[1]} trained layers, {batch}: "
-                f"{quantity.shown(before)}."
-            )
-        elif before > after:
+        if before > after:
             sentences.append(
                 f"{quantity.name} fall from {layers[0]} to {layers[1]} trained layers, {batch}: by "
                 f"{quantity.shown(before - after)} from {quantity.shown(before)}."
             )
+    if all(quantity.of(lower) == quantity.of(higher) for quantity in _QUANTITIES):
+        sentences.append(
+            f"{layers[1]} trained layers cost what {layers[0]} cost, {batch}: one of the two is enough."
+        )
     if lower.seconds is not None and higher.seconds is not None:
         slower, faster = lower.seconds.whole, higher.seconds.whole
         if slower.median - faster.median > max(slower.spread, faster.spread):
