@@ -34,8 +34,8 @@ def cost_violations(costs: Iterable[StepCost]) -> tuple[str, ...]:
     """Return a sentence for every cost that falls from one number of layers to the next, and where none rises.
 
     Costs are FLOPs, the peak of memory and trained parameters. One that stays is no violation while another rises: training
-    an embedding takes memory and no FLOPs. Seconds, where measured, must not fall by more than the larger of the two spreads. Batch sizes, and measured and
-    predicted costs, are not compared with each other.
+    an embedding takes memory and no FLOPs. Seconds, where measured, must not fall by more than the larger of the two
+    spreads. Batch sizes, and measured and predicted costs, are not compared with each other.
     """
     groups: dict[tuple[int, bool], list[StepCost]] = {}
     for cost in costs:

@@ -44,14 +44,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         is_mean: bool,
     ) -> Tensor:
         exact = hidden.dtype if hidden.dtype in (torch.float32, torch.float64) else torch.float32
-        counts = targets != ignore_index
-        # Without a token that counts the mean is 0 / 0, as it is for torch.
-        scale = 1 / counts.sum().to(exact) if is_mean else torch.ones((), dtype=exact, device=hidden.device)
+        scale = torch.ones((), dtype=exact, device=hidden.device)
+        if is_mean:
+            # Without a token that counts the mean is 0 / 0, as it is for torch.
+            scale /= (targets != ignore_index).sum()
         gradients = _Gradients(hidden, weight, bias, ctx.needs_input_grad[:3], exact)
         total = torch.zeros((), dtype=exact, device=hidden.device)
         for start in range(0, len(targets), _CHUNK_ROWS):
             rows = slice(start, start + _CHUNK_ROWS)
-            total += _piece(rows, hidden, weight, bias, targets, counts, scale, gradients)
+            total += _piece(rows, hidden, weight, bias, targets, ignore_index, scale, gradients)
         ctx.gradients = gradients
         return total * scale
 
@@ -72,12 +73,15 @@ def _piece(
     weight: Tensor,
     bias: Tensor | None,
     targets: Tensor,
-    counts: Tensor,
+    ignore_index: int,
     scale: Tensor,
     gradients: _Gradients,
 ) -> Tensor:
     """Return the sum of the losses of some rows, and add to the gradients."""
-    here = counts[rows]
+    if not gradients.are_wanted:
+        logits = functional.linear(hidden[rows], weight, bias).to(scale.dtype)
+        return functional.cross_entropy(logits, targets[rows], ignore_index=ignore_index, reduction="sum")
+    here = targets[rows] != ignore_index
     labels = targets[rows].where(here, 0).unsqueeze(1)
     # One tensor of this size, written over: logits, exponentials, probabilities, gradients.
     logits = functional.linear(hidden[rows], weight, bias).to(scale.dtype)
@@ -85,12 +89,11 @@ def _piece(
     exponentials = logits.sub_(maxima).exp_()
     sums = exponentials.sum(dim=1, keepdim=True)
     losses = sums.log() + maxima - picked
-    if gradients.are_wanted:
-        # Of cross-entropy by the logits: the probabilities, less one for the label.
-        by_logits = exponentials.div_(sums)
-        by_logits.scatter_add_(1, labels, torch.full_like(losses, -1))
-        by_logits.mul_((here.to(scale.dtype) * scale).unsqueeze(1))
-        gradients.add(rows, hidden[rows], by_logits)
+    # Of cross-entropy by the logits: the probabilities, less one for the label.
+    by_logits = exponentials.div_(sums)
+    by_logits.scatter_add_(1, labels, torch.full_like(losses, -1))
+    by_logits.mul_((here.to(scale.dtype) * scale).unsqueeze(1))
+    gradients.add(rows, hidden[rows], by_logits)
     return losses.squeeze(1).where(here, 0).sum()
 
 
