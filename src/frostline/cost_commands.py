@@ -19,7 +19,7 @@ from frostline.cli_arguments import (
     TaskArgument,
     ladder_named,
     parse_configuration,
-    parse_options,
+    task_named,
 )
 from frostline.costs.capacity import MARGIN, Capacity, Fit
 from frostline.costs.figures import cost_page
@@ -52,7 +52,6 @@ from frostline.costs.tables import (
 )
 from frostline.errors import OptionError, PredictionError, TaskError
 from frostline.sizes import parse_size
-from frostline.task_loading import load_task
 from frostline.training.devices import DevicePlan, resolve_device
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def cost_command(
     ] = None,
 ) -> None:
     """Show what a training step costs at each number of trained layers: memory, time, FLOPs."""
-    loaded = load_task(task, parse_options(options))
+    loaded = task_named(task, options)
     given = parse_configuration(configuration)
     plan = _device_plan("cpu" if predict else device, precision)
     if predict and plan.compute_dtype is not None:
@@ -165,7 +164,7 @@ def fit_command(
 ) -> None:
     """Tell what fits into devices' memory at each number of trained layers, and which rungs they can serve."""
     memories, share = _memories(device_memory), _share(margin)
-    loaded = load_task(task, parse_options(options))
+    loaded = task_named(task, options)
     given = parse_configuration(configuration)
     chosen = _layers(layers, _num_layers(loaded, given, predict=True))
     climbed = ladder_named(ladder, rungs, loaded)

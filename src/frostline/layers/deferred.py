@@ -78,9 +78,10 @@ def build_deferred(build: Callable[[], nn.Module], *, larger_than: int = _LARGE)
         recorder.check()
         _check_findable(model)
     except Exception as error:
-        logger.warning("the model is built with all of its weights in memory: %s", " ".join(str(error).split()))
         torch.set_rng_state(state)
-        return build()
+        model = build()  # which raises, if the error is its own
+        logger.warning("the model is built with all of its weights in memory: %s", " ".join(str(error).split()))
+        return model
     if any(isinstance(tensor, FakeTensor) for tensor in (*model.parameters(), *model.buffers())):
         setattr(model, DEFERRED_ATTRIBUTE, Deferred(recorder, device=torch.device("cpu")))
     return model
