@@ -22,6 +22,7 @@ from frostline.errors import FidelityError, OptionError, PredictionError
 from frostline.layers.saved_tensors import SavedTensors
 from frostline.records import Configuration
 from frostline.search.space import SearchSpace
+from frostline.task_loading import load_task
 from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss
 from frostline.tasks.mlp import MLPSettings, build_mlp
 from frostline.tasks.random_images import RandomImages
@@ -339,3 +340,17 @@ class Wrapped:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+
+@pytest.mark.slow
+def test_pythia_takes_a_fraction_at_its_lowest_fidelity() -> None:
+    def peak(layers: int, **options: object) -> int:
+        task = load_task("random-tokens", {"model": "Pythia-1.4B", **options})
+        return predict_step(task, trainable_layers=layers).memory.peak
+
+    full = peak(26)
+    assert full > 3 * peak(1)
+    # Six times less cannot be: rounded frozen weights and a head with its gradient and AdamW's state are more than a sixth.
+    small = {"frozen_dtype": "bfloat16", "chunked_logits": True}
+    assert full > 5.8 * peak(1, **small)
+    assert full > 12 * peak(1, **small, frozen_placement="stream")
