@@ -37,7 +37,7 @@ def test_a_search_and_a_training_are_refused_before_they_begin(tmp_path: Path) -
         NotEnoughMemoryError, match=r"10 of 10 layers of digits-resnet needs .* and 10 MiB are available"
     ):
         tune_task(task, study="s", storage=MEMORY, memory="10MiB", runs=tmp_path / "runs")
-    with pytest.raises(NotEnoughMemoryError, match=r"train at most [34] layers here"):
+    with pytest.raises(NotEnoughMemoryError, match=r"train at most \d layers here"):
         train_task(task, task.defaults, memory="10MiB")
     evaluation, _ = train_task(
         task, task.defaults, fidelity=Fidelity(trainable_layers=1, samples=64), memory="10MiB"
