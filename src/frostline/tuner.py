@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from frostline.costs.admission import require_memory
-from frostline.errors import LadderError, OptionError, SearchFailedError
+from frostline.errors import LadderError, ModelError, OptionError, SearchFailedError
 from frostline.execution import LocalExecutor, PopulationExecutor
 from frostline.layers import LayerStack, build_deferred
+from frostline.layers.deferred import build_shapes
 from frostline.packing import Packing
 from frostline.protocols import Executor, Search, Task
 from frostline.records import Configuration, Direction, Evaluation, Fidelity, Job, Status, Value
@@ -263,8 +264,16 @@ def _require_memory(
 def layers_of(task: Task) -> LayerStack:
     """Return the layers of the task's model, built with the task's own configuration."""
     configuration = Configuration(number=0, hyperparameters=task.defaults)
+
+    def build() -> nn.Module:
+        return task.build_model(configuration)
+
     with torch.random.fork_rng():
-        return task.split(build_deferred(lambda: task.build_model(configuration)))
+        try:
+            return task.split(build_shapes(build))
+        except ModelError:
+            # Its forward pass may need values; if it is wrong in itself, it is so again.
+            return task.split(build_deferred(build))
 
 
 def default_ladder(task: Task) -> Ladder:

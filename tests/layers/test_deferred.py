@@ -25,8 +25,8 @@ from transformers import (
 )
 
 from frostline.errors import ModelError
-from frostline.layers import freeze
-from frostline.layers.deferred import build_deferred, deferred_of, fill
+from frostline.layers import freeze, split_layers
+from frostline.layers.deferred import build_deferred, build_shapes, deferred_of, fill
 from frostline.tasks.gpt import GPT, GPTSettings
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -243,3 +243,25 @@ def test_a_weight_file_that_is_there_is_checked_against_a_model_without_memory(t
     )
     with pytest.raises(ModelError, match="of another model"):
         frozen(1)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_shapes_alone_have_the_layers_of_the_model(name: str) -> None:
+    expected, shapes = (seeded(each) for each in (MODELS[name], lambda: build_shapes(MODELS[name], larger_than=0)))
+    named = shapes.state_dict(keep_vars=True)
+    for key, value in expected.state_dict(keep_vars=True).items():
+        assert (named[key].shape, named[key].dtype) == (value.shape, value.dtype)
+    assert any(isinstance(each, FakeTensor) for each in shapes.parameters())
+    assert split_layers(shapes) == split_layers(expected)
+
+
+def test_a_model_that_asks_for_values_is_built_with_what_they_are_made_from() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(20, 20)
+            self.scale = 1 / float(self.layer.weight.norm())
+
+    model = seeded(lambda: build_shapes(Scaled, larger_than=0))
+    assert deferred_of(model) is not None
+    assert model.scale == seeded(Scaled).scale  # type: ignore[attr-defined]

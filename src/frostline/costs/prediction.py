@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode  # there is no public name for them
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from frostline.costs.allocations import LiveBytes, storage_bytes
 from frostline.costs.flops import count_flops
 from frostline.costs.step_cost import Memory, StepCost
 from frostline.errors import FrostlineError, OptionError, PredictionError
+from frostline.layers.deferred import LooksMeta
 from frostline.layers.freezing import freezing_of
 from frostline.layers.saved_tensors import SavedTensors
 from frostline.records import Configuration
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 # Shapes are all that counts, but the generators must be seeded with something.
 _SEED = 0
 _CPU = torch.device("cpu")
-_IS_META = Tensor.is_meta.__get__  # type: ignore[attr-defined]  # a property: its getter is what a mode is given
 
 
 def predict_step(
@@ -192,7 +191,7 @@ class _Plan:
     def built(self) -> nn.Module:
         with borrowed_generators(_CPU):
             seed_generators(_SEED, _CPU)
-            with self.mode, _WithoutValues():
+            with self.mode, LooksMeta():
                 return self.task.build_model(self.configuration)
 
     def _watched(self, session: Session, batch: Batch, trainable_layers: int, num_layers: int) -> StepCost:
@@ -226,21 +225,6 @@ class _Plan:
             forward_flops=forward_flops,
             backward_flops=backward_flops,
         )
-
-
-class _WithoutValues(TorchFunctionMode):
-    """Has fake tensors say that they are meta tensors, of which torch's initialisers and others expect no values.
-
-    ``nn.init.trunc_normal_`` would draw until all values lie within its bounds, and asks whether they do (torch 2.13).
-    """
-
-    def __torch_function__(
-        self, function: Any, _types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
-    ) -> Any:
-        """Answer for fake tensors, and call every other function as it is."""
-        if function == _IS_META and isinstance(arguments[0], FakeTensor):
-            return True
-        return function(*arguments, **(keywords or {}))
 
 
 def _grown(one: Batch, two: Batch, batch_size: int) -> Batch | None:

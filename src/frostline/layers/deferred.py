@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensor,
     FakeTensorMode,
 )
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import (  # no public name for any of them
     TorchDispatchMode,
@@ -38,6 +39,7 @@ Place = Callable[[str, Tensor], Tensor]
 """Takes a weight's name and its value on the CPU; returns the tensor that the model is to hold."""
 
 _LARGE = 4 * 2**20
+_IS_META = Tensor.is_meta.__get__  # type: ignore[attr-defined]  # a property: its getter is what a mode is given
 
 _aten = torch.ops.aten
 # These give every element of their first argument a new value, whatever it was.
@@ -85,6 +87,23 @@ def build_deferred(build: Callable[[], nn.Module], *, larger_than: int = _LARGE)
     if any(isinstance(tensor, FakeTensor) for tensor in (*model.parameters(), *model.buffers())):
         setattr(model, DEFERRED_ATTRIBUTE, Deferred(recorder, device=torch.device("cpu")))
     return model
+
+
+def build_shapes(build: Callable[[], nn.Module], *, larger_than: int = _LARGE) -> nn.Module:
+    """Return what ``build()`` returns, its large tensors without memory for good: to look at its modules and layers.
+
+    Nothing is drawn for them, so this takes no time. A model whose code asks for their values is built by
+    ``build_deferred``.
+    """
+    if _is_without_memory_already():
+        return build()
+    state = torch.get_rng_state()
+    try:
+        with _Recorder(larger_than, makes_values=False), LooksMeta():
+            return build()
+    except Exception:
+        torch.set_rng_state(state)
+        return build_deferred(build, larger_than=larger_than)
 
 
 def deferred_of(model: nn.Module) -> Deferred | None:
@@ -183,11 +202,27 @@ class _Step:
     """The real tensors that it uses, and how often they had been written into."""
 
 
+class LooksMeta(TorchFunctionMode):
+    """Has fake tensors say that they are meta tensors, of which torch's initialisers and others expect no values.
+
+    ``nn.init.trunc_normal_`` would draw until all values lie within its bounds, and asks whether they do (torch 2.13).
+    """
+
+    def __torch_function__(
+        self, function: Any, _types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
+    ) -> Any:
+        """Answer for fake tensors, and call every other function as it is."""
+        if function == _IS_META and isinstance(arguments[0], FakeTensor):
+            return True
+        return function(*arguments, **(keywords or {}))
+
+
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Makes large tensors fake, and records what is done to them."""
 
-    def __init__(self, larger_than: int) -> None:
+    def __init__(self, larger_than: int, *, makes_values: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.makes_values = makes_values
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
         self.larger_than = larger_than
         self.steps: list[_Step] = []
@@ -202,6 +237,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         has_fake = any(isinstance(tensor, FakeTensor) for tensor in given)
         if not has_fake and (given or not self._makes_large(func, args, kwargs)):
             return func(*args, **kwargs)
+        if not self.makes_values:
+            with self.fake:
+                return func(*args, **kwargs)
         if any(not isinstance(tensor, FakeTensor) for tensor in _written(func, args, kwargs)):
             return func(*self._valued(args), **self._valued(kwargs))
         return self._on_fake(func, args, kwargs)

@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution
 from torch import nn
 
 from frostline.errors import HyperparameterError
-from frostline.layers.deferred import build_deferred
+from frostline.layers.deferred import build_shapes
 from frostline.records import Configuration, Value
 from frostline.training.optimizers import hyperparameters_of, optimizer_class, suggested_name
 from frostline.training.randomness import borrowed_generators, seed_generators
@@ -78,7 +78,7 @@ def draw_blueprint(
     with borrowed_generators(cpu):
         seed_generators(0, cpu)
         # Its structure is all that counts: the model may be larger than memory.
-        built = build_deferred(lambda: model(Configuration(number=configuration.number, hyperparameters=watched)))
+        built = build_shapes(lambda: model(Configuration(number=configuration.number, hyperparameters=watched)))
         schedule(Configuration(number=configuration.number, hyperparameters=watched))
     return Blueprint(structure=_structure(built), read_names=names | frozenset(reads.names))
 
