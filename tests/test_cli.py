@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from command_line import run
 from frostline.cli import main
 
 TINY = f"{Path(__file__).parent / 'tiny_task.py'}:task"
@@ -25,14 +25,6 @@ TINY = f"{Path(__file__).parent / 'tiny_task.py'}:task"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def run(command: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main(shlex.split(command))
-    out, err = capsys.readouterr()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code, out, err
 
 
 def test_a_search_from_start_to_finish(capsys: pytest.CaptureFixture[str]) -> None:

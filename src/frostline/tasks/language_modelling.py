@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss
 from frostline.tasks.options import require_positive
-from frostline.tasks.spaces import transformer_space
+from frostline.tasks.spaces import TRANSFORMER_DEFAULTS, transformer_space
 from frostline.tasks.windows import TokenWindows, split_tokens
 from frostline.training.supervised import SupervisedTask
 
@@ -50,7 +50,7 @@ def language_model_task(
     Its defaults are LitGPT's for pre-training: AdamW at 4e-4, weight decay 0.1, betas 0.9 and 0.95, gradients
     clipped to a norm of 1.
     ``chunked_logits``: see SupervisedTask.
-    Raises: TaskError if the tokens are too few or outside the vocabulary. OptionError if this torch cannot chunk logits.
+    Raises: TaskError if the tokens are too few or outside the vocabulary.
     """
     split = split_tokens(tokens, context_length=settings.context_length, vocabulary_size=settings.vocabulary_size)
     num_windows = max(1, budget.validation_tokens // settings.context_length)
@@ -63,14 +63,7 @@ def language_model_task(
         loss_function=next_token_loss,
         space=transformer_space(),
         full_samples=budget.full_tokens,
-        defaults={
-            "learning_rate": 4e-4,
-            "weight_decay": 0.1,
-            "beta1": 0.9,
-            "beta2": 0.95,
-            "warmup_fraction": 0.1,
-            "cooldown_fraction": 0.25,
-        },
+        defaults=TRANSFORMER_DEFAULTS,
         sample_unit="tokens",
         samples_per_example=settings.context_length,
         batch_size=budget.batch_size,

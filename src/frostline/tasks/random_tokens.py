@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from frostline.seeding import derive_seed
 from frostline.tasks.gpt import GPT, GPTSettings, named_settings, next_token_loss
 from frostline.tasks.options import require_positive
-from frostline.tasks.spaces import transformer_space
+from frostline.tasks.spaces import TRANSFORMER_DEFAULTS, transformer_space
 from frostline.training.supervised import SupervisedTask
 
 if TYPE_CHECKING:
@@ -80,12 +80,7 @@ def random_tokens(
         space=transformer_space(),
         full_samples=max(_NUM_WINDOWS, batch_size) * settings.context_length,
         defaults={
-            "learning_rate": 4e-4,
-            "weight_decay": 0.1,
-            "beta1": 0.9,
-            "beta2": 0.95,
-            "warmup_fraction": 0.1,
-            "cooldown_fraction": 0.25,
+            **TRANSFORMER_DEFAULTS,
             # Named here, it can be set without building a model to see whether anybody reads it.
             "batch_size": batch_size,
         },

@@ -6,6 +6,16 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from frostline.search.space import SearchSpace
 
+TRANSFORMER_DEFAULTS = {
+    "learning_rate": 4e-4,
+    "weight_decay": 0.1,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "warmup_fraction": 0.1,
+    "cooldown_fraction": 0.25,
+}
+"""LitGPT's for pre-training, with AdamW."""
+
 
 def transformer_space() -> SearchSpace:
     """Return the space of the 14M Transformer, and the learning rate that its table does not list.
