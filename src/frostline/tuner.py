@@ -204,7 +204,7 @@ def tune_task(
         settings=f"horizon={horizon} precision={precision}",
     )
     most = max(rung.trainable_layers for rung in climbed.rungs)
-    _require_memory(task, most, climbed.num_layers, settings, memory)
+    _require_memory(task, most, settings, memory)
     memory_bytes = None if memory == "auto" else parse_size(memory)
     populations = _Populations(
         task=task,
@@ -247,18 +247,15 @@ def train_task(
     """
     configuration = Configuration(number=0, hyperparameters=dict(hyperparameters))
     settings = TrainingSettings(device_plan=_device_plan(device, precision), root_seed=seed)
-    num_layers = layers_of(task).num_layers
     if fidelity is None:
-        fidelity = Fidelity(trainable_layers=num_layers, samples=task.full_samples)
-    _require_memory(task, fidelity.trainable_layers, num_layers, settings, memory)
+        fidelity = Fidelity(trainable_layers=layers_of(task).num_layers, samples=task.full_samples)
+    _require_memory(task, fidelity.trainable_layers, settings, memory)
     return train_model(task, configuration, fidelity, settings)
 
 
-def _require_memory(
-    task: Task, trainable_layers: int, num_layers: int, settings: TrainingSettings, memory: str
-) -> None:
+def _require_memory(task: Task, trainable_layers: int, settings: TrainingSettings, memory: str) -> None:
     available = available_bytes(settings.device_plan.device) if memory == "auto" else parse_size(memory)
-    require_memory(task, trainable_layers=trainable_layers, num_layers=num_layers, available=available)
+    require_memory(task, trainable_layers=trainable_layers, available=available)
 
 
 def layers_of(task: Task) -> LayerStack:

@@ -20,15 +20,15 @@ from frostline.tuner import train_task, tune_task
 def test_a_training_that_does_not_fit_is_refused_with_what_does() -> None:
     task = digits_resnet()
     available = Capacity(task).required(4)
-    require_memory(task, trainable_layers=4, num_layers=10, available=available)
+    require_memory(task, trainable_layers=4, available=available)
     with pytest.raises(NotEnoughMemoryError, match=r"training 10 of 10 layers .* train at most 4 layers here"):
-        require_memory(task, trainable_layers=10, num_layers=10, available=available)
+        require_memory(task, trainable_layers=10, available=available)
     with pytest.raises(NotEnoughMemoryError, match=r"use a smaller batch"):
-        require_memory(task, trainable_layers=1, num_layers=10, available=1_000_000)
+        require_memory(task, trainable_layers=1, available=1_000_000)
 
 
 def test_small_models_are_let_through_unseen() -> None:
-    require_memory(digits_resnet(), trainable_layers=10, num_layers=10, available=2**40)
+    require_memory(digits_resnet(), trainable_layers=10, available=2**40)
 
 
 def test_a_search_and_a_training_are_refused_before_they_begin(tmp_path: Path) -> None:
@@ -53,4 +53,4 @@ def test_a_model_that_is_no_matter_of_shapes_is_let_through() -> None:
             self.scale = 1 / float(self.layer.weight.norm())
 
     task = dataclasses.replace(digits_resnet(), model=lambda _: Peeking())
-    require_memory(task, trainable_layers=1, num_layers=1, available=1)
+    require_memory(task, trainable_layers=1, available=1)

@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 _SMALL_SHARE = 0.02
 
 
-def require_memory(task: Task, *, trainable_layers: int, num_layers: int, available: int) -> None:
-    """Check that ``available`` bytes hold a training of the last ``trainable_layers`` of ``num_layers``.
+def require_memory(task: Task, *, trainable_layers: int, available: int) -> None:
+    """Check that ``available`` bytes hold a training of the last ``trainable_layers``.
 
     What is needed is predicted, with the margin of ``Capacity``. A model that does not run on fake tensors is let through,
     and one whose weights are small.
@@ -32,6 +32,7 @@ def require_memory(task: Task, *, trainable_layers: int, num_layers: int, availa
             return
         capacity = Capacity(task)
         required = capacity.required(trainable_layers)
+        num_layers = capacity.cost(trainable_layers).num_layers
         if required <= available:
             return
         most = _most_layers(capacity, trainable_layers, available)

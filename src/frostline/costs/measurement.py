@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from frostline.costs.allocations import storage_bytes
+from frostline.costs.asked_batch import completed, first_batch
 from frostline.costs.flops import count_flops
 from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
 from frostline.costs.true_peak import PeakBytes
-from frostline.errors import FidelityError, HyperparameterError, OptionError, TaskError
+from frostline.errors import FidelityError, HyperparameterError, OptionError
 from frostline.layers import freezing_of
+from frostline.layers.nesting import tensors
 from frostline.layers.saved_tensors import SavedTensors
 from frostline.records import Configuration
 from frostline.training.devices import DevicePlan, first_tensor, move_batch, synchronise
@@ -69,9 +70,8 @@ def measure_step(
     """
     _check_repetitions(warm_up, repetitions)
     peak = PeakBytes(device)
-    complete = _completed(task, configuration, batch_size)
-    batch = _first_batch(task, complete)
-    _checked_length(task, batch, batch_size)
+    complete = completed(task, configuration, batch_size)
+    batch = first_batch(task, complete, batch_size)
     plan = DevicePlan(device=device, compute_dtype=compute_dtype)
     try:
         with borrowed_generators(device):
@@ -104,7 +104,7 @@ def measure_steps(
     layers = checked_layers(layers, num_layers)
     sizes = (own_batch_size(task, configuration),) if batch_sizes is None else tuple(batch_sizes)
     for size in sizes:
-        _completed(task, configuration, size)
+        completed(task, configuration, size)
     asked = None if batch_sizes is None else sizes
 
     def cells() -> Iterator[StepCost | FailedStep]:
@@ -142,7 +142,7 @@ def measure_steps(
 def num_layers_of(task: Task, configuration: Mapping[str, Value] | None = None) -> int:
     """Return the number of layers of the task's model; the model is built for it."""
     with borrowed_generators(torch.device("cpu")):
-        return task.split(task.build_model(_completed(task, configuration, None))).num_layers
+        return task.split(task.build_model(completed(task, configuration, None))).num_layers
 
 
 def own_batch_size(task: Task, configuration: Mapping[str, Value] | None = None) -> int:
@@ -150,7 +150,7 @@ def own_batch_size(task: Task, configuration: Mapping[str, Value] | None = None)
 
     Raises: TaskError if a batch holds no tensor to tell it by.
     """
-    return _checked_length(task, _first_batch(task, _completed(task, configuration, None)), None)
+    return len(first_tensor(first_batch(task, completed(task, configuration, None), None)))
 
 
 def checked_layers(layers: Sequence[int] | None, num_layers: int) -> tuple[int, ...]:
@@ -175,36 +175,6 @@ def _check_repetitions(warm_up: int, repetitions: int) -> None:
         raise OptionError(f"warm_up is {warm_up} and repetitions {repetitions}, but must be at least 0 and 1.")
 
 
-def _completed(task: Task, configuration: Mapping[str, Value] | None, batch_size: int | None) -> Configuration:
-    values = {**task.defaults, **(configuration or {})}
-    if batch_size is not None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise OptionError(f"batch_size is {batch_size!r}, but must be a whole number of at least 1.")
-        values["batch_size"] = batch_size
-    return Configuration(number=0, hyperparameters=values)
-
-
-def _first_batch(task: Task, configuration: Configuration) -> Batch:
-    return next(iter(task.training_batches(configuration, seed=_SEED, skip_samples=0)))
-
-
-def _checked_length(task: Task, batch: Batch, batch_size: int | None) -> int:
-    """Return the number of examples in a batch, which must be ``batch_size`` if that was asked for."""
-    try:
-        length = len(first_tensor(batch))
-    except (TypeError, ValueError):
-        raise TaskError(
-            f"a batch of {task.name} holds no tensor that tells its number of examples: put one first that has it as "
-            f"its first dimension."
-        ) from None
-    if batch_size is not None and length != batch_size:
-        raise OptionError(
-            f"batch_size is {batch_size}, but the batches of {task.name} have {length} examples: it does not read the "
-            f"hyperparameter 'batch_size', so leave it out."
-        )
-    return length
-
-
 def _measured(
     task: Task,
     configuration: Configuration,
@@ -223,7 +193,7 @@ def _measured(
     return StepCost(
         trainable_layers=trainable_layers,
         num_layers=_num_layers(session),
-        batch_size=_checked_length(task, batch, None),
+        batch_size=len(first_tensor(batch)),
         trainable_parameters=sum(parameter.numel() for parameter in session.parameters),
         memory=memory,
         forward_flops=forward_flops,
@@ -244,16 +214,16 @@ def _memory(session: Session, batch: Batch, peak: PeakBytes) -> Memory:
     streamed: tuple[Tensor, ...] = getattr(freezing_of(session.model), "streamed", ())
     parameters = storage_bytes(held, ignored=streamed)
     moved = move_batch(batch, device)
-    with SavedTensors(ignored=[*held, *_tensors(moved)]) as saved:
+    with SavedTensors(ignored=[*held, *tensors(moved)]) as saved:
         loss = session.loss(moved)
         activations = saved.num_bytes()
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = storage_bytes(parameter.grad for parameter in session.parameters if parameter.grad is not None)
     session.update(moved, rate_factor=_NO_LEARNING)
     # Counters of steps may lie on the CPU, whatever device trains.
-    state = storage_bytes(value for value in _tensors(session.optimizer.state) if value.device.type == device.type)
+    state = storage_bytes(value for value in tensors(session.optimizer.state) if value.device.type == device.type)
     # Elsewhere the batch comes to the device within the step. On the CPU it may be a view of all the data: count its own.
-    on_cpu = sum(part.nbytes for part in _tensors(batch)) if device.type == "cpu" else 0
+    on_cpu = sum(part.nbytes for part in tensors(batch)) if device.type == "cpu" else 0
     del loss, moved
     session.optimizer.zero_grad()
     assert all(parameter.grad is None for parameter in session.parameters)
@@ -306,13 +276,6 @@ def _summary(seconds: Sequence[float]) -> Seconds:
         return Seconds(seconds[0], 0.0)
     lower, _, upper = statistics.quantiles(seconds, n=4, method="inclusive")
     return Seconds(statistics.median(seconds), upper - lower)
-
-
-def _tensors(tree: object) -> list[Tensor]:
-    """Return the tensors in nested containers."""
-    if isinstance(tree, dict):
-        tree = list(tree.values())
-    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def _reason(error: Exception) -> str:

@@ -12,11 +12,13 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode  # there is
 from torch.utils import _pytree as pytree
 
 from frostline.costs.allocations import LiveBytes, storage_bytes
+from frostline.costs.asked_batch import completed, first_batch
 from frostline.costs.flops import count_flops
 from frostline.costs.step_cost import Memory, StepCost
-from frostline.errors import FrostlineError, OptionError, PredictionError
+from frostline.errors import FrostlineError, PredictionError
 from frostline.layers.deferred import LooksMeta
 from frostline.layers.freezing import freezing_of
+from frostline.layers.nesting import tensors
 from frostline.layers.saved_tensors import SavedTensors
 from frostline.records import Configuration
 from frostline.training.devices import DevicePlan, first_tensor
@@ -141,18 +143,8 @@ class _Plan:
 
     @classmethod
     def of(cls, task: Task, batch_size: int | None, configuration: Mapping[str, Value] | None) -> _Plan:
-        values = {name: task.defaults[name] for name in task.space.distributions} | dict(configuration or {})
-        if batch_size is not None:
-            if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-                raise OptionError(f"batch_size is {batch_size!r}, but must be a whole number of at least 1.")
-            values["batch_size"] = batch_size
-        complete = Configuration(number=0, hyperparameters=values)
-        batch = next(iter(task.training_batches(complete, seed=_SEED, skip_samples=0)))
-        if batch_size is not None and len(first_tensor(batch)) != batch_size:
-            raise OptionError(
-                f"batch_size is {batch_size}, but the batches of {task.name} have {len(first_tensor(batch))} examples: it "
-                f"does not read the hyperparameter 'batch_size', so leave it out."
-            )
+        complete = completed(task, configuration, batch_size)
+        batch = first_batch(task, complete, batch_size)
         # Data that calibrate frozen statistics stay real, and meet a fake model.
         return cls(task=task, configuration=complete, batch=batch, mode=FakeTensorMode(allow_non_fake_inputs=True))
 
@@ -198,10 +190,7 @@ class _Plan:
         """Make a step, as ``Session.step`` does, in parts."""
         streamed: tuple[Tensor, ...] = getattr(freezing_of(session.model), "streamed", ())
         held = [*session.model.parameters(), *session.model.buffers()]
-        state = [
-            value for value in pytree.tree_leaves(list(session.optimizer.state.values())) if _is_tensor(value)
-        ]
-        parts = [part for part in pytree.tree_leaves(batch) if _is_tensor(part)]
+        state, parts = tensors(session.optimizer.state), tensors(batch)
         with LiveBytes(ignored=streamed) as live:
             live.watch([*held, *state, *parts])
             with SavedTensors(ignored=[*held, *parts]) as saved:
@@ -235,10 +224,10 @@ def _grown(one: Batch, two: Batch, batch_size: int) -> Batch | None:
         return None
     grown: list[Any] = []
     for small, large in zip(leaves, doubled, strict=True):
-        if not _is_tensor(small):
+        if not isinstance(small, Tensor):
             grown.append(small)
             continue
-        if not _is_tensor(large) or small.dim() != large.dim():
+        if not isinstance(large, Tensor) or small.dim() != large.dim():
             return None
         pairs = list(zip(small.shape, large.shape, strict=True))
         if any(length not in (first, 2 * first) for first, length in pairs):
@@ -246,10 +235,6 @@ def _grown(one: Batch, two: Batch, batch_size: int) -> Batch | None:
         shape = [first if length == first else batch_size * first for first, length in pairs]
         grown.append(torch.empty(shape, dtype=small.dtype))
     return pytree.tree_unflatten(grown, structure)
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, Tensor)
 
 
 @contextmanager
