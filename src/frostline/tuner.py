@@ -157,6 +157,7 @@ def tune_task(
     device: str = "auto",
     precision: str = "float32",
     horizon: str = "rung",
+    num_validations: int = 4,
     engine: str = "auto",
     memory: str = "auto",
     prefix_cache: str = "auto",
@@ -168,7 +169,7 @@ def tune_task(
     """Search for the best configuration of a task, and return it.
 
     Without a ``ladder`` the default one climbs from a fifth of the layers and samples (``Ladder.diagonal``). Checkpoints of
-    trainings that may be continued lie in ``runs``. ``reference`` is what names the task on the command line.
+    trainings that may be continued lie in ``runs``. ``num_validations`` are made in every rung (``TrainingSettings``). ``reference`` is what names the task on the command line.
 
     The configurations of a rung are trained together behind one frozen prefix: how, says ``engine`` (``Engine``; "serial"
     for one by one), ``progress`` is told how far they are. ``memory`` is what they may take, such as "8GiB"; by default
@@ -182,6 +183,7 @@ def tune_task(
         device_plan=_device_plan(device, precision),
         root_seed=seed,
         horizon=horizon,
+        num_validations=num_validations,
         checkpoint_directory=runs / quote(study, safe=""),  # a name may hold slashes
     )
     checkpoints = checkpoints_of(task, settings)
@@ -201,7 +203,7 @@ def tune_task(
         direction=task.direction,
         sample_unit=task.sample_unit,
         expected=search_plan.evaluations_per_rung(),
-        settings=f"horizon={horizon} precision={precision}",
+        settings=f"horizon={horizon} precision={precision} validations={num_validations}",
     )
     most = max(rung.trainable_layers for rung in climbed.rungs)
     _require_memory(task, most, settings, memory)
