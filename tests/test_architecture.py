@@ -20,11 +20,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("layers", "search", "protocols"),
     ("storage", "workers", "training", "summary"),
     ("study", "display", "costs"),
-    ("tasks", "task_loading", "packing"),
+    ("audit",),
+    ("tasks", "task_loading", "packing", "replay", "report"),
     ("execution",),
     ("tuner",),
+    ("auditor",),
     ("cli_arguments", "__init__"),
-    ("cost_commands",),
+    ("reproduction",),
+    ("cost_commands", "audit_commands", "report_commands", "reproduce_commands"),
     ("cli",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -43,6 +43,10 @@ class StudyError(FrostlineError, RuntimeError):
     """A study that cannot be opened, or is of another task, space, ladder or search."""
 
 
+class AuditError(FrostlineError, ValueError):
+    """Too little, or the wrong thing, to say anything of how well a fidelity ranks."""
+
+
 class SearchFailedError(FrostlineError, RuntimeError):
     """A search that ended without a single score at full fidelity."""
 

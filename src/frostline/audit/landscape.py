@@ -1,0 +1,120 @@
+"""The landscape: the scores and costs of some configurations over the grid of trained layers × samples.
+
+Axes: C configurations, Z numbers of trained layers, S budgets of samples, R repeats of full training under other seeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from frostline.errors import AuditError
+from frostline.records import Fidelity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from frostline.records import Configuration, Direction
+    from frostline.search.space import SearchSpace
+
+    Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Landscape:
+    """Some configurations, each trained and scored at every cell of a grid; the last cell is full fidelity.
+
+    Shapes: ``scores``, ``seconds``, ``peak_bytes`` and ``flops`` (C, Z, S); ``repeats`` (R, C).
+    Units: ``samples`` as in ``Fidelity``; ``seconds``, ``peak_bytes`` and ``flops`` are those of a training from scratch up to
+    the cell, by one configuration, validation included in the seconds; where several were trained together, its share of
+    the seconds and the bytes of all. NaN in a cost: not known.
+    Raises: AuditError if the shapes do not fit, an axis does not rise, or a number of layers, samples or a repeat is missing.
+    """
+
+    task: str
+    reference: str
+    """What names the task on the command line."""
+    space: SearchSpace
+    direction: Direction
+    sample_unit: str
+    horizon: str
+    """Of the learning-rate schedule: "full" cuts the full one short at each budget, "rung" compresses it to the budget."""
+    seed: int
+    configurations: tuple[Configuration, ...]
+    layers: tuple[int, ...]
+    samples: tuple[int, ...]
+    scores: Array
+    """NaN: diverged."""
+    seconds: Array
+    peak_bytes: Array
+    flops: Array
+    repeats: Array
+    """Scores at full fidelity under other seeds. NaN: not repeated; infinite in the worse direction: diverged."""
+
+    def __post_init__(self) -> None:
+        shape = (len(self.configurations), len(self.layers), len(self.samples))
+        for name in ("scores", "seconds", "peak_bytes", "flops"):
+            found = getattr(self, name).shape
+            if found != shape:
+                raise AuditError(
+                    f"{name} has shape {found}, but {shape[0]} configurations, {shape[1]} numbers of layers and {shape[2]} "
+                    f"budgets need {shape}."
+                )
+        if self.repeats.ndim != 2 or self.repeats.shape[1] != shape[0]:
+            raise AuditError(f"repeats has shape {self.repeats.shape}, but must be (repeats, {shape[0]}).")
+        for name in ("layers", "samples"):
+            axis = getattr(self, name)
+            if not axis or axis[0] < 1 or any(b <= a for a, b in zip(axis, axis[1:], strict=False)):
+                raise AuditError(f"{name} is {axis}, but must be rising numbers, at least one, all at least 1.")
+
+    @property
+    def num_configurations(self) -> int:
+        """C."""
+        return len(self.configurations)
+
+    @property
+    def full(self) -> Fidelity:
+        """The full training: the last cell."""
+        return Fidelity(trainable_layers=self.layers[-1], samples=self.samples[-1])
+
+    @property
+    def losses(self) -> Array:
+        """The scores with the sign that makes lower better, (C, Z, S); a diverged training is infinitely bad."""
+        return _as_losses(self.scores, self.direction, missing=np.inf)
+
+    @property
+    def full_losses(self) -> Array:
+        """The losses of the full trainings, (C,)."""
+        return self.losses[:, -1, -1]
+
+    @property
+    def repeated_losses(self) -> Array:
+        """``repeats`` with the sign that makes lower better, (R, C); NaN where not repeated."""
+        return _as_losses(self.repeats, self.direction, missing=np.nan)
+
+    def fidelity(self, cell: tuple[int, int]) -> Fidelity:
+        """Return what the cell at these indices of ``layers`` and ``samples`` stands for."""
+        return Fidelity(trainable_layers=self.layers[cell[0]], samples=self.samples[cell[1]])
+
+    def of(self, indices: Sequence[int] | NDArray[np.intp]) -> Landscape:
+        """Return the landscape of the configurations at these indices alone, in their order."""
+        chosen = np.asarray(indices, dtype=np.intp)
+        return replace(
+            self,
+            configurations=tuple(self.configurations[index] for index in chosen),
+            scores=self.scores[chosen],
+            seconds=self.seconds[chosen],
+            peak_bytes=self.peak_bytes[chosen],
+            flops=self.flops[chosen],
+            repeats=self.repeats[:, chosen],
+        )
+
+
+def _as_losses(scores: Array, direction: Direction, *, missing: float) -> Array:
+    signed = scores if direction == "minimize" else -scores
+    losses: Array = np.where(np.isnan(signed), missing, signed)
+    return losses

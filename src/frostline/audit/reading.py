@@ -1,0 +1,120 @@
+"""From the study of an audit to its landscape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from frostline.audit.landscape import Landscape
+from frostline.errors import AuditError
+from frostline.records import Status
+
+if TYPE_CHECKING:
+    from frostline.records import Evaluation
+    from frostline.search.history import History
+    from frostline.search.space import SearchSpace
+    from frostline.study import Terms
+
+_Cell = tuple[int, int]
+_SWEEP = "sweep"
+
+
+def landscape_of(
+    terms: Terms,
+    history: History,
+    space: SearchSpace,
+    *,
+    flops_per_sample: Mapping[int, float] | None = None,
+    repeats: Mapping[int, Mapping[int, float]] | None = None,
+) -> Landscape:
+    """Return the landscape of the configurations that have been swept over the whole grid; the others are left out.
+
+    Under the horizon "full" a training passes through every budget, and its cells are the validations on its way; under "rung" every
+    cell is a training of its own. ``flops_per_sample`` are those of training, by number of layers; ``repeats`` are the
+    scores of full trainings under other seeds: by how much the seed is larger, then by the configuration's number.
+    Raises: AuditError if the study is no sweep, or no configuration is complete.
+    """
+    if terms.search != _SWEEP:
+        raise AuditError(
+            f"the study is a search by {terms.search}, and its survivors alone were trained further, so ranks over it would "
+            f"mislead: make an audit with `frostline audit {terms.reference}`."
+        )
+    settings = dict(part.split("=", 1) for part in terms.settings.split())
+    nested = settings.get("horizon") == "full"
+    layers = tuple(sorted({rung[0] for rung in terms.rungs}))
+    full = terms.rungs[-1][1]
+    num_validations = int(settings.get("validations", "1"))
+    samples = (
+        tuple(full * (index + 1) // num_validations for index in range(num_validations))
+        if nested
+        else tuple(sorted({rung[1] for rung in terms.rungs}))
+    )
+    complete = [number for number in range(len(history.configurations)) if _is_complete(number, terms, history)]
+    if not complete:
+        raise AuditError(
+            "no configuration has been trained at all cells of the grid yet: let `frostline audit` run on."
+        )
+    shape = (len(complete), len(layers), len(samples))
+    scores, seconds, peak_bytes = (np.full(shape, np.nan) for _ in range(3))
+    for index, number in enumerate(complete):
+        for evaluation in history.evaluations_of(number):
+            z = layers.index(evaluation.fidelity.trainable_layers)
+            reached = _passed(evaluation, samples) if nested else _own(evaluation, samples)
+            for s, (score, spent) in reached.items():
+                scores[index, z, s], seconds[index, z, s] = score, spent
+            if evaluation.cost.peak_bytes is not None:
+                peak_bytes[index, z, list(reached)] = evaluation.cost.peak_bytes
+    per_sample = flops_per_sample or {}
+    rates = np.array([per_sample.get(z, np.nan) for z in layers], dtype=np.float64)
+    repeated = repeats or {}
+    repeated_scores = np.full((max(repeated, default=0), len(complete)), np.nan)
+    for offset, of_number in repeated.items():
+        for index, number in enumerate(complete):
+            repeated_scores[offset - 1, index] = of_number.get(number, np.nan)
+    return Landscape(
+        task=terms.task,
+        reference=terms.reference,
+        space=space,
+        direction=terms.direction,
+        sample_unit=terms.sample_unit,
+        horizon=settings.get("horizon", ""),
+        seed=terms.seed,
+        configurations=tuple(history.configurations[number] for number in complete),
+        layers=layers,
+        samples=samples,
+        scores=scores,
+        seconds=seconds,
+        peak_bytes=peak_bytes,
+        flops=np.broadcast_to(np.outer(rates, samples), shape).copy(),
+        repeats=repeated_scores,
+    )
+
+
+def _is_complete(number: int, terms: Terms, history: History) -> bool:
+    evaluations = [history.evaluation(number, rung) for rung in range(len(terms.rungs))]
+    return all(evaluation is not None and evaluation.status is not Status.FAILED for evaluation in evaluations)
+
+
+def _passed(evaluation: Evaluation, samples: tuple[int, ...]) -> dict[int, tuple[float, float]]:
+    """Return the score and seconds at every budget that a training passed through.
+
+    A validation is due after the first step at or beyond a budget; one step may pass several. Steps take the same time.
+    """
+    points = evaluation.curve
+    reached: dict[int, tuple[float, float]] = {}
+    for index, budget in enumerate(samples):
+        at = next((point for point in points if point.samples >= budget), points[-1] if points else None)
+        # The last step of a training ends before its budget where batches do not divide it.
+        is_reached = at is not None and (at.samples >= budget or evaluation.status is Status.FINISHED)
+        score = at.score if at is not None and is_reached else float("nan")
+        trained = max(evaluation.cost.samples, 1)
+        share = min(1.0, (at.samples if at is not None and is_reached else trained) / trained)
+        reached[index] = (score, evaluation.cost.seconds * share)
+    return reached
+
+
+def _own(evaluation: Evaluation, samples: tuple[int, ...]) -> dict[int, tuple[float, float]]:
+    score = float("nan") if evaluation.score is None else evaluation.score
+    return {samples.index(evaluation.fidelity.samples): (score, evaluation.cost.seconds)}

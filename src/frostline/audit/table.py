@@ -1,0 +1,143 @@
+"""A landscape as one tidy table: a row for every configuration and cell, in a CSV file that says of itself what it is."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from frostline.audit.landscape import Landscape
+from frostline.errors import AuditError
+from frostline.records import Configuration
+from frostline.search.space import SearchSpace
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from frostline.records import Value
+
+_OWN = ("configuration", "seed", "layers", "samples", "score", "seconds", "peak_bytes", "flops")
+_ABOUT = ("task", "reference", "direction", "sample_unit", "horizon", "seed")
+_COSTS = ("seconds", "peak_bytes", "flops")
+
+
+def write_table(landscape: Landscape, path: Path) -> None:
+    """Write the landscape to ``path``, compressed if that ends in ``.gz``.
+
+    The first line is a comment, ``# `` and JSON, with all that is not in the rows; ``pandas.read_csv(path, comment="#")`` passes
+    over it. A row has the configuration's number, the seed, the layers and samples, the score (empty if it diverged),
+    seconds, peak bytes, FLOPs (empty if not known), and the hyperparameters. Repeats of full training are rows of other
+    seeds without costs, "inf" for those that diverged.
+    """
+    about = {name: getattr(landscape, name) for name in _ABOUT}
+    about |= {"space": landscape.space.to_toml(), "layers": landscape.layers, "samples": landscape.samples}
+    names = tuple(landscape.space.distributions)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"writing-{path.name}")
+    with _opened(temporary, "wt") as file:
+        file.write(f"# {json.dumps(about)}\n")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow((*_OWN, *names))
+        writer.writerows(_rows(landscape, names))
+    temporary.replace(path)
+
+
+def read_table(path: Path) -> Landscape:
+    """Return the landscape that ``write_table`` wrote to ``path``.
+
+    Raises: AuditError if it is not such a file, or a row is missing.
+    """
+    try:
+        with _opened(path, "rt") as file:
+            first = file.readline()
+            if not first.startswith("# {"):
+                raise AuditError(f"{path} is no table of frostline's: its first line must be `# ` and JSON.")
+            about = json.loads(first[2:])
+            rows = list(csv.DictReader(file))
+        return _landscape(about, rows)
+    except FileNotFoundError:
+        raise AuditError(f"there is no file {path}: name a table that `frostline audit --table` wrote.") from None
+    except (OSError, EOFError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, AuditError):
+            raise
+        raise AuditError(
+            f"{path} is no whole table of frostline's ({type(error).__name__}: {error}): write it again."
+        ) from error
+
+
+def _rows(landscape: Landscape, names: tuple[str, ...]) -> Iterator[tuple[object, ...]]:
+    for index, configuration in enumerate(landscape.configurations):
+        values = tuple(json.dumps(configuration[name]) for name in names)
+        for z, layers in enumerate(landscape.layers):
+            for s, samples in enumerate(landscape.samples):
+                cell = (index, z, s)
+                costs = (_text(float(getattr(landscape, name)[cell])) for name in _COSTS)
+                score = _text(float(landscape.scores[cell]))
+                yield (configuration.number, landscape.seed, layers, samples, score, *costs, *values)
+        for repeat, score in enumerate(landscape.repeats[:, index], start=1):
+            if not math.isnan(score):
+                full = (landscape.layers[-1], landscape.samples[-1])
+                yield (
+                    configuration.number,
+                    landscape.seed + repeat,
+                    *full,
+                    _text(float(score)),
+                    "",
+                    "",
+                    "",
+                    *values,
+                )
+
+
+def _text(value: float) -> str:
+    if math.isnan(value):
+        return ""
+    return str(int(value)) if value.is_integer() and abs(value) >= 1e6 else f"{value:.9g}"
+
+
+def _landscape(about: dict[str, Any], rows: list[dict[str, str]]) -> Landscape:
+    space = SearchSpace.from_toml(about["space"])
+    layers, samples = tuple(about["layers"]), tuple(about["samples"])
+    numbers = list(dict.fromkeys(int(row["configuration"]) for row in rows))
+    position = {number: index for index, number in enumerate(numbers)}
+    values: dict[int, dict[str, Value]] = {}
+    shape = (len(numbers), len(layers), len(samples))
+    arrays = {name: np.full(shape, np.nan) for name in ("scores", *_COSTS)}
+    num_repeats = max((int(row["seed"]) - about["seed"] for row in rows), default=0)
+    repeats = np.full((num_repeats, len(numbers)), np.nan)
+    found = np.zeros(shape, dtype=bool)
+    for row in rows:
+        number, repeat = int(row["configuration"]), int(row["seed"]) - about["seed"]
+        index = position[number]
+        values.setdefault(number, {name: json.loads(row[name]) for name in space.distributions})
+        if repeat:
+            repeats[repeat - 1, index] = float(row["score"])
+            continue
+        cell = (index, layers.index(int(row["layers"])), samples.index(int(row["samples"])))
+        found[cell] = True
+        arrays["scores"][cell] = float(row["score"] or "nan")
+        for name in _COSTS:
+            arrays[name][cell] = float(row[name] or "nan")
+    if not found.all():
+        raise AuditError(f"{int((~found).sum())} of {found.size} rows are missing: write the table again.")
+    return Landscape(
+        **{name: about[name] for name in _ABOUT},
+        space=space,
+        configurations=tuple(Configuration(number=number, hyperparameters=values[number]) for number in numbers),
+        layers=layers,
+        samples=samples,
+        repeats=repeats,
+        **arrays,
+    )
+
+
+def _opened(path: Path, mode: str) -> AbstractContextManager[TextIO]:
+    opener: Any = gzip.open if path.name.endswith(".gz") else open
+    opened: AbstractContextManager[TextIO] = opener(path, mode, encoding="utf-8", newline="")
+    return opened
