@@ -1,1 +1,1 @@
-"""Is freezing a valid fidelity here? Scores over the grid of layers × samples, what they say, and the ladder that follows."""
+"""Is freezing a valid fidelity here? Scores over layers × samples, what they say, and the ladder that follows."""

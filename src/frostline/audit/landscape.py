@@ -6,6 +6,7 @@ Axes: C configurations, Z numbers of trained layers, S budgets of samples, R rep
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,10 +30,10 @@ class Landscape:
     """Some configurations, each trained and scored at every cell of a grid; the last cell is full fidelity.
 
     Shapes: ``scores``, ``seconds``, ``peak_bytes`` and ``flops`` (C, Z, S); ``repeats`` (R, C).
-    Units: ``samples`` as in ``Fidelity``; ``seconds``, ``peak_bytes`` and ``flops`` are those of a training from scratch up to
-    the cell, by one configuration, validation included in the seconds; where several were trained together, its share of
-    the seconds and the bytes of all. NaN in a cost: not known.
-    Raises: AuditError if the shapes do not fit, an axis does not rise, or a number of layers, samples or a repeat is missing.
+    Units: ``samples`` as in ``Fidelity``; ``seconds``, ``peak_bytes`` and ``flops`` are those of one configuration's training
+    from scratch up to the cell, with validation in the seconds; where several were trained together, its share of the
+    seconds and the bytes of all. NaN in a cost: not known.
+    Raises: AuditError if the shapes do not fit, or an axis does not rise.
     """
 
     task: str
@@ -68,7 +69,7 @@ class Landscape:
             raise AuditError(f"repeats has shape {self.repeats.shape}, but must be (repeats, {shape[0]}).")
         for name in ("layers", "samples"):
             axis = getattr(self, name)
-            if not axis or axis[0] < 1 or any(b <= a for a, b in zip(axis, axis[1:], strict=False)):
+            if not axis or axis[0] < 1 or any(b <= a for a, b in pairwise(axis)):
                 raise AuditError(f"{name} is {axis}, but must be rising numbers, at least one, all at least 1.")
 
     @property

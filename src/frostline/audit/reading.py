@@ -31,9 +31,9 @@ def landscape_of(
 ) -> Landscape:
     """Return the landscape of the configurations that have been swept over the whole grid; the others are left out.
 
-    Under the horizon "full" a training passes through every budget, and its cells are the validations on its way; under "rung" every
-    cell is a training of its own. ``flops_per_sample`` are those of training, by number of layers; ``repeats`` are the
-    scores of full trainings under other seeds: by how much the seed is larger, then by the configuration's number.
+    Under the horizon "full" a training passes through every budget, and its cells are the validations on its way; under
+    "rung" every cell is a training of its own. ``flops_per_sample`` are those of training, by number of layers; ``repeats``
+    are the scores of full trainings under other seeds: by how much the seed is larger, then by the configuration's number.
     Raises: AuditError if the study is no sweep, or no configuration is complete.
     """
     if terms.search != _SWEEP:

@@ -30,9 +30,9 @@ _COSTS = ("seconds", "peak_bytes", "flops")
 def write_table(landscape: Landscape, path: Path) -> None:
     """Write the landscape to ``path``, compressed if that ends in ``.gz``.
 
-    The first line is a comment, ``# `` and JSON, with all that is not in the rows; ``pandas.read_csv(path, comment="#")`` passes
-    over it. A row has the configuration's number, the seed, the layers and samples, the score (empty if it diverged),
-    seconds, peak bytes, FLOPs (empty if not known), and the hyperparameters. Repeats of full training are rows of other
+    The first line is a comment, ``# `` and JSON, with all that is not in the rows; ``pandas.read_csv(path, comment="#")``
+    passes over it. A row has the configuration's number, the seed, the layers and samples, the score (empty if it
+    diverged), seconds, peak bytes, FLOPs (empty if not known), and the hyperparameters. Repeats of full training are rows of other
     seeds without costs, "inf" for those that diverged.
     """
     about = {name: getattr(landscape, name) for name in _ABOUT}
@@ -108,7 +108,7 @@ def _landscape(about: dict[str, Any], rows: list[dict[str, str]]) -> Landscape:
     position = {number: index for index, number in enumerate(numbers)}
     values: dict[int, dict[str, Value]] = {}
     shape = (len(numbers), len(layers), len(samples))
-    arrays = {name: np.full(shape, np.nan) for name in ("scores", *_COSTS)}
+    arrays: dict[str, Any] = {name: np.full(shape, np.nan) for name in ("scores", *_COSTS)}
     num_repeats = max((int(row["seed"]) - about["seed"] for row in rows), default=0)
     repeats = np.full((num_repeats, len(numbers)), np.nan)
     found = np.zeros(shape, dtype=bool)
