@@ -30,9 +30,9 @@ class Landscape:
     """Some configurations, each trained and scored at every cell of a grid; the last cell is full fidelity.
 
     Shapes: ``scores``, ``seconds``, ``peak_bytes`` and ``flops`` (C, Z, S); ``repeats`` (R, C).
-    Units: ``samples`` as in ``Fidelity``; ``seconds``, ``peak_bytes`` and ``flops`` are those of one configuration's training
-    from scratch up to the cell, with validation in the seconds; where several were trained together, its share of the
-    seconds and the bytes of all. NaN in a cost: not known.
+    Units: ``samples`` as in ``Fidelity``; ``seconds``, ``peak_bytes`` and ``flops`` are those of one configuration's
+    training from scratch up to the cell, with validation in the seconds; where several were trained together, its share
+    of the seconds and the bytes of all. NaN in a cost: not known.
     Raises: AuditError if the shapes do not fit, or an axis does not rise.
     """
 

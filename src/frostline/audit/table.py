@@ -32,8 +32,8 @@ def write_table(landscape: Landscape, path: Path) -> None:
 
     The first line is a comment, ``# `` and JSON, with all that is not in the rows; ``pandas.read_csv(path, comment="#")``
     passes over it. A row has the configuration's number, the seed, the layers and samples, the score (empty if it
-    diverged), seconds, peak bytes, FLOPs (empty if not known), and the hyperparameters. Repeats of full training are rows of other
-    seeds without costs, "inf" for those that diverged.
+    diverged), seconds, peak bytes, FLOPs (empty if not known), and the hyperparameters. Repeats of full training are rows
+    of other seeds without costs, "inf" for those that diverged.
     """
     about = {name: getattr(landscape, name) for name in _ABOUT}
     about |= {"space": landscape.space.to_toml(), "layers": landscape.layers, "samples": landscape.samples}
