@@ -128,8 +128,6 @@ def test_a_trial_without_any_claim_is_not_ours(journal: str) -> None:
         ([(1, Status.FAILED), (0, 1.0)], TrialState.FAIL, "failed at rung 1"),
         ([(0, Status.DIVERGED), (1, Status.FAILED)], TrialState.FAIL, "failed at rung 1"),
         ([(1, Status.DIVERGED), (0, Status.FAILED)], TrialState.FAIL, "failed at rung 0"),
-        ([(1, Status.DIVERGED), (0, Status.DIVERGED)], TrialState.PRUNED, "diverged at rung 0"),
-        ([(0, Status.DIVERGED), (1, 1.0)], TrialState.PRUNED, "diverged at rung 0"),
     ],
 )
 def test_a_trial_ends_when_its_last_rung_under_way_does_and_by_all_of_them(
@@ -150,6 +148,28 @@ def test_a_trial_ends_when_its_last_rung_under_way_does_and_by_all_of_them(
     (trial,) = trials_of(journal)
     assert (trial.state, trial.value, rungs_in(trial)) == (state, None, [0, 1])
     assert trial.user_attrs["reason"] == reason
+    worker.study.close()
+
+
+@pytest.mark.parametrize(
+    ("full", "state", "value"),
+    [(2.0, TrialState.COMPLETE, 2.0), (Status.DIVERGED, TrialState.PRUNED, None)],
+)
+def test_what_diverges_below_is_trained_in_full_all_the_same(
+    full: Outcome, state: TrialState, value: float | None, journal: str
+) -> None:
+    worker = Worker(journal)
+    assert worker.take() == [(0, 0), (0, 1)]
+    worker.record(0, 0, 1.0)
+    worker.record(0, 1, Status.DIVERGED)
+    assert worker.take() == [(0, 2)]
+    assert trials_of(journal)[0].state is TrialState.RUNNING
+    worker.record(0, 2, full)
+    assert worker.study.newly_ended() == [0]
+    assert worker.take() == []
+    (trial,) = trials_of(journal)
+    assert (trial.state, trial.value, rungs_in(trial)) == (state, value, [0, 1, 2])
+    assert trial.user_attrs.get("reason") == (None if value else "diverged at rung 1")
     worker.study.close()
 
 

@@ -252,12 +252,11 @@ class SearchStudy:
             self._end(number)
 
     def _end_what_is_over(self, numbers: Iterable[int]) -> None:
-        """End the trials of which something failed, diverged or is at full fidelity, and nothing is under way."""
+        """End the trials that were evaluated at full fidelity and of which nothing is under way."""
+        last = len(self.terms.rungs) - 1
         for number in numbers:
-            if number in self._settled or self.history.is_pending(number):
-                continue
-            evaluations = self.history.evaluations_of(number)
-            if any(one.status is not Status.FINISHED or self._is_full(one) for one in evaluations):
+            is_over = self.history.evaluation(number, last) is not None and not self.history.is_pending(number)
+            if is_over and number not in self._settled:
                 self._end(number)
 
     def _end(self, number: int) -> None:

@@ -65,11 +65,10 @@ def test_a_rung_that_continues_the_one_below_waits_until_it_has_finished() -> No
     assert asked(sweep, history) == [(0, 4)]
 
 
-@pytest.mark.parametrize("outcome", [Status.FAILED, Status.DIVERGED])
-def test_what_fails_is_asked_for_no_more_and_eliminated_when_nothing_of_it_is_under_way(outcome: Status) -> None:
+def test_what_fails_is_asked_for_no_more_and_eliminated_when_nothing_of_it_is_under_way() -> None:
     sweep, history = Sweep(ladder=MIXED, configurations=2), History("minimize")
     start(history, (0, 0), (0, 2), (1, 0))
-    finish(history, 0, 2, outcome)
+    finish(history, 0, 2, Status.FAILED)
     assert asked(sweep, history) == [(1, 2), (1, 3)]
     assert sweep.eliminated(history) == []
     finish(history, 0, 0)
@@ -78,6 +77,26 @@ def test_what_fails_is_asked_for_no_more_and_eliminated_when_nothing_of_it_is_un
     history.eliminate(0)
     assert asked(sweep, history) == [(1, 2), (1, 3)]
     assert sweep.eliminated(history) == []
+
+
+def test_what_diverges_is_not_continued_and_the_other_rungs_are_evaluated_all_the_same() -> None:
+    sweep, history = Sweep(ladder=LADDER, configurations=1), History("minimize")
+    start(history, (0, 0), (0, 1))
+    finish(history, 0, 0, Status.DIVERGED)
+    assert asked(sweep, history) == []
+    finish(history, 0, 1)
+    assert sweep.eliminated(history) == []
+    assert asked(sweep, history) == [(0, 2)]
+
+    sweep, history = Sweep(ladder=MIXED, configurations=1), History("minimize")
+    start(history, (0, 0), (0, 2), (0, 3))
+    finish(history, 0, 0, Status.DIVERGED)
+    finish(history, 0, 2)
+    assert asked(sweep, history) == []
+    finish(history, 0, 3, Status.DIVERGED)
+    # The full training continues a diverged one: there is nothing left to do.
+    assert asked(sweep, history) == []
+    assert sweep.eliminated(history) == [0]
 
 
 def test_what_a_dead_worker_left_is_asked_for_again_before_anything_new() -> None:
@@ -121,23 +140,31 @@ class Checked:
             if self.may_begin(history, number, rung)
         ]
         assert requests == everything[:capacity]
-        failed = {one.number for one in history.evaluations() if one.status is not Status.FINISHED}
-        over = failed - {request.number for request in history.pending} - history.eliminated
         last = len(self.sweep.ladder.rungs) - 1
-        below = {number for number in over if history.evaluation(number, last) is None}
-        assert self.sweep.eliminated(history) == sorted(below)
+        spoiled = {one.number for one in history.evaluations() if one.status is not Status.FINISHED}
+        spoiled -= {request.number for request in history.pending} | history.eliminated
+        over = {
+            number
+            for number in spoiled
+            if not any(self.may_begin(history, number, rung) for rung in range(last + 1))
+            and history.evaluation(number, last) is None
+        }
+        assert self.sweep.eliminated(history) == sorted(over)
         return requests
 
     def may_begin(self, history: History, number: int, rung: int) -> bool:
         rungs = range(len(self.sweep.ladder.rungs))
         statuses = [one.status if (one := history.evaluation(number, at)) else None for at in rungs]
-        if {Status.FAILED, Status.DIVERGED} & {*statuses} or statuses[rung] is not None:
+        if Status.FAILED in statuses or statuses[rung] is not None or Request(number, rung) in history.pending:
             return False
-        if Request(number, rung) in history.pending:
+        if rung == rungs[-1] and not all(statuses[at] or self.is_out_of_reach(at, statuses) for at in rungs[:-1]):
             return False
-        if rung == rungs[-1]:
-            return all(status is Status.FINISHED for status in statuses[:-1])
         return not self.sweep.ladder.continues(rung) or statuses[rung - 1] is Status.FINISHED
+
+    def is_out_of_reach(self, rung: int, statuses: list[Status | None]) -> bool:
+        if not self.sweep.ladder.continues(rung):
+            return False
+        return statuses[rung - 1] is Status.DIVERGED or self.is_out_of_reach(rung - 1, statuses)
 
 
 def outcome_of(request: Request, *, seed: int, faults: float) -> float | Status:

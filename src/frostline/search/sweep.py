@@ -11,7 +11,7 @@ from frostline.records import Request, Status
 from frostline.search.halving import first_requests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from frostline.search.history import History
     from frostline.search.ladder import Ladder
@@ -24,7 +24,8 @@ class Sweep:
     One configuration after the other, and of each as many rungs at once as can be, so that rungs of different numbers
     of layers share one prefix: a rung that trains other layers than the one below starts from scratch, and waits for
     nothing; one that continues the one below waits until that has finished; the last one, at full fidelity, until all
-    others have. What fails or diverges at a rung gets no further: of its rungs those under way end, and no other begins.
+    others have ended. What diverges is not continued, and says nothing of the other rungs: they are evaluated all the same.
+    What fails at a rung gets no further: of its rungs those under way end, and no other begins.
     Raises: LadderError if there is no configuration.
     """
 
@@ -55,18 +56,16 @@ class Sweep:
         return list(islice(requests, capacity))
 
     def eliminated(self, history: History) -> list[int]:
-        """Return those that failed or diverged below full fidelity and of which nothing is under way."""
-        numbers = range(self.configurations)
-        found: set[int] = set()
-        for rung in range(len(self.ladder.rungs) - 1):
-            found.update(history.rung(rung, part=numbers).beaten(limit=self.configurations))
-        return sorted(number for number in found if not history.is_pending(number))
+        """Return those of which nothing is under way and nothing can begin any more, below full fidelity."""
+        last = len(self.ladder.rungs) - 1
+        stopped = {number for number in self._stopped(history) if history.evaluation(number, last) is None}
+        return sorted(n for n in stopped if not history.is_pending(n) and not self._requests_of(n, history))
 
     def _unended(self, history: History) -> Iterable[int]:
         """Return, rising, the configurations that are drawn and neither at full fidelity nor eliminated.
 
         Where something is missing, either nothing was begun, or something is under way, or the highest rung that was
-        begun has finished and is not the last. The active configurations alone are looked at, not all.
+        begun has ended and is not the last. The active configurations alone are looked at, not all.
         """
         numbers = range(self.configurations)
         found = set(history.unstarted(numbers))
@@ -74,19 +73,40 @@ class Sweep:
         for rung in range(len(self.ladder.rungs) - 1):
             finished = history.rung(rung, part=numbers)
             found.update(finished.promotable(limit=self.configurations, most=self.configurations))
+        found.update(self._stopped(history))
         return sorted(found)
+
+    def _stopped(self, history: History) -> Iterable[int]:
+        """Return the configurations that failed or diverged somewhere below full fidelity and are not eliminated yet."""
+        numbers = range(self.configurations)
+        rungs = (history.rung(rung, part=numbers) for rung in range(len(self.ladder.rungs) - 1))
+        return chain.from_iterable(rung.beaten(limit=self.configurations) for rung in rungs)
 
     def _requests_of(self, number: int, history: History) -> list[Request]:
         """Return what may be asked for of one configuration now, the lowest rung first."""
-        last = len(self.ladder.rungs) - 1
-        ended = [history.evaluation(number, rung) for rung in range(last + 1)]
-        if any(evaluation is not None and evaluation.status is not Status.FINISHED for evaluation in ended):
+        ended = [history.evaluation(number, rung) for rung in range(len(self.ladder.rungs))]
+        statuses = [None if evaluation is None else evaluation.status for evaluation in ended]
+        if Status.FAILED in statuses:
             return []
-        ready = [rung for rung in range(last) if not self.ladder.continues(rung) or ended[rung - 1] is not None]
-        if None not in ended[:last]:
-            ready.append(last)
-        requests = [Request(number, rung) for rung in ready if ended[rung] is None]
+        rungs, waited_for = [], False
+        *below, last = range(len(statuses))
+        for rung in (*below, last):
+            if self.ladder.continues(rung) and self._diverged_below(rung, statuses):
+                continue
+            is_next = not self.ladder.continues(rung) or statuses[rung - 1] is Status.FINISHED
+            if statuses[rung] is None and is_next and not (rung == last and waited_for):
+                rungs.append(rung)
+            waited_for |= statuses[rung] is None
+        requests = (Request(number, rung) for rung in rungs)
         return [request for request in requests if request not in history.pending]
+
+    def _diverged_below(self, rung: int, statuses: Sequence[Status | None]) -> bool:
+        """Return whether one of the rungs that ``rung`` continues has diverged."""
+        while self.ladder.continues(rung):
+            rung -= 1
+            if statuses[rung] is Status.DIVERGED:
+                return True
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
