@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from random import Random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from simulation import LADDER, Simulation, drawn, ended
