@@ -32,6 +32,7 @@ from frostline.errors import FrostlineError, OptionError, TaskError
 from frostline.protocols import Search
 from frostline.records import Configuration, Direction, Fidelity
 from frostline.search.history import History
+from frostline.search.ladder import Ladder
 from frostline.storage import DEFAULT_STORAGE, MEMORY, without_password
 from frostline.study import Terms, read_study
 from frostline.summary import Summary, best_evaluation, summarise
@@ -127,7 +128,7 @@ def show_ladder(
     loaded = task_named(task, options)
     climbed = ladder_named(ladder, rungs, loaded)
     plan = search_named(search, reduction_factor)(ladder=climbed, configurations=configurations)
-    _print(_ladder_table(plan, loaded.sample_unit))
+    _print(_ladder_table(climbed, plan, loaded.sample_unit))
 
 
 @application.command("tune")
@@ -166,7 +167,7 @@ def tune_command(
     plan = factory(ladder=climbed, configurations=configurations)
     console = Console()
     name = study or loaded.name
-    _print(_ladder_table(plan, loaded.sample_unit))
+    _print(_ladder_table(climbed, plan, loaded.sample_unit))
     _print(f"study {name!r} in {without_password(storage)}\n")
     shown = display.SearchDisplay(
         console, rungs=climbed.rungs, expected=plan.evaluations_per_rung(), sample_unit=loaded.sample_unit
@@ -242,7 +243,7 @@ def show_best(
     )
     _print(f"configuration {best.number}, score {best.score:.5g} {rung}")
     Console().print(display.configuration_table(configuration))
-    _print(f"train it in full: {_train_command(terms, configuration)}")
+    _print(f"train it in full: {display.train_command(terms, configuration)}")
 
 
 @application.command("train")
@@ -346,9 +347,9 @@ def _is_better(score: float, other: float, direction: Direction) -> bool:
     return score < other if direction == "minimize" else score > other
 
 
-def _ladder_table(plan: Search, sample_unit: str) -> str:
+def _ladder_table(ladder: Ladder, plan: Search, sample_unit: str) -> str:
     counts = plan.evaluations_per_rung()
-    return plan.ladder.table(counts, started_per_rung=plan.started_per_rung(), sample_unit=sample_unit)
+    return ladder.table(counts, started_per_rung=plan.started_per_rung(), sample_unit=sample_unit)
 
 
 def _summary(terms: Terms, history: History) -> Summary:
@@ -359,12 +360,6 @@ def _summary(terms: Terms, history: History) -> Summary:
 def _reference(task: str, options: list[str] | None, precision: str) -> str:
     words = [task, *(word for option in options or [] for word in ("--set", option))]
     return shlex.join(words if precision == "float32" else [*words, "--precision", precision])
-
-
-def _train_command(terms: Terms, configuration: Configuration) -> str:
-    values = json.dumps(dict(configuration.hyperparameters))
-    seed = f" --seed {terms.seed}" if terms.seed else ""
-    return f"frostline train {terms.reference}{seed} --configuration {shlex.quote(values)}"
 
 
 def _show_result(console: Console, result: TuneResult, sample_unit: str) -> None:
@@ -378,4 +373,4 @@ def _show_result(console: Console, result: TuneResult, sample_unit: str) -> None
     place = without_password(result.storage)
     if result.storage != MEMORY:
         _print(f"\nthe study: {result.study!r} in {place}; look at it with `optuna-dashboard {place}`")
-    _print(f"train the best in full: {_train_command(result.terms, result.configuration)}")
+    _print(f"train the best in full: {display.train_command(result.terms, result.configuration)}")

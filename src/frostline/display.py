@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import time
 from collections.abc import Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -16,6 +19,9 @@ from frostline.search.history import History
 from frostline.summary import Summary, summarise
 from frostline.training.engines import Engine
 from frostline.training.population import Progress
+
+if TYPE_CHECKING:
+    from frostline.study import Terms
 
 # Summing up reads the whole history: with thousands of configurations that must not happen after each.
 _REFRESH_SECONDS = 0.5
@@ -156,6 +162,13 @@ def cost_lines(summary: Summary) -> list[str]:
             f"measure: {every / summary.seconds:.1f} times as long.",
         ]
     return lines
+
+
+def train_command(terms: Terms, configuration: Configuration) -> str:
+    """Return the command that trains a configuration of a study in full."""
+    values = json.dumps(dict(configuration.hyperparameters))
+    seed = f" --seed {terms.seed}" if terms.seed else ""
+    return f"frostline train {terms.reference}{seed} --configuration {shlex.quote(values)}"
 
 
 def duration(seconds: float) -> str:
