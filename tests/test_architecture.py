@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("audit",),
     ("tasks", "task_loading", "packing", "replay", "report"),
     ("execution",),
+    ("running",),
     ("tuner",),
     ("auditor",),
     ("cli_arguments", "__init__"),

@@ -30,7 +30,7 @@ from frostline.cli_arguments import (
 from frostline.cost_commands import cost_command, fit_command
 from frostline.errors import FrostlineError, OptionError, TaskError
 from frostline.protocols import Search
-from frostline.records import Configuration, Direction, Fidelity
+from frostline.records import Direction, Fidelity
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
 from frostline.storage import DEFAULT_STORAGE, MEMORY, without_password

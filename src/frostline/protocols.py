@@ -10,9 +10,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from frostline.layers import LayerStack
-    from frostline.records import Configuration, Direction, Evaluation, Job, Request, Value
+    from frostline.records import Configuration, Direction, Evaluation, Fidelity, Job, Request, Value
     from frostline.search.history import History
-    from frostline.search.ladder import Ladder
     from frostline.search.space import SearchSpace
 
 Batch = Any
@@ -109,6 +108,29 @@ class Task(Protocol):
         ...
 
 
+class Rungs(Protocol):
+    """The fidelities of a search, by number: a ``Ladder`` to climb, or a ``Grid`` to sweep. The last one is full."""
+
+    @property
+    def rungs(self) -> tuple[Fidelity, ...]:
+        """The fidelities."""
+        ...
+
+    @property
+    def num_layers(self) -> int:
+        """The number of layers of the model."""
+        ...
+
+    @property
+    def full_samples(self) -> int:
+        """The full budget of one training, in samples."""
+        ...
+
+    def continues(self, rung: int) -> bool:
+        """Return whether an evaluation at ``rung`` goes on with the training of the rung before."""
+        ...
+
+
 class Search(Protocol):
     """Decides what to evaluate next: a pure function of history, so that resuming is replaying.
 
@@ -116,8 +138,8 @@ class Search(Protocol):
     """
 
     @property
-    def ladder(self) -> Ladder:
-        """The rungs that the search climbs."""
+    def ladder(self) -> Rungs:
+        """The rungs of the search."""
         ...
 
     @property

@@ -32,7 +32,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from frostline.errors import StudyError
-from frostline.protocols import Search
+from frostline.protocols import Rungs, Search
 from frostline.records import (
     Configuration,
     Cost,
@@ -45,7 +45,6 @@ from frostline.records import (
     Status,
 )
 from frostline.search.history import History
-from frostline.search.ladder import Ladder
 from frostline.search.sampling import Draws
 from frostline.search.space import SearchSpace
 from frostline.storage import close_storage, exists, open_storage, storage_errors, without_password
@@ -214,7 +213,7 @@ class SearchStudy:
             may_continue=request.rung + 1 < len(ladder.rungs) and ladder.continues(request.rung + 1),
         )
 
-    def _continued_from(self, request: Request, ladder: Ladder) -> tuple[Fidelity, ...]:
+    def _continued_from(self, request: Request, ladder: Rungs) -> tuple[Fidelity, ...]:
         lowest = request.rung
         # A configuration of a higher bracket did not begin at the ladder's lowest rung.
         while ladder.continues(lowest) and self.history.evaluation(request.number, lowest - 1) is not None:

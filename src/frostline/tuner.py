@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, get_args
-from urllib.parse import quote
 
 import torch
 from torch import nn
 
 from frostline.costs.admission import require_memory
 from frostline.errors import LadderError, ModelError, OptionError, SearchFailedError
-from frostline.execution import LocalExecutor, PopulationExecutor
+from frostline.execution import LocalExecutor
 from frostline.layers import LayerStack, build_deferred
 from frostline.layers.deferred import build_shapes
-from frostline.packing import Packing
 from frostline.protocols import Executor, Search, Task
-from frostline.records import Configuration, Direction, Evaluation, Fidelity, Job, Status, Value
+from frostline.records import Configuration, Direction, Evaluation, Fidelity, Status, Value
+from frostline.running import TrainingOptions, device_plan_of, executor_of
 from frostline.search.halving import SuccessiveHalving
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
-from frostline.search.mirror import Learning
 from frostline.search.sampling import RANDOM, Draws, Sampling
 from frostline.search.space import SearchSpace
 from frostline.sizes import parse_size
@@ -33,23 +30,9 @@ from frostline.study import SearchStudy, Terms
 from frostline.summary import Summary, best_evaluation, summarise
 from frostline.training.black_box import BlackBox, TrainFunction
 from frostline.training.course import TrainingSettings, checkpoints_of
-from frostline.training.devices import DevicePlan, resolve_device
-from frostline.training.engines import Engine
 from frostline.training.memory import available_bytes
-from frostline.training.population import Population, Progress
-from frostline.training.prefix_store import PrefixStore
-from frostline.training.programs import Programs
-from frostline.training.serial import train_model, train_serially
-
-# How many jobs are taken from a study at once, to be packed into populations.
-_CAPACITY = 32
-
-# A sampler that learns from what was evaluated has to see some of it before it draws more.
-_CAPACITY_LEARNING = 8
-
-# What of the free memory populations may use, and what of that the outputs of frozen layers that are kept.
-_SHARE_OF_MEMORY = 0.8
-_SHARE_OF_CACHE = 0.25
+from frostline.training.population import Progress
+from frostline.training.serial import train_model
 
 # How long a worker that has nothing to do waits before it looks whether another one has finished.
 _WAIT_SECONDS = 0.5
@@ -168,59 +151,83 @@ def tune_task(
 ) -> TuneResult:
     """Search for the best configuration of a task, and return it.
 
-    Without a ``ladder`` the default one climbs from a fifth of the layers and samples (``Ladder.diagonal``). Checkpoints of
-    trainings that may be continued lie in ``runs``. ``num_validations`` are made in every rung (``TrainingSettings``). ``reference`` is what names the task on the command line.
-
-    The configurations of a rung are trained together behind one frozen prefix: how, says ``engine`` (``Engine``; "serial"
-    for one by one), ``progress`` is told how far they are. ``memory`` is what they may take, such as "8GiB"; by default
-    most of what is free. ``prefix_cache`` is what the outputs of frozen layers that come again may take: a size, "auto"
-    for a part of the memory, or "off". A search whose last rung is predicted not to fit into the memory is refused. The
-    rest, the errors too, is as in ``tune``.
+    Without a ``ladder`` the default one climbs from a fifth of the layers and samples (``Ladder.diagonal``). How the
+    trainings run, from ``device`` to ``runs``, is described in ``TrainingOptions``; ``progress`` is told how far they are.
+    ``reference`` is what names the task on the command line. A search whose last rung is predicted not to fit into the
+    memory is refused. The rest, the errors too, is as in ``tune``.
     """
-    if runs.exists() and not runs.is_dir():
-        raise OptionError(f"runs is {str(runs)!r}, which is a file: name a folder for the checkpoints.")
-    settings = TrainingSettings(
-        device_plan=_device_plan(device, precision),
-        root_seed=seed,
-        horizon=horizon,
-        num_validations=num_validations,
-        checkpoint_directory=runs / quote(study, safe=""),  # a name may hold slashes
+    climbed = default_ladder(task) if ladder is None else _checked_ladder(ladder, task)
+    return search_task(
+        task,
+        search(ladder=climbed, configurations=configurations),
+        options=TrainingOptions(
+            device=device,
+            precision=precision,
+            horizon=horizon,
+            num_validations=num_validations,
+            engine=engine,
+            memory=memory,
+            prefix_cache=prefix_cache,
+            runs=runs,
+        ),
+        study=study,
+        sampling=sampling,
+        initial=initial,
+        seed=seed,
+        storage=storage,
+        observer=observer,
+        progress=progress,
+        reference=reference,
     )
+
+
+def search_task(
+    task: Task,
+    search: Search,
+    *,
+    study: str,
+    options: TrainingOptions,
+    sampling: Sampling = RANDOM,
+    initial: Sequence[Mapping[str, Value]] = (),
+    seed: int = 0,
+    storage: str = DEFAULT_STORAGE,
+    observer: Observer | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    reference: str = "",
+) -> TuneResult:
+    """Run ``search`` over a task's configurations, and return the best: ``tune_task`` with any search, also over a grid."""
+    settings = options.settings(study=study, seed=seed)
     checkpoints = checkpoints_of(task, settings)
     assert checkpoints is not None
-    climbed = default_ladder(task) if ladder is None else _checked_ladder(ladder, task)
-    search_plan = search(ladder=climbed, configurations=configurations)
+    rungs = search.ladder
     terms = Terms(
         task=task.name,
         reference=reference or task.name,
         data=task.fingerprint,
         space=task.space.fingerprint,
-        rungs=tuple((rung.trainable_layers, rung.samples) for rung in climbed.rungs),
-        num_layers=climbed.num_layers,
-        search=search_plan.fingerprint,
+        rungs=tuple((rung.trainable_layers, rung.samples) for rung in rungs.rungs),
+        num_layers=rungs.num_layers,
+        search=search.fingerprint,
         sampler=sampling.name,
         seed=seed,
         direction=task.direction,
         sample_unit=task.sample_unit,
-        expected=search_plan.evaluations_per_rung(),
-        settings=f"horizon={horizon} precision={precision} validations={num_validations}",
+        expected=search.evaluations_per_rung(),
+        settings=options.fingerprint,
     )
-    most = max(rung.trainable_layers for rung in climbed.rungs)
-    _require_memory(task, most, settings, memory)
-    memory_bytes = None if memory == "auto" else parse_size(memory)
-    populations = _Populations(
-        task=task,
-        settings=settings,
-        programs=Programs(task, root_seed=seed),
-        engine=Engine.parse(engine),
-        memory_bytes=memory_bytes,
-        store=_prefix_store(prefix_cache, memory_bytes=memory_bytes, directory=runs),
+    most = max(rung.trainable_layers for rung in rungs.rungs)
+    _require_memory(task, most, settings, options.memory)
+    executor = executor_of(
+        task,
+        options,
+        settings,
+        num_layers=rungs.num_layers,
+        learning=sampling.learning,
         progress=progress or (lambda _: None),
     )
-    alone = LocalExecutor(evaluate=functools.partial(train_serially, task, settings=settings))
     return _search(
-        _executor(alone, populations, num_layers=climbed.num_layers, learning=sampling.learning),
-        search_plan,
+        executor,
+        search,
         Draws(
             space=task.space, sampling=sampling, root_seed=seed, direction=task.direction, initial=tuple(initial)
         ),
@@ -248,7 +255,7 @@ def train_task(
     Raises: NotEnoughMemoryError if it is predicted to need more.
     """
     configuration = Configuration(number=0, hyperparameters=dict(hyperparameters))
-    settings = TrainingSettings(device_plan=_device_plan(device, precision), root_seed=seed)
+    settings = TrainingSettings(device_plan=device_plan_of(device, precision), root_seed=seed)
     if fidelity is None:
         fidelity = Fidelity(trainable_layers=layers_of(task).num_layers, samples=task.full_samples)
     _require_memory(task, fidelity.trainable_layers, settings, memory)
@@ -278,62 +285,6 @@ def layers_of(task: Task) -> LayerStack:
 def default_ladder(task: Task) -> Ladder:
     """Return the diagonal ladder of a task: layers and samples rise together, from about a fifth of each."""
     return Ladder.diagonal(num_layers=layers_of(task).num_layers, full_samples=task.full_samples)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Populations:
-    """Makes the populations of one search, with one store of the frozen layers' outputs for all."""
-
-    task: Task
-    settings: TrainingSettings
-    programs: Programs
-    engine: Engine
-    memory_bytes: int | None
-    """None: most of what is free when a population is made."""
-    store: PrefixStore
-    progress: Callable[[Progress], None]
-
-    def __call__(self, jobs: Sequence[Job]) -> Population:
-        memory = self.memory_bytes
-        if memory is None:
-            memory = round(_SHARE_OF_MEMORY * available_bytes(self.settings.device_plan.device))
-        self.store.belongs_to(self.programs.of(jobs[0].configuration))
-        return Population(
-            self.task,
-            jobs,
-            self.settings,
-            engine=self.engine,
-            memory_bytes=memory,
-            store=self.store,
-            observe=self.progress,
-        )
-
-
-def _prefix_store(prefix_cache: str, *, memory_bytes: int | None, directory: Path) -> PrefixStore:
-    free = available_bytes(torch.device("cpu"))
-    kept = round(_SHARE_OF_CACHE * (free if memory_bytes is None else min(free, memory_bytes)))
-    if prefix_cache in ("auto", "off"):
-        return PrefixStore(training_bytes=kept if prefix_cache == "auto" else 0, validation_bytes=kept)
-    size = parse_size(prefix_cache)
-    return PrefixStore(
-        training_bytes=size, validation_bytes=min(size, kept), directory=directory if size > free // 2 else None
-    )
-
-
-def _executor(alone: LocalExecutor, populations: _Populations, *, num_layers: int, learning: Learning) -> Executor:
-    if populations.engine is Engine.SERIAL:
-        return alone
-    learns_nothing = learning in (Learning.NOTHING, Learning.SEQUENCE)
-    return PopulationExecutor(
-        populate=populations,
-        alone=alone,
-        packing=Packing(
-            program_of=populations.programs.of,
-            num_layers=num_layers,
-            packs_full=populations.engine in (Engine.STACKED, Engine.COMPILED),
-        ),
-        capacity=_CAPACITY if learns_nothing else _CAPACITY_LEARNING,
-    )
 
 
 def _search(
@@ -413,14 +364,6 @@ def _checked_ladder(ladder: Ladder, task: Task) -> Ladder:
             f"training of {task.name} is {full[0]} layers and {full[1]} {task.sample_unit}: make it for those."
         )
     return ladder
-
-
-def _device_plan(device: str, precision: str) -> DevicePlan:
-    compute_dtypes = {"float32": None, "bfloat16": torch.bfloat16}
-    return DevicePlan(
-        device=resolve_device(device),
-        compute_dtype=compute_dtypes[_checked("precision", precision, (*compute_dtypes,))],
-    )
 
 
 def _checked(name: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -13,8 +13,8 @@ from frostline.search.halving import first_requests
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from frostline.protocols import Rungs
     from frostline.search.history import History
-    from frostline.search.ladder import Ladder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Sweep:
     Raises: LadderError if there is no configuration.
     """
 
-    ladder: Ladder
+    ladder: Rungs
     configurations: int
 
     def __post_init__(self) -> None:
@@ -116,7 +116,7 @@ class FullFidelity:
     Raises: LadderError if there is no configuration.
     """
 
-    ladder: Ladder
+    ladder: Rungs
     configurations: int
 
     def __post_init__(self) -> None:
