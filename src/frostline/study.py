@@ -304,32 +304,57 @@ def read_study(storage: str, name: str) -> tuple[Terms, History]:
 
     Raises: StudyError if there is none of that name, or one that frostline did not make.
     """
+    with _found(storage, name) as (opened, study_id):
+        terms = read_terms(opened, study_id, name=name)
+        if terms is None:
+            raise StudyError(f"the study {name!r} is empty: start it with `frostline tune TASK --study {name}`.")
+        history = History(terms.direction)
+        for trial in opened.get_all_trials(study_id, deepcopy=False):
+            read_trial(trial, history)
+        return terms, history
+
+
+def read_space(storage: str, name: str) -> SearchSpace:
+    """Return the space that the configurations of the study ``name`` were drawn from.
+
+    Raises: StudyError if there is no such study, or it holds no configuration yet.
+    """
+    with _found(storage, name) as (opened, study_id):
+        for trial in opened.get_all_trials(study_id, deepcopy=False):
+            return SearchSpace(distributions=trial.distributions)
+    raise StudyError(f"the study {name!r} holds no configuration yet: let it run on.")
+
+
+def read_note(storage: str, name: str, key: str) -> Any:
+    """Return what ``write_note`` left under ``key`` in the study ``name``, or None; StudyError as ``read_study``."""
+    with _found(storage, name) as (opened, study_id):
+        return opened.get_study_user_attrs(study_id).get(f"{TERMS} {key}")
+
+
+def write_note(storage: str, name: str, key: str, value: Any) -> None:
+    """Leave a JSON value under ``key`` in the study ``name``; StudyError as ``read_study``."""
+    with _found(storage, name) as (opened, study_id):
+        opened.set_study_user_attr(study_id, f"{TERMS} {key}", value)
+
+
+@contextmanager
+def _found(storage: str, name: str) -> Iterator[tuple[BaseStorage, int]]:
+    """Return the storage, opened, and the number of the study ``name`` in it, for as long as the context lasts."""
+    place = without_password(storage)
     if not exists(storage):
-        raise StudyError(
-            f"there is no storage {without_password(storage)}: name the one that the search was given."
-        )
+        raise StudyError(f"there is no storage {place}: name the one that the search was given.")
     opened = open_storage(storage)
     with storage_errors(storage):
         try:
-            return _read_from(opened, storage, name)
+            study_id = opened.get_study_id_from_name(name)
+        except KeyError:
+            known = ", ".join(sorted(study.study_name for study in opened.get_all_studies())) or "none"
+            close_storage(opened)
+            raise StudyError(f"there is no study {name!r} in {place}; there are: {known}.") from None
+        try:
+            yield opened, study_id
         finally:
             close_storage(opened)
-
-
-def _read_from(opened: BaseStorage, storage: str, name: str) -> tuple[Terms, History]:
-    try:
-        study_id = opened.get_study_id_from_name(name)
-    except KeyError:
-        known = ", ".join(sorted(study.study_name for study in opened.get_all_studies())) or "none"
-        place = without_password(storage)
-        raise StudyError(f"there is no study {name!r} in {place}; there are: {known}.") from None
-    terms = read_terms(opened, study_id, name=name)
-    if terms is None:
-        raise StudyError(f"the study {name!r} is empty: start it with `frostline tune TASK --study {name}`.")
-    history = History(terms.direction)
-    for trial in opened.get_all_trials(study_id, deepcopy=False):
-        read_trial(trial, history)
-    return terms, history
 
 
 def read_terms(storage: BaseStorage, study_id: int, *, name: str) -> Terms | None:
