@@ -66,13 +66,24 @@ def cost_page(rows: Sequence[CostRow], circumstances: Circumstances) -> str:
     )
 
 
-def html_page(title: str, note: str, sections: Sequence[tuple[str, str, Any]], *, end: Sequence[str] = ()) -> str:
-    """Return a page of sections, each a heading, a note and a plotly figure, which needs nothing else; then HTML lines."""
+def html_page(
+    title: str,
+    note: str,
+    sections: Sequence[tuple[str, str, Any]],
+    *,
+    start: Sequence[str] = (),
+    end: Sequence[str] = (),
+) -> str:
+    """Return a page of sections, each a heading, a note and a plotly figure, which needs nothing else.
+
+    ``start`` and ``end`` are lines of HTML before and after them.
+    """
     title = html.escape(title)
     parts = [
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>',
         f"<h1>{title}</h1><p>{html.escape(note)}</p>",
+        *start,
     ]
     for position, (heading, remark, figure) in enumerate(sections):
         # The page holds plotly's script once, with its first figure.

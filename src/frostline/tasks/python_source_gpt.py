@@ -22,13 +22,15 @@ def python_source_gpt(
     full_tokens: int = 192 * 2048,
     batch_size: int = 16,
     corpus_bytes: int = 4_000_000,
+    tied_embedding: bool = False,
 ) -> SupervisedTask:
     """Return the task of training a small GPT on the standard library of the interpreter that runs.
 
     GPT-2's form (learned positions, attention before feed-forward) with GPT-NeoX's initialisation, a context of
     128 and a vocabulary of 1,024. With the defaults it has 8 layers and 0.9 million parameters, and a full
     training, 192 steps that see a quarter of the corpus once, takes about 25 seconds on two cores. The text is
-    part of the fingerprint, as it differs between interpreters; where there are no source files it is synthetic.
+    part of the fingerprint, as it differs between interpreters; where there are no source files it is synthetic. With
+    ``tied_embedding`` the head's weight is the token embedding's.
     Units: ``full_tokens`` counts tokens, ``batch_size`` windows of the context's length.
     Raises: TaskError if ``tokenizers`` is missing; OptionError if a number makes no model.
     """
@@ -41,6 +43,7 @@ def python_source_gpt(
         vocabulary_size=1024,
         positions="learned",
         parallel_residual=False,
+        tied=tied_embedding,
     )
     budget = LanguageModelBudget(full_tokens=full_tokens, validation_tokens=16_384, batch_size=batch_size)
     corpus = python_source(max_bytes=corpus_bytes)
