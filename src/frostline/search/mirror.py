@@ -152,11 +152,11 @@ class Mirror:
                 self._trial(number).value = worst(aligned.values(), default=0.0)
 
 
-def private_storage(direction: Direction) -> InMemoryStorage:
+def private_storage(direction: Direction, *, name: str = _STUDY) -> InMemoryStorage:
     """Return a storage with one empty study, of which nobody is told."""
     storage = InMemoryStorage()
     with _unannounced():
-        storage.create_new_study([StudyDirection[direction.upper()]], _STUDY)
+        storage.create_new_study([StudyDirection[direction.upper()]], name)
     return storage
 
 
