@@ -15,9 +15,26 @@ from rich.console import Console
 
 from frostline import display
 from frostline.cli_arguments import (
+    CacheOption,
+    ConfigurationsOption,
+    DefaultsOption,
     DeviceOption,
+    EngineOption,
+    FactorOption,
+    GridPointsOption,
+    HorizonOption,
+    LadderOption,
+    MemoryOption,
     PrecisionOption,
+    RungsOption,
+    RunsOption,
+    SamplerOption,
+    SearchOption,
+    SeedOption,
     SetOption,
+    SpaceOption,
+    StorageOption,
+    StudyArgument,
     TaskArgument,
     ladder_named,
     own_configuration,
@@ -48,48 +65,6 @@ application = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-SpaceOption = Annotated[Path | None, typer.Option("--space", help="A TOML file with the search space.")]
-LadderOption = Annotated[
-    str,
-    typer.Option(
-        "--ladder", help="diagonal, layers-only, samples-only, or rungs as LAYERS:SAMPLES,LAYERS:SAMPLES,..."
-    ),
-]
-RungsOption = Annotated[
-    int, typer.Option("--rungs", help="The number of rungs of a ladder that is not given by hand.")
-]
-ConfigurationsOption = Annotated[
-    int,
-    typer.Option("--configurations", "-n", help="The total number of configurations, over all runs of the study."),
-]
-SearchOption = Annotated[str, typer.Option("--search", help="halving, hyperband, asynchronous, sweep or full.")]
-FactorOption = Annotated[
-    int, typer.Option("--reduction-factor", help="One in so many configurations is promoted.")
-]
-StorageOption = Annotated[
-    str, typer.Option("--storage", help="A database URL, the path of a journal file, or :memory:.")
-]
-SeedOption = Annotated[int, typer.Option("--seed", help="The root of every random stream.")]
-HorizonOption = Annotated[
-    str, typer.Option("--horizon", help="rung: the schedule ends with each rung; full: it is cut short.")
-]
-EngineOption = Annotated[
-    str,
-    typer.Option(
-        "--engine", help="How a rung is trained together: auto, shared, stacked, compiled; serial: one by one."
-    ),
-]
-MemoryOption = Annotated[
-    str, typer.Option("--memory", help="What training may take, such as 8GiB. Default: what is free.")
-]
-CacheOption = Annotated[
-    str,
-    typer.Option(
-        "--prefix-cache", help="What outputs of frozen layers that come again may take: auto, off or a size."
-    ),
-]
-StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="The name of a study.")]
 
 
 def _show_version(asked: bool) -> None:
@@ -143,10 +118,8 @@ def tune_command(
     configurations: ConfigurationsOption = 27,
     search: SearchOption = "halving",
     reduction_factor: FactorOption = 3,
-    sampler: Annotated[str, typer.Option("--sampler", help="random, qmc, tpe, gp, cmaes or grid.")] = "random",
-    grid_points: Annotated[
-        int, typer.Option("--grid-points", help="Points per continuous dimension of a grid.")
-    ] = 3,
+    sampler: SamplerOption = "random",
+    grid_points: GridPointsOption = 3,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "float32",
@@ -154,8 +127,8 @@ def tune_command(
     engine: EngineOption = "auto",
     memory: MemoryOption = "auto",
     prefix_cache: CacheOption = "auto",
-    runs: Annotated[Path, typer.Option("--runs", help="The folder of the checkpoints.")] = Path("frostline-runs"),
-    defaults: Annotated[bool, typer.Option(help="Let the task's own configuration take part.")] = True,
+    runs: RunsOption = Path("frostline-runs"),
+    defaults: DefaultsOption = True,
     compare: Annotated[
         bool, typer.Option("--compare", help="Afterwards train the task's own configuration in full and compare.")
     ] = False,

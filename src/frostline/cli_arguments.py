@@ -34,6 +34,51 @@ SetOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="float32, or bfloat16 for autocast.")]
+SpaceOption = Annotated[Path | None, typer.Option("--space", help="A TOML file with the search space.")]
+LadderOption = Annotated[
+    str,
+    typer.Option(
+        "--ladder", help="diagonal, layers-only, samples-only, or rungs as LAYERS:SAMPLES,LAYERS:SAMPLES,..."
+    ),
+]
+RungsOption = Annotated[
+    int, typer.Option("--rungs", help="The number of rungs of a ladder that is not given by hand.")
+]
+ConfigurationsOption = Annotated[
+    int,
+    typer.Option("--configurations", "-n", help="The total number of configurations, over all runs of the study."),
+]
+SearchOption = Annotated[str, typer.Option("--search", help="halving, hyperband, asynchronous, sweep or full.")]
+FactorOption = Annotated[
+    int, typer.Option("--reduction-factor", help="One in so many configurations is promoted.")
+]
+StorageOption = Annotated[
+    str, typer.Option("--storage", help="A database URL, the path of a journal file, or :memory:.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="The root of every random stream.")]
+HorizonOption = Annotated[
+    str, typer.Option("--horizon", help="rung: the schedule ends with each rung; full: it is cut short.")
+]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine", help="How a rung is trained together: auto, shared, stacked, compiled; serial: one by one."
+    ),
+]
+MemoryOption = Annotated[
+    str, typer.Option("--memory", help="What training may take, such as 8GiB. Default: what is free.")
+]
+CacheOption = Annotated[
+    str,
+    typer.Option(
+        "--prefix-cache", help="What outputs of frozen layers that come again may take: auto, off or a size."
+    ),
+]
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="The name of a study.")]
+SamplerOption = Annotated[str, typer.Option("--sampler", help="random, qmc, tpe, gp, cmaes or grid.")]
+GridPointsOption = Annotated[int, typer.Option("--grid-points", help="Points per continuous dimension of a grid.")]
+RunsOption = Annotated[Path, typer.Option("--runs", help="The folder of the checkpoints.")]
+DefaultsOption = Annotated[bool, typer.Option(help="Let the task's own configuration take part.")]
 
 
 def _choose(kind: str, name: str, choices: Mapping[str, Choice]) -> Choice:

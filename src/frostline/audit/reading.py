@@ -2,23 +2,76 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from frostline.audit.landscape import Landscape
-from frostline.errors import AuditError
+from frostline.errors import AuditError, StudyError
 from frostline.records import Status
+from frostline.study import read_note, read_space, read_study
 
 if TYPE_CHECKING:
-    from frostline.records import Evaluation
+    from frostline.records import Configuration, Evaluation, Value
     from frostline.search.history import History
     from frostline.search.space import SearchSpace
     from frostline.study import Terms
 
 _Cell = tuple[int, int]
 _SWEEP = "sweep"
+
+FLOPS_NOTE = "flops per sample"
+"""Under this key an audit leaves, in its study, the FLOPs of training on one sample, by number of layers."""
+
+
+def repeat_study(study: str, offset: int) -> str:
+    """Return the name of the study of an audit's full trainings under the seed that is larger by ``offset``."""
+    return f"{study}, seed +{offset}"
+
+
+def read_landscape(storage: str, study: str) -> Landscape:
+    """Return the landscape that lies in the study of an audit, and in those of its repeats.
+
+    Raises: StudyError if there is no such study; AuditError as ``landscape_of``.
+    """
+    terms, history = read_study(storage, study)
+    rates = read_note(storage, study, FLOPS_NOTE) or {}
+    repeats: dict[int, Mapping[int, float]] = {}
+    for offset in count(1):
+        try:
+            _, repeated = read_study(storage, repeat_study(study, offset))
+        except StudyError:
+            break
+        repeats[offset] = repeated_scores(history, repeated)
+    return landscape_of(
+        terms,
+        history,
+        read_space(storage, study),
+        flops_per_sample={int(layers): float(flops) for layers, flops in rates.items()},
+        repeats=repeats,
+    )
+
+
+def repeated_scores(history: History, repeated: History) -> dict[int, float]:
+    """Return the scores of the full trainings in ``repeated``, by the number that the configuration has in ``history``.
+
+    One that diverged is infinite in the worse direction; one that failed is left out.
+    """
+    worst = math.inf if history.direction == "minimize" else -math.inf
+    number_of = {_key(configuration): configuration.number for configuration in reversed(history.configurations)}
+    scores = {}
+    for evaluation in repeated.evaluations():
+        number = number_of.get(_key(repeated.configurations[evaluation.number]))
+        if number is not None and evaluation.status is not Status.FAILED:
+            scores[number] = worst if evaluation.score is None else evaluation.score
+    return scores
+
+
+def _key(configuration: Configuration) -> frozenset[tuple[str, Value]]:
+    return frozenset(configuration.hyperparameters.items())
 
 
 def landscape_of(
