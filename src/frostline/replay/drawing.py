@@ -1,0 +1,75 @@
+"""Which recorded configuration comes next: in a random order, or the one nearest to what a sampler suggests.
+
+Axes: C configurations, D coordinates of the unit cube.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from frostline.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from frostline.audit.landscape import Array, Landscape
+    from frostline.records import Value
+    from frostline.search.space import SearchSpace
+
+
+class Unused:
+    """The recorded configurations that a search has not drawn yet; none is drawn twice.
+
+    The order is drawn from ``seed`` alone, so that all searches replayed under one seed meet the configurations in the
+    same order: their comparison is paired.
+    """
+
+    def __init__(self, landscape: Landscape, *, seed: int) -> None:
+        generator = np.random.default_rng(derive_seed(seed, "order"))
+        self._order = [int(index) for index in generator.permutation(landscape.num_configurations)]
+        self._space = landscape.space
+        self._points = unit_points(landscape.space, landscape.configurations)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def take_next(self) -> int:
+        """Return the index of the next configuration in the order."""
+        return self._order.pop(0)
+
+    def take_nearest(self, values: Mapping[str, Value]) -> int:
+        """Return the index of the configuration nearest to ``values`` in the unit cube, the first in order at a tie."""
+        point = unit_points(self._space, [values])
+        distances = np.square(self._points[self._order] - point).sum(axis=1)
+        return self._order.pop(int(distances.argmin()))
+
+
+def unit_points(space: SearchSpace, rows: Sequence[Mapping[str, Value]]) -> Array:
+    """Return ``rows`` of hyperparameters as points of the unit cube, (C, D).
+
+    A range becomes one coordinate from 0 to 1 on its own scale, a choice one for each of its values, such that two
+    different choices are 1 apart.
+    """
+    columns: list[Array] = []
+    for name, distribution in space.distributions.items():
+        if isinstance(distribution, CategoricalDistribution):
+            chosen = np.array([_position(distribution, row[name]) for row in rows])
+            columns += [np.sqrt(0.5) * (chosen == index) for index in range(len(distribution.choices))]
+            continue
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
+        values = np.array([row[name] for row in rows], dtype=np.float64)
+        low, high = float(distribution.low), float(distribution.high)
+        if distribution.log:
+            values, low, high = np.log(values), float(np.log(low)), float(np.log(high))
+        columns.append((values - low) / (high - low))
+    points: Array = np.stack(columns, axis=1)
+    return points
+
+
+def _position(distribution: CategoricalDistribution, value: Value) -> int:
+    # 1, 1.0 and True are equal in Python, and different choices.
+    same = (type(choice) is type(value) and choice == value for choice in distribution.choices)
+    return list(same).index(True)
