@@ -1,0 +1,327 @@
+"""The ladder that an audit recommends: the chain of measured cells that finds as good a configuration for the least seconds.
+
+Axes: B draws of M configurations each, C configurations of the landscape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from frostline.audit.noise import seed_noise
+from frostline.errors import AuditError
+from frostline.search.halving import divided
+from frostline.search.ladder import Ladder
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from frostline.audit.landscape import Landscape
+
+    Array = NDArray[np.float64]
+
+Cell = tuple[int, int]
+"""Indices into the landscape's layers and samples."""
+
+Chain = tuple[Cell, ...]
+
+_FEWEST = 5
+_DRAWS = 500
+# The chance of ending within seed noise of the best, less one standard error, that a recommended ladder must have.
+_CHANCE = 0.8
+# Of ladders with three rungs so many are tried with a fourth below.
+_BEAM = 60
+# Where seed noise was not measured: this share of the distance between the quartiles of the full scores.
+_SHARE_OF_SPREAD = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LadderOutcome:
+    """What successive halving on a ladder comes to, by the measured scores and costs.
+
+    Units: ``seconds`` of the whole search; ``full_trainings`` the same in full trainings; ``regret`` the mean distance of
+    its final choice from the best of the configurations it began with, in units of the score; ``chance`` that this is
+    within the tolerance, ``error`` the standard error of that, over configurations.
+    """
+
+    name: str
+    ladder: Ladder
+    reduction_factor: int
+    configurations: int
+    seconds: float
+    full_trainings: float
+    regret: float
+    chance: float
+    error: float
+
+    @property
+    def quotas(self) -> tuple[int, ...]:
+        """How many configurations each rung evaluates."""
+        return divided(self.configurations, len(self.ladder.rungs), self.reduction_factor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendation:
+    """The recommended ladder, beside others. ``reaches`` says whether it has the chance that was asked for."""
+
+    chosen: LadderOutcome
+    compared: tuple[LadderOutcome, ...]
+    """Diagonal, layers-only and samples-only ladders, as far as the grid has such."""
+    random_chance: float
+    """The chance of as many random full trainings as the chosen ladder costs, at least one."""
+    tolerance: float
+    reaches: bool
+
+
+def recommend(
+    landscape: Landscape, *, configurations: int = 27, tolerance: float | None = None, seed: int = 0
+) -> Recommendation:
+    """Return the ladder and reduction factor with the least seconds that end within ``tolerance`` of the best.
+
+    Every chain of up to three cells below full fidelity is simulated on random halves of the landscape's configurations: as
+    many are promoted, in proportion, as of ``configurations``. Halves, because the best of them is another one each time: a
+    chain that suits one lucky configuration does not pass. Of those whose chance is high enough by one standard error (a
+    jackknife over configurations) the cheapest is taken; if there is none, the surest. ``tolerance`` is that of the seed
+    noise by default (``audit/noise.py``), or a twentieth of the spread between quartiles where that is unknown.
+    Raises: AuditError if the landscape has fewer than five configurations, no cell below full fidelity, or no known cost.
+    """
+    bench = _Bench.of(landscape, configurations, tolerance=tolerance, seed=seed)
+    candidates = [bench.outcome(plan) for plan in bench.plans()]
+    cheap = sorted(candidates, key=_preference)[:_BEAM]
+    candidates += [bench.outcome(plan) for plan in bench.deeper(cheap)]
+    chosen = min(candidates, key=_preference)
+    return Recommendation(
+        chosen=bench.public(chosen, "recommended"),
+        compared=tuple(bench.public(outcome, name) for name, outcome in bench.familiar()),
+        random_chance=bench.random_chance(chosen.seconds),
+        tolerance=bench.tolerance,
+        reaches=chosen.is_sure,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Cells below full fidelity, the lowest first, and the reduction factor."""
+
+    chain: Chain
+    factor: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    plan: _Plan
+    seconds: float
+    regret: float
+    chance: float
+    error: float
+
+    @property
+    def is_sure(self) -> bool:
+        return self.chance - self.error >= _CHANCE
+
+
+def _preference(outcome: _Outcome) -> tuple[bool, float, float]:
+    """Sort the sure ones first, by seconds; then the others, by chance."""
+    sure = outcome.is_sure
+    return not sure, outcome.seconds if sure else -(outcome.chance - outcome.error), outcome.seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bench:
+    """Draws of configurations, the same for all plans: comparisons are paired."""
+
+    landscape: Landscape
+    configurations: int
+    tolerance: float
+    drawn: NDArray[np.intp]
+    """(B, M), indices of configurations."""
+    spread: Array
+    """(B,), uniform: how a fraction of a configuration is rounded in each draw."""
+    losses: Array
+    """(Z, S, B, M)."""
+    seconds: Array
+    """(Z, S), the mean of a training from scratch."""
+
+    @classmethod
+    def of(cls, landscape: Landscape, configurations: int, *, tolerance: float | None, seed: int) -> _Bench:
+        total = landscape.num_configurations
+        if total < _FEWEST:
+            raise AuditError(
+                f"the landscape has {total} configurations, but a ladder chosen from fewer than {_FEWEST} would be chance: "
+                f"audit more."
+            )
+        if landscape.scores[0].size < 2:
+            raise AuditError("the landscape has no cell below full fidelity: audit more layers or budgets.")
+        seconds = np.nanmean(landscape.seconds, axis=0)
+        if not np.isfinite(seconds).all():
+            raise AuditError("the landscape holds cells without seconds: a ladder cannot be chosen by its cost.")
+        generator = np.random.default_rng(seed)
+        size = min(configurations, max(_FEWEST, total // 2))
+        drawn = generator.permuted(np.tile(np.arange(total), (_DRAWS, 1)), axis=1)[:, :size]
+        return cls(
+            landscape=landscape,
+            configurations=configurations,
+            tolerance=_tolerance(landscape) if tolerance is None else tolerance,
+            drawn=drawn,
+            spread=generator.random(_DRAWS),
+            losses=np.moveaxis(landscape.losses, 0, -1)[..., drawn],
+            seconds=seconds,
+        )
+
+    def plans(self) -> Iterator[_Plan]:
+        """Return all plans with one or two rungs below the full one."""
+        cells = self._cells()
+        for cell in cells:
+            for factor in self._factors(2):
+                yield _Plan((cell,), factor)
+        for lower in cells:
+            for upper in cells:
+                if _is_below(lower, upper):
+                    for factor in self._factors(3):
+                        yield _Plan((lower, upper), factor)
+
+    def deeper(self, outcomes: Sequence[_Outcome]) -> Iterator[_Plan]:
+        """Return the plans of ``outcomes`` that have two rungs, with every possible one below."""
+        for chain in dict.fromkeys(outcome.plan.chain for outcome in outcomes):
+            for cell in self._cells():
+                if len(chain) == 2 and _is_below(cell, chain[0]):
+                    for factor in self._factors(4):
+                        yield _Plan((cell, *chain), factor)
+
+    def outcome(self, plan: _Plan) -> _Outcome:
+        """Return what successive halving comes to in every draw, in the mean."""
+        num_drawn = self.drawn.shape[1]
+        quotas = divided(self.configurations, len(plan.chain) + 1, plan.factor)
+        alive = np.ones(self.drawn.shape, dtype=bool)
+        for cell, quota in zip(plan.chain, quotas[1:], strict=True):
+            exact = num_drawn * quota / self.configurations
+            kept = np.maximum(1, np.floor(exact + self.spread)).astype(int)
+            # Not alive: behind all that are, also those that diverged.
+            order = np.lexsort((self.losses[cell], ~alive), axis=-1)
+            ranks = np.empty_like(order)
+            np.put_along_axis(ranks, order, np.arange(num_drawn)[None, :], axis=-1)
+            alive &= ranks < kept[:, None]
+        full = self.losses[-1, -1]
+        best = full.min(axis=1)
+        found = np.where(alive, full, np.inf).min(axis=1)
+        # Where all diverged there was nothing to lose.
+        regret = np.where(np.isfinite(best), found - np.where(np.isfinite(best), best, 0.0), 0.0)
+        success = regret <= self.tolerance
+        finite = regret[np.isfinite(regret)]
+        return _Outcome(
+            plan=plan,
+            seconds=self._seconds_of(plan.chain, quotas),
+            regret=float(finite.mean()) if len(finite) == len(regret) else float("inf"),
+            chance=float(success.mean()),
+            error=self._jackknife(success),
+        )
+
+    def random_chance(self, seconds: float) -> float:
+        """Return the chance of as many full trainings of random configurations as ``seconds`` pay for."""
+        number = max(1.0, seconds / float(self.seconds[-1, -1]))
+        full = self.losses[-1, -1]
+        count = min(full.shape[1], max(1, round(full.shape[1] * min(1.0, number / self.configurations))))
+        # The configurations of a draw are in random order: the first are a random choice.
+        return float((full[:, :count].min(axis=1) <= full.min(axis=1) + self.tolerance).mean())
+
+    def familiar(self) -> Iterator[tuple[str, _Outcome]]:
+        """Return the usual ladders of three rungs, moved to the nearest measured cells."""
+        num_layers, full = self.landscape.layers[-1], self.landscape.samples[-1]
+        factor = 3
+        makers = {
+            "diagonal": Ladder.diagonal,
+            "layers-only": Ladder.layers_only,
+            "samples-only": Ladder.samples_only,
+        }
+        for name, make in makers.items():
+            try:
+                rungs = make(num_layers=num_layers, full_samples=full).rungs[:-1]
+            except ValueError:
+                continue
+            chain = tuple(
+                (
+                    _nearest(rung.trainable_layers, self.landscape.layers),
+                    _nearest(rung.samples, self.landscape.samples),
+                )
+                for rung in rungs
+            )
+            rises = all(_is_below(lower, upper) for lower, upper in pairwise((*chain, self._full)))
+            if rises and self.configurations >= factor ** len(chain):
+                yield name, self.outcome(_Plan(chain, factor))
+
+    @property
+    def _full(self) -> Cell:
+        return len(self.landscape.layers) - 1, len(self.landscape.samples) - 1
+
+    def public(self, outcome: _Outcome, name: str) -> LadderOutcome:
+        cells = (*outcome.plan.chain, self._full)
+        ladder = Ladder.explicit(
+            [(self.landscape.layers[z], self.landscape.samples[s]) for z, s in cells],
+            num_layers=self.landscape.layers[-1],
+            full_samples=self.landscape.samples[-1],
+        )
+        return LadderOutcome(
+            name=name,
+            ladder=ladder,
+            reduction_factor=outcome.plan.factor,
+            configurations=self.configurations,
+            seconds=outcome.seconds,
+            full_trainings=outcome.seconds / float(self.seconds[-1, -1]),
+            regret=outcome.regret,
+            chance=outcome.chance,
+            error=outcome.error,
+        )
+
+    def _cells(self) -> list[Cell]:
+        cells = [(z, s) for z in range(self.seconds.shape[0]) for s in range(self.seconds.shape[1])]
+        return cells[:-1]
+
+    def _factors(self, num_rungs: int) -> list[int]:
+        factors = range(2, self.configurations + 1)
+        return [factor for factor in factors if factor ** (num_rungs - 1) <= self.configurations]
+
+    def _seconds_of(self, chain: Chain, quotas: Sequence[int]) -> float:
+        total = quotas[0] * float(self.seconds[chain[0]])
+        for (below, cell), quota in zip(pairwise((*chain, self._full)), quotas[1:], strict=True):
+            # With equal layers training goes on where it was.
+            done = float(self.seconds[below]) if below[0] == cell[0] else 0.0
+            total += quota * (float(self.seconds[cell]) - done)
+        return total
+
+    def _jackknife(self, success: NDArray[np.bool_]) -> float:
+        """Return the standard error of the chance over configurations, from the draws that each is not in."""
+        total = self.landscape.num_configurations
+        member = np.zeros((len(self.drawn), total), dtype=bool)
+        np.put_along_axis(member, self.drawn, values=True, axis=1)
+        without = (~member).sum(axis=0)
+        if (without == 0).any():
+            return 0.0
+        chances = (success[:, None] & ~member).sum(axis=0) / without
+        variance = (total - 1) / total * ((chances - chances.mean()) ** 2).sum()
+        # Part of it comes from the number of draws, not from the configurations.
+        share = success.mean()
+        of_draws = share * (1 - share) * (1 / without - 1 / len(success)).sum() * (total - 1) / total
+        return float(np.sqrt(max(0.0, variance - of_draws)))
+
+
+def _tolerance(landscape: Landscape) -> float:
+    noise = seed_noise(landscape)
+    if noise is not None:
+        return noise.tolerance
+    finite = landscape.full_losses[np.isfinite(landscape.full_losses)]
+    if len(finite) < 2:
+        return 0.0
+    lower, upper = np.quantile(finite, [0.25, 0.75])
+    return float(_SHARE_OF_SPREAD * (upper - lower))
+
+
+def _is_below(lower: Cell, upper: Cell) -> bool:
+    return lower != upper and lower[0] <= upper[0] and lower[1] <= upper[1]
+
+
+def _nearest(value: int, axis: Sequence[int]) -> int:
+    return min(range(len(axis)), key=lambda index: abs(axis[index] - value))
