@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -39,6 +38,7 @@ from frostline.cli_arguments import (
     ladder_named,
     own_configuration,
     parse_configuration,
+    reference_of,
     sampling_named,
     search_named,
     task_named,
@@ -165,7 +165,7 @@ def tune_command(
             runs=runs,
             observer=shown.observe,
             progress=shown.progress,
-            reference=_reference(task, options, precision),
+            reference=reference_of(task, options, precision),
         )
     _show_result(console, result, loaded.sample_unit)
     if compare:
@@ -328,11 +328,6 @@ def _ladder_table(ladder: Ladder, plan: Search, sample_unit: str) -> str:
 def _summary(terms: Terms, history: History) -> Summary:
     rungs = [Fidelity(trainable_layers=layers, samples=samples) for layers, samples in terms.rungs]
     return summarise(history, rungs, terms.expected)
-
-
-def _reference(task: str, options: list[str] | None, precision: str) -> str:
-    words = [task, *(word for option in options or [] for word in ("--set", option))]
-    return shlex.join(words if precision == "float32" else [*words, "--precision", precision])
 
 
 def _show_result(console: Console, result: TuneResult, sample_unit: str) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -136,6 +137,22 @@ def _parse_rungs(text: str) -> list[tuple[int, int]]:
         except ValueError:
             raise OptionError(f"--ladder: {part!r} is no rung: write LAYERS:SAMPLES, such as 2:100000.") from None
     return rungs
+
+
+def parse_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
+    """Return the whole numbers in ``text``, which are separated by commas, or None if there is no text."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"{option} {text!r}: write whole numbers, such as 1,2,4.") from None
+
+
+def reference_of(task: str, options: list[str] | None, precision: str) -> str:
+    """Return the words that name a task, with its options, on the command line."""
+    words = [task, *(word for option in options or [] for word in ("--set", option))]
+    return shlex.join(words if precision == "float32" else [*words, "--precision", precision])
 
 
 def parse_options(options: list[str] | None) -> dict[str, Any]:
