@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from frostline.packing import Packing
+from frostline.protocols import Executor
 from frostline.records import Evaluation, Job
 from frostline.training.failures import failed, give_memory_back, is_out_of_memory
 from frostline.training.population import Population
@@ -98,3 +99,28 @@ class PopulationExecutor:
         if reason not in self._reasons:
             self._reasons.add(reason)
             logger.warning("configurations are trained one by one: %s.", reason.removesuffix("."))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RememberingExecutor:
+    """Answers the jobs whose evaluation is known already, and hands the others on."""
+
+    known: Callable[[Job], Evaluation | None]
+    executor: Executor
+
+    @property
+    def capacity(self) -> int:
+        """How many jobs it takes at once."""
+        return self.executor.capacity
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
+        """Yield one evaluation for every job, those that are known first."""
+        unknown = []
+        for job in jobs:
+            evaluation = self.known(job)
+            if evaluation is None:
+                unknown.append(job)
+            else:
+                yield evaluation
+        if unknown:
+            yield from self.executor.run(unknown)

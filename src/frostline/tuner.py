@@ -13,11 +13,11 @@ from torch import nn
 
 from frostline.costs.admission import require_memory
 from frostline.errors import LadderError, ModelError, OptionError, SearchFailedError
-from frostline.execution import LocalExecutor
+from frostline.execution import LocalExecutor, RememberingExecutor
 from frostline.layers import LayerStack, build_deferred
 from frostline.layers.deferred import build_shapes
 from frostline.protocols import Executor, Search, Task
-from frostline.records import Configuration, Direction, Evaluation, Fidelity, Status, Value
+from frostline.records import Configuration, Direction, Evaluation, Fidelity, Job, Status, Value
 from frostline.running import TrainingOptions, device_plan_of, executor_of
 from frostline.search.halving import SuccessiveHalving
 from frostline.search.history import History
@@ -194,8 +194,12 @@ def search_task(
     observer: Observer | None = None,
     progress: Callable[[Progress], None] | None = None,
     reference: str = "",
+    known: Callable[[Job], Evaluation | None] | None = None,
 ) -> TuneResult:
-    """Run ``search`` over a task's configurations, and return the best: ``tune_task`` with any search, also over a grid."""
+    """Run ``search`` over a task's configurations, and return the best: ``tune_task`` with any search, also over a grid.
+
+    Jobs that ``known`` answers are not trained.
+    """
     settings = options.settings(study=study, seed=seed)
     checkpoints = checkpoints_of(task, settings)
     assert checkpoints is not None
@@ -226,7 +230,7 @@ def search_task(
         progress=progress or (lambda _: None),
     )
     return _search(
-        executor,
+        executor if known is None else RememberingExecutor(known=known, executor=executor),
         search,
         Draws(
             space=task.space, sampling=sampling, root_seed=seed, direction=task.direction, initial=tuple(initial)

@@ -61,16 +61,20 @@ def repeated_scores(history: History, repeated: History) -> dict[int, float]:
     One that diverged is infinite in the worse direction; one that failed is left out.
     """
     worst = math.inf if history.direction == "minimize" else -math.inf
-    number_of = {_key(configuration): configuration.number for configuration in reversed(history.configurations)}
+    number_of = {
+        configuration_key(configuration): configuration.number
+        for configuration in reversed(history.configurations)
+    }
     scores = {}
     for evaluation in repeated.evaluations():
-        number = number_of.get(_key(repeated.configurations[evaluation.number]))
+        number = number_of.get(configuration_key(repeated.configurations[evaluation.number]))
         if number is not None and evaluation.status is not Status.FAILED:
             scores[number] = worst if evaluation.score is None else evaluation.score
     return scores
 
 
-def _key(configuration: Configuration) -> frozenset[tuple[str, Value]]:
+def configuration_key(configuration: Configuration) -> frozenset[tuple[str, Value]]:
+    """Return what two configurations of the same hyperparameters have in common, whatever their numbers."""
     return frozenset(configuration.hyperparameters.items())
 
 
@@ -94,21 +98,21 @@ def landscape_of(
             f"the study is a search by {terms.search}, and its survivors alone were trained further, so ranks over it would "
             f"mislead: make an audit with `frostline audit {terms.reference}`."
         )
-    settings = dict(part.split("=", 1) for part in terms.settings.split())
+    settings = settings_of(terms)
     nested = settings.get("horizon") == "full"
     layers = tuple(sorted({rung[0] for rung in terms.rungs}))
     full = terms.rungs[-1][1]
     num_validations = int(settings.get("validations", "1"))
-    samples = (
-        tuple(full * (index + 1) // num_validations for index in range(num_validations))
-        if nested
-        else tuple(sorted({rung[1] for rung in terms.rungs}))
-    )
     complete = [number for number in range(len(history.configurations)) if _is_complete(number, terms, history)]
     if not complete:
         raise AuditError(
             "no configuration has been trained at all cells of the grid yet: let `frostline audit` run on."
         )
+    samples = (
+        _budgets([e for number in complete for e in history.evaluations_of(number)], full, num_validations)
+        if nested
+        else tuple(sorted({rung[1] for rung in terms.rungs}))
+    )
     shape = (len(complete), len(layers), len(samples))
     scores, seconds, peak_bytes = (np.full(shape, np.nan) for _ in range(3))
     for index, number in enumerate(complete):
@@ -145,9 +149,28 @@ def landscape_of(
     )
 
 
+def settings_of(terms: Terms) -> dict[str, str]:
+    """Return a study's settings by name."""
+    return dict(part.split("=", 1) for part in terms.settings.split())
+
+
 def _is_complete(number: int, terms: Terms, history: History) -> bool:
     evaluations = [history.evaluation(number, rung) for rung in range(len(terms.rungs))]
     return all(evaluation is not None and evaluation.status is not Status.FAILED for evaluation in evaluations)
+
+
+def _budgets(evaluations: list[Evaluation], full: int, num_validations: int) -> tuple[int, ...]:
+    """Return the budgets that trainings passed through: where they were validated, if all were after as many samples.
+
+    Then a rung of so many samples ends with the very step after which the audit has its score. With batches of different
+    sizes these are equal shares of the full budget, and the scores are those of the next step.
+    """
+    passed = {tuple(point.samples for point in e.curve) for e in evaluations if e.status is Status.FINISHED}
+    if len(passed) == 1:
+        (points,) = passed
+        if points[-1] <= full:
+            return (*points[:-1], full)
+    return tuple(full * (index + 1) // num_validations for index in range(num_validations))
 
 
 def _passed(evaluation: Evaluation, samples: tuple[int, ...]) -> dict[int, tuple[float, float]]:
