@@ -56,7 +56,7 @@ def unit_points(space: SearchSpace, rows: Sequence[Mapping[str, Value]]) -> Arra
     columns: list[Array] = []
     for name, distribution in space.distributions.items():
         if isinstance(distribution, CategoricalDistribution):
-            chosen = np.array([_position(distribution, row[name]) for row in rows])
+            chosen = np.array([distribution.choices.index(row[name]) for row in rows])
             columns += [np.sqrt(0.5) * (chosen == index) for index in range(len(distribution.choices))]
             continue
         assert isinstance(distribution, FloatDistribution | IntDistribution)
@@ -67,9 +67,3 @@ def unit_points(space: SearchSpace, rows: Sequence[Mapping[str, Value]]) -> Arra
         columns.append((values - low) / (high - low))
     points: Array = np.stack(columns, axis=1)
     return points
-
-
-def _position(distribution: CategoricalDistribution, value: Value) -> int:
-    # 1, 1.0 and True are equal in Python, and different choices.
-    same = (type(choice) is type(value) and choice == value for choice in distribution.choices)
-    return list(same).index(True)
