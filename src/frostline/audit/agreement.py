@@ -78,7 +78,7 @@ def agreement(landscape: Landscape, *, resamples: int = 1000, seed: int = 0) -> 
     Raises: AuditError below 5 configurations, or if all have the same full loss.
     """
     full = landscape.full_losses
-    _require_enough(len(full), "the audit has")
+    require_enough(len(full), "the audit has")
     if np.unique(full).size < 2:
         loss = "diverged in full training" if np.isinf(full[0]) else f"have the same full score, {full[0]:.6g}"
         raise AuditError(
@@ -113,7 +113,7 @@ def rank_correlation(first: Array, second: Array) -> float:
             f"{missing} of {len(first)} configurations have no loss at one of the two fidelities, so the others are "
             f"survivors, and their correlation misleads: use survivor_agreement, which says so."
         )
-    _require_enough(len(first), "there are")
+    require_enough(len(first), "there are")
     return float(spearman_replicates(first, second, np.ones((1, len(first))))[0])
 
 
@@ -126,7 +126,7 @@ def survivor_agreement(lower: Array, upper: Array, *, resamples: int = 1000, see
     lower, upper = _checked_pair(lower, upper)
     both = ~(np.isnan(lower) | np.isnan(upper))
     survivors = int(both.sum())
-    _require_enough(survivors, "both rungs have")
+    require_enough(survivors, "both rungs have")
     counts = resampled_counts(survivors, resamples=resamples, seed=seed)
     found = estimate_of(spearman_replicates(lower[both], upper[both], counts))
     return SurvivorAgreement(
@@ -144,7 +144,8 @@ def _checked_pair(first: Array, second: Array) -> tuple[Array, Array]:
     return first, second
 
 
-def _require_enough(num_configurations: int, whose: str) -> None:
+def require_enough(num_configurations: int, whose: str) -> None:
+    """Raise AuditError below 5 configurations; ``whose`` begins the sentence."""
     if num_configurations < FEWEST:
         raise AuditError(
             f"{whose} {num_configurations} configurations, but a rank correlation needs at least {FEWEST}: evaluate more."

@@ -9,7 +9,9 @@ Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapters 6 an
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,3 +56,51 @@ def estimate_of(replicates: Array) -> Estimate:
     # An order statistic, not a mean of two neighbours: a regret may be infinite.
     low, high = np.nanquantile(resampled, [_TAIL, 1 - _TAIL], axis=0, method="inverted_cdf")
     return Estimate(value=np.asarray(replicates[0]), low=np.asarray(low), high=np.asarray(high))
+
+
+def fall_probabilities(replicates: Array) -> Array:
+    """Return how probable so low a figure, or a lower one, is if the true one is 0: for ``replicates`` (1 + B, T), (T,).
+
+    By the normal distribution with the spread of the resamples: with some hundred tests, what must be told apart lies
+    further out than a thousand resamples reach. One that no resample moves tells nothing: 1.
+    """
+    figures, spreads = replicates[0], replicates[1:].std(axis=0)
+    moved = spreads > 1e-12
+    return np.array(
+        [
+            math.erfc(-figure / spread / math.sqrt(2)) / 2 if told else 1.0
+            for figure, spread, told in zip(figures, spreads, moved, strict=True)
+        ]
+    )
+
+
+def sign_probability(num_higher: int, num_different: int) -> float:
+    """Return how probable it is that as many or more of ``num_different`` fair coins show heads: the one-sided sign test."""
+    favourable = sum(math.comb(num_different, heads) for heads in range(num_higher, num_different + 1))
+    return float(Fraction(favourable, 2**num_different))
+
+
+def holm(probabilities: Array, *, level: float = 0.05) -> NDArray[np.bool_]:
+    """Return which of the tests are significant, (T,), so that ``level`` bounds the chance of a single false one.
+
+    Source: Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure.
+    """
+    order = np.argsort(probabilities, kind="stable")
+    num_left = len(probabilities) - np.arange(len(probabilities))
+    rejected = np.logical_and.accumulate(probabilities[order] * num_left <= level)
+    significant = np.zeros(len(probabilities), dtype=bool)
+    significant[order] = rejected
+    return significant
+
+
+def sign_interval(differences: Array) -> tuple[float, float]:
+    """Return the 95 % interval of the median of ``differences`` (C,) that the two-sided sign test does not reject.
+
+    Infinite where there are too few: below 6.
+    """
+    ordered, number = np.sort(differences), len(differences)
+    # The largest number of order statistics that may be cut off at either end.
+    cut = max((k for k in range(number // 2 + 1) if 1 - sign_probability(k, number) <= _TAIL), default=0)
+    if cut == 0:
+        return -math.inf, math.inf
+    return float(ordered[cut - 1]), float(ordered[number - cut])

@@ -1,0 +1,330 @@
+"""Does more fidelity tell more, do better, and cost more? The method's conditions on a fidelity, tested and put in words.
+
+Axes: C configurations, Z numbers of trained layers, S budgets of samples, B resamples of the configurations. What works
+along either axis of the grid calls it A, and the other one X.
+Source: Carstensen et al. 2025, arXiv:2504.10735: cost monotonicity and information monotonicity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from frostline.audit.agreement import require_enough
+from frostline.audit.ranking import spearman_replicates
+from frostline.audit.resampling import (
+    estimate_of,
+    fall_probabilities,
+    holm,
+    resampled_counts,
+    sign_interval,
+    sign_probability,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from frostline.audit.landscape import Landscape
+
+    Array = NDArray[np.float64]
+
+Axis = Literal["layers", "samples"]
+
+_NEGLIGIBLE = 0.05
+"""By a smaller share a cost may fall: all layers, and all but a tied embedding, cost the same but for the clock's whims."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fall:
+    """Two fidelities of which the higher is the worse one, beyond chance."""
+
+    lower: int
+    """Layers or samples: along the axis that the finding is about."""
+    higher: int
+    at: int | None
+    """Where on the other axis; None: in the mean over it."""
+    difference: float
+    """What is found at the higher minus what is found at the lower; of losses and seconds the median over configurations."""
+    low: float
+    """The lower end of the 95 % interval of the difference, over configurations."""
+    high: float
+    num_falling: int | None = None
+    """For how many configurations the higher one is the worse; None where ranks were tested, which are of all of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Whether one condition on the fidelity holds along one axis of the grid, and a sentence that says it."""
+
+    name: str
+    axis: Axis
+    holds: bool
+    """No fall was found beyond chance. With few configurations small ones cannot be."""
+    sentence: str
+    num_tests: int
+    """The chance that any of them is false, 5 %, is shared among them (Holm)."""
+    falls: tuple[Fall, ...]
+    """The largest first."""
+
+
+def monotonicity(landscape: Landscape, *, resamples: int = 1000, seed: int = 0) -> tuple[Finding, ...]:
+    """Return whether ranks and losses get better, and costs rise, with the layers and with the samples.
+
+    An axis of one level has no finding, and neither has the axis of samples for losses.
+    Raises: AuditError below 5 configurations.
+    """
+    require_enough(landscape.num_configurations, "the audit has")
+    axes: list[Axis] = []
+    axes += ["layers"] if len(landscape.layers) > 1 else []
+    axes += ["samples"] if len(landscape.samples) > 1 else []
+    counts = resampled_counts(landscape.num_configurations, resamples=resamples, seed=seed)
+    losses = np.moveaxis(landscape.losses, 0, -1)
+    correlations = spearman_replicates(losses, landscape.full_losses, counts)
+    findings = [_information(_Grid(landscape, axis), correlations) for axis in axes]
+    findings += [_performance(_Grid(landscape, axis)) for axis in axes if axis == "layers"]
+    findings += [found for axis in axes if (found := _cost(_Grid(landscape, axis))) is not None]
+    return tuple(findings)
+
+
+class _Grid:
+    """The landscape seen along one axis, and the words for its levels."""
+
+    def __init__(self, landscape: Landscape, axis: Axis) -> None:
+        self.landscape = landscape
+        self.axis = axis
+        self.along, self.across = landscape.layers, landscape.samples
+        if axis == "samples":
+            self.along, self.across = self.across, self.along
+
+    def turned(self, of_cells: Array) -> Array:
+        """Return an array (..., Z, S) as (..., A, X)."""
+        return of_cells if self.axis == "layers" else np.swapaxes(of_cells, -1, -2)
+
+    def level(self, value: int) -> str:
+        """Return "2 layers" or "1,024 tokens", along the axis."""
+        return _layers(value) if self.axis == "layers" else f"{value:,} {self.landscape.sample_unit}"
+
+    def training(self, value: int) -> str:
+        """Return "Training 2 of 8 layers" or "Training on 1,024 of 8,192 tokens"."""
+        if self.axis == "layers":
+            return f"Training {value} of {_layers(self.along[-1])}"
+        return f"Training on {value:,} of {self.along[-1]:,} {self.landscape.sample_unit}"
+
+    def place(self, value: int | None) -> str:
+        """Return "on 1,024 tokens" or "with 2 layers", on the other axis."""
+        if value is None:
+            return "in the mean over all " + ("budgets" if self.axis == "layers" else "numbers of layers")
+        return f"on {value:,} {self.landscape.sample_unit}" if self.axis == "layers" else f"with {_layers(value)}"
+
+
+def _layers(number: int) -> str:
+    return "1 layer" if number == 1 else f"{number} layers"
+
+
+def _information(grid: _Grid, correlations: Array) -> Finding:
+    """Test whether the rank correlation falls: between all levels in the mean, and between neighbours at every place."""
+    rho = grid.turned(correlations).copy()
+    # With itself full fidelity agrees by construction, which says nothing.
+    rho[:, -1, -1] = np.nan
+    num_levels, num_places = rho.shape[1:]
+    pairs = [(a, b, None) for a, b in combinations(range(num_levels), 2)]
+    cells = [(a, a + 1, x) for a in range(num_levels - 1) for x in range(num_places)]
+    tried, differences = [], []
+    for lower, higher, place in [*pairs, *(cells if num_places > 1 else [])]:
+        rise = rho[:, higher] - rho[:, lower]
+        told = [place] if place is not None else list(np.flatnonzero(~np.isnan(rise[0])))
+        if told and not np.isnan(rise[0, told]).any():
+            tried.append((lower, higher, place))
+            differences.append(rise[:, told].mean(axis=1))
+    falls = []
+    if tried:
+        replicates = np.stack(differences, axis=1)
+        found = estimate_of(replicates)
+        significant = holm(fall_probabilities(replicates)) & (found.high < 0)
+        falls = [
+            Fall(
+                lower=grid.along[tried[index][0]],
+                higher=grid.along[tried[index][1]],
+                at=None if (place := tried[index][2]) is None else grid.across[place],
+                difference=float(found.value[index]),
+                low=float(found.low[index]),
+                high=float(found.high[index]),
+            )
+            for index in np.flatnonzero(significant)
+        ]
+    falls.sort(key=lambda fall: (fall.at is not None, fall.difference))
+    return Finding(
+        name=f"information in {grid.axis}",
+        axis=grid.axis,
+        holds=not falls,
+        sentence=_information_sentence(grid, rho[0], falls, len(tried)),
+        num_tests=len(tried),
+        falls=tuple(falls),
+    )
+
+
+def _information_sentence(grid: _Grid, rho: Array, falls: list[Fall], num_tests: int) -> str:
+    more = "more layers" if grid.axis == "layers" else f"on more {grid.landscape.sample_unit}"
+    lowest, highest = (
+        float(np.mean(row[~np.isnan(row)])) if (~np.isnan(row)).any() else 1.0 for row in (rho[0], rho[-1])
+    )
+    rise = (
+        f"{grid.place(None)} ρ with full training goes from {_rho(lowest)} with {grid.level(grid.along[0])} to "
+        f"{_rho(highest)} with {grid.level(grid.along[-1])}"
+    )
+    if not falls:
+        return (
+            f"Training {more} does not rank worse: none of {num_tests} tests on {grid.landscape.num_configurations} "
+            f"configurations finds a fall beyond chance; {rise}."
+        )
+    worst = falls[0]
+    return (
+        f"Training {more} ranks worse in places: {grid.place(worst.at)} ρ with full training is lower with "
+        f"{grid.level(worst.higher)} than with {grid.level(worst.lower)}, by {_rho(-worst.difference)} "
+        f"[{_rho(-worst.high)}, {_rho(-worst.low)}], and {len(falls)} of {num_tests} tests find such a fall beyond chance; "
+        f"{rise}."
+    )
+
+
+def _rho(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
+
+
+def _performance(grid: _Grid) -> Finding:
+    """Test for every two numbers of layers, on every budget, whether most configurations do worse with the more."""
+    losses = grid.turned(grid.landscape.losses)
+    pairs = list(combinations(range(len(grid.along)), 2))
+    falls, num_tests = _sign_falls(grid, losses, pairs)
+    sentence = (
+        f"At equal {grid.landscape.sample_unit}, no number of layers does worse than a smaller one: none of {num_tests} "
+        f"comparisons finds it for most configurations, beyond chance."
+    )
+    if falls:
+        worst = falls[0]
+        budgets = sorted({fall.at for fall in falls if fall.at is not None})
+        span = f"{budgets[0]:,}" if len(budgets) == 1 else f"{budgets[0]:,} to {budgets[-1]:,}"
+        sentence = (
+            f"At equal {grid.landscape.sample_unit}, fewer layers do better than more in {len(falls)} of {num_tests} "
+            f"comparisons, on {span} {grid.landscape.sample_unit}: most of all {grid.place(worst.at)}, where "
+            f"{grid.level(worst.lower)} beat {grid.level(worst.higher)} for {worst.num_falling} of "
+            f"{grid.landscape.num_configurations} configurations, by {worst.difference:.3g} in the median. Compare scores "
+            f"within one rung only."
+        )
+    return Finding(
+        name=f"performance in {grid.axis}",
+        axis=grid.axis,
+        holds=not falls,
+        sentence=sentence,
+        num_tests=num_tests,
+        falls=tuple(falls),
+    )
+
+
+def _sign_falls(grid: _Grid, losses: Array, pairs: list[tuple[int, int]]) -> tuple[list[Fall], int]:
+    """Return where most configurations lose from a level to a higher one, the largest first, and how many tests were made.
+
+    The sign test asks nothing of the losses (C, A, X): they may be infinite. NaN: not known.
+    """
+    falls, probabilities = [], []
+    for lower, higher in pairs:
+        for place in range(losses.shape[2]):
+            before, after = losses[:, lower, place], losses[:, higher, place]
+            known = ~(np.isnan(before) | np.isnan(after))
+            before, after = before[known], after[known]
+            num_falling, num_different = int((after > before).sum()), int((after != before).sum())
+            if not len(before):
+                continue
+            # Infinite minus infinite is a tie; the median of as many falls as rises without bound is no number.
+            with np.errstate(invalid="ignore"):
+                differences = np.where(after == before, 0.0, after - before)
+                middle = float(np.median(differences))
+            low, high = sign_interval(differences)
+            probabilities.append(sign_probability(num_falling, num_different))
+            falls.append(
+                Fall(
+                    lower=grid.along[lower],
+                    higher=grid.along[higher],
+                    at=grid.across[place],
+                    difference=middle,
+                    low=low,
+                    high=high,
+                    num_falling=num_falling,
+                )
+            )
+    significant = holm(np.array(probabilities))
+    found = [fall for fall, is_real in zip(falls, significant, strict=True) if is_real and fall.difference > 0]
+    return sorted(found, key=lambda fall: -fall.difference), len(falls)
+
+
+def _cost(grid: _Grid) -> Finding | None:
+    """Test whether seconds fall from a level to the next, and look whether bytes and FLOPs do; None if none is known."""
+    seconds = grid.turned(grid.landscape.seconds)
+    neighbours = list(pairwise(range(len(grid.along))))
+    candidates, num_tests = _sign_falls(grid, -seconds, neighbours)
+    middle = _medians(seconds)
+    falls = [fall for fall in candidates if fall.difference > _NEGLIGIBLE * _at(middle, grid, fall)]
+    sentences = []
+    if num_tests:
+        share = middle[0, -1] / middle[-1, -1]
+        sentences.append(
+            f"{grid.training(grid.along[0])} takes {share:.0%} of the seconds {grid.place(grid.across[-1])}"
+        )
+        if falls:
+            worst = falls[0]
+            sentences.append(
+                f"but seconds fall from {grid.level(worst.lower)} to {grid.level(worst.higher)}, by "
+                f"{worst.difference:.3g} s {grid.place(worst.at)}"
+            )
+    exact = []
+    for name, values in (("peak bytes", grid.landscape.peak_bytes), ("FLOPs", grid.landscape.flops)):
+        exact += _exact_falls(grid, name, grid.turned(values))
+    if not (num_tests or exact):
+        return None
+    negated = tuple(
+        Fall(
+            lower=fall.lower, higher=fall.higher, at=fall.at,
+            difference=-fall.difference, low=-fall.high, high=-fall.low, num_falling=fall.num_falling,
+        )
+        for fall in falls
+    )  # fmt: skip
+    return Finding(
+        name=f"cost in {grid.axis}",
+        axis=grid.axis,
+        holds=not (falls or exact),
+        sentence="; ".join([*sentences, *exact]) + ".",
+        num_tests=num_tests,
+        falls=negated,
+    )
+
+
+def _at(of_cells: Array, grid: _Grid, fall: Fall) -> float:
+    """Return the value (A, X) at the lower of the two fidelities."""
+    assert fall.at is not None
+    return float(of_cells[grid.along.index(fall.lower), grid.across.index(fall.at)])
+
+
+def _exact_falls(grid: _Grid, name: str, values: Array) -> list[str]:
+    """Say between which neighbours a cost that the clock has no part in falls, where it does the most."""
+    middle = _medians(values)
+    shares = (middle[:-1] - middle[1:]) / middle[:-1]
+    if np.isnan(shares).all() or np.nanmax(shares) <= _NEGLIGIBLE:
+        return []
+    lower, place = np.unravel_index(np.nanargmax(shares), shares.shape)
+    return [
+        f"{name} fall by {shares[lower, place]:.0%} from {grid.level(grid.along[lower])} to "
+        f"{grid.level(grid.along[lower + 1])} {grid.place(grid.across[place])}"
+    ]
+
+
+def _medians(values: Array) -> Array:
+    """Return the median over those configurations (C, A, X) of which it is known, (A, X); NaN if it is of none."""
+    middle = np.full(values.shape[1:], np.nan)
+    for cell in np.ndindex(middle.shape):
+        known = values[(slice(None), *cell)]
+        known = known[~np.isnan(known)]
+        if len(known):
+            middle[cell] = np.median(known)
+    return middle
