@@ -108,6 +108,23 @@ def test_it_goes_on_until_the_goal_is_met_or_the_table_is_exhausted() -> None:
     assert True in ends
 
 
+def test_budgets_that_end_with_a_batch_are_pruned_at_as_those_they_stand_for() -> None:
+    scores = recorded().landscape.scores
+    in_batches = (20480, 40960, 59392, 79872, 98304, 118784, 139264, 157696, 178176, 196608)
+    pruned_at = []
+    for samples in (SAMPLES, in_batches):
+        trace = replay_optuna(RecordedTask(landscape=table(scores, samples=samples)), configurations=40, seed=0)
+        pruned_at.append([(step.index, samples.index(step.fidelity.samples)) for step in trace.steps])
+    assert pruned_at[0] == pruned_at[1]
+
+
+def test_budgets_of_any_size_are_told_apart() -> None:
+    task = RecordedTask(landscape=table(recorded().landscape.scores[:, :, :3], samples=(10, 11, 90)))
+    lengths = np.bincount([step.index for step in replay_optuna(task, configurations=40, seed=0).steps])
+    # The first rung is at 10; the next one, at 30 and more, is reached with the last budget alone.
+    assert set(lengths) == {1, 3}
+
+
 def test_what_cannot_be_replayed_is_refused() -> None:
     with pytest.raises(AuditError, match="of the horizon 'rung', but a pruner watches one training"):
         replay_optuna(RecordedTask(landscape=table(np.zeros(4), horizon="rung")), configurations=4, seed=0)

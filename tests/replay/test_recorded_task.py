@@ -67,8 +67,9 @@ def test_rungs_that_were_not_recorded_are_refused_with_those_that_were() -> None
 
 def test_a_ladder_is_moved_to_the_nearest_cells() -> None:
     task = RecordedTask(landscape=table(np.zeros((2, 3, 4)), layers=(1, 4, 10), samples=(100, 200, 400, 1000)))
-    ladder = Ladder.explicit([(2, 111), (3, 333), (4, 450), (10, 1000)], num_layers=10, full_samples=1000)
-    # 2 is as far from 1 as from 4 by the logarithm, and the lower one is taken; two rungs fall on (4, 400).
+    ladder = Ladder.explicit([(2, 111), (3, 299), (4, 450), (10, 1000)], num_layers=10, full_samples=1000)
+    # 2 is as far from 1 as from 4 by the logarithm, and the lower one is taken; 299 is nearer to 400 than to 200, so two
+    # rungs fall on (4, 400).
     assert [(rung.trainable_layers, rung.samples) for rung in task.snapped(ladder).rungs] == [
         (1, 100),
         (4, 400),

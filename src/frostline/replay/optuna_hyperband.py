@@ -60,6 +60,7 @@ def replay_optuna(
         )
     if workers < 1:
         raise OptionError(f"workers is {workers}, but at least 1 must work: ask for 1 or more.")
+    resources = _resources(landscape.samples)
     suggesting = TPESampler(seed=derive_seed(seed, "optuna") % _NUM_SEEDS)
     sampler = _NearestRecorded(suggesting, landscape, Unused(landscape, seed=seed))
     # The pruner divides trials among its brackets by the name of the study, so every seed has a name of its own.
@@ -69,14 +70,24 @@ def replay_optuna(
         storage=private_storage(landscape.direction, name=name),
         sampler=sampler,
         pruner=HyperbandPruner(
-            min_resource=landscape.samples[0],
-            max_resource=landscape.samples[-1],
+            min_resource=resources[0],
+            max_resource=resources[-1],
             reduction_factor=reduction_factor,
         ),
     )
-    trials = _Trials(task, study, sampler)
+    trials = _Trials(task, study, sampler, resources)
     trials.run(configurations, workers, patience)
     return trials.trace()
+
+
+def _resources(samples: Sequence[int]) -> tuple[int, ...]:
+    """Return the budgets as the pruner counts them: in the lowest one, such as 1 to 10, as its users count epochs.
+
+    Budgets end with a batch, so they are multiples of the lowest only nearly, and its rungs would miss them. Where rounding
+    makes two of them one, it is the samples themselves.
+    """
+    rounded = tuple(round(budget / samples[0]) for budget in samples)
+    return rounded if len(set(rounded)) == len(samples) else tuple(samples)
 
 
 class _NearestRecorded(BaseSampler):
@@ -133,10 +144,13 @@ class _UnderWay:
 class _Trials:
     """The trials of one study on the simulated clock."""
 
-    def __init__(self, task: RecordedTask, study: Study, sampler: _NearestRecorded) -> None:
+    def __init__(
+        self, task: RecordedTask, study: Study, sampler: _NearestRecorded, resources: Sequence[int]
+    ) -> None:
         self._task = task
         self._study = study
         self._sampler = sampler
+        self._resources = resources
         self._seconds = 0.0
         self._steps: list[Step] = []
         self._run_ends: list[float] = []
@@ -199,7 +213,7 @@ class _Trials:
                 cost=self._cost(reached),
             )
         )
-        reached.trial.report(score, landscape.samples[budget])
+        reached.trial.report(score, self._resources[budget])
         is_last = budget == len(landscape.samples) - 1
         if not math.isfinite(score) or (not is_last and reached.trial.should_prune()):
             self._study.tell(reached.trial, state=TrialState.PRUNED)
