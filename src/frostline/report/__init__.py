@@ -1,0 +1,1 @@
+"""One page that needs nothing else: what a search found, or whether freezing is a valid fidelity here."""

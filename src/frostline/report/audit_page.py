@@ -1,0 +1,149 @@
+"""The page of an audit: is freezing a valid fidelity here, what does it save, and which ladder follows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from frostline.display import train_command
+from frostline.report.cells import (
+    agreement_section,
+    cost_section,
+    optima_section,
+    other_measures_section,
+    thresholds_section,
+)
+from frostline.report.hyperparameters import edge_warnings, importance_section, slices_section
+from frostline.report.levels import curves_section, layers_section, pairs_section
+from frostline.report.maps import ladders_of
+from frostline.report.page import Section, answer, bullets, command, note, page, paragraph, warnings_box
+from frostline.report.rungs import trouble_warnings
+from frostline.report.scored import Scored
+from frostline.report.search_page import about, closing, configuration_table
+from frostline.report.verdict import headline, ladders_section, recommendation_warnings, recommended_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.audit.audit import Audit
+    from frostline.audit.landscape import Landscape
+    from frostline.audit.recommendation import Recommendation
+    from frostline.records import Configuration
+    from frostline.report.reading import StudyRecord
+
+
+def audit_page(
+    landscape: Landscape,
+    audit: Audit | None,
+    *,
+    recommendation: Recommendation | None = None,
+    record: StudyRecord | None = None,
+    source: str = "",
+    warnings: Sequence[str] = (),
+) -> str:
+    """Return the HTML page of an audit.
+
+    ``audit`` is None where there are too few configurations to tell how anything ranks. ``record`` is the study the
+    landscape was read from; without it, ``source`` says where it came from. ``warnings`` come before those found here.
+    """
+    agreement = None if audit is None else audit.agreement
+    ladders = ladders_of(landscape, recommendation)
+    scored = _scored(landscape)
+    best = _best(landscape)
+    sections: list[Section] = []
+    if audit is not None and agreement is not None:
+        sections.append(agreement_section(landscape, agreement, audit.noise, ladders))
+        sections.append(thresholds_section(landscape, agreement, ladders))
+    sections.append(cost_section(landscape, ladders))
+    if recommendation is not None:
+        sections.append(ladders_section(recommendation, landscape))
+    if audit is not None and agreement is not None:
+        sections += [_findings(audit), other_measures_section(landscape, agreement)]
+    sections += [pairs_section(landscape, agreement), curves_section(landscape), layers_section(landscape)]
+    if audit is not None:
+        sections.append(optima_section(landscape, audit.optima))
+    sections += [importance_section(scored), slices_section(scored)]
+    found = [
+        *warnings,
+        *_incomplete(landscape, record),
+        *(() if audit is None else audit.warnings),
+        *recommendation_warnings(recommendation),
+        *(() if record is None else trouble_warnings(record.history)),
+        *([] if best is None else edge_warnings(scored, best)),
+    ]
+    opening = [
+        _answer(landscape, audit, recommendation, record),
+        warnings_box(list(dict.fromkeys(found))),
+        *([] if record is None else [about(record)]),
+    ]
+    last = closing(record) if record is not None else f"{source}. Made by frostline; this page needs no network."
+    return page(f"Audit of {landscape.task}", opening, sections, closing=last)
+
+
+def _answer(
+    landscape: Landscape, audit: Audit | None, recommendation: Recommendation | None, record: StudyRecord | None
+) -> str:
+    first, second = headline(landscape, None if audit is None else audit.agreement)
+    parts = [paragraph(second)] if second else []
+    if recommendation is not None:
+        parts += recommended_lines(recommendation, landscape, record)
+    best = _best(landscape)
+    if best is not None:
+        score = float(landscape.scores[_index(landscape), -1, -1])
+        parts.append(
+            paragraph(
+                f"The best of {landscape.num_configurations} configurations trained in full: configuration {best.number}, "
+                f"score {score:.5g}."
+            )
+        )
+        parts.append(configuration_table(best))
+        if record is not None:
+            parts.append(command(train_command(record.terms, best)))
+    return answer(first, parts)
+
+
+def _findings(audit: Audit) -> Section:
+    text = (
+        "Three things are expected of a fidelity: more of it ranks better, does better, and costs more. Each is tested over "
+        "the configurations."
+    )
+    sentences = [f"{'✓ holds' if one.holds else '✗ fails'}: {one.sentence}" for one in audit.findings]
+    return Section(heading="Does more fidelity tell more?", parts=(note(text), bullets(sentences)))
+
+
+def _incomplete(landscape: Landscape, record: StudyRecord | None) -> list[str]:
+    if record is None:
+        return []
+    expected = max(max(record.terms.expected), len(record.history.configurations))
+    if landscape.num_configurations >= expected:
+        return []
+    return [
+        f"The audit has not come to its end, or some trainings failed: {landscape.num_configurations} of {expected} "
+        f"configurations have been trained at all cells, and only these are counted here."
+    ]
+
+
+def _index(landscape: Landscape) -> int:
+    return int(np.argmin(landscape.full_losses))
+
+
+def _best(landscape: Landscape) -> Configuration | None:
+    index = _index(landscape)
+    return landscape.configurations[index] if np.isfinite(landscape.full_losses[index]) else None
+
+
+def _scored(landscape: Landscape) -> Scored | None:
+    full = landscape.scores[:, -1, -1]
+    told = np.flatnonzero(np.isfinite(full))
+    if not len(told):
+        return None
+    return Scored(
+        space=landscape.space,
+        direction=landscape.direction,
+        configurations=tuple(landscape.configurations[int(index)] for index in told),
+        scores=tuple(float(full[index]) for index in told),
+        num_diverged=len(full) - len(told),
+        where="full fidelity",
+        is_selected=False,
+    )

@@ -1,0 +1,130 @@
+"""How scores moved while training, and what the search cost against training everything in full."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from frostline.display import cost_lines, duration
+from frostline.report.drawing import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    better,
+    frame,
+    layers_word,
+    new_figure,
+    num_outside,
+    outside_words,
+    thinned,
+)
+from frostline.report.page import Section, bullets, drawn, note
+
+if TYPE_CHECKING:
+    from frostline.records import Direction, Evaluation
+    from frostline.report.reading import StudyRecord
+    from frostline.summary import Summary
+
+_COLOURS = (SKY, ORANGE, BLUE, VERMILLION, GREEN, PURPLE)
+_MOST_CURVES = 60
+
+
+def curves_section(record: StudyRecord, best: Evaluation | None) -> Section:
+    """Return the validation scores along the trainings, one colour for each rung."""
+    heading = "How the trainings went"
+    curves = [one for one in record.history.evaluations() if len(one.curve) > 1]
+    if not curves:
+        return Section(heading=heading, parts=(note("No training was validated more than once on its way."),))
+    scores = [point.score for one in curves for point in one.curve]
+    limits = _end_frame(curves, record.terms.direction)
+    text = (
+        f"Validation score against {record.terms.sample_unit} trained, {better(record.terms.direction)}. A line is a "
+        f"configuration; different numbers of layers are different tasks.{outside_words(num_outside(scores, limits))}"
+    )
+    by_rung = [[one for one in curves if one.rung == rung] for rung in range(len(record.terms.rungs))]
+    if any(len(group) > _MOST_CURVES for group in by_rung):
+        text += f" Of each rung {_MOST_CURVES} are drawn, evenly from its ranking."
+    figure = new_figure(x=record.terms.sample_unit, y="score")
+    figure.update_xaxes(rangemode="tozero", exponentformat="SI", nticks=7)
+    if limits is not None:
+        figure.update_yaxes(range=list(limits))
+    sign = 1 if record.terms.direction == "minimize" else -1
+    for rung, group in enumerate(by_rung):
+        ranked = sorted(group, key=lambda one: float("inf") if one.score is None else sign * one.score)
+        layers = record.terms.rungs[rung][0]
+        _add_curves(figure, thinned(ranked, _MOST_CURVES), name=f"rung {rung}, {layers_word(layers)}", rung=rung)
+    if best is not None and len(best.curve) > 1:
+        _add_curves(figure, [best], name="the best", rung=None)
+    return Section(heading=heading, parts=(note(text), drawn(figure, f"Lines: {text}")))
+
+
+def spending_section(summary: Summary) -> Section:
+    """Return what the search cost, rung by rung, against training every candidate in full."""
+    parts = [bullets(cost_lines(summary))]
+    full = summary.full_training_seconds
+    if not full:
+        parts.append(note("No full training has ended yet, so there is nothing to compare with."))
+        return Section(heading="What it cost", parts=tuple(parts))
+    every = summary.num_configurations * full
+    figure = new_figure(x="seconds of training and validation", height=210)
+    for index, rung in enumerate(summary.rungs):
+        if rung.seconds:
+            figure.add_bar(
+                y=["this search"],
+                x=[rung.seconds],
+                orientation="h",
+                name=f"rung {rung.rung}",
+                marker={"color": _COLOURS[index % len(_COLOURS)], "line": {"color": "white", "width": 1}},
+                hovertemplate=f"rung {rung.rung}: {duration(rung.seconds)}<extra></extra>",
+            )
+    figure.add_bar(
+        y=[f"all {summary.num_configurations} in full"],
+        x=[every],
+        orientation="h",
+        marker={"color": GREY},
+        showlegend=False,
+        hovertemplate=f"{duration(every)}<extra></extra>",
+    )
+    figure.update_layout(barmode="stack", bargap=0.3, legend_traceorder="normal")
+    figure.update_yaxes(autorange="reversed", showline=False, ticks="")
+    figure.update_xaxes(nticks=6)
+    parts.append(drawn(figure, "Bars: seconds of this search by rung, and of training every candidate in full."))
+    return Section(heading="What it cost", parts=tuple(parts))
+
+
+def _end_frame(curves: list[Evaluation], direction: Direction) -> tuple[float, float] | None:
+    """Return the range of the scores at the ends of the curves: their beginnings may be many times as bad."""
+    ends = [one.score for one in curves if one.score is not None]
+    if not ends:
+        return None
+    low, high = frame(ends, direction) or (min(ends), max(ends))
+    margin = 0.06 * (high - low) or 1e-3 * abs(high)
+    return low - margin, high + margin
+
+
+def _add_curves(figure: Any, group: list[Evaluation], *, name: str, rung: int | None) -> None:
+    """Draw curves as one trace: hundreds of traces would make the page slow."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    numbers: list[int | None] = []
+    for one in group:
+        x += [*(point.samples for point in one.curve), None]
+        y += [*(point.score for point in one.curve), None]
+        numbers += [*(one.number for _ in one.curve), None]
+    if not x:
+        return
+    colour, width = (BLACK, 3.0) if rung is None else (_COLOURS[rung % len(_COLOURS)], 1.2)
+    figure.add_scatter(
+        x=x,
+        y=y,
+        customdata=numbers,
+        mode="lines",
+        name=name,
+        line={"color": colour, "width": width, "dash": "dot" if rung is None else None},
+        opacity=1.0 if rung is None else 0.75,
+        hovertemplate="configuration %{customdata}<br>%{x:,}: %{y:.5g}<extra></extra>",
+    )

@@ -1,0 +1,150 @@
+"""How figures are drawn: colours that any eye tells apart, axes that fit a phone, and no more points than can be seen."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from frostline.records import Direction, Value
+
+# Okabe and Ito's colours, which people with any colour vision tell apart.
+BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, BLACK = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#000000",
+)
+GREY = "#8A8A8A"
+SCALE = "Cividis"
+HEIGHT = 400
+SMALL_HEIGHT = 230
+
+# Beyond so many times the distance of nine tenths of the scores from the best, a score is left outside the frame.
+_FRAME = 1.6
+_AXIS = {
+    "showline": True,
+    "linecolor": "#666",
+    "ticks": "outside",
+    "tickcolor": "#666",
+    "gridcolor": "#e4e4e4",
+    "zeroline": False,
+    "automargin": True,
+}
+
+_Item = TypeVar("_Item")
+
+
+def new_figure(*, x: str = "", y: str = "", height: int = HEIGHT, legend: bool = True) -> Any:
+    """Return a figure without data, whose axes are called ``x`` and ``y``."""
+    # Slow to import, and wanted by few commands.
+    from plotly import graph_objects
+
+    figure = graph_objects.Figure()
+    restyle(figure, height=height)
+    # The legend lies above: below, it would be in the way of the axis where the page is narrow.
+    figure.update_layout(
+        showlegend=legend,
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "font": {"size": 12}},
+        margin={"l": 50, "r": 12, "t": 12, "b": 45},
+    )
+    figure.update_xaxes(title={"text": x, "standoff": 8})
+    figure.update_yaxes(title={"text": y, "standoff": 8})
+    return figure
+
+
+def restyle(figure: Any, *, height: int) -> None:
+    """Give a figure, ours or Optuna's, the look of the page."""
+    figure.update_layout(
+        template="none",
+        height=height,
+        width=None,
+        title=None,
+        autosize=True,
+        font={"size": 12, "family": "system-ui, sans-serif", "color": "#222"},
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        hoverlabel={"align": "left"},
+    )
+    figure.update_xaxes(**_AXIS)
+    figure.update_yaxes(**_AXIS)
+
+
+def safe(text: str) -> str:
+    """Return text as a figure may show it: plotly reads tags in it."""
+    return html.escape(text)
+
+
+def shown(value: Value) -> str:
+    """Return a hyperparameter's value as text."""
+    return f"{value:.4g}" if isinstance(value, float) else f"{value}"
+
+
+def short(number: int) -> str:
+    """Return a count of samples in few letters."""
+    for limit, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= limit:
+            return f"{number / limit:.3g}{letter}"
+    return f"{number}"
+
+
+def layers_word(number: int) -> str:
+    """Return a number of layers in words."""
+    return "1 layer" if number == 1 else f"{number} layers"
+
+
+def better(direction: Direction) -> str:
+    """Return in words which scores are better."""
+    return "lower is better" if direction == "minimize" else "higher is better"
+
+
+def thinned(items: Sequence[_Item], most: int) -> list[_Item]:
+    """Return at most ``most`` of ``items``, evenly, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[int(index)] for index in np.linspace(0, len(items) - 1, most).round()]
+
+
+def frame(scores: Sequence[float] | NDArray[np.float64], direction: Direction) -> tuple[float, float] | None:
+    """Return the range that an axis of ``scores`` should show; None for all of them.
+
+    A few trainings that nearly diverged would press all others into one line.
+    """
+    found = np.asarray(scores, dtype=np.float64)
+    found = np.sort(found[np.isfinite(found)])
+    if direction == "maximize":
+        found = -found[::-1]
+    if found.size < 5:
+        return None
+    best, most = found[0], found[int(0.9 * (found.size - 1))]
+    limit = best + _FRAME * (most - best)
+    if most == best or found[-1] <= limit:
+        return None
+    margin = 0.04 * (limit - best)
+    low, high = float(best - margin), float(limit)
+    return (low, high) if direction == "minimize" else (-high, -low)
+
+
+def num_outside(scores: Sequence[float] | NDArray[np.float64], limits: tuple[float, float] | None) -> int:
+    """Return how many finite scores lie outside ``limits``."""
+    if limits is None:
+        return 0
+    found = np.asarray(scores, dtype=np.float64)
+    found = found[np.isfinite(found)]
+    return int(((found < limits[0]) | (found > limits[1])).sum())
+
+
+def outside_words(count: int) -> str:
+    """Return in words how many scores a frame leaves out."""
+    if count == 0:
+        return ""
+    scores = "1 far worse score lies" if count == 1 else f"{count} far worse scores lie"
+    return f" {scores} outside the frame; a double click shows all."

@@ -1,0 +1,171 @@
+"""Which hyperparameters matter, and where their good values lie: Optuna's own figures, in the look of the page."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from frostline.report.drawing import BLUE, SMALL_HEIGHT, frame, num_outside, outside_words, restyle, thinned
+from frostline.report.page import Section, drawn, multiples, note
+from frostline.report.scored import Scored, safe_names
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+    from frostline.records import Configuration, Value
+
+# Optuna's measure looks at the best tenth: of fewer configurations that is one or none. And each hyperparameter is a
+# dimension to be told from chance.
+_FEWEST = 10
+_FEWEST_PER_HYPERPARAMETER = 3
+_MOST_POINTS = 800
+
+_LONGEST_CHOICE = 14
+
+# What counts as the end of a range.
+_EDGE = 0.02
+
+
+def importance_section(scored: Scored | None) -> Section:
+    """Return which hyperparameters matter, or in words why that cannot be told."""
+    heading = "Which hyperparameters matter"
+    names = list(scored.space.distributions) if scored else []
+    needed = max(_FEWEST, _FEWEST_PER_HYPERPARAMETER * len(names))
+    if scored is None or len(scored.scores) < needed:
+        found = len(scored.scores) if scored else 0
+        text = (
+            f"Not told: {found} configurations have a score at one fidelity, and the importance of {len(names) or 'the'} "
+            f"hyperparameters needs at least {needed}."
+        )
+        return Section(heading=heading, parts=(note(text),))
+    if len(set(scored.scores)) == 1:
+        text = "Not told: all configurations have the same score."
+        return Section(heading=heading, parts=(note(text),))
+    if len(names) == 1:
+        return Section(
+            heading=heading, parts=(note("Only one hyperparameter was tuned, so it is all that matters."),)
+        )
+    text = (
+        f"From {len(scored.scores)} configurations at {scored.where}, by Optuna (PED-ANOVA): how much each hyperparameter "
+        f"decides whether a configuration is among the best tenth. The shares sum to 1.{_caution(scored)}"
+    )
+    return Section(heading=heading, parts=(note(text), drawn(_importance_figure(scored), "Bars: " + text)))
+
+
+def slices_section(scored: Scored | None) -> Section:
+    """Return the score against each hyperparameter."""
+    heading = "Where the good values lie"
+    if scored is None:
+        return Section(heading=heading, parts=(note("Nothing to draw: there is no score yet."),))
+    limits = frame(scored.scores, scored.direction)
+    text = (
+        f"A point is a configuration at {scored.where}, its score upwards; the darker, the later it was drawn."
+        f"{outside_words(num_outside(scored.scores, limits))}{_caution(scored)}"
+    )
+    few = scored
+    if len(scored.scores) > _MOST_POINTS:
+        indices = thinned(range(len(scored.scores)), _MOST_POINTS)
+        few = replace(
+            scored,
+            configurations=tuple(scored.configurations[index] for index in indices),
+            scores=tuple(scored.scores[index] for index in indices),
+        )
+        text += f" {_MOST_POINTS} of {len(scored.scores)} are drawn."
+    names = safe_names(list(scored.space.distributions))
+    study = few.study(names)
+    figures = []
+    for name, shown_name in names.items():
+        figure = _slice_figure(study, shown_name, limits)
+        figures.append(drawn(figure, f"Points: the score against {name}.", caption=name))
+    return Section(heading=heading, parts=(note(text), multiples(figures, small=True)))
+
+
+def edge_warnings(scored: Scored | None, best: Configuration) -> list[str]:
+    """Return a sentence for each hyperparameter whose best value lies at the end of its range."""
+    if scored is None:
+        return []
+    sentences = []
+    for name, distribution in scored.space.distributions.items():
+        end = _end(distribution, best.get(name))
+        if end:
+            sentences.append(
+                f"The best {name}, {best[name]:.4g}, lies at the {end} end of its range: a better one may lie beyond. "
+                f"Widen the range and search again."
+            )
+    return sentences
+
+
+def _end(distribution: BaseDistribution, value: Value) -> str:
+    if isinstance(distribution, CategoricalDistribution) or isinstance(value, str | bool) or value is None:
+        return ""
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high = float(distribution.low), float(distribution.high)
+    place = (float(value) - low) / (high - low) if high > low else 0.5
+    if distribution.log:
+        place = math.log(float(value) / low) / math.log(high / low) if high > low else 0.5
+    return "lower" if place < _EDGE else "upper" if place > 1 - _EDGE else ""
+
+
+def _caution(scored: Scored) -> str:
+    words = ""
+    if scored.num_diverged:
+        words += f" {scored.num_diverged} more have no score, because they diverged or failed, and are left out."
+    if scored.where != "full fidelity":
+        words += " At full fidelity it may be otherwise."
+    if scored.is_selected:
+        words += " These configurations were chosen by a lower rung."
+    return words
+
+
+def _importance_figure(scored: Scored) -> Any:
+    from optuna.visualization import plot_param_importances
+
+    names = safe_names(list(scored.space.distributions))
+    figure = plot_param_importances(scored.study(names))
+    restyle(figure, height=90 + 34 * len(names))
+    figure.update_traces(marker_color=BLUE, cliponaxis=False)
+    figure.update_xaxes(title={"text": "share"}, range=[0, 1.12])
+    figure.update_yaxes(title=None, ticklen=6)
+    figure.update_layout(showlegend=False, margin={"l": 20, "r": 20, "t": 10, "b": 45})
+    return figure
+
+
+def _slice_figure(study: Any, name: str, limits: tuple[float, float] | None) -> Any:
+    from optuna.visualization import plot_slice
+
+    figure = plot_slice(study, params=[name], target_name="score")
+    restyle(figure, height=SMALL_HEIGHT)
+    figure.update_traces(
+        marker={
+            "showscale": False,
+            "colorscale": "Cividis",
+            "reversescale": True,
+            "size": 7,
+            "line": {"width": 0.5},
+        }
+    )
+    axis = figure.layout.xaxis
+    if axis.type == "log":
+        # Between decades there is no room for numbers.
+        figure.update_xaxes(dtick=1, exponentformat="power")
+    elif axis.type == "category":
+        _name_categories(figure)
+    else:
+        figure.update_xaxes(nticks=5)
+    figure.update_xaxes(title=None)
+    figure.update_yaxes(title=None, nticks=6)
+    if limits is not None:
+        figure.update_yaxes(range=list(limits))
+    figure.update_layout(showlegend=False, margin={"l": 32, "r": 8, "t": 6, "b": 28})
+    return figure
+
+
+def _name_categories(figure: Any) -> None:
+    """Write choices as they are called, without the quotes that Optuna puts around strings."""
+    categories = list(figure.layout.xaxis.categoryarray)
+    names = [one[1:-1] if one[:1] in "'\"" and one[-1:] == one[:1] else one for one in categories]
+    short = [one if len(one) <= _LONGEST_CHOICE else f"{one[: _LONGEST_CHOICE - 1]}…" for one in names]
+    figure.update_xaxes(tickvals=categories, ticktext=short, range=[-0.5, len(categories) - 0.5])

@@ -1,0 +1,176 @@
+"""The answer of an audit in words: does freezing rank well here, what does it save, and which ladder follows."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from frostline.display import duration
+from frostline.report.drawing import layers_word
+from frostline.report.maps import percent, share
+from frostline.report.page import Section, command, note, paragraph, table
+from frostline.storage import DEFAULT_STORAGE, without_password
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from frostline.audit.agreement import Agreement
+    from frostline.audit.landscape import Landscape
+    from frostline.audit.noise import SeedNoise
+    from frostline.audit.recommendation import LadderOutcome, Recommendation
+    from frostline.report.reading import StudyRecord
+
+    Array = NDArray[np.float64]
+
+# The correlation from which a cell is said to rank well: the middle one of the maps' thresholds.
+_GOOD = 0.85
+# Of many cells some are good by luck: the lower end of the interval must not be poor.
+_NOT_POOR = 0.6
+
+
+def cost_shares(landscape: Landscape) -> tuple[Array, str] | None:
+    """Return what each cell costs as a share of a full training, (Z, S), and by what measure; None if nothing is known."""
+    for name, of_cells in (("seconds", landscape.seconds), ("FLOPs", landscape.flops)):
+        told = np.isfinite(of_cells).any(axis=0)
+        if told.all():
+            mean: Array = np.nanmean(of_cells, axis=0)
+            if mean[-1, -1] > 0:
+                return mean / mean[-1, -1], name
+    return None
+
+
+def headline(landscape: Landscape, agreement: Agreement | None) -> tuple[str, str]:
+    """Return whether freezing is a valid fidelity here, in one sentence, and another that says what it is worth."""
+    if agreement is None:
+        return (
+            f"Too little to judge by: {landscape.num_configurations} configurations have been trained at all cells.",
+            "",
+        )
+    shares = cost_shares(landscape)
+    order = shares[0] if shares else np.outer(landscape.layers, landscape.samples).astype(float)
+    reached = (agreement.spearman.value >= _GOOD) & (agreement.spearman.low >= _NOT_POOR)
+    frozen = _cheapest(reached[:-1], order[:-1])
+    whole = _cheapest(reached[-1:, :-1], order[-1:, :-1])
+    if frozen is None:
+        best = float(np.max(agreement.spearman.value[:-1])) if len(landscape.layers) > 1 else float("nan")
+        first = f"Freezing is not shown to rank well here: no cell with frozen layers surely reaches a rank correlation of {_GOOD}"
+        return (
+            f"{first} (the best: {best:.2f}).",
+            "Until an audit of more configurations says otherwise, use --ladder samples-only.",
+        )
+    first = f"Freezing is a valid fidelity here: {_cell_words(landscape, agreement, frozen)}"
+    if shares is None:
+        return f"{first}.", ""
+    cost, measure = shares
+    first += f", for {percent(cost[frozen])} of a full training by {measure}."
+    if whole is None:
+        return first, "With all layers trained, no smaller budget ranks as well."
+    at = (len(landscape.layers) - 1, whole[1])
+    ratio = float(cost[at] / cost[frozen])
+    second = (
+        f"With all layers trained it takes {share(landscape, at[1])} of the {landscape.sample_unit} and "
+        f"{percent(cost[at])} of a full training"
+    )
+    if ratio >= 1.05:
+        return first, f"{second}: {ratio:.1f} times as much."
+    return first.replace("valid fidelity here", "valid fidelity here, but saves nothing"), f"{second}."
+
+
+def noise_sentence(noise: SeedNoise | None) -> str:
+    """Return what the seed alone does."""
+    if noise is None:
+        return "The noise of the seed was not measured: no full training was repeated under another seed."
+    text = (
+        f"Under another seed the score of a full training moves by {noise.standard_deviation:.3g} (standard deviation, "
+        f"{noise.num_repeated} configurations repeated), so what differs by less than {noise.tolerance:.3g} is within noise."
+    )
+    if noise.ceiling is None:
+        return f"{text} Too few were repeated to tell how well two seeds agree."
+    ceiling = noise.ceiling
+    return (
+        f"{text} Two seeds of full training agree at ρ = {float(ceiling.value):.2f} ({float(ceiling.low):.2f} to "
+        f"{float(ceiling.high):.2f}): the ceiling for any fidelity; agreement above it is about the seed alone."
+    )
+
+
+def recommended_lines(
+    recommendation: Recommendation, landscape: Landscape, record: StudyRecord | None
+) -> list[str]:
+    """Return, as HTML, the recommended ladder in words and the command that climbs it."""
+    chosen = recommendation.chosen
+    words = f"Recommended ladder: {_rungs(chosen, landscape)}, one in {chosen.reduction_factor} promoted"
+    text = (
+        f"{words}. A search of {chosen.configurations} configurations costs {duration(chosen.seconds)}, or "
+        f"{chosen.full_trainings:.3g} full trainings, and ends within {recommendation.tolerance:.3g} of the best with a "
+        f"chance of {percent(chosen.chance)}; random search has {percent(recommendation.random_chance)} for that cost."
+    )
+    lines = [paragraph(text)]
+    if record is not None and landscape.reference:
+        words = ["--ladder", f"audit:{record.name}"]
+        if record.storage != DEFAULT_STORAGE:
+            words += ["--storage", without_password(record.storage)]
+        lines.append(command(f"frostline tune {landscape.reference} {shlex.join(words)}"))
+    return lines
+
+
+def ladders_section(recommendation: Recommendation, landscape: Landscape) -> Section:
+    """Return the recommended ladder beside those it was compared with."""
+    outcomes = (recommendation.chosen, *recommendation.compared)
+    rows = [
+        (
+            one.name,
+            _rungs(one, landscape),
+            " → ".join(f"{quota}" for quota in one.quotas),
+            f"{one.seconds:,.0f}",
+            f"{one.full_trainings:.3g}",
+            f"{one.regret:.3g}",
+            f"{percent(one.chance)} ± {100 * one.error:.0f}",
+        )
+        for one in outcomes
+    ]
+    text = (
+        "Successive halving on each ladder, replayed on the measured scores and costs many times, each time on another half "
+        f"of the configurations. Regret: by how much the final choice misses the best of those it began with. Chance: that "
+        f"it is within {recommendation.tolerance:.3g} of it, ± its standard error."
+    )
+    header = ("ladder", "rungs", "configurations", "seconds", "full trainings", "regret", "chance")
+    return Section(heading="Ladders compared", parts=(note(text), table(header, rows, words=(0, 1), chosen=(0,))))
+
+
+def recommendation_warnings(recommendation: Recommendation | None) -> Sequence[str]:
+    """Return a sentence if even the recommended ladder is not sure enough."""
+    if recommendation is None or recommendation.reaches:
+        return ()
+    chance = percent(recommendation.chosen.chance)
+    return (
+        f"No ladder is sure to find a configuration as good as the best: the surest does so with a chance of {chance}. More "
+        f"configurations in the audit, or more training, would tell more.",
+    )
+
+
+def _rungs(outcome: LadderOutcome, landscape: Landscape) -> str:
+    full = landscape.samples[-1]
+    return ", ".join(
+        f"{layers_word(rung.trainable_layers)} × {percent(rung.samples / full)}" for rung in outcome.ladder.rungs
+    )
+
+
+def _cheapest(reached: NDArray[np.bool_], order: Array) -> tuple[int, int] | None:
+    """Return the indices of the cheapest cell that reaches what is asked."""
+    if not reached.any():
+        return None
+    z, s = np.unravel_index(int(np.argmin(np.where(reached, order, np.inf))), reached.shape)
+    return int(z), int(s)
+
+
+def _cell_words(landscape: Landscape, agreement: Agreement, cell: tuple[int, int]) -> str:
+    found = agreement.spearman
+    return (
+        f"{landscape.layers[cell[0]]} of {landscape.layers[-1]} layers on {share(landscape, cell[1])} of the "
+        f"{landscape.sample_unit} rank the configurations at ρ = {found.value[cell]:.2f} ({found.low[cell]:.2f} to "
+        f"{found.high[cell]:.2f})"
+    )
