@@ -205,13 +205,13 @@ def _performance(grid: _Grid) -> Finding:
     if falls:
         worst = falls[0]
         budgets = sorted({fall.at for fall in falls if fall.at is not None})
-        span = f"{budgets[0]:,}" if len(budgets) == 1 else f"{budgets[0]:,} to {budgets[-1]:,}"
+        unit = grid.landscape.sample_unit
+        span = f" between {budgets[0]:,} and {budgets[-1]:,} {unit}" if len(budgets) > 1 else ""
         sentence = (
-            f"At equal {grid.landscape.sample_unit}, fewer layers do better than more in {len(falls)} of {num_tests} "
-            f"comparisons, on {span} {grid.landscape.sample_unit}: most of all {grid.place(worst.at)}, where "
-            f"{grid.level(worst.lower)} beat {grid.level(worst.higher)} for {worst.num_falling} of "
-            f"{grid.landscape.num_configurations} configurations, by {worst.difference:.3g} in the median. Compare scores "
-            f"within one rung only."
+            f"At equal {unit}, fewer layers do better than more in {len(falls)} of {num_tests} comparisons{span}: most of "
+            f"all {grid.place(worst.at)}, where {grid.level(worst.lower)} beat {grid.level(worst.higher)} for "
+            f"{worst.num_falling} of {grid.landscape.num_configurations} configurations, by {worst.difference:.3g} in the "
+            f"median. Compare scores within one rung only."
         )
     return Finding(
         name=f"performance in {grid.axis}",
@@ -283,6 +283,7 @@ def _cost(grid: _Grid) -> Finding | None:
         exact += _exact_falls(grid, name, grid.turned(values))
     if not (num_tests or exact):
         return None
+    said = "; ".join([*sentences, *exact])
     negated = tuple(
         Fall(
             lower=fall.lower, higher=fall.higher, at=fall.at,
@@ -294,7 +295,7 @@ def _cost(grid: _Grid) -> Finding | None:
         name=f"cost in {grid.axis}",
         axis=grid.axis,
         holds=not (falls or exact),
-        sentence="; ".join([*sentences, *exact]) + ".",
+        sentence=f"{said[0].upper()}{said[1:]}.",
         num_tests=num_tests,
         falls=negated,
     )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 _TAIL = 0.025
+_STILL = 1e-12
+"""What a figure differs by from rounding alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,14 +64,14 @@ def fall_probabilities(replicates: Array) -> Array:
     """Return how probable so low a figure, or a lower one, is if the true one is 0: for ``replicates`` (1 + B, T), (T,).
 
     By the normal distribution with the spread of the resamples: with some hundred tests, what must be told apart lies
-    further out than a thousand resamples reach. One that no resample moves tells nothing: 1.
+    further out than a thousand resamples reach. One that is below 0 in all resamples alike, as a share that falls from all
+    to none, is certain.
     """
     figures, spreads = replicates[0], replicates[1:].std(axis=0)
-    moved = spreads > 1e-12
     return np.array(
         [
-            math.erfc(-figure / spread / math.sqrt(2)) / 2 if told else 1.0
-            for figure, spread, told in zip(figures, spreads, moved, strict=True)
+            math.erfc(-figure / spread / math.sqrt(2)) / 2 if spread > _STILL else float(figure > -_STILL)
+            for figure, spread in zip(figures, spreads, strict=True)
         ]
     )
 
