@@ -26,9 +26,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("running",),
     ("tuner",),
     ("auditor",),
+    ("audited_search",),
     ("cli_arguments", "__init__"),
     ("reproduction",),
     ("cost_commands", "audit_commands", "report_commands", "reproduce_commands"),
+    ("tune_command",),
     ("cli",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

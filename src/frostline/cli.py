@@ -13,47 +13,37 @@ import typer
 from rich.console import Console
 
 from frostline import display
+from frostline.audit_commands import audit_command
 from frostline.cli_arguments import (
-    CacheOption,
     ConfigurationsOption,
-    DefaultsOption,
     DeviceOption,
-    EngineOption,
     FactorOption,
-    GridPointsOption,
-    HorizonOption,
     LadderOption,
     MemoryOption,
     PrecisionOption,
     RungsOption,
-    RunsOption,
-    SamplerOption,
     SearchOption,
     SeedOption,
     SetOption,
-    SpaceOption,
     StorageOption,
     StudyArgument,
     TaskArgument,
     ladder_named,
-    own_configuration,
+    ladder_table,
     parse_configuration,
-    reference_of,
-    sampling_named,
     search_named,
     task_named,
-    with_space,
 )
 from frostline.cost_commands import cost_command, fit_command
 from frostline.errors import FrostlineError, OptionError, TaskError
-from frostline.protocols import Search
-from frostline.records import Direction, Fidelity
+from frostline.records import Fidelity
+from frostline.reproduce_commands import reproduce_command
 from frostline.search.history import History
-from frostline.search.ladder import Ladder
-from frostline.storage import DEFAULT_STORAGE, MEMORY, without_password
+from frostline.storage import DEFAULT_STORAGE, without_password
 from frostline.study import Terms, read_study
 from frostline.summary import Summary, best_evaluation, summarise
-from frostline.tuner import TuneResult, layers_of, train_task, tune_task
+from frostline.tune_command import tune_command
+from frostline.tuner import layers_of, train_task
 
 # What typer returns for Ctrl-C, as shells do.
 _INTERRUPTED = 130
@@ -103,79 +93,11 @@ def show_ladder(
     loaded = task_named(task, options)
     climbed = ladder_named(ladder, rungs, loaded)
     plan = search_named(search, reduction_factor)(ladder=climbed, configurations=configurations)
-    _print(_ladder_table(climbed, plan, loaded.sample_unit))
+    _print(ladder_table(climbed, plan, loaded.sample_unit))
 
 
-@application.command("tune")
-def tune_command(
-    task: TaskArgument,
-    options: SetOption = None,
-    study: Annotated[str | None, typer.Option("--study", help="The study's name. Default: the task's.")] = None,
-    storage: StorageOption = DEFAULT_STORAGE,
-    space: SpaceOption = None,
-    ladder: LadderOption = "diagonal",
-    rungs: RungsOption = 3,
-    configurations: ConfigurationsOption = 27,
-    search: SearchOption = "halving",
-    reduction_factor: FactorOption = 3,
-    sampler: SamplerOption = "random",
-    grid_points: GridPointsOption = 3,
-    seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "float32",
-    horizon: HorizonOption = "rung",
-    engine: EngineOption = "auto",
-    memory: MemoryOption = "auto",
-    prefix_cache: CacheOption = "auto",
-    runs: RunsOption = Path("frostline-runs"),
-    defaults: DefaultsOption = True,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Afterwards train the task's own configuration in full and compare.")
-    ] = False,
-) -> None:
-    """Search for the best configuration. Stop at any time: the same command goes on where it was."""
-    loaded = with_space(task_named(task, options), space)
-    climbed = ladder_named(ladder, rungs, loaded)
-    factory = search_named(search, reduction_factor)
-    plan = factory(ladder=climbed, configurations=configurations)
-    console = Console()
-    name = study or loaded.name
-    _print(_ladder_table(climbed, plan, loaded.sample_unit))
-    _print(f"study {name!r} in {without_password(storage)}\n")
-    shown = display.SearchDisplay(
-        console, rungs=climbed.rungs, expected=plan.evaluations_per_rung(), sample_unit=loaded.sample_unit
-    )
-    with shown:
-        result = tune_task(
-            loaded,
-            study=name,
-            ladder=climbed,
-            configurations=configurations,
-            search=factory,
-            sampling=sampling_named(sampler, loaded.space, grid_points),
-            initial=own_configuration(loaded) if defaults and sampler != "grid" else (),
-            seed=seed,
-            storage=storage,
-            device=device,
-            precision=precision,
-            horizon=horizon,
-            engine=engine,
-            memory=memory,
-            prefix_cache=prefix_cache,
-            runs=runs,
-            observer=shown.observe,
-            progress=shown.progress,
-            reference=reference_of(task, options, precision),
-        )
-    _show_result(console, result, loaded.sample_unit)
-    if compare:
-        own, _ = train_task(loaded, loaded.defaults, seed=seed, device=device, precision=precision)
-        _print(f"\nthe best configuration found, trained in full:  {display.outcome(result.best)}")
-        _print(f"the task's own configuration, trained in full: {display.outcome(own)}")
-        if own.score is not None and _is_better(own.score, result.score, loaded.direction):
-            _print(
-                "The task's own is better: the lower rungs of this ladder mislead here. Try --ladder samples-only."
-            )
+application.command("tune")(tune_command)
+application.command("audit")(audit_command)
 
 
 @application.command("status")
@@ -269,6 +191,7 @@ def train_command(
 
 application.command("cost")(cost_command)
 application.command("fit")(fit_command)
+application.command("reproduce")(reproduce_command)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -316,29 +239,6 @@ def _print(text: str) -> None:
     typer.echo(text)
 
 
-def _is_better(score: float, other: float, direction: Direction) -> bool:
-    return score < other if direction == "minimize" else score > other
-
-
-def _ladder_table(ladder: Ladder, plan: Search, sample_unit: str) -> str:
-    counts = plan.evaluations_per_rung()
-    return ladder.table(counts, started_per_rung=plan.started_per_rung(), sample_unit=sample_unit)
-
-
 def _summary(terms: Terms, history: History) -> Summary:
     rungs = [Fidelity(trainable_layers=layers, samples=samples) for layers, samples in terms.rungs]
     return summarise(history, rungs, terms.expected)
-
-
-def _show_result(console: Console, result: TuneResult, sample_unit: str) -> None:
-    _print(f"\nbest: configuration {result.best.number}, score {result.score:.5g} at full fidelity")
-    console.print(display.configuration_table(result.configuration))
-    _print("")
-    console.print(display.rung_table(result.summary, sample_unit))
-    _print("")
-    for line in display.cost_lines(result.summary):
-        _print(line)
-    place = without_password(result.storage)
-    if result.storage != MEMORY:
-        _print(f"\nthe study: {result.study!r} in {place}; look at it with `optuna-dashboard {place}`")
-    _print(f"train the best in full: {display.train_command(result.terms, result.configuration)}")

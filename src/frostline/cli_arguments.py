@@ -15,7 +15,7 @@ import typer
 
 import frostline_launcher
 from frostline.errors import OptionError, SearchSpaceError
-from frostline.protocols import Task
+from frostline.protocols import Search, Task
 from frostline.records import Value
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.hyperband import Hyperband
@@ -39,7 +39,9 @@ SpaceOption = Annotated[Path | None, typer.Option("--space", help="A TOML file w
 LadderOption = Annotated[
     str,
     typer.Option(
-        "--ladder", help="diagonal, layers-only, samples-only, or rungs as LAYERS:SAMPLES,LAYERS:SAMPLES,..."
+        "--ladder",
+        help="diagonal, layers-only, samples-only, rungs as LAYERS:SAMPLES,LAYERS:SAMPLES,..., audit:STUDY for what an "
+        "audit recommends, or auto for a small audit first.",
     ),
 ]
 RungsOption = Annotated[
@@ -126,6 +128,12 @@ def ladder_named(text: str, rungs: int, task: Task) -> Ladder:
     choices = {"diagonal": Ladder.diagonal, "layers-only": Ladder.layers_only, "samples-only": Ladder.samples_only}
     make = _choose("ladder", text, choices)
     return make(num_layers=num_layers, full_samples=task.full_samples, num_rungs=rungs)
+
+
+def ladder_table(ladder: Ladder, plan: Search, sample_unit: str) -> str:
+    """Return the table of the rungs that ``plan`` climbs, and what each costs."""
+    counts = plan.evaluations_per_rung()
+    return ladder.table(counts, started_per_rung=plan.started_per_rung(), sample_unit=sample_unit)
 
 
 def _parse_rungs(text: str) -> list[tuple[int, int]]:

@@ -76,6 +76,10 @@ class SearchDisplay:
         elif time.monotonic() - self._shown >= _REFRESH_SECONDS:
             self._show()
 
+    def say(self, sentence: str) -> None:
+        """Print a sentence above the table, or between the lines."""
+        self._print_line(sentence)
+
     def _show(self) -> None:
         assert self._live is not None
         parts: list[Table | Text] = []

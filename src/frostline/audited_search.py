@@ -1,0 +1,110 @@
+"""Searches on the ladder that an audit recommends: of an audit that was made, or of a small one that is made first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from frostline.audit.expectation import least_agreements
+from frostline.audit.landscape import Landscape
+from frostline.audit.reading import read_landscape, settings_of
+from frostline.audit.recommendation import Recommendation, recommend
+from frostline.audit.reuse import AuditedEvaluations
+from frostline.auditor import AuditPlan
+from frostline.errors import StudyError
+from frostline.protocols import Task
+from frostline.records import Value
+from frostline.running import TrainingOptions
+from frostline.search.history import History
+from frostline.search.ladder import Ladder
+from frostline.search.watched import WatchedHalving
+from frostline.study import read_study
+
+# How many configurations a search draws beside those of the audit, if nobody says.
+_NEW = 27
+
+# A small audit: few configurations, so few numbers of layers too. It still costs as much as many full trainings.
+_SMALL_CONFIGURATIONS = 12
+_SMALL_LAYERS = 4
+_SMALL_REPEATS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditedSearch:
+    """A search that follows from an audit: its ladder, what it may take for granted, what is known already."""
+
+    recommendation: Recommendation
+    least_agreement: tuple[float, ...]
+    horizon: str
+    known: AuditedEvaluations
+    num_known: int
+    """How many of the configurations are the audit's."""
+    initial: Sequence[Mapping[str, Value]]
+    configurations: int
+
+    @property
+    def ladder(self) -> Ladder:
+        """The recommended ladder."""
+        return self.recommendation.chosen.ladder
+
+    def watched(self, *, ladder: Ladder, configurations: int) -> WatchedHalving:
+        """Return the search: halving by the recommended factor, which skips a rung that ranks worse than the audit says."""
+        return WatchedHalving(
+            ladder=ladder,
+            configurations=configurations,
+            reduction_factor=self.recommendation.chosen.reduction_factor,
+            least_agreement=self.least_agreement,
+        )
+
+
+def small_audit(task: Task) -> AuditPlan:
+    """Return the plan of a small audit: twelve configurations at about four numbers of layers."""
+    num_layers = AuditPlan.of(task).layers[-1]
+    layers = {1, num_layers, *(max(1, num_layers >> power) for power in range(1, _SMALL_LAYERS - 1))}
+    return AuditPlan.of(task, configurations=_SMALL_CONFIGURATIONS, layers=sorted(layers), repeats=_SMALL_REPEATS)
+
+
+def search_of_audit(
+    task: Task,
+    *,
+    storage: str,
+    study: str,
+    options: TrainingOptions,
+    seed: int,
+    configurations: int | None = None,
+) -> AuditedSearch:
+    """Return the search on the ladder that the audit ``study`` recommends.
+
+    Of its ``configurations`` the first are the audit's own, whose evaluations are known: they cost nothing more. By default
+    27 others are drawn. Under another ``seed`` or precision other numbers would come out, and nothing is known.
+    Raises: StudyError if there is no such audit, or it is one of another task, budget or space; AuditError if nothing can be
+    recommended.
+    """
+    terms, history = read_study(storage, study)
+    for what, theirs, mine in (
+        ("task", terms.data, task.fingerprint),
+        ("space", terms.space, task.space.fingerprint),
+    ):
+        if theirs != mine:
+            raise StudyError(
+                f"the audit {study!r} is of another {what} than this search: audit this one with "
+                f"`frostline audit {task.name}`, with the same options."
+            )
+    landscape = read_landscape(storage, study)
+    same = terms.seed == seed and settings_of(terms).get("precision") == options.precision
+    initial = _initial(landscape) if same else ()
+    total = len(initial) + _NEW if configurations is None else configurations
+    recommendation = recommend(landscape, configurations=total)
+    return AuditedSearch(
+        recommendation=recommendation,
+        least_agreement=least_agreements(landscape, recommendation.chosen),
+        horizon=landscape.horizon,
+        known=AuditedEvaluations(terms, history if same else History(terms.direction)),
+        num_known=min(total, len(initial)),
+        initial=initial[:total],
+        configurations=total,
+    )
+
+
+def _initial(landscape: Landscape) -> tuple[Mapping[str, Value], ...]:
+    return tuple(dict(configuration.hyperparameters) for configuration in landscape.configurations)
