@@ -97,8 +97,8 @@ def test_a_choice_is_told_by_the_share_of_the_commonest_in_full_training() -> No
     assert set(found) == {"learning_rate", "momentum", "width", "optimizer"}
     (sentence,) = move_sentences(choice, table)
     assert sentence == (
-        "With 1 of 2 layers trained optimizer SGD is less common among the best configurations, by 100% [100%, 100%] of them, "
-        "than with all of them."
+        "With 1 of 2 layers trained optimizer SGD is less common among the best configurations, by 100% [100%, 100%] of "
+        "them, than with all of them."
     )
 
 

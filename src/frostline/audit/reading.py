@@ -91,7 +91,7 @@ def landscape_of(
     Under the horizon "full" a training passes through every budget, and its cells are the validations on its way; under
     "rung" every cell is a training of its own. ``flops_per_sample`` are those of training, by number of layers; ``repeats``
     are the scores of full trainings under other seeds: by how much the seed is larger, then by the configuration's number.
-    Raises: AuditError if the study is no sweep, or no configuration is complete.
+    Raises: AuditError if the study is no sweep over a grid, or no configuration is complete.
     """
     if terms.search != _SWEEP:
         raise AuditError(
@@ -99,9 +99,14 @@ def landscape_of(
             f"mislead: make an audit with `frostline audit {terms.reference}`."
         )
     settings = settings_of(terms)
-    nested = settings.get("horizon") == "full"
-    layers = tuple(sorted({rung[0] for rung in terms.rungs}))
-    full = terms.rungs[-1][1]
+    layers, budgets = (tuple(sorted(set(levels))) for levels in zip(*terms.rungs, strict=True))
+    if len(terms.rungs) != len(layers) * len(budgets):
+        raise AuditError(
+            f"the study swept {len(terms.rungs)} rungs of {len(layers)} numbers of layers and {len(budgets)} of samples, "
+            f"which are no grid: make an audit with `frostline audit {terms.reference}`."
+        )
+    nested = settings.get("horizon") == "full" and len(budgets) == 1
+    full = budgets[-1]
     num_validations = int(settings.get("validations", "1"))
     complete = [number for number in range(len(history.configurations)) if _is_complete(number, terms, history)]
     if not complete:
@@ -111,7 +116,7 @@ def landscape_of(
     samples = (
         _budgets([e for number in complete for e in history.evaluations_of(number)], full, num_validations)
         if nested
-        else tuple(sorted({rung[1] for rung in terms.rungs}))
+        else budgets
     )
     shape = (len(complete), len(layers), len(samples))
     scores, seconds, peak_bytes = (np.full(shape, np.nan) for _ in range(3))
@@ -192,5 +197,8 @@ def _passed(evaluation: Evaluation, samples: tuple[int, ...]) -> dict[int, tuple
 
 
 def _own(evaluation: Evaluation, samples: tuple[int, ...]) -> dict[int, tuple[float, float]]:
+    """Return the score and seconds of a training at its own budget; one that continued another, as if from scratch."""
     score = float("nan") if evaluation.score is None else evaluation.score
-    return {samples.index(evaluation.fidelity.samples): (score, evaluation.cost.seconds)}
+    own = max(evaluation.cost.samples, 1)
+    all_of_it = max(own, evaluation.curve[-1].samples) if evaluation.curve else own
+    return {samples.index(evaluation.fidelity.samples): (score, evaluation.cost.seconds * all_of_it / own)}

@@ -50,14 +50,13 @@ def resampled_counts(num_configurations: int, *, resamples: int, seed: int) -> A
 
 
 def estimate_of(replicates: Array) -> Estimate:
-    """Return the estimate whose figure is ``replicates[0]`` and whose interval is that of the others, (1 + B, ...).
-
-    A resample that could say nothing is NaN and is left out.
-    """
-    resampled = replicates[1:]
-    # An order statistic, not a mean of two neighbours: a regret may be infinite.
-    low, high = np.nanquantile(resampled, [_TAIL, 1 - _TAIL], axis=0, method="inverted_cdf")
-    return Estimate(value=np.asarray(replicates[0]), low=np.asarray(low), high=np.asarray(high))
+    """Return the estimate whose figure is ``replicates[0]`` and whose interval is that of the others, (1 + B, ...)."""
+    # Order statistics, not means of two neighbours: a regret may be infinite.
+    low, high = (
+        np.asarray(np.quantile(replicates[1:], share, axis=0, method="inverted_cdf"))
+        for share in (_TAIL, 1 - _TAIL)
+    )
+    return Estimate(value=np.asarray(replicates[0]), low=low, high=high)
 
 
 def fall_probabilities(replicates: Array) -> Array:
