@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import math
+import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import numpy as np
 
@@ -18,8 +21,6 @@ from frostline.records import Configuration
 from frostline.search.space import SearchSpace
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from frostline.records import Value
 
 _OWN = ("configuration", "seed", "layers", "samples", "score", "seconds", "peak_bytes", "flops")
@@ -33,17 +34,18 @@ def write_table(landscape: Landscape, path: Path) -> None:
     The first line is a comment, ``# `` and JSON, with all that is not in the rows; ``pandas.read_csv(path, comment="#")``
     passes over it. A row has the configuration's number, the seed, the layers and samples, the score (empty if it
     diverged), seconds, peak bytes, FLOPs (empty if not known), and the hyperparameters. Repeats of full training are rows
-    of other seeds without costs, "inf" for those that diverged.
+    of other seeds without costs, "inf" for those that diverged. The same landscape gives the same bytes.
     """
     about = {name: getattr(landscape, name) for name in _ABOUT}
     about |= {"space": landscape.space.to_toml(), "layers": landscape.layers, "samples": landscape.samples}
+    about |= {"configurations": landscape.num_configurations, "repeats": len(landscape.repeats)}
     names = tuple(landscape.space.distributions)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"writing-{path.name}")
-    with _opened(temporary, "wt") as file:
+    with _opened(temporary, "w") as file:
         file.write(f"# {json.dumps(about)}\n")
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow((*_OWN, *names))
+        writer.writerow((*_OWN, *map(_column, names)))
         writer.writerows(_rows(landscape, names))
     temporary.replace(path)
 
@@ -54,7 +56,7 @@ def read_table(path: Path) -> Landscape:
     Raises: AuditError if it is not such a file, or a row is missing.
     """
     try:
-        with _opened(path, "rt") as file:
+        with _opened(path, "r") as file:
             first = file.readline()
             if not first.startswith("# {"):
                 raise AuditError(f"{path} is no table of frostline's: its first line must be `# ` and JSON.")
@@ -63,7 +65,7 @@ def read_table(path: Path) -> Landscape:
         return _landscape(about, rows)
     except FileNotFoundError:
         raise AuditError(f"there is no file {path}: name a table that `frostline audit --table` wrote.") from None
-    except (OSError, EOFError, KeyError, TypeError, ValueError) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, csv.Error, zlib.error) as error:
         if isinstance(error, AuditError):
             raise
         raise AuditError(
@@ -109,23 +111,29 @@ def _landscape(about: dict[str, Any], rows: list[dict[str, str]]) -> Landscape:
     values: dict[int, dict[str, Value]] = {}
     shape = (len(numbers), len(layers), len(samples))
     arrays: dict[str, Any] = {name: np.full(shape, np.nan) for name in ("scores", *_COSTS)}
-    num_repeats = max((int(row["seed"]) - about["seed"] for row in rows), default=0)
-    repeats = np.full((num_repeats, len(numbers)), np.nan)
+    repeats = np.full((about["repeats"], len(numbers)), np.nan)
     found = np.zeros(shape, dtype=bool)
     for row in rows:
         number, repeat = int(row["configuration"]), int(row["seed"]) - about["seed"]
         index = position[number]
-        values.setdefault(number, {name: json.loads(row[name]) for name in space.distributions})
+        values.setdefault(number, {name: json.loads(row[_column(name)]) for name in space.distributions})
+        if not 0 <= repeat <= len(repeats):
+            raise AuditError(
+                f"a row has the seed {row['seed']}, which is none of the table's: write the table again."
+            )
         if repeat:
             repeats[repeat - 1, index] = float(row["score"])
             continue
         cell = (index, layers.index(int(row["layers"])), samples.index(int(row["samples"])))
+        if found[cell]:
+            raise AuditError(f"configuration {number} has two rows for one cell: write the table again.")
         found[cell] = True
         arrays["scores"][cell] = float(row["score"] or "nan")
         for name in _COSTS:
             arrays[name][cell] = float(row[name] or "nan")
-    if not found.all():
-        raise AuditError(f"{int((~found).sum())} of {found.size} rows are missing: write the table again.")
+    expected = about["configurations"] * len(layers) * len(samples)
+    if found.sum() != expected:
+        raise AuditError(f"{expected - found.sum()} of {expected} rows are missing: write the table again.")
     return Landscape(
         **{name: about[name] for name in _ABOUT},
         space=space,
@@ -137,7 +145,16 @@ def _landscape(about: dict[str, Any], rows: list[dict[str, str]]) -> Landscape:
     )
 
 
-def _opened(path: Path, mode: str) -> AbstractContextManager[TextIO]:
-    opener: Any = gzip.open if path.name.endswith(".gz") else open
-    opened: AbstractContextManager[TextIO] = opener(path, mode, encoding="utf-8", newline="")
-    return opened
+def _column(hyperparameter: str) -> str:
+    """Return the name of the hyperparameter's column: a space may well have its own "layers" or "seed"."""
+    return f"{hyperparameter} (hyperparameter)" if hyperparameter in _OWN else hyperparameter
+
+
+@contextmanager
+def _opened(path: Path, mode: Literal["r", "w"]) -> Iterator[TextIO]:
+    with ExitStack() as stack:
+        file: Any = stack.enter_context(path.open(f"{mode}b"))
+        if path.name.endswith(".gz"):
+            # Neither the time nor the temporary name goes into the file, so that a table is the same whenever it is written.
+            file = stack.enter_context(gzip.GzipFile("", f"{mode}b", fileobj=file, mtime=0))
+        yield stack.enter_context(io.TextIOWrapper(file, encoding="utf-8", newline=""))
