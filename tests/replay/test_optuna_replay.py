@@ -45,8 +45,11 @@ def test_every_trial_pays_for_all_layers_up_to_where_it_stopped() -> None:
     assert trace.seconds == pytest.approx(trace.work)
 
 
-def test_one_worker_does_what_optunas_own_loop_does() -> None:
-    task = recorded(diverging=0.1)
+@pytest.mark.parametrize("samples", [SAMPLES, (10, 30, 90)], ids=["ten budgets", "a rung at the last budget"])
+def test_one_worker_does_what_optunas_own_loop_does(samples) -> None:
+    """What reached the last budget is complete: there is nothing left to prune."""
+    scores = recorded(diverging=0.1).landscape.scores[:, :, -len(samples) :]
+    task = RecordedTask(landscape=table(scores, samples=samples))
     landscape = task.landscape
     trace = replay_optuna(task, configurations=40, seed=7)
     sampler = _NearestRecorded(
@@ -56,7 +59,7 @@ def test_one_worker_does_what_optunas_own_loop_does() -> None:
         study_name="replay 7",
         storage=private_storage("minimize", name="replay 7"),
         sampler=sampler,
-        pruner=HyperbandPruner(min_resource=10, max_resource=100, reduction_factor=3),
+        pruner=HyperbandPruner(min_resource=1, max_resource=samples[-1] // 10, reduction_factor=3),
     )
     trained = []
 
@@ -64,10 +67,10 @@ def test_one_worker_does_what_optunas_own_loop_does() -> None:
         for name, distribution in landscape.space.distributions.items():
             trial._suggest(name, distribution)
         assert trial.params == dict(landscape.configurations[sampler.taken])
-        for samples, score in zip(SAMPLES, landscape.scores[sampler.taken, 1], strict=True):
-            trained.append((sampler.taken, samples))
-            trial.report(score, samples)
-            if math.isnan(score) or (samples < 100 and trial.should_prune()):
+        for budget, score in zip(samples, landscape.scores[sampler.taken, 1], strict=True):
+            trained.append((sampler.taken, budget))
+            trial.report(score, budget // 10)
+            if math.isnan(score) or (budget < samples[-1] and trial.should_prune()):
                 raise optuna.TrialPruned
         return score
 
@@ -100,7 +103,10 @@ def test_it_goes_on_until_the_goal_is_met_or_the_table_is_exhausted() -> None:
         met = math.isfinite(trace.time_to_goal(goal))
         assert met or trained == 40
         assert len(trace.run_ends) == math.ceil(trained / 10)
-        assert [step.run for step in trace.steps] == sorted(step.run for step in trace.steps)
+        for run, end in enumerate(trace.run_ends):
+            steps = [step for step in trace.steps if step.run == run]
+            assert steps[-1].seconds == end
+            assert len({step.index for step in steps}) == min(10, trained - 10 * run)
         if met and trained > 10:
             assert trace.time_to_goal(goal) == trace.seconds
         ends.add(met)

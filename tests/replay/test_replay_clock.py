@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -250,3 +251,17 @@ def test_a_sampler_that_learns_finds_the_best_sooner_than_chance() -> None:
         return float(np.median([trace.time_to_goal(goal) for trace in traces]))
 
     assert median_time(TPE) < 0.75 * median_time(None)
+
+
+def test_a_sampler_sees_the_recorded_configurations_and_their_scores() -> None:
+    landscape = synthetic_landscape(hartmann(3), configurations=60, seed=0)
+    orders = []
+    for shown in (landscape, replace(landscape, scores=-landscape.scores)):
+        ladder = Ladder.explicit([(8, 100), (8, 1000)], num_layers=8, full_samples=1000)
+        search = partial(FullFidelity, ladder=ladder)
+        trace = replay(RecordedTask(landscape=shown), search, configurations=30, seed=0, sampling=TPE)
+        orders.append([step.index for step in trace.steps])
+    # The first ten are drawn at random; from then on what was good elsewhere is looked for there.
+    assert orders[0][:10] == orders[1][:10]
+    means = [landscape.full_losses[order[10:]].mean() for order in orders]
+    assert means[0] < landscape.full_losses.mean() < means[1]

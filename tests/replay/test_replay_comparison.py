@@ -18,8 +18,8 @@ from frostline.replay.synthetic_tables import synthetic_landscape
 from frostline.search.ladder import Ladder
 
 COUNT = 12
-LANDSCAPE = table(np.arange(COUNT, dtype=np.float64))
-"""Configuration 0 is the best; a full training takes 60 s."""
+LANDSCAPE = table(5.0 + np.arange(COUNT))
+"""Configuration 0 is the best, at a loss of 5; a full training takes 60 s."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def test_methods_meet_the_same_configurations_and_the_audits_are_others() -> Non
         assert sorted(searched + audited) == list(range(COUNT))
         assert len(audited) == 5
         # The goal is the best of those that are searched.
-        assert first.patience.goal.best == min(searched)
+        assert first.patience.goal.best == 5.0 + min(searched)
         splits.append(tuple(audited))
     assert len(set(splits)) == 6
     # 5 configurations, 30 samples at 1 layer and at 2: one training each passes through all budgets.
@@ -135,6 +135,10 @@ def test_all_methods_on_a_table_with_a_ladder_that_is_known_to_be_good() -> None
     # 27 × 1 layer × a tenth of the samples, and one full training.
     one_run = 27 * 0.1 * (7 / 8 + 3) / 24 + 1
     np.testing.assert_allclose(comparison.result("recommended by an audit").run_seconds, 100 * one_run)
+    # From a fifth, two fifths (0.447) to all; from a tenth (1/9), three tenths to all; 100 s each in full.
+    for share, seconds in (("1/5", 27 * 20 + 9 * 20 + 3 * 60), ("1/9", 27 * 10 + 9 * 20 + 3 * 70)):
+        found = comparison.result(f"halving, samples only from {share}").run_seconds
+        np.testing.assert_allclose(found, seconds)
     text = comparison_table(comparison)
     assert text.count("\n") == 3 + len(methods)
     assert "50 configurations searched, 10 set aside for an audit, 8 seeds" in text
@@ -164,4 +168,5 @@ def test_hyperband_is_a_method_too() -> None:
     comparison = compare(
         LANDSCAPE, [hyperband("h", ladder, configurations=12)], Conditions(num_seeds=3, audited=0, budgets=())
     )
-    assert comparison.result("h").num_censored == 0
+    # 7 at a third of a training, 2 of them for the rest, and 5 in full.
+    assert comparison.result("h").run_seconds.tolist() == [7 * 20.0 + 2 * 40.0 + 5 * 60.0] * 3

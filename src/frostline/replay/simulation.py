@@ -186,8 +186,6 @@ class _Run:
                 return steps
             self._seconds, _, evaluation = heapq.heappop(self._under_way)
             self._history.finish(evaluation)
-            for number in self._search.eliminated(self._history):
-                self._history.eliminate(number)
             steps.append(self._step(evaluation))
 
     def _begin(self, request: Request) -> None:
