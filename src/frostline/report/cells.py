@@ -40,6 +40,8 @@ _THRESHOLDS = (0.6, 0.85, 0.95)
 _DIVERGING = ("rgb(0, 114, 178)", "rgb(255, 255, 255)", "rgb(230, 159, 0)")
 _MAP_HEIGHT = 260
 _LOWEST_COLOUR = 0.5
+# A smaller shift has no place in a cell.
+_TELLABLE = 0.01
 # A table of more rows is not printed.
 _MOST_PRINTED = 40
 
@@ -61,8 +63,8 @@ def agreement_section(
     )
     text = (
         f"Spearman's rank correlation ρ between the scores at each cell and at full fidelity, over "
-        f"{agreement.num_configurations} configurations; 1 is the same order, 0 no relation (colours from {lowest:g} to 1). Point at a cell for its 95 % "
-        f"interval."
+        f"{agreement.num_configurations} configurations: 1 is the same order, 0 no relation; colours from {lowest:g} to 1. "
+        f"Point at a cell for its 95 % interval."
     )
     label = (
         "Map: rank correlation with full training for each number of layers and samples; the table below has it."
@@ -208,9 +210,10 @@ def _shift_map(landscape: Landscape, one: Optimum) -> str:
     unit = " decades" if one.scale == "log" else ""
     sure = (low > 0) | (high < 0)
     most = float(np.abs(shift).max()) or 1.0
-    form = "+.1f" if most >= 1 else "+.2f" if most >= 0.05 else "+.0e"
+    form = "+.1f" if most >= 1 else "+.2f"
+    written = sure & (most >= _TELLABLE)
     texts = [
-        [format(shift[z, s], form).replace("0.", ".") if sure[z, s] else "" for s in range(shift.shape[1])]
+        [format(shift[z, s], form).replace("0.", ".") if written[z, s] else "" for s in range(shift.shape[1])]
         for z in range(shift.shape[0])
     ]
     hovers = cell_texts(

@@ -71,9 +71,8 @@ def curves_section(landscape: Landscape) -> Section:
     figure.update_layout(legend_traceorder="normal")
     _limit(figure, quartiles, landscape.direction)
     text = (
-        f"Median over {landscape.num_configurations} configurations; the bands hold the middle half, of the fewest and of all "
-        f"layers. "
-        f"{better(landscape.direction).capitalize()}. {_schedule(landscape)}{_diverged(landscape)}"
+        f"Median over {landscape.num_configurations} configurations; the bands hold the middle half, for the fewest layers "
+        f"and for all. {better(landscape.direction).capitalize()}. {_schedule(landscape)}{_diverged(landscape)}"
     )
     rows = [
         (f"{layers}", *(f"{median:.4g}" for median in quartiles[1, z]))

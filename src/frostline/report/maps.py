@@ -164,7 +164,7 @@ def share(landscape: Landscape, budget: int) -> str:
 
 def percent(part: float) -> str:
     """Return a share in per cent, as exactly as anybody reads it."""
-    return f"{100 * part:.0f} %" if part >= 0.0995 else f"{100 * part:.2g} %"
+    return f"{100 * part:.0f}\u00a0%" if part >= 0.0995 else f"{100 * part:.2g}\u00a0%"
 
 
 def grid_of(values: Array, form: str) -> list[list[str]]:

@@ -132,7 +132,8 @@ def chooser(text: str, choices: Sequence[str], *, chosen: int, name: str) -> str
         f'<option value="{index}"{" selected" if index == chosen else ""}>{html.escape(choice)}</option>'
         for index, choice in enumerate(choices)
     )
-    return f'<p class="choice"><label>{html.escape(text)} <select data-for="{html.escape(name)}">{options}</select></label></p>'
+    select = f'<select data-for="{html.escape(name)}">{options}</select>'
+    return f'<p class="choice"><label>{html.escape(text)} {select}</label></p>'
 
 
 def key(entries: Iterable[tuple[str, str, str]]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from frostline.audit.audit import GOOD, WEAK
 from frostline.display import duration
 from frostline.report.drawing import layers_word
 from frostline.report.maps import percent, share
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
     from frostline.report.reading import StudyRecord
 
     Array = NDArray[np.float64]
-
-# The correlation from which a cell is said to rank well: the middle one of the maps' thresholds.
-_GOOD = 0.85
-# Of many cells some are good by luck: the lower end of the interval must not be poor.
-_NOT_POOR = 0.6
 
 
 def cost_shares(landscape: Landscape) -> tuple[Array, str] | None:
@@ -52,12 +48,13 @@ def headline(landscape: Landscape, agreement: Agreement | None) -> tuple[str, st
         )
     shares = cost_shares(landscape)
     order = shares[0] if shares else np.outer(landscape.layers, landscape.samples).astype(float)
-    reached = (agreement.spearman.value >= _GOOD) & (agreement.spearman.low >= _NOT_POOR)
+    # Of many cells some are good by luck: the lower end of the interval must not be weak.
+    reached = (agreement.spearman.value >= GOOD) & (agreement.spearman.low >= WEAK)
     frozen = _cheapest(reached[:-1], order[:-1])
     whole = _cheapest(reached[-1:, :-1], order[-1:, :-1])
     if frozen is None:
         best = float(np.max(agreement.spearman.value[:-1])) if len(landscape.layers) > 1 else float("nan")
-        first = f"Freezing is not shown to rank well here: no cell with frozen layers surely reaches a rank correlation of {_GOOD}"
+        first = f"Freezing is not shown to rank well here: no cell with frozen layers surely reaches ρ = {GOOD}"
         return (
             f"{first} (the best: {best:.2f}).",
             "Until an audit of more configurations says otherwise, use --ladder samples-only.",
@@ -110,10 +107,10 @@ def recommended_lines(
     )
     lines = [paragraph(text)]
     if record is not None and landscape.reference:
-        words = ["--ladder", f"audit:{record.name}"]
+        options = ["--ladder", f"audit:{record.name}"]
         if record.storage != DEFAULT_STORAGE:
-            words += ["--storage", without_password(record.storage)]
-        lines.append(command(f"frostline tune {landscape.reference} {shlex.join(words)}"))
+            options += ["--storage", without_password(record.storage)]
+        lines.append(command(f"frostline tune {landscape.reference} {shlex.join(options)}"))
     return lines
 
 

@@ -1,0 +1,121 @@
+"""The page of an audit: the verdict, the maps, and what is not told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from optuna.distributions import FloatDistribution
+from report_cases import NASTY, landscape
+from test_search_report import Contents, figures_of
+
+from frostline.audit.audit import audit_of
+from frostline.audit.landscape import Landscape
+from frostline.audit.recommendation import recommend
+from frostline.report.audit_page import audit_page
+from frostline.report.levels import pairs_section
+from frostline.report.maps import ladders_of, threshold_map
+
+
+def page_of(found: Landscape) -> str:
+    return audit_page(
+        found, audit_of(found, resamples=100), recommendation=recommend(found, configurations=9), source="A test"
+    )
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_the_verdict_comes_first(direction: Any) -> None:
+    words = Contents(page_of(landscape(direction=direction, noise=0.1))).words
+    assert words.index(
+        "Freezing is a valid fidelity here: 1 of 4 layers on 25 % of the images rank"
+    ) < words.index("Recommended ladder:")
+    assert "for 6.2 % of a full training by seconds." in words
+    assert words.index("Recommended ladder:") < words.index("The best of 16 configurations trained in full")
+    assert "Two seeds of full training agree at ρ = 1.00" in words
+
+
+def test_a_landscape_of_noise_is_not_called_valid() -> None:
+    found = landscape(noise=0.0)
+    generator = np.random.default_rng(3)
+    found.scores[:, :-1, :] = generator.random(found.scores[:, :-1, :].shape)
+    words = Contents(page_of(found)).words
+    assert "Freezing is not shown to rank well here" in words
+    assert "Freezing is a valid fidelity" not in words
+
+
+def test_the_map_holds_the_correlations() -> None:
+    found = landscape()
+    audit = audit_of(found, resamples=100)
+    (figure, *_) = figures_of(audit_page(found, audit, source="A test"))
+    assert figure["data"][0]["type"] == "heatmap"
+    texts = next(trace["text"] for trace in figure["data"] if trace.get("mode") == "text")
+    assert texts == [f"{value:.2f}" for value in audit.agreement.spearman.value.ravel()]
+    hover = figure["data"][0]["hovertext"][0][0]
+    low, high = audit.agreement.spearman.low[0, 0], audit.agreement.spearman.high[0, 0]
+    assert f"95 %: {low:.3f} to {high:.3f}" in hover
+
+
+def test_a_threshold_tells_sure_from_seeming() -> None:
+    found = landscape()
+    audit = audit_of(found, resamples=100)
+    agreed = audit.agreement.spearman
+    threshold = float(np.median(agreed.value))
+    figure = threshold_map(found, audit.agreement, threshold, ())
+    classes = np.array(figure.data[0].z)
+    assert ((classes == 2) == (agreed.low >= threshold)).all()
+    assert ((classes >= 1) == (agreed.value >= threshold)).all()
+    assert {1, 2} <= set(classes.ravel())
+
+
+def test_ladders_are_drawn_where_their_rungs_lie() -> None:
+    found = landscape(layers=(1, 2, 3, 4, 5, 6, 7, 8), samples=(250, 500, 750, 1000))
+    recommendation = recommend(found, configurations=9)
+    ladders = ladders_of(found, recommendation)
+    assert [one.name for one in ladders][:2] == ["recommended", "diagonal"]
+    figure = threshold_map(found, audit_of(found, resamples=50).agreement, 0.85, ladders)
+    line = next(trace for trace in figure.data if trace.name == "recommended")
+    for x, y, rung in zip(line.x, line.y, recommendation.chosen.ladder.rungs, strict=True):
+        assert abs(x - found.samples.index(rung.samples)) < 0.5
+        assert abs(y - found.layers.index(rung.trainable_layers)) < 0.5
+    assert len(ladders_of(found, None)) == 3
+
+
+def test_too_few_configurations_are_said_to_be_so() -> None:
+    found = landscape(configurations=3)
+    words = Contents(audit_page(found, None, source="A test", warnings=["Not everything can be told."])).words
+    assert "Too little to judge by: 3 configurations" in words
+    assert "How well each fidelity ranks" not in words
+    assert "What each fidelity costs" in words
+
+
+def test_one_configuration_and_one_cell_make_a_page() -> None:
+    found = landscape(configurations=1, layers=(4,), samples=(1000,))
+    assert "Too little to judge by" in audit_page(found, None, source="A test")
+
+
+def test_diverged_configurations_are_left_out_and_counted() -> None:
+    found = landscape(diverged=3)
+    text = page_of(found)
+    assert "27 cells of single configurations diverged and are left out." in text
+    assert "3 more have no score, because they diverged or failed" in text
+    section = pairs_section(found, None)
+    panels = figures_of("".join(section.parts))
+    assert {len(trace["x"]) for panel in panels for trace in panel["data"]} == {13}
+
+
+def test_costs_that_nobody_knows_are_not_drawn() -> None:
+    found = landscape()
+    found.seconds[:] = np.nan
+    words = Contents(audit_page(found, audit_of(found, resamples=50), source="A test")).words
+    assert "Not told: neither seconds nor FLOPs are known of every cell." in words
+    found.flops[:] = np.outer(found.layers, found.samples)
+    words = Contents(audit_page(found, audit_of(found, resamples=50), source="A test")).words
+    assert "of a full training by FLOPs" in words
+
+
+def test_names_of_an_audit_are_escaped_too() -> None:
+    found = landscape(task=NASTY, distributions={NASTY: FloatDistribution(1e-4, 1e-1, log=True)})
+    contents = Contents(page_of(found))
+    assert not any(tag == "img" for tag, _ in contents.tags)
+    assert f"Audit of {NASTY}" in contents.words

@@ -1,0 +1,174 @@
+"""The pages in a real browser: all is drawn, nothing is asked of a network, and it fits a phone and a sheet of paper."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from report_cases import NASTY, PLAIN, landscape, search_record
+
+from frostline.audit.audit import audit_of
+from frostline.audit.recommendation import recommend
+from frostline.report.audit_page import audit_page
+from frostline.report.search_page import search_page
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+NARROW, WIDE = 360, 1000
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
+
+
+def audited(**changes: Any) -> str:
+    found = landscape(**changes)
+    return audit_page(
+        found,
+        audit_of(found, resamples=50),
+        recommendation=recommend(found, configurations=9),
+        source="A test",
+    )
+
+
+def nasty() -> str:
+    distributions = {
+        **PLAIN,
+        NASTY: FloatDistribution(1e-4, 1e-1, log=True),
+        "a_name_that_is_much_too_long_for_a_narrow_screen_" * 2: CategoricalDistribution(
+            [NASTY, "plain", "x" * 80]
+        ),
+    }
+    record = search_record(name=NASTY * 3, distributions=distributions, diverged=2, failed=1, direction="maximize")
+    return search_page(record)
+
+
+PAGES = {
+    "search": lambda: search_page(search_record()),
+    "nasty": nasty,
+    "one": lambda: search_page(search_record(configurations=1)),
+    "thousands": lambda: search_page(search_record(configurations=2000)),
+    "audit": lambda: audited(layers=(1, 2, 3, 4, 6, 8), samples=tuple(range(100, 1001, 100))),
+    "small audit": lambda: audit_page(
+        landscape(configurations=2, layers=(1, 4), samples=(1000,)), None, source="A test"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # Where tests run as root, chromium's sandbox does not.
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+def opened(browser: Browser, text: str, path: Path, *, troubles: list[str]) -> Page:
+    path.write_text(text, encoding="utf-8")
+    page = browser.new_page(viewport={"width": NARROW, "height": 800})
+    page.on("console", lambda message: troubles.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
+    page.on("dialog", lambda dialog: (troubles.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on(
+        "request", lambda request: request.url == path.as_uri() or troubles.append(f"request: {request.url[:80]}")
+    )
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-drawn]", state="attached")
+    return page
+
+
+SIZES = """() => [...document.querySelectorAll('figure')].map(figure => {
+    const svg = figure.querySelector('svg.main-svg');
+    const box = svg ? svg.getBoundingClientRect() : {width: 0, height: 0, right: 0};
+    const marks = figure.querySelectorAll('.trace, .hm image, .point, .heatmaplayer image').length;
+    return {width: box.width, height: box.height, right: box.right, marks};
+})"""
+
+
+def check_drawn(page: Page, *, count: int) -> None:
+    figures = page.evaluate(SIZES)
+    assert len(figures) == count
+    for figure in figures:
+        assert figure["width"] > 100
+        assert figure["height"] > 80
+        assert figure["marks"] > 0
+        assert figure["right"] <= page.viewport_size["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+
+
+def wait_until_they_fit(page: Page) -> None:
+    """Figures follow the window's size a moment later."""
+    for _ in range(100):
+        # The page's policy forbids evaluating strings, so playwright's own waiting for a function does not work in it.
+        widths = page.evaluate(
+            "() => [...document.querySelectorAll('figure')].map(one => [one.getBoundingClientRect().width, "
+            "one.querySelector('svg.main-svg').getBoundingClientRect().width])"
+        )
+        if all(abs(whole - drawn) < 2 for whole, drawn in widths):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"figures do not follow the window: {widths}")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_drawn_on_a_phone_and_on_a_desk(name: str, browser: Browser, tmp_path: Path) -> None:
+    text = PAGES[name]()
+    troubles: list[str] = []
+    page = opened(browser, text, tmp_path / "report.html", troubles=troubles)
+    count = text.count("<figure")
+    assert count >= 2
+    check_drawn(page, count=count)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW
+    page.set_viewport_size({"width": WIDE, "height": 800})
+    wait_until_they_fit(page)
+    check_drawn(page, count=count)
+    assert troubles == []
+    page.close()
+
+
+def test_a_choice_shows_another_budget(browser: Browser, tmp_path: Path) -> None:
+    troubles: list[str] = []
+    page = opened(browser, audited(), tmp_path / "report.html", troubles=troubles)
+    caption = page.locator("#pairs figcaption").first
+    before = caption.text_content()
+    page.select_option("select", index=2)
+    assert "100\u00a0%" in caption.text_content()
+    assert caption.text_content() != before
+    shown = page.evaluate(
+        "[...document.querySelectorAll('#pairs .plot')].map(plot => plot.data.map(trace => trace.visible !== false))"
+    )
+    assert shown == [[False, False, True]] * 3
+    assert troubles == []
+    page.close()
+
+
+def test_in_print_figures_fit_the_sheet_and_come_back(browser: Browser, tmp_path: Path) -> None:
+    troubles: list[str] = []
+    page = opened(browser, audited(), tmp_path / "report.html", troubles=troubles)
+    page.set_viewport_size({"width": WIDE, "height": 800})
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    # What A4 holds between its margins of 14 mm, at 96 pixels an inch.
+    page.set_viewport_size({"width": 687, "height": 1000})
+    figures = page.evaluate(SIZES)
+    assert all(0 < figure["right"] <= 687 for figure in figures)
+    assert all(figure["width"] > 250 for figure in figures)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 687
+    assert page.evaluate("[...document.querySelectorAll('details')].every(one => one.open)")
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": WIDE, "height": 800})
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate("[...document.querySelectorAll('details')].every(one => !one.open)")
+    wait_until_they_fit(page)
+    check_drawn(page, count=len(figures))
+    assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
+    assert troubles == []
+    page.close()

@@ -1,0 +1,209 @@
+"""The page of a search: what it says, whatever state the search is in, and that no name gets out of its place."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from report_cases import NASTY, PLAIN, search_record
+
+from frostline.report.search_page import search_page
+
+
+class Contents(HTMLParser):
+    """The tags and the visible text of a page, without its own script and style."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.pieces: list[str] = []
+        self._inside: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self._inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._inside and self._inside[-1] == tag:
+            self._inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self._inside:
+            self.pieces.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.pieces).split())
+
+
+def figures_of(text: str) -> list[dict[str, Any]]:
+    return [
+        json.loads(found) for found in re.findall(r'<script type="application/json">(.*?)</script>', text, re.S)
+    ]
+
+
+def test_the_answer_comes_first() -> None:
+    record = search_record()
+    best = record.history.evaluation(record.history.rung(2).ranking[0], 2)
+    assert best is not None
+    words = Contents(search_page(record)).words
+    first = words.index(f"Best: configuration {best.number}, score {best.score:.5g} trained in full")
+    command = words.index("frostline train my_task.py:task --configuration")
+    assert first < words.index("full trainings of") < command < words.index("The rungs, and who was promoted")
+    assert "No warning" in words
+
+
+def test_the_rungs_are_counted() -> None:
+    record = search_record(diverged=2, failed=1)
+    words = Contents(search_page(record)).words
+    assert "rung layers images done diverged failed went on best score" in words
+    assert "0 2 1,000 27 of 27 2 1 9 " in words
+    assert (
+        "2 of 39 trainings diverged; they rank last. The first reason given: because of <i>diverged</i>" in words
+    )
+    assert "1 of 39 trainings failed" in words
+
+
+def test_survivors_are_called_so_and_three_are_too_few() -> None:
+    words = Contents(search_page(search_record())).words
+    row = re.search(r"0 and 1 9 (-?[\d.]+) (\S+) to (\S+) among survivors", words)
+    assert row is not None
+    assert float(row[2]) <= float(row[1]) <= float(row[3])
+    assert "1 and 2 3 not told fewer than five configurations" in words
+
+
+def test_rungs_that_disagree_are_warned_of() -> None:
+    record = search_record()
+    ranking = record.history.rung(0).ranking[:9]
+    for number in ranking:
+        found = record.history.evaluation(number, 1)
+        assert found is not None
+        lower = record.history.evaluation(number, 0)
+        assert lower is not None
+        assert lower.score is not None
+        object.__setattr__(found, "score", -lower.score)
+    words = Contents(search_page(record)).words
+    assert (
+        "Rungs 0 and 1 order the 9 configurations that both have quite differently (rank correlation -1.00"
+        in words
+    )
+
+
+def test_a_search_that_runs_says_so() -> None:
+    words = Contents(search_page(search_record(rungs_done=2))).words
+    assert "36 of 39 expected trainings have ended" in words
+    assert "No configuration has been trained in full yet" in words
+    assert "No full training has ended yet" in words
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_one_configuration_is_enough_for_a_page(direction: Any) -> None:
+    text = search_page(search_record(configurations=1, direction=direction))
+    words = Contents(text).words
+    assert "There is one configuration only, so nothing was compared." in words
+    assert "Not told: 1 configurations have a score at one fidelity" in words
+    assert f"{'lower' if direction == 'minimize' else 'higher'} is better" in words
+
+
+def test_a_search_without_any_score_has_a_page() -> None:
+    words = Contents(search_page(search_record(configurations=5, diverged=5))).words
+    assert "No configuration has a score yet." in words
+    assert "5 of 5 trainings diverged" in words
+
+
+def test_thousands_of_configurations_are_thinned() -> None:
+    text = search_page(search_record(configurations=3000))
+    assert "Of each rung 60 are drawn" in text
+    assert "800 of 3000 are drawn" in text
+    points = sum(len(trace.get("x", [])) for figure in figures_of(text) for trace in figure["data"])
+    assert points < 10_000
+
+
+def test_importance_needs_enough_configurations() -> None:
+    few, enough = (Contents(search_page(search_record(configurations=n))).words for n in (9, 27))
+    assert (
+        "Not told: 9 configurations have a score at one fidelity, and the importance of 3 hyperparameters needs"
+        in few
+    )
+    assert "From 27 configurations at rung 0 (2 layers, 1,000 images), by Optuna" in enough
+    assert "At full fidelity it may be otherwise." in enough
+
+
+def test_the_end_of_a_range_is_pointed_out() -> None:
+    record = search_record(
+        distributions={"momentum": FloatDistribution(0.5, 0.99), "depth": FloatDistribution(1.0, 2.0)}
+    )
+    best = record.history.configurations[record.history.rung(2).ranking[0]]
+    assert "lies at the" not in search_page(record)
+    best.hyperparameters["momentum"] = 0.989  # type: ignore[index]
+    assert "The best momentum, 0.989, lies at the upper end of its range" in search_page(record)
+
+
+def test_no_name_leaves_its_place() -> None:
+    distributions = {
+        NASTY: FloatDistribution(1e-4, 1e-1, log=True),
+        "choice": CategoricalDistribution([NASTY, "plain", '"><script>alert(2)</script>']),
+    }
+    text = search_page(search_record(name=NASTY, distributions=distributions))
+    contents = Contents(text)
+    scripts = [attributes for tag, attributes in contents.tags if tag == "script"]
+    assert sum(not attributes for attributes in scripts) == 2, "plotly's and the page's own"
+    assert all(attributes in ({}, {"type": "application/json"}) for attributes in scripts)
+    assert not any(tag in ("img", "b") and attributes.get("onerror") for tag, attributes in contents.tags)
+    assert NASTY in contents.words, "as text"
+    # plotly reads tags in what it draws: there a name may stand only with its brackets written as entities.
+    for figure in figures_of(text):
+        for written in strings_in(figure):
+            assert "<img" not in written
+            assert "<script" not in written
+    drawn = " ".join(written for figure in figures_of(text) for written in strings_in(figure))
+    assert html.escape(NASTY) in drawn
+
+
+def strings_in(thing: Any) -> list[str]:
+    if isinstance(thing, str):
+        return [thing]
+    parts = thing.values() if isinstance(thing, dict) else thing if isinstance(thing, list) else ()
+    return [found for part in parts for found in strings_in(part)]
+
+
+def test_nothing_is_fetched_and_plotly_is_there_once() -> None:
+    text = search_page(search_record())
+    contents = Contents(text)
+    for tag, attributes in contents.tags:
+        assert tag not in ("a", "link", "iframe", "img", "object", "base", "form")
+        assert not {"src", "href", "srcset", "action", "data"} & set(attributes)
+    policy = [attributes["content"] for _, attributes in contents.tags if "http-equiv" in attributes]
+    assert policy
+    assert str(policy[0]).startswith("default-src 'none'")
+    assert text.count("plotly.js v") == 1
+
+
+def test_the_same_study_gives_the_same_page() -> None:
+    assert search_page(search_record()) == search_page(search_record())
+
+
+def test_a_few_awful_scores_do_not_press_the_others_into_a_line() -> None:
+    record = search_record()
+    worst = record.history.evaluation(record.history.rung(0).ranking[-1], 0)
+    assert worst is not None
+    object.__setattr__(worst, "score", 1e6)
+    text = search_page(record)
+    assert "1 far worse score lies outside the frame" in text
+    ranges = [figure["layout"]["yaxis"].get("range") for figure in figures_of(text)]
+    assert ranges[0] is not None
+    assert np.max(ranges[0]) < 10
+
+
+def test_a_plain_space_has_a_figure_for_each_hyperparameter() -> None:
+    labels = [attributes.get("aria-label") for _, attributes in Contents(search_page(search_record())).tags]
+    for name in PLAIN:
+        assert f"Points: the score against {name}." in labels
