@@ -198,8 +198,8 @@ def _show(console: Console, audit: Audit, recommendation: Recommendation) -> Non
         typer.echo(f"- {warning}")
     chosen = recommendation.chosen
     typer.echo(
-        f"\nladders for {chosen.configurations} configurations, replayed on these scores and costs; chance: of ending "
-        f"within {recommendation.tolerance:.3g} of the best"
+        f"\nladders for {chosen.configurations} configurations, replayed on these scores; cost in full trainings, chance of "
+        f"ending within {recommendation.tolerance:.3g} of the best:"
     )
     console.print(ladder_comparison_table(recommendation))
     if not recommendation.reaches:

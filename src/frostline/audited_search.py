@@ -13,12 +13,13 @@ from frostline.audit.reuse import AuditedEvaluations
 from frostline.auditor import AuditPlan
 from frostline.errors import StudyError
 from frostline.protocols import Task
-from frostline.records import Value
+from frostline.records import Configuration, Evaluation, Value
 from frostline.running import TrainingOptions
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
 from frostline.search.watched import WatchedHalving
 from frostline.study import read_study
+from frostline.summary import best_evaluation
 
 # How many configurations a search draws beside those of the audit, if nobody says.
 _NEW = 27
@@ -41,6 +42,9 @@ class AuditedSearch:
     """How many of the configurations are the audit's."""
     initial: Sequence[Mapping[str, Value]]
     configurations: int
+    best: Evaluation | None
+    """The best full training of the audit: the search may have to beat it. None if all diverged, or nothing is known."""
+    best_configuration: Configuration | None
 
     @property
     def ladder(self) -> Ladder:
@@ -95,6 +99,7 @@ def search_of_audit(
     initial = _initial(landscape) if same else ()
     total = len(initial) + _NEW if configurations is None else configurations
     recommendation = recommend(landscape, configurations=total)
+    best = best_evaluation(history) if same else None
     return AuditedSearch(
         recommendation=recommendation,
         least_agreement=least_agreements(landscape, recommendation.chosen),
@@ -103,6 +108,8 @@ def search_of_audit(
         num_known=min(total, len(initial)),
         initial=initial[:total],
         configurations=total,
+        best=best if best is not None and best.fidelity == landscape.full else None,
+        best_configuration=None if best is None else history.configurations[best.number],
     )
 
 

@@ -131,6 +131,7 @@ def tune_command(
     asked = _Asked(
         search=search, configurations=configurations, reduction_factor=reduction_factor, horizon=horizon
     )
+    audited = None
     if ladder == _AUTO or ladder.startswith(_AUDIT):
         audited = _audited(console, loaded, ladder, place, asked, own)
         climb = asked.on_audit(audited, skips=ladder == _AUTO)
@@ -142,6 +143,8 @@ def tune_command(
     sampling = sampling_named(sampler, loaded.space, grid_points)
     result = _climb(console, loaded, climb, place, sampling)
     _show_result(console, result, loaded.sample_unit)
+    if audited is not None:
+        _show_audits_best(audited, result)
     if compare:
         _compare(loaded, result, device=device, precision=precision, seed=seed)
 
@@ -251,8 +254,8 @@ def _audited(
     )
     chosen = audited.recommendation.chosen
     typer.echo(
-        f"ladders for {chosen.configurations} configurations, by the audit {study!r}; chance: of ending within "
-        f"{audited.recommendation.tolerance:.3g} of the best"
+        f"ladders for {chosen.configurations} configurations, by the audit {study!r}; cost in full trainings, chance of "
+        f"ending within {audited.recommendation.tolerance:.3g} of the best:"
     )
     console.print(ladder_comparison_table(audited.recommendation))
     if audited.num_known:
@@ -292,6 +295,18 @@ def _climb(console: Console, task: Task, climb: _Climb, place: _Place, sampling:
             reference=place.reference,
             known=climb.known,
         )
+
+
+def _show_audits_best(audited: AuditedSearch, result: TuneResult) -> None:
+    """Say so if the audit itself, which trained all of its configurations in full, has a better one."""
+    best, configuration = audited.best, audited.best_configuration
+    if best is None or best.score is None or configuration is None:
+        return
+    if _is_better(best.score, result.score, result.terms.direction):
+        typer.echo(
+            f"\nThe audit has a better one, which this ladder lost: score {best.score:.5g} at full fidelity."
+        )
+        typer.echo(f"train it in full: {display.train_command(result.terms, configuration)}")
 
 
 def _compare(task: Task, result: TuneResult, *, device: str, precision: str, seed: int) -> None:

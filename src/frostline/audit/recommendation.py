@@ -156,9 +156,9 @@ class _Bench:
             )
         if landscape.scores[0].size < 2:
             raise AuditError("the landscape has no cell below full fidelity: audit more layers or budgets.")
-        seconds = np.nanmean(landscape.seconds, axis=0)
-        if not np.isfinite(seconds).all():
+        if np.isnan(landscape.seconds).all(axis=0).any():
             raise AuditError("the landscape holds cells without seconds: a ladder cannot be chosen by its cost.")
+        seconds = np.nanmean(landscape.seconds, axis=0)
         generator = np.random.default_rng(seed)
         size = min(configurations, max(_FEWEST, total // 2))
         drawn = generator.permuted(np.tile(np.arange(total), (_DRAWS, 1)), axis=1)[:, :size]

@@ -35,19 +35,17 @@ def correlation_table(agreement: Agreement, landscape: Landscape) -> Table:
 
 
 def ladder_comparison_table(recommendation: Recommendation) -> Table:
-    """Return the recommended ladder and the usual ones: rungs, cost, and the chance of ending with as good a choice."""
-    table = Table("ladder", "layers:share of samples", "configurations", "full trainings", "chance", box=None)
+    """Return the recommended ladder and the usual ones: rungs, cost in full trainings, chance of as good a choice."""
+    table = Table("ladder", "layers:samples", "configurations", "cost", "chance", box=None)
     for column in table.columns[3:]:
         column.justify = "right"
     for outcome in (recommendation.chosen, *recommendation.compared):
         quotas = ", ".join(map(str, outcome.quotas))
         chance = f"{outcome.chance:.2f} ± {outcome.error:.2f}"
         table.add_row(outcome.name, rungs_text(outcome), quotas, f"{outcome.full_trainings:.1f}", chance)
-    chosen = recommendation.chosen
-    number = max(1, round(chosen.full_trainings))
-    table.add_row(
-        "random", "full trainings alone", f"{number}", f"{number:.1f}", f"{recommendation.random_chance:.2f}"
-    )
+    number = max(1, round(recommendation.chosen.full_trainings))
+    chance = f"{recommendation.random_chance:.2f}"
+    table.add_row("random", "full trainings", f"{number}", f"{number:.1f}", chance)
     return table
 
 
