@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -140,7 +141,8 @@ def audit_command(
     _show(console, audit, recommendation)
     if storage != MEMORY:
         place = "" if storage == DEFAULT_STORAGE else f" --storage {without_password(storage)}"
-        typer.echo(f"\nsearch with the recommended ladder: frostline tune {task} --ladder 'audit:{name}'{place}")
+        words = f"{reference_of(task, options, precision)} --ladder {shlex.quote(f'audit:{name}')}{place}"
+        typer.echo(f"\nsearch with the recommended ladder: frostline tune {words}")
 
 
 def run_audit(

@@ -1,0 +1,94 @@
+"""`frostline audit`, and `frostline tune` on the ladder of an audit."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from command_line import run
+from frostline.audit.table import read_table
+from frostline.storage import DEFAULT_STORAGE
+
+TASK = f"{Path(__file__).parent / 'tiny_task.py'}:task"
+AUDIT = f"audit {TASK} --configurations 6 --layers 1,3,6 --budgets 4 --repeats 5 --device cpu"
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_an_audit_says_what_ranks_and_which_ladder_follows_and_a_search_climbs_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, err = run(f"{AUDIT} --table table.csv", capsys)
+    assert (code, err) == (0, "")
+    assert "6 configurations × 1, 3, 6 layers × 4 budgets of up to 1,024 examples: 23 trainings." in out
+    assert "rank correlation (Spearman) with full fidelity, 6 configurations:" in out
+    table = [line.split() for line in out.splitlines()]
+    assert ["layers", "25%", "50%", "75%", "100%", "cost"] in table
+    assert next(row for row in table if row[:1] == ["6"] and len(row) == 6)[-2:] == ["1.00", "1.00"]
+    assert "recommended" in out
+    assert "frostline tune" in out.splitlines()[-1]
+    assert "--ladder 'audit:tiny audit'" in out
+
+    landscape = read_table(tmp_path / "table.csv")
+    assert landscape.scores.shape == (6, 3, 4)
+    with (tmp_path / "table.csv").open() as file:
+        assert next(file).startswith("# {")
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6 * 3 * 4 + 5
+
+    code, out, err = run(f"tune {TASK} --ladder 'audit:tiny audit' --device cpu", capsys)
+    assert (code, err) == (0, "")
+    assert "6 of the configurations are the audit's: their evaluations are not made again." in out
+    assert "best: configuration" in out
+    code, again, _ = run(f"tune {TASK} --ladder 'audit:tiny audit' --device cpu", capsys)
+    assert code == 0
+    assert again.splitlines()[-8:] == out.splitlines()[-8:]
+    assert DEFAULT_STORAGE in out
+
+
+def test_auto_makes_a_small_audit_first(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(f"tune {TASK} --ladder auto --configurations 20 --device cpu", capsys)
+    assert (code, err) == (0, "")
+    assert "a small audit first, in study 'tiny audit':" in out
+    assert "12 configurations × 1, 3, 6 layers × 10 budgets" in out
+    assert "12 of the configurations are the audit's" in out
+    code, again, _ = run("status 'tiny audit'", capsys)
+    assert code == 0
+    assert "12/12" in again
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (
+            "audit {task} --configurations 3",
+            "3 configurations were asked for, but a rank correlation over fewer than 5",
+        ),
+        ("audit {task} --layers 1,x", "--layers '1,x': write whole numbers, such as 1,2,4."),
+        ("audit {task} --layers 9", "layers are 6, 9, but tiny has 6 layers"),
+        ("audit {task} --table t.txt", "--table t.txt: name a file that ends in .csv or .csv.gz."),
+        ("audit {task} --horizon long", "horizon is 'long'"),
+        ("tune {task} --ladder audit:none", "there is no storage sqlite:///frostline.db"),
+        ("tune {task} --ladder auto --storage :memory:", "--ladder auto reads its audit from the storage"),
+    ],
+)
+def test_what_cannot_be_audited_is_one_line(command: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(command.format(task=TASK), capsys)
+    assert code == 1
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_the_horizon_is_the_audits(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, _ = run(AUDIT, capsys)
+    assert code == 0
+    code, _, err = run(f"tune {TASK} --ladder 'audit:tiny audit' --horizon rung", capsys)
+    assert code == 1
+    assert "--horizon is rung, but the audit measured its ladder under full" in err
+    code, _, err = run(f"tune {TASK} --set size=128 --ladder 'audit:tiny audit'", capsys)
+    assert "takes no options" in err
