@@ -37,6 +37,7 @@ from frostline.cli_arguments import (
 from frostline.cost_commands import cost_command, fit_command
 from frostline.errors import FrostlineError, OptionError, TaskError
 from frostline.records import Fidelity
+from frostline.report_commands import report_command
 from frostline.reproduce_commands import reproduce_command
 from frostline.search.history import History
 from frostline.storage import DEFAULT_STORAGE, without_password
@@ -191,6 +192,7 @@ def train_command(
 
 application.command("cost")(cost_command)
 application.command("fit")(fit_command)
+application.command("report")(report_command)
 application.command("reproduce")(reproduce_command)
 
 
