@@ -115,6 +115,7 @@ def test_a_module_holds_one_idea(path: Path) -> None:
 def test_the_public_names_are_these() -> None:
     assert frostline.__all__ == [
         "AsynchronousHalving",
+        "AuditPlan",
         "Configuration",
         "Evaluation",
         "Fidelity",
@@ -131,6 +132,7 @@ def test_the_public_names_are_these() -> None:
         "Sweep",
         "Task",
         "TuneResult",
+        "audit_task",
         "build_deferred",
         "freeze",
         "inspect_freezing",

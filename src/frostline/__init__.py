@@ -1,5 +1,6 @@
 """Tune the hyperparameters of deep networks cheaply: train only the last layers, on part of the data, and climb."""
 
+from frostline.auditor import AuditPlan, audit_task
 from frostline.errors import FrostlineError
 from frostline.layers import Freezing, Layer, LayerStack, build_deferred, freeze, inspect_freezing, split_layers
 from frostline.protocols import Task
@@ -14,6 +15,7 @@ from frostline.tuner import TuneResult, tune, tune_task
 
 __all__ = [
     "AsynchronousHalving",
+    "AuditPlan",
     "Configuration",
     "Evaluation",
     "Fidelity",
@@ -30,6 +32,7 @@ __all__ = [
     "Sweep",
     "Task",
     "TuneResult",
+    "audit_task",
     "build_deferred",
     "freeze",
     "inspect_freezing",
