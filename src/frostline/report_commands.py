@@ -55,7 +55,7 @@ def report(study: str, *, storage: str) -> str:
     try:
         landscape = read_landscape(storage, study)
     except AuditError as error:
-        return search_page(record, warnings=[f"Nothing is told of the audit yet: {error}"])
+        return search_page(record, warnings=[f"Shown as a search, not as an audit: {error}"])
     return _page_of(landscape, record=record)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from frostline.records import Fidelity
 from frostline.report_commands import report, report_command
 from frostline.search.ladder import Ladder
 from frostline.search.space import SearchSpace
+from frostline.search.sweep import Sweep
 from frostline.tuner import tune
 
 SPACE = SearchSpace(distributions={"rate": FloatDistribution(1e-3, 1.0, log=True)})
@@ -64,11 +64,19 @@ def test_a_table_of_too_few_configurations_says_what_is_missing(tmp_path: Path) 
         report(str(tmp_path / "other.csv"), storage="")
 
 
-def test_the_sweep_of_an_audit_is_read_as_one(tmp_path: Path) -> None:
-    from frostline.search.sweep import Sweep
-
+def test_a_sweep_over_a_ladder_is_shown_as_a_search(tmp_path: Path) -> None:
     place = str(tmp_path / "journal.log")
     tune(score, SPACE, LADDER, study="swept", configurations=6, storage=place, search=Sweep)
     text = report("swept", storage=place)
-    assert "<h1>Audit of" in text or "<h1>Search of" in text
-    assert json.dumps("swept")[1:-1] in text
+    assert "<h1>Search of" in text
+    assert "Shown as a search, not as an audit: the study swept 3 rungs" in text
+
+
+def test_a_sweep_over_a_grid_is_shown_as_an_audit(tmp_path: Path) -> None:
+    place = str(tmp_path / "journal.log")
+    layers = Ladder.layers_only(num_layers=4, full_samples=400)
+    tune(score, SPACE, layers, study="<swept>", configurations=6, storage=place, search=Sweep)
+    text = report("<swept>", storage=place)
+    assert "<h1>Audit of" in text
+    assert "How well each fidelity ranks" in text
+    assert "Study &#x27;&lt;swept&gt;&#x27; in" in text

@@ -5,15 +5,17 @@ from __future__ import annotations
 import html
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from report_cases import NASTY, PLAIN, search_record
+from report_cases import NASTY, PLAIN, evaluation, search_record
 
 from frostline.report.search_page import search_page
+from frostline.search.history import History
 
 
 class Contents(HTMLParser):
@@ -207,3 +209,16 @@ def test_a_plain_space_has_a_figure_for_each_hyperparameter() -> None:
     labels = [attributes.get("aria-label") for _, attributes in Contents(search_page(search_record())).tags]
     for name in PLAIN:
         assert f"Points: the score against {name}." in labels
+
+
+def test_rungs_that_nobody_climbs_are_left_out() -> None:
+    record = search_record()
+    history = History("minimize")
+    for configuration in record.history.configurations:
+        history.add_configuration(configuration)
+        history.finish(evaluation(configuration.number, 2, 1.0 + configuration.number))
+    record = replace(record, history=history, terms=replace(record.terms, search="full", expected=(0, 0, 27)))
+    words = Contents(search_page(record)).words
+    assert "seconds each seconds 2 9 9,000 27 of 27 1 0.9 24.3" in words
+    assert "No configuration was trained at a lower rung, so there is nothing to agree with." in words
+    assert "From 27 configurations at full fidelity, by Optuna" in words

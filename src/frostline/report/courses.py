@@ -90,7 +90,7 @@ def spending_section(summary: Summary) -> Section:
         hovertemplate=f"{duration(every)}<extra></extra>",
     )
     figure.update_layout(barmode="stack", bargap=0.3, legend_traceorder="normal")
-    figure.update_yaxes(autorange="reversed", showline=False, ticks="")
+    figure.update_yaxes(autorange="reversed", showline=False, ticks="", ticklabelstandoff=6)
     figure.update_xaxes(nticks=6)
     parts.append(drawn(figure, "Bars: seconds of this search by rung, and of training every candidate in full."))
     return Section(heading="What it cost", parts=tuple(parts))

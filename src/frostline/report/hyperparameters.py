@@ -149,8 +149,9 @@ def _slice_figure(study: Any, name: str, limits: tuple[float, float] | None) -> 
     )
     axis = figure.layout.xaxis
     if axis.type == "log":
-        # Between decades there is no room for numbers.
-        figure.update_xaxes(dtick=1, exponentformat="power")
+        # Between decades there is no room for numbers, and of many decades not for each.
+        decades = math.log10(max(figure.data[0].x) / min(figure.data[0].x)) if len(figure.data[0].x) else 1
+        figure.update_xaxes(dtick=max(1, math.ceil(decades / 3)), exponentformat="power", tickangle=0)
     elif axis.type == "category":
         _name_categories(figure)
     else:

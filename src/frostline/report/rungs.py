@@ -56,6 +56,7 @@ def rungs_section(record: StudyRecord, summary: Summary) -> Section:
     # A column that says nothing takes room from one that does.
     trouble = [name for name in ("diverged", "failed") if any(getattr(rung, name) for rung in summary.rungs)]
     header = ("rung", "layers", unit, "done", *trouble, "went on", "best score", "seconds each", "seconds")
+    climbed = [rung for rung in summary.rungs if rung.expected or rung.ended]
     rows = [
         (
             f"{rung.rung}",
@@ -68,7 +69,7 @@ def rungs_section(record: StudyRecord, summary: Summary) -> Section:
             "" if rung.seconds_each is None else f"{rung.seconds_each:.3g}",
             f"{rung.seconds:,.1f}",
         )
-        for rung in summary.rungs
+        for rung in climbed
     ]
     parts = [
         note("Scores are comparable within a rung. The last rung is the full training."),
@@ -95,6 +96,9 @@ def agreement_section(record: StudyRecord) -> tuple[Section, list[str]]:
     """Return how well neighbouring rungs agree on the order of the configurations that both have, and warnings."""
     everyone = record.terms.search == "sweep"
     rows, warnings = [], []
+    if not any(record.history.rung(rung).num_ended for rung in range(len(record.terms.rungs) - 1)):
+        text = "No configuration was trained at a lower rung, so there is nothing to agree with."
+        return Section(heading="Do neighbouring rungs agree?", parts=(note(text),)), []
     for rung in range(len(record.terms.rungs) - 1):
         lower, upper = (_losses(record, at) for at in (rung, rung + 1))
         both = int((~np.isnan(lower) & ~np.isnan(upper)).sum())
@@ -202,7 +206,10 @@ def _figure(record: StudyRecord, limits: tuple[float, float] | None) -> Any:
         f"rung {index}<br>{layers_word(layers)}<br>{short(samples)}"
         for index, (layers, samples) in enumerate(terms.rungs)
     ]
-    figure.update_xaxes(tickvals=list(range(last + 1)), ticktext=labels, range=[-0.5, last + 0.5], showgrid=False)
+    lowest = min(one.rung for one in history.evaluations())
+    figure.update_xaxes(
+        tickvals=list(range(last + 1)), ticktext=labels, range=[lowest - 0.5, last + 0.5], showgrid=False
+    )
     if limits is not None:
         figure.update_yaxes(range=list(limits))
     return figure
