@@ -34,7 +34,7 @@ def test_where_all_is_well_nothing_is_said() -> None:
 
 
 def test_cells_that_rank_badly_come_first_and_are_named() -> None:
-    audit = audit_of(of_spread([[5, 5, 0.3], [5, 0.2, 0.1], [5, 5, 0.01]], noise=1e-4))
+    audit = audit_of(of_spread([[5, 5, 0.8], [5, 0.2, 0.1], [5, 5, 0.01]], noise=1e-4))
     rho, low = audit.agreement.spearman.value, audit.agreement.spearman.low
     worst = np.unravel_index(rho.argmin(), rho.shape)
     first = audit.warnings[0]

@@ -95,6 +95,17 @@ def test_fewer_layers_that_do_better_at_a_small_budget_are_named() -> None:
     assert findings(landscape(losses[:, ::2]))["performance in layers"].num_tests == 2
 
 
+def test_what_most_lose_by_chance_is_no_fall() -> None:
+    losses = np.broadcast_to(np.arange(12.0)[:, None, None], (12, 2, 1)).copy()
+    losses[:9, 1] += 0.2
+    losses[9:, 1] -= 0.2
+    assert stats.binomtest(9, 12, alternative="greater").pvalue > 0.05
+    assert findings(landscape(losses))["performance in layers"].holds
+    losses[9, 1] += 0.4
+    (fall,) = findings(landscape(losses))["performance in layers"].falls
+    assert (fall.num_falling, fall.low) == (10, pytest.approx(0.2))
+
+
 def test_a_training_that_diverges_with_more_layers_does_worse() -> None:
     losses = np.broadcast_to(np.arange(12.0)[:, None, None], (12, 2, 1)).copy()
     losses[:, 1] -= 0.5
