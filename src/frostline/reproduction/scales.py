@@ -164,14 +164,20 @@ def _choices(**values: tuple[Any, ...]) -> SearchSpace:
 
 
 def _tiny_gpt() -> Recipe:
-    options = {"width": 48, "num_heads": 3, "batch_size": 8, "full_tokens": 50 * 8 * _SMALL_CONTEXT}
+    options = {
+        "width": 48,
+        "num_heads": 3,
+        "batch_size": 8,
+        "full_tokens": 40 * 8 * _SMALL_CONTEXT,
+        # Of steps as short as these a validation on all of them would cost a dozen.
+        "validation_tokens": 4096,
+    }
     return Recipe(
         name="gpt",
         scale=Scale.TINY,
         reference="python-source-gpt",
         options=options,
         configurations=10,
-        # Each costs as much as several steps: the text held out is as long as at the other scales.
         num_validations=5,
     )
 

@@ -22,6 +22,7 @@ def python_source_gpt(
     full_tokens: int = 192 * 2048,
     batch_size: int = 16,
     corpus_bytes: int = 4_000_000,
+    validation_tokens: int = 16_384,
     tied_embedding: bool = False,
 ) -> SupervisedTask:
     """Return the task of training a small GPT on the standard library of the interpreter that runs.
@@ -31,7 +32,7 @@ def python_source_gpt(
     training, 192 steps that see a quarter of the corpus once, takes about 25 seconds on two cores. The text is
     part of the fingerprint, as it differs between interpreters; where there are no source files it is synthetic. With
     ``tied_embedding`` the head's weight is the token embedding's.
-    Units: ``full_tokens`` counts tokens, ``batch_size`` windows of the context's length.
+    Units: ``full_tokens`` and ``validation_tokens`` count tokens, ``batch_size`` windows of the context's length.
     Raises: TaskError if ``tokenizers`` is missing; OptionError if a number makes no model.
     """
     require_positive("corpus_bytes", corpus_bytes)
@@ -45,7 +46,9 @@ def python_source_gpt(
         parallel_residual=False,
         tied=tied_embedding,
     )
-    budget = LanguageModelBudget(full_tokens=full_tokens, validation_tokens=16_384, batch_size=batch_size)
+    budget = LanguageModelBudget(
+        full_tokens=full_tokens, validation_tokens=validation_tokens, batch_size=batch_size
+    )
     corpus = python_source(max_bytes=corpus_bytes)
     tokens = encode(corpus, vocabulary_size=settings.vocabulary_size, cache=cache_directory())
     return language_model_task("python-source-gpt", tokens=tokens, settings=settings, budget=budget)
