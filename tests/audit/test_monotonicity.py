@@ -36,6 +36,17 @@ def test_ranks_that_get_better_are_no_violation() -> None:
     assert found["information in layers"].num_tests == 3 + 2 * 3 - 1
 
 
+def test_a_fall_that_is_seen_and_within_chance_is_told_as_that() -> None:
+    spread = np.full((3, 3), 0.5)
+    spread[1] = 0.8
+    blurred = noisy(QUALITY, spread)
+    blurred[:, -1, -1] = QUALITY
+    finding = findings(landscape(blurred[:12]))["information in layers"]
+    assert finding.holds
+    assert "beyond chance (the largest seen, from 1 layer to 2 layers by 0." in finding.sentence
+    assert "], is within it); in the mean" in finding.sentence
+
+
 def test_a_number_of_layers_that_ranks_worse_than_fewer_is_found() -> None:
     spread = np.full((4, 4), 0.2)
     spread[2] = 3.0
@@ -72,10 +83,10 @@ def test_a_single_cell_that_ranks_worse_is_found_where_it_is() -> None:
 def test_chance_is_seldom_taken_for_a_fall() -> None:
     false = sum(
         not of_ranks(np.full((4, 5), 0.7), seed=seed)[f"information in {axis}"].holds
-        for seed in range(15)
+        for seed in range(10)
         for axis in ("layers", "samples")
     )
-    assert false <= 2
+    assert false <= 1
 
 
 def test_fewer_layers_that_do_better_at_a_small_budget_are_named() -> None:
