@@ -166,6 +166,9 @@ def test_no_name_leaves_its_place() -> None:
         for written in strings_in(figure):
             assert "<img" not in written
             assert "<script" not in written
+    # Cut short, and not in the middle of an entity.
+    ticks = [text for figure in figures_of(text) for text in figure["layout"]["xaxis"].get("ticktext", ())]
+    assert "&lt;/script&gt;&lt;img…" in ticks
     drawn = " ".join(written for figure in figures_of(text) for written in strings_in(figure))
     assert html.escape(NASTY) in drawn
 

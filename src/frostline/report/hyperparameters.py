@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from frostline.report.drawing import BLUE, SMALL_HEIGHT, frame, num_outside, outside_words, restyle, thinned
+from frostline.report.drawing import BLUE, SMALL_HEIGHT, frame, num_outside, outside_words, restyle, safe, thinned
 from frostline.report.page import Section, drawn, multiples, note
 from frostline.report.scored import Scored, safe_names
 
@@ -24,6 +25,7 @@ _FEWEST_PER_HYPERPARAMETER = 3
 _MOST_POINTS = 800
 
 _LONGEST_CHOICE = 14
+_LONGEST_NAME = 22
 
 # What counts as the end of a range.
 _EDGE = 0.02
@@ -123,7 +125,10 @@ def _caution(scored: Scored) -> str:
 def _importance_figure(scored: Scored) -> Any:
     from optuna.visualization import plot_param_importances
 
-    names = safe_names(list(scored.space.distributions))
+    names = {
+        name: safe(_cut(name, _LONGEST_NAME, mark=f"…{index}"))
+        for index, name in enumerate(scored.space.distributions)
+    }
     figure = plot_param_importances(scored.study(names))
     restyle(figure, height=90 + 34 * len(names))
     figure.update_traces(marker_color=BLUE, cliponaxis=False)
@@ -151,7 +156,7 @@ def _slice_figure(study: Any, name: str, limits: tuple[float, float] | None) -> 
     if axis.type == "log":
         # Between decades there is no room for numbers, and of many decades not for each.
         decades = math.log10(max(figure.data[0].x) / min(figure.data[0].x)) if len(figure.data[0].x) else 1
-        figure.update_xaxes(dtick=max(1, math.ceil(decades / 3)), exponentformat="power", tickangle=0)
+        figure.update_xaxes(dtick=max(1, math.ceil(decades / 2)), exponentformat="power", tickangle=0)
     elif axis.type == "category":
         _name_categories(figure)
     else:
@@ -164,9 +169,15 @@ def _slice_figure(study: Any, name: str, limits: tuple[float, float] | None) -> 
     return figure
 
 
+def _cut(text: str, most: int, *, mark: str) -> str:
+    """Return text of at most ``most`` letters, with ``mark`` at its end if it is longer."""
+    return text if len(text) <= most else text[: most - len(mark)] + mark
+
+
 def _name_categories(figure: Any) -> None:
     """Write choices as they are called, without the quotes that Optuna puts around strings."""
     categories = list(figure.layout.xaxis.categoryarray)
     names = [one[1:-1] if one[:1] in "'\"" and one[-1:] == one[:1] else one for one in categories]
-    short = [one if len(one) <= _LONGEST_CHOICE else f"{one[: _LONGEST_CHOICE - 1]}…" for one in names]
+    # Cut before escaped: half an entity would be read as text.
+    short = [safe(_cut(html.unescape(one), _LONGEST_CHOICE, mark="…")) for one in names]
     figure.update_xaxes(tickvals=categories, ticktext=short, range=[-0.5, len(categories) - 0.5])

@@ -115,13 +115,13 @@ def agreement_section(record: StudyRecord) -> tuple[Section, list[str]]:
                 f"that starts higher, or measure one with `frostline audit`."
             )
     text = (
-        "Spearman's rank correlation between the scores at two neighbouring rungs, of the configurations that both have, "
+        "Spearman's rank correlation ρ between the scores at two neighbouring rungs, of the configurations that both have, "
         "with its 95 % bootstrap interval. Survivors of a selection are alike, so their correlation is smaller than it "
         "would be among all, and is not to be compared with an audit's."
     )
     if everyone:
         text = "Spearman's rank correlation between the scores at two neighbouring rungs, over all configurations."
-    header = ("rungs", "configurations", "rank correlation", "95 % interval", "of whom")
+    header = ("rungs", "both have", "ρ", "95 % interval", "of whom")
     content = table(header, rows, words=(4,)) if rows else ""
     return Section(heading="Do neighbouring rungs agree?", parts=(note(text), content)), warnings
 

@@ -76,7 +76,7 @@ def _answer(record: StudyRecord, summary: Summary, best: Evaluation | None) -> s
 def configuration_table(configuration: Configuration) -> str:
     """Return the hyperparameters of a configuration as an HTML table."""
     rows = [(name, shown(value)) for name, value in configuration.items()]
-    return table(("hyperparameter", "value"), rows, words=(0,))
+    return table(("hyperparameter", "value"), rows, words=(0, 1))
 
 
 def about(record: StudyRecord) -> str:
