@@ -192,8 +192,8 @@ def _information_sentence(grid: _Grid, rho: Array, falls: list[Fall], tested: li
     seen = min((fall for fall in tested if fall.at is None), key=lambda fall: fall.difference, default=None)
     within_chance = ""
     if seen is not None and seen.difference < -_VISIBLE:
-        within_chance = f" (the largest seen, from {grid.level(seen.lower)} to {grid.level(seen.higher)} by "
-            f"{_by(seen)}, is within it)"
+        between = f"from {grid.level(seen.lower)} to {grid.level(seen.higher)}"
+        within_chance = f" (the largest seen, {between} by {_by(seen)}, is within it)"
     return (
         f"Training {more} does not rank worse: none of {len(tested)} tests on {grid.landscape.num_configurations} "
         f"configurations finds a fall beyond chance{within_chance}; {rise}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ from frostline.records import Status
 from frostline.study import read_note, read_space, read_study
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from frostline.records import Configuration, Evaluation, Value
     from frostline.search.history import History
     from frostline.search.space import SearchSpace
@@ -93,18 +95,8 @@ def landscape_of(
     are the scores of full trainings under other seeds: by how much the seed is larger, then by the configuration's number.
     Raises: AuditError if the study is no sweep over a grid, or no configuration is complete.
     """
-    if terms.search != _SWEEP:
-        raise AuditError(
-            f"the study is a search by {terms.search}, and its survivors alone were trained further, so ranks over it would "
-            f"mislead: make an audit with `frostline audit {terms.reference}`."
-        )
+    layers, budgets = _axes(terms)
     settings = settings_of(terms)
-    layers, budgets = (tuple(sorted(set(levels))) for levels in zip(*terms.rungs, strict=True))
-    if len(terms.rungs) != len(layers) * len(budgets):
-        raise AuditError(
-            f"the study swept {len(terms.rungs)} rungs of {len(layers)} numbers of layers and {len(budgets)} of samples, "
-            f"which are no grid: make an audit with `frostline audit {terms.reference}`."
-        )
     nested = settings.get("horizon") == "full" and len(budgets) == 1
     full = budgets[-1]
     num_validations = int(settings.get("validations", "1"))
@@ -128,13 +120,7 @@ def landscape_of(
                 scores[index, z, s], seconds[index, z, s] = score, spent
             if evaluation.cost.peak_bytes is not None:
                 peak_bytes[index, z, list(reached)] = evaluation.cost.peak_bytes
-    per_sample = flops_per_sample or {}
-    rates = np.array([per_sample.get(z, np.nan) for z in layers], dtype=np.float64)
-    repeated = repeats or {}
-    repeated_scores = np.full((max(repeated, default=0), len(complete)), np.nan)
-    for offset, of_number in repeated.items():
-        for index, number in enumerate(complete):
-            repeated_scores[offset - 1, index] = of_number.get(number, np.nan)
+    rates = [(flops_per_sample or {}).get(z, np.nan) for z in layers]
     return Landscape(
         task=terms.task,
         reference=terms.reference,
@@ -150,8 +136,31 @@ def landscape_of(
         seconds=seconds,
         peak_bytes=peak_bytes,
         flops=np.broadcast_to(np.outer(rates, samples), shape).copy(),
-        repeats=repeated_scores,
+        repeats=_repeats_of(complete, repeats or {}),
     )
+
+
+def _axes(terms: Terms) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the numbers of layers and of samples that were swept; AuditError if the study is no sweep over their grid."""
+    if terms.search != _SWEEP:
+        raise AuditError(
+            f"the study is a search by {terms.search}, and its survivors alone were trained further, so ranks over it would "
+            f"mislead: make an audit with `frostline audit {terms.reference}`."
+        )
+    layers, budgets = (tuple(sorted(set(levels))) for levels in zip(*terms.rungs, strict=True))
+    if len(terms.rungs) != len(layers) * len(budgets):
+        raise AuditError(
+            f"the study swept {len(terms.rungs)} rungs of {len(layers)} numbers of layers and {len(budgets)} of samples, "
+            f"which are no grid: make an audit with `frostline audit {terms.reference}`."
+        )
+    return layers, budgets
+
+
+def _repeats_of(numbers: Sequence[int], repeats: Mapping[int, Mapping[int, float]]) -> NDArray[np.float64]:
+    scores = np.full((max(repeats, default=0), len(numbers)), np.nan)
+    for offset, of_number in repeats.items():
+        scores[offset - 1] = [of_number.get(number, np.nan) for number in numbers]
+    return scores
 
 
 def settings_of(terms: Terms) -> dict[str, str]:
