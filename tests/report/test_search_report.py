@@ -122,9 +122,9 @@ def test_a_search_without_any_score_has_a_page() -> None:
 
 
 def test_thousands_of_configurations_are_thinned() -> None:
-    text = search_page(search_record(configurations=3000))
+    text = search_page(search_record(configurations=1200))
     assert "Of each rung 60 are drawn" in text
-    assert "800 of 3000 are drawn" in text
+    assert "800 of 1200 are drawn" in text
     points = sum(len(trace.get("x", [])) for figure in figures_of(text) for trace in figure["data"])
     assert points < 10_000
 
