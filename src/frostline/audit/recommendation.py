@@ -5,9 +5,9 @@ Axes: B draws of M configurations each, C configurations of the landscape.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,8 +33,6 @@ _FEWEST = 5
 _DRAWS = 500
 # The chance of ending within seed noise of the best, less one standard error, that a recommended ladder must have.
 _CHANCE = 0.8
-# Of ladders with three rungs so many are tried with a fourth below.
-_BEAM = 60
 # Where seed noise was not measured: this share of the distance between the quartiles of the full scores.
 _SHARE_OF_SPREAD = 0.05
 
@@ -82,18 +80,19 @@ def recommend(
 ) -> Recommendation:
     """Return the ladder and reduction factor with the least seconds that end within ``tolerance`` of the best.
 
-    Every chain of up to three cells below full fidelity is simulated on random halves of the landscape's configurations: as
-    many are promoted, in proportion, as of ``configurations``. Halves, because the best of them is another one each time: a
-    chain that suits one lucky configuration does not pass. Of those whose chance is high enough by one standard error (a
-    jackknife over configurations) the cheapest is taken; if there is none, the surest. ``tolerance`` is that of the seed
-    noise by default (``audit/noise.py``), or a twentieth of the spread between quartiles where that is unknown.
+    Chains of up to three cells below full fidelity are simulated, the cheapest first, on random halves of the landscape's
+    configurations: as many are promoted, in proportion, as of ``configurations``. Halves, because the best of them is
+    another one each time: a chain that suits one lucky configuration does not pass. The first whose chance is high enough by
+    one standard error (a jackknife over configurations) is taken; if there is none, the surest. ``tolerance`` is by default
+    that of the seed noise (``audit/noise.py``), or a twentieth of the spread between quartiles where that is unknown.
     Raises: AuditError if the landscape has fewer than five configurations, no cell below full fidelity, or no known cost.
     """
     bench = _Bench.of(landscape, configurations, tolerance=tolerance, seed=seed)
-    candidates = [bench.outcome(plan) for plan in bench.plans()]
-    cheap = sorted(candidates, key=_preference)[:_BEAM]
-    candidates += [bench.outcome(plan) for plan in bench.deeper(cheap)]
-    chosen = min(candidates, key=_preference)
+    chosen, tried = bench.cheapest_sure(bench.plans())
+    if chosen is None:
+        chosen = max(tried, key=lambda outcome: (outcome.chance - outcome.error, -outcome.seconds))
+    else:
+        chosen = bench.cheapest_sure(bench.deeper(below=chosen.seconds))[0] or chosen
     return Recommendation(
         chosen=bench.public(chosen, "recommended"),
         compared=tuple(bench.public(outcome, name) for name, outcome in bench.familiar()),
@@ -122,12 +121,6 @@ class _Outcome:
     @property
     def is_sure(self) -> bool:
         return self.chance - self.error >= _CHANCE
-
-
-def _preference(outcome: _Outcome) -> tuple[bool, float, float]:
-    """Sort the sure ones first, by seconds; then the others, by chance."""
-    sure = outcome.is_sure
-    return not sure, outcome.seconds if sure else -(outcome.chance - outcome.error), outcome.seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,13 +177,26 @@ class _Bench:
                     for factor in self._factors(3):
                         yield _Plan((lower, upper), factor)
 
-    def deeper(self, outcomes: Sequence[_Outcome]) -> Iterator[_Plan]:
-        """Return the plans of ``outcomes`` that have two rungs, with every possible one below."""
-        for chain in dict.fromkeys(outcome.plan.chain for outcome in outcomes):
-            for cell in self._cells():
-                if len(chain) == 2 and _is_below(cell, chain[0]):
-                    for factor in self._factors(4):
-                        yield _Plan((cell, *chain), factor)
+    def deeper(self, *, below: float) -> Iterator[_Plan]:
+        """Return the plans with three rungs below the full one that cost less than ``below`` seconds."""
+        # The lowest rung trains all configurations: alone it must leave something of that.
+        cells = [cell for cell in self._cells() if self.configurations * self.seconds[cell] < below]
+        factors = self._factors(4)
+        for lowest, lower in product(cells, self._cells()):
+            for upper in self._cells() if _is_below(lowest, lower) else ():
+                for factor in factors if _is_below(lower, upper) else ():
+                    plan = _Plan((lowest, lower, upper), factor)
+                    if self.seconds_of(plan) < below:
+                        yield plan
+
+    def cheapest_sure(self, plans: Iterable[_Plan]) -> tuple[_Outcome | None, list[_Outcome]]:
+        """Return the cheapest of ``plans`` that is sure enough, if there is one, and all that had to be tried."""
+        tried = []
+        for plan in sorted(plans, key=self.seconds_of):
+            tried.append(self.outcome(plan))
+            if tried[-1].is_sure:
+                return tried[-1], tried
+        return None, tried
 
     def outcome(self, plan: _Plan) -> _Outcome:
         """Return what successive halving comes to in every draw, in the mean."""
@@ -214,7 +220,7 @@ class _Bench:
         finite = regret[np.isfinite(regret)]
         return _Outcome(
             plan=plan,
-            seconds=self._seconds_of(plan.chain, quotas),
+            seconds=self.seconds_of(plan),
             regret=float(finite.mean()) if len(finite) == len(regret) else float("inf"),
             chance=float(success.mean()),
             error=self._jackknife(success),
@@ -284,9 +290,11 @@ class _Bench:
         factors = range(2, self.configurations + 1)
         return [factor for factor in factors if factor ** (num_rungs - 1) <= self.configurations]
 
-    def _seconds_of(self, chain: Chain, quotas: Sequence[int]) -> float:
-        total = quotas[0] * float(self.seconds[chain[0]])
-        for (below, cell), quota in zip(pairwise((*chain, self._full)), quotas[1:], strict=True):
+    def seconds_of(self, plan: _Plan) -> float:
+        """Return what successive halving takes on a plan."""
+        quotas = divided(self.configurations, len(plan.chain) + 1, plan.factor)
+        total = quotas[0] * float(self.seconds[plan.chain[0]])
+        for (below, cell), quota in zip(pairwise((*plan.chain, self._full)), quotas[1:], strict=True):
             # With equal layers training goes on where it was.
             done = float(self.seconds[below]) if below[0] == cell[0] else 0.0
             total += quota * (float(self.seconds[cell]) - done)
