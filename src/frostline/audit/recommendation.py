@@ -136,6 +136,8 @@ class _Bench:
     """(B,), uniform: how a fraction of a configuration is rounded in each draw."""
     losses: Array
     """(Z, S, B, M)."""
+    ranks: NDArray[np.int16]
+    """(Z, S, B, M), within the draw, from 0; ties in the order in which they were drawn."""
     seconds: Array
     """(Z, S), the mean of a training from scratch."""
 
@@ -155,13 +157,15 @@ class _Bench:
         generator = np.random.default_rng(seed)
         size = min(configurations, max(_FEWEST, total // 2))
         drawn = generator.permuted(np.tile(np.arange(total), (_DRAWS, 1)), axis=1)[:, :size]
+        losses = np.moveaxis(landscape.losses, 0, -1)[..., drawn]
         return cls(
             landscape=landscape,
             configurations=configurations,
             tolerance=_tolerance(landscape) if tolerance is None else tolerance,
             drawn=drawn,
             spread=generator.random(_DRAWS),
-            losses=np.moveaxis(landscape.losses, 0, -1)[..., drawn],
+            losses=losses,
+            ranks=losses.argsort(axis=-1, kind="stable").argsort(axis=-1, kind="stable").astype(np.int16),
             seconds=seconds,
         )
 
@@ -206,23 +210,22 @@ class _Bench:
         for cell, quota in zip(plan.chain, quotas[1:], strict=True):
             exact = num_drawn * quota / self.configurations
             kept = np.maximum(1, np.floor(exact + self.spread)).astype(int)
-            # Not alive: behind all that are, also those that diverged.
-            order = np.lexsort((self.losses[cell], ~alive), axis=-1)
-            ranks = np.empty_like(order)
-            np.put_along_axis(ranks, order, np.arange(num_drawn)[None, :], axis=-1)
-            alive &= ranks < kept[:, None]
+            ranks = np.where(alive, self.ranks[cell], num_drawn)
+            last = np.take_along_axis(np.sort(ranks, axis=-1), kept[:, None] - 1, axis=-1)
+            alive &= ranks <= last
         full = self.losses[-1, -1]
         best = full.min(axis=1)
         found = np.where(alive, full, np.inf).min(axis=1)
         # Where all diverged there was nothing to lose.
         regret = np.where(np.isfinite(best), found - np.where(np.isfinite(best), best, 0.0), 0.0)
         success = regret <= self.tolerance
+        chance = float(success.mean())
         finite = regret[np.isfinite(regret)]
         return _Outcome(
             plan=plan,
             seconds=self.seconds_of(plan),
             regret=float(finite.mean()) if len(finite) == len(regret) else float("inf"),
-            chance=float(success.mean()),
+            chance=chance,
             error=self._jackknife(success),
         )
 
