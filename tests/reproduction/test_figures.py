@@ -123,7 +123,8 @@ def test_a_table_is_read_instead_of_training(bench: Workbench, tmp_path: Path) -
     table = bench.folder / "landscape-gpt.csv.gz"
     other = Workbench(scale=Scale.PAPER, out=tmp_path, tables={"gpt": table})
     made = figure_named("fig11").run(other)
-    assert made.rows == figure_named("fig11").run(bench).rows
+    for row, own in zip(made.rows, figure_named("fig11").run(bench).rows, strict=True):
+        assert row == pytest.approx(own, rel=1e-6)
     assert figure_named("fig11").plan(other) == [f"gpt: read from {table}"]
     assert other.task("gpt").full_samples == 640
 

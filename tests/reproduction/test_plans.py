@@ -49,7 +49,7 @@ def test_the_original_setting_is_the_papers() -> None:
         recipe(model, Scale.PAPER, Data(text=Path("x"), images=Path("y"))) for model in ("gpt", "resnet")
     )
     assert (gpt.reference, gpt.options["model"]) == ("text-gpt", "14M")
-    assert gpt.planned_task().full_samples == 20 * 14_636_672
+    assert gpt.planned_task().full_samples == 20 * 14_562_560
     assert plan_of(gpt, gpt.planned_task()).trainings() == 144 * 10
     assert resnet.reference == "cifar100-resnet18"
     assert resnet.planned_task().full_samples == 20 * 45_000
@@ -106,7 +106,7 @@ def test_a_plan_tells_trainings_and_their_flops(tmp_path: Path) -> None:
     rates = flops_per_sample(task, (1, 2, 3))
     whole = 6 * 640 * sum(rates.values())
     assert "6 configurations, layers 1 to 3, 640 images each, validated 5 times: 18 trainings" in lines[1]
-    assert f"{whole:.3g} FLOPs one by one, {sum(rates.values()) / rates[3]:.1f} full trainings" in lines[2]
+    assert f"{whole:.3g} FLOPs one by one, {6 * sum(rates.values()) / rates[3]:.1f} full trainings" in lines[2]
     assert "memory of a step" in lines[3]
     assert not list(tmp_path.iterdir())
 
