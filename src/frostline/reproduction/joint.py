@@ -244,7 +244,7 @@ def _table_findings(landscape: Landscape, found: Agreement, means: dict[str, np.
         Finding(
             "lowest rung: times fewer FLOPs, seconds",
             "1.18, 1.59",
-            f"{saved['flops']:.2f}, {saved['seconds']:.2f}",
+            f"{_times(saved['flops'])}, {_times(saved['seconds'])}",
             held(saved["seconds"] > 1),
         ),
     ]
@@ -264,9 +264,13 @@ def _table_findings(landscape: Landscape, found: Agreement, means: dict[str, np.
         name: float(np.sum([values[diagonal_layer(landscape, s), s] for s in budgets]))
         for name, values in means.items()
     }
-    ratios = [f"{totals[name] / diagonals[name]:.2f}" for name in ("flops", "seconds")]
+    ratios = [_times(totals[name] / diagonals[name]) for name in ("flops", "seconds")]
     findings.append(Finding("rungs between: times fewer FLOPs, seconds", _paper_between(), ", ".join(ratios)))
     return findings
+
+
+def _times(ratio: float) -> str:
+    return "not known" if np.isnan(ratio) else f"{ratio:.2f}"
 
 
 def _paper_between() -> str:
