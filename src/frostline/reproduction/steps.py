@@ -143,7 +143,7 @@ def figure_9(bench: Workbench) -> Reproduced:
                     f"batch {size}: {ends[0].memory.peak / ends[1].memory.peak:.2f} of the memory" + _time(ends)
                 )
         findings.append(Finding(f"{name}: lowest fidelity against full", "cheaper in both", "; ".join(parts)))
-        found = "every cost rises" if not violations else f"{len(violations)} do not: {violations[0]}"
+        found = "every cost rises" if not violations else f"not everywhere ({len(violations)}): {violations[0]}"
         findings.append(Finding(f"{name}: costs rise with the layers", "monotone", found, held(not violations)))
     return _cost_figure(
         bench, "fig9", "Figure 9: memory and time of a step, by batch size", costs, findings, notes
