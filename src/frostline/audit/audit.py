@@ -130,7 +130,7 @@ def _of_noise(landscape: Landscape, noise: SeedNoise | None) -> list[str]:
     if close > 1:
         sentences.append(
             f"{close} of {number} configurations lie within seed noise ({noise.tolerance:.3g}) of the best: which "
-            f" of them wins is chance, and any of them will do."
+            f"of them wins is chance, and any of them will do."
         )
     if noise.num_unstable:
         sentences.append(
