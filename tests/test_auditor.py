@@ -14,7 +14,7 @@ import torch
 from frostline.audit.reading import landscape_of, repeat_study
 from frostline.audit.reuse import AuditedEvaluations
 from frostline.audited_search import search_of_audit, small_audit
-from frostline.auditor import AuditPlan, audit_task, flops_per_sample
+from frostline.auditor import AuditPlan, audit_task, predicted_costs
 from frostline.costs.prediction import predict_step
 from frostline.errors import AuditError, StudyError
 from frostline.execution import RememberingExecutor
@@ -71,11 +71,12 @@ def test_every_cell_is_what_training_to_it_alone_gives(audited) -> None:
     assert found.history.evaluation(0, 0).score == landscape.scores[4, 1, 1]
 
 
-def test_costs_rise_along_both_axes_and_flops_are_those_of_prediction(audited) -> None:
+def test_costs_rise_along_both_axes_and_flops_and_bytes_are_those_of_prediction(audited) -> None:
     task, _, landscape = audited
     assert (np.diff(landscape.seconds, axis=2) > 0).all()
     step = predict_step(task, trainable_layers=3)
     assert landscape.flops[2, 1, 3] == pytest.approx(step.flops / 32 * 1024)
+    assert landscape.peak_bytes[2, 1, 3] == step.memory.peak
 
 
 def test_full_trainings_are_repeated_under_another_seed_for_a_spread_of_the_ranking(audited) -> None:
@@ -276,6 +277,6 @@ def test_flops_that_cannot_be_told_are_left_out(monkeypatch: pytest.MonkeyPatch)
             return self.linear(x) if x.sum().item() > -1e9 else x
 
     task = make()
-    assert set(flops_per_sample(task, [1, 6])) == {1, 6}
+    assert set(predicted_costs(task, [1, 6])) == {1, 6}
     opaque = dataclasses.replace(task, model=lambda _: torch.nn.Sequential(NeedsValues(), torch.nn.Linear(2, 2)))
-    assert flops_per_sample(opaque, [1, 2]) == {}
+    assert predicted_costs(opaque, [1, 2]) == {}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from frostline.audit.landscape import Landscape
-from frostline.audit.reading import FLOPS_NOTE, landscape_of, read_landscape, repeat_study, repeated_scores
+from frostline.audit.landscape import Landscape, LayerCost
+from frostline.audit.reading import COSTS_NOTE, landscape_of, read_landscape, repeat_study, repeated_scores
 from frostline.costs.asked_batch import completed, first_batch
 from frostline.costs.prediction import predict_step
 from frostline.errors import AuditError, PredictionError, StudyError
@@ -149,8 +149,8 @@ def audit_task(
         progress=progress,
         reference=reference,
     )
-    rates = flops_per_sample(task, plan.layers)
-    swept = landscape_of(found.terms, found.history, task.space, flops_per_sample=rates)
+    costs = predicted_costs(task, plan.layers)
+    swept = landscape_of(found.terms, found.history, task.space, layer_costs=costs)
     repeats: dict[int, Mapping[int, float]] = {}
     for offset in range(1, plan.repeat_seeds + 1):
         name = repeat_study(study, offset)
@@ -170,19 +170,23 @@ def audit_task(
         )
         repeats[offset] = repeated_scores(found.history, repeated.history)
     if storage == MEMORY:
-        return landscape_of(found.terms, found.history, task.space, flops_per_sample=rates, repeats=repeats)
-    write_note(storage, study, FLOPS_NOTE, rates)
+        return landscape_of(found.terms, found.history, task.space, layer_costs=costs, repeats=repeats)
+    write_note(storage, study, COSTS_NOTE, {z: asdict(cost) for z, cost in costs.items()})
     return read_landscape(storage, study)
 
 
-def flops_per_sample(task: Task, layers: Sequence[int]) -> dict[int, float]:
-    """Return the FLOPs of training on one sample at each number of layers; nothing where they cannot be told."""
+def predicted_costs(task: Task, layers: Sequence[int]) -> dict[int, LayerCost]:
+    """Return the cost of training at each number of layers; nothing where it cannot be told without running."""
     try:
         configuration = completed(task, None, None)
         samples = task.num_samples(first_batch(task, configuration, None))
-        return {z: predict_step(task, trainable_layers=z).flops / samples for z in layers}
+        steps = {z: predict_step(task, trainable_layers=z) for z in layers}
     except PredictionError:
         return {}
+    return {
+        z: LayerCost(flops_per_sample=step.flops / samples, peak_bytes=float(step.memory.peak))
+        for z, step in steps.items()
+    }
 
 
 def _configurations_in(storage: str, study: str) -> list[dict[str, Value]]:

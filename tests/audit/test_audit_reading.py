@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from optuna.distributions import FloatDistribution
 
+from frostline.audit.landscape import LayerCost
 from frostline.audit.reading import landscape_of, repeated_scores
 from frostline.errors import AuditError
 from frostline.records import Configuration, Cost, CurvePoint, Direction, Evaluation, Fidelity, Status
@@ -65,7 +66,7 @@ def test_a_training_on_the_full_horizon_passes_through_every_budget() -> None:
             evaluation(1, 0, (1, 100), [(50, 5.0), (100, 4.0)]),
         ),
         SPACE,
-        flops_per_sample={1: 10.0},
+        layer_costs={z: LayerCost(flops_per_sample=10.0 * z, peak_bytes=5.0) for z in (1, 2)},
         repeats={2: {0: 1.5, 1: 9.0}},
     )
     assert (found.layers, found.samples, found.seed, found.horizon) == ((1, 2), (50, 100), 3, "full")
@@ -73,8 +74,8 @@ def test_a_training_on_the_full_horizon_passes_through_every_budget() -> None:
     assert [each.number for each in found.configurations] == [0]
     assert found.scores.tolist() == [[[4, 3], [2, 1]]]
     assert found.seconds.tolist() == [[[1, 2], [2, 4]]]
-    np.testing.assert_array_equal(found.peak_bytes, [[[7, 7], [np.nan, np.nan]]])
-    np.testing.assert_array_equal(found.flops, [[[500, 1000], [np.nan, np.nan]]])
+    np.testing.assert_array_equal(found.peak_bytes, [[[7, 7], [5, 5]]])
+    np.testing.assert_array_equal(found.flops, [[[500, 1000], [1000, 2000]]])
     np.testing.assert_array_equal(found.repeats, [[np.nan], [1.5]])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from micro_recipes import micro
 
-from frostline.auditor import flops_per_sample
+from frostline.auditor import predicted_costs
 from frostline.errors import OptionError
 from frostline.reproduction import parallel_halving, steps
 from frostline.reproduction.catalogue import FIGURES, figure_named
@@ -103,7 +103,7 @@ def test_a_plan_tells_trainings_and_their_flops(tmp_path: Path) -> None:
     bench = Workbench(scale=Scale.TINY, out=tmp_path, recipes=micro)
     lines = figure_named("fig5").plan(bench)
     task = micro("gpt", Scale.TINY, Data()).task()
-    rates = flops_per_sample(task, (1, 2, 3))
+    rates = {z: cost.flops_per_sample for z, cost in predicted_costs(task, (1, 2, 3)).items()}
     whole = 6 * 640 * sum(rates.values())
     assert "6 configurations, layers 1 to 3, 640 images each, validated 5 times: 18 trainings" in lines[1]
     assert f"{whole:.3g} FLOPs one by one, {6 * sum(rates.values()) / rates[3]:.1f} full trainings" in lines[2]

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCost:
+    """What training with one number of layers costs, as it was predicted: of one configuration by itself."""
+
+    flops_per_sample: float
+    peak_bytes: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Landscape:
     """Some configurations, each trained and scored at every cell of a grid; the last cell is full fidelity.
@@ -32,7 +40,8 @@ class Landscape:
     Shapes: ``scores``, ``seconds``, ``peak_bytes`` and ``flops`` (C, Z, S); ``repeats`` (R, C).
     Units: ``samples`` as in ``Fidelity``; ``seconds``, ``peak_bytes`` and ``flops`` are those of one configuration's
     training from scratch up to the cell, with validation in the seconds; where several were trained together, its share
-    of the seconds and the bytes of all. NaN in a cost: not known.
+    of the seconds and the bytes of all. Where the device counts no bytes they are those predicted for one configuration by
+    itself. NaN in a cost: not known.
     Raises: AuditError if the shapes do not fit, or an axis does not rise.
     """
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frostline.audit.landscape import Landscape
+from frostline.audit.landscape import Landscape, LayerCost
 from frostline.errors import AuditError, StudyError
 from frostline.records import Status
 from frostline.study import read_note, read_space, read_study
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _Cell = tuple[int, int]
 _SWEEP = "sweep"
 
-FLOPS_NOTE = "flops per sample"
-"""Under this key an audit leaves, in its study, the FLOPs of training on one sample, by number of layers."""
+COSTS_NOTE = "layer costs"
+"""Under this key an audit leaves, in its study, the fields of the predicted ``LayerCost`` of each number of layers."""
 
 
 def repeat_study(study: str, offset: int) -> str:
@@ -40,7 +40,7 @@ def read_landscape(storage: str, study: str) -> Landscape:
     Raises: StudyError if there is no such study; AuditError as ``landscape_of``.
     """
     terms, history = read_study(storage, study)
-    rates = read_note(storage, study, FLOPS_NOTE) or {}
+    costs = read_note(storage, study, COSTS_NOTE) or {}
     repeats: dict[int, Mapping[int, float]] = {}
     for offset in count(1):
         try:
@@ -52,7 +52,7 @@ def read_landscape(storage: str, study: str) -> Landscape:
         terms,
         history,
         read_space(storage, study),
-        flops_per_sample={int(layers): float(flops) for layers, flops in rates.items()},
+        layer_costs={int(layers): LayerCost(**fields) for layers, fields in costs.items()},
         repeats=repeats,
     )
 
@@ -85,13 +85,13 @@ def landscape_of(
     history: History,
     space: SearchSpace,
     *,
-    flops_per_sample: Mapping[int, float] | None = None,
+    layer_costs: Mapping[int, LayerCost] | None = None,
     repeats: Mapping[int, Mapping[int, float]] | None = None,
 ) -> Landscape:
     """Return the landscape of the configurations that have been swept over the whole grid; the others are left out.
 
     Under the horizon "full" a training passes through every budget, and its cells are the validations on its way; under
-    "rung" every cell is a training of its own. ``flops_per_sample`` are those of training, by number of layers; ``repeats``
+    "rung" every cell is a training of its own. ``layer_costs`` are those predicted, by number of layers; ``repeats``
     are the scores of full trainings under other seeds: by how much the seed is larger, then by the configuration's number.
     Raises: AuditError if the study is no sweep over a grid, or no configuration is complete.
     """
@@ -120,7 +120,9 @@ def landscape_of(
                 scores[index, z, s], seconds[index, z, s] = score, spent
             if evaluation.cost.peak_bytes is not None:
                 peak_bytes[index, z, list(reached)] = evaluation.cost.peak_bytes
-    rates = [(flops_per_sample or {}).get(z, np.nan) for z in layers]
+    unknown = LayerCost(flops_per_sample=np.nan, peak_bytes=np.nan)
+    costs = [(layer_costs or {}).get(z, unknown) for z in layers]
+    predicted = np.array([cost.peak_bytes for cost in costs])[None, :, None]
     return Landscape(
         task=terms.task,
         reference=terms.reference,
@@ -134,8 +136,8 @@ def landscape_of(
         samples=samples,
         scores=scores,
         seconds=seconds,
-        peak_bytes=peak_bytes,
-        flops=np.broadcast_to(np.outer(rates, samples), shape).copy(),
+        peak_bytes=np.where(np.isnan(peak_bytes), predicted, peak_bytes),
+        flops=np.broadcast_to(np.outer([cost.flops_per_sample for cost in costs], samples), shape).copy(),
         repeats=_repeats_of(complete, repeats or {}),
     )
 

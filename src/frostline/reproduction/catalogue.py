@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from frostline.auditor import flops_per_sample
+from frostline.auditor import predicted_costs
 from frostline.costs.prediction import predict_step
 from frostline.errors import OptionError, PredictionError
 from frostline.reproduction import choices, parallel_halving
@@ -60,7 +60,7 @@ def _landscape_plan(bench: Workbench, model: str) -> list[str]:
     made = bench.recipe(model)
     task = made.planned_task()
     plan = plan_of(made, task)
-    rates = flops_per_sample(task, plan.layers)
+    rates = {z: cost.flops_per_sample for z, cost in predicted_costs(task, plan.layers).items()}
     full = plan.samples[-1]
     lines = [
         f"{model}: {made.words}",
