@@ -20,6 +20,7 @@ from frostline.search.ladder import Ladder
 from frostline.search.watched import WatchedHalving
 from frostline.study import read_study
 from frostline.summary import best_evaluation
+from frostline.tuner import layers_of
 
 # How many configurations a search draws beside those of the audit, if nobody says.
 _NEW = 27
@@ -63,7 +64,7 @@ class AuditedSearch:
 
 def small_audit(task: Task) -> AuditPlan:
     """Return the plan of a small audit: twelve configurations at about four numbers of layers."""
-    num_layers = AuditPlan.of(task).layers[-1]
+    num_layers = layers_of(task).num_layers
     layers = {1, num_layers, *(max(1, num_layers >> power) for power in range(1, _SMALL_LAYERS - 1))}
     return AuditPlan.of(task, configurations=_SMALL_CONFIGURATIONS, layers=sorted(layers), repeats=_SMALL_REPEATS)
 

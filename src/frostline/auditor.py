@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from frostline.audit.agreement import FEWEST
 from frostline.audit.landscape import Landscape, LayerCost
 from frostline.audit.reading import COSTS_NOTE, landscape_of, read_landscape, repeat_study, repeated_scores
 from frostline.costs.asked_batch import completed, first_batch
@@ -22,9 +23,6 @@ from frostline.storage import DEFAULT_STORAGE, MEMORY
 from frostline.study import read_study, write_note
 from frostline.training.population import Progress
 from frostline.tuner import Observer, layers_of, search_task
-
-# A rank correlation over fewer says nothing.
-_FEWEST = 5
 
 _OPTIONS = TrainingOptions(horizon="full")
 
@@ -80,10 +78,10 @@ class AuditPlan:
         )
 
     def __post_init__(self) -> None:
-        if self.configurations < _FEWEST:
+        if self.configurations < FEWEST:
             raise AuditError(
-                f"{self.configurations} configurations were asked for, but a rank correlation over fewer than {_FEWEST} "
-                f"says nothing: ask for {_FEWEST} or more; 24 give an interval worth having."
+                f"{self.configurations} configurations were asked for, but a rank correlation over fewer than {FEWEST} "
+                f"says nothing: ask for {FEWEST} or more; 24 give an interval worth having."
             )
         for name in ("repeats", "repeat_seeds"):
             if getattr(self, name) < 0:

@@ -59,9 +59,6 @@ StorageOption = Annotated[
     str, typer.Option("--storage", help="A database URL, the path of a journal file, or :memory:.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="The root of every random stream.")]
-HorizonOption = Annotated[
-    str, typer.Option("--horizon", help="rung: the schedule ends with each rung; full: it is cut short.")
-]
 EngineOption = Annotated[
     str,
     typer.Option(

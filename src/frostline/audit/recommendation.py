@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from frostline.audit.agreement import FEWEST
 from frostline.audit.noise import seed_noise
 from frostline.errors import AuditError
 from frostline.search.halving import divided
@@ -29,7 +30,6 @@ Cell = tuple[int, int]
 
 Chain = tuple[Cell, ...]
 
-_FEWEST = 5
 _DRAWS = 500
 # The chance of ending within seed noise of the best, less one standard error, that a recommended ladder must have.
 _CHANCE = 0.8
@@ -132,6 +132,8 @@ class _Bench:
     tolerance: float
     drawn: NDArray[np.intp]
     """(B, M), indices of configurations."""
+    absent: NDArray[np.bool_]
+    """(B, C), which configurations are not in each draw."""
     spread: Array
     """(B,), uniform: how a fraction of a configuration is rounded in each draw."""
     losses: Array
@@ -144,9 +146,9 @@ class _Bench:
     @classmethod
     def of(cls, landscape: Landscape, configurations: int, *, tolerance: float | None, seed: int) -> _Bench:
         total = landscape.num_configurations
-        if total < _FEWEST:
+        if total < FEWEST:
             raise AuditError(
-                f"the landscape has {total} configurations, but a ladder chosen from fewer than {_FEWEST} would be chance: "
+                f"the landscape has {total} configurations, but a ladder chosen from fewer than {FEWEST} would be chance: "
                 f"audit more."
             )
         if landscape.scores[0].size < 2:
@@ -155,14 +157,17 @@ class _Bench:
             raise AuditError("the landscape holds cells without seconds: a ladder cannot be chosen by its cost.")
         seconds = np.nanmean(landscape.seconds, axis=0)
         generator = np.random.default_rng(seed)
-        size = min(configurations, max(_FEWEST, total // 2))
+        size = min(configurations, max(FEWEST, total // 2))
         drawn = generator.permuted(np.tile(np.arange(total), (_DRAWS, 1)), axis=1)[:, :size]
+        absent = np.ones((_DRAWS, total), dtype=bool)
+        np.put_along_axis(absent, drawn, values=False, axis=1)
         losses = np.moveaxis(landscape.losses, 0, -1)[..., drawn]
         return cls(
             landscape=landscape,
             configurations=configurations,
             tolerance=_tolerance(landscape) if tolerance is None else tolerance,
             drawn=drawn,
+            absent=absent,
             spread=generator.random(_DRAWS),
             losses=losses,
             ranks=losses.argsort(axis=-1, kind="stable").argsort(axis=-1, kind="stable").astype(np.int16),
@@ -306,12 +311,10 @@ class _Bench:
     def _jackknife(self, success: NDArray[np.bool_]) -> float:
         """Return the standard error of the chance over configurations, from the draws that each is not in."""
         total = self.landscape.num_configurations
-        member = np.zeros((len(self.drawn), total), dtype=bool)
-        np.put_along_axis(member, self.drawn, values=True, axis=1)
-        without = (~member).sum(axis=0)
+        without = self.absent.sum(axis=0)
         if (without == 0).any():
             return 0.0
-        chances = (success[:, None] & ~member).sum(axis=0) / without
+        chances = (success[:, None] & self.absent).sum(axis=0) / without
         variance = (total - 1) / total * ((chances - chances.mean()) ** 2).sum()
         # Part of it comes from the number of draws, not from the configurations.
         share = success.mean()

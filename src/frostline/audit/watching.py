@@ -14,6 +14,8 @@ from frostline.records import Status
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from frostline.audit.agreement import SurvivorAgreement
     from frostline.search.history import History
 
@@ -60,28 +62,18 @@ class AgreementWatch:
 
 def agreement_of_rungs(history: History, lower: int, upper: int) -> SurvivorAgreement | None:
     """Return how two rungs of a search agree on the configurations that both have; None if these are fewer than five."""
-    losses = np.array(
-        [[_loss(history, number, rung) for rung in (lower, upper)] for number in _common(history, lower, upper)]
-    )
-    if len(losses) < FEWEST:
+    first, second = (losses_at(history, rung) for rung in (lower, upper))
+    if np.count_nonzero(~np.isnan(first) & ~np.isnan(second)) < FEWEST:
         return None
-    return survivor_agreement(losses[:, 0], losses[:, 1])
+    return survivor_agreement(first, second)
 
 
-def _common(history: History, lower: int, upper: int) -> list[int]:
-    numbers = range(len(history.configurations))
-    ended = [{n for n in numbers if _has_outcome(history, n, rung)} for rung in (lower, upper)]
-    return sorted(ended[0] & ended[1])
-
-
-def _has_outcome(history: History, number: int, rung: int) -> bool:
-    evaluation = history.evaluation(number, rung)
-    return evaluation is not None and evaluation.status is not Status.FAILED
-
-
-def _loss(history: History, number: int, rung: int) -> float:
-    evaluation = history.evaluation(number, rung)
-    assert evaluation is not None
-    if evaluation.score is None:
-        return float("inf")
-    return evaluation.score if history.direction == "minimize" else -evaluation.score
+def losses_at(history: History, rung: int) -> NDArray[np.float64]:
+    """Return every configuration's loss at a rung, (C,): infinite where it diverged, NaN where it failed or has none."""
+    sign = 1 if history.direction == "minimize" else -1
+    losses = np.full(len(history.configurations), np.nan)
+    for number in range(len(losses)):
+        evaluation = history.evaluation(number, rung)
+        if evaluation is not None and evaluation.status is not Status.FAILED:
+            losses[number] = np.inf if evaluation.score is None else sign * evaluation.score
+    return losses

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from frostline.audit.agreement import rank_correlation, survivor_agreement
+from frostline.audit.watching import losses_at
 from frostline.errors import AuditError
 from frostline.records import Status
 from frostline.report.drawing import (
@@ -100,7 +101,7 @@ def agreement_section(record: StudyRecord) -> tuple[Section, list[str]]:
         text = "No configuration was trained at a lower rung, so there is nothing to agree with."
         return Section(heading="Do neighbouring rungs agree?", parts=(note(text),)), []
     for rung in range(len(record.terms.rungs) - 1):
-        lower, upper = (_losses(record, at) for at in (rung, rung + 1))
+        lower, upper = (losses_at(record.history, at) for at in (rung, rung + 1))
         both = int((~np.isnan(lower) & ~np.isnan(upper)).sum())
         try:
             value, spread, whose = _agreement(lower, upper, everyone=everyone)
@@ -149,17 +150,6 @@ def _agreement(lower: Array, upper: Array, *, everyone: bool) -> tuple[float, st
         return rank_correlation(lower[both], upper[both]), "", "among all"
     found = survivor_agreement(lower, upper)
     return found.value, f"{found.low:.2f} to {found.high:.2f}", found.label
-
-
-def _losses(record: StudyRecord, rung: int) -> Array:
-    """Return every configuration's loss at a rung: lower is better, infinite where it diverged, NaN where it is unknown."""
-    sign = 1 if record.terms.direction == "minimize" else -1
-    losses = np.full(len(record.history.configurations), np.nan)
-    for number in range(len(losses)):
-        evaluation = record.history.evaluation(number, rung)
-        if evaluation is not None and evaluation.status is not Status.FAILED:
-            losses[number] = np.inf if evaluation.score is None else sign * evaluation.score
-    return losses
 
 
 def _num_promoted(history: History, rung: int) -> int:

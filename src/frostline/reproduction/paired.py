@@ -9,6 +9,7 @@ import numpy as np
 
 from frostline.audit.agreement import FEWEST
 from frostline.audit.ranking import spearman_replicates
+from frostline.audit.reading import configuration_key
 from frostline.audit.resampling import estimate_of, resampled_counts
 from frostline.errors import AuditError
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from frostline.audit.landscape import Array, Landscape
     from frostline.audit.resampling import Estimate
-    from frostline.records import Configuration, Value
 
 _RESAMPLES = 1000
 _SEED = 0
@@ -51,7 +51,9 @@ def in_common(landscapes: Sequence[Landscape]) -> list[Landscape]:
                 f"one landscape has layers {first.layers} and another {landscape.layers}, so their cells cannot be "
                 f"compared: record both of models with as many layers."
             )
-    places = [{_key(values): index for index, values in enumerate(one.configurations)} for one in landscapes]
+    places = [
+        {configuration_key(values): index for index, values in enumerate(one.configurations)} for one in landscapes
+    ]
     keys = [key for key in places[0] if all(key in others for others in places[1:])]
     return [one.of([own[key] for key in keys]) for one, own in zip(landscapes, places, strict=True)]
 
@@ -84,7 +86,3 @@ def with_last_columns(landscape: Landscape, columns: Sequence[Landscape]) -> Lan
 def lowest_first(landscape: Landscape) -> Array:
     """Return the losses with the configurations last, (Z, S, C), as ``correlation_difference`` takes them."""
     return np.moveaxis(landscape.losses, 0, -1)
-
-
-def _key(configuration: Configuration) -> frozenset[tuple[str, Value]]:
-    return frozenset(configuration.hyperparameters.items())
