@@ -51,9 +51,6 @@ if TYPE_CHECKING:
     from frostline.records import Value
     from frostline.search.sampling import Sampling
 
-# The search for which a ladder is recommended at the end: the default of `frostline tune`.
-_SEARCHED = 27
-
 
 def audit_command(
     task: TaskArgument,
@@ -137,7 +134,8 @@ def audit_command(
         write_table(landscape, table)
         typer.echo(f"all scores and costs: {table}")
     audit = audit_of(landscape)
-    recommendation = recommend(landscape, configurations=_SEARCHED)
+    # For the default search of `frostline tune`.
+    recommendation = recommend(landscape)
     _show(console, audit, recommendation)
     if storage != MEMORY:
         place = "" if storage == DEFAULT_STORAGE else f" --storage {without_password(storage)}"

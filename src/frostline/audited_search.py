@@ -15,15 +15,13 @@ from frostline.errors import StudyError
 from frostline.protocols import Task
 from frostline.records import Configuration, Evaluation, Value
 from frostline.running import TrainingOptions
+from frostline.search.halving import CONFIGURATIONS
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
 from frostline.search.watched import WatchedHalving
 from frostline.study import read_study
 from frostline.summary import best_evaluation
 from frostline.tuner import layers_of
-
-# How many configurations a search draws beside those of the audit, if nobody says.
-_NEW = 27
 
 # A small audit: few configurations, so few numbers of layers too. It still costs as much as many full trainings.
 _SMALL_CONFIGURATIONS = 12
@@ -98,7 +96,7 @@ def search_of_audit(
     landscape = read_landscape(storage, study)
     same = terms.seed == seed and settings_of(terms).get("precision") == options.precision
     initial = _initial(landscape) if same else ()
-    total = len(initial) + _NEW if configurations is None else configurations
+    total = len(initial) + CONFIGURATIONS if configurations is None else configurations
     recommendation = recommend(landscape, configurations=total)
     best = best_evaluation(history) if same else None
     return AuditedSearch(

@@ -39,10 +39,10 @@ from frostline.errors import FrostlineError, OptionError, TaskError
 from frostline.records import Fidelity
 from frostline.report_commands import report_command
 from frostline.reproduce_commands import reproduce_command
-from frostline.search.history import History
+from frostline.search.halving import CONFIGURATIONS
 from frostline.storage import DEFAULT_STORAGE, without_password
-from frostline.study import Terms, read_study
-from frostline.summary import Summary, best_evaluation, summarise
+from frostline.study import read_study
+from frostline.summary import best_evaluation, summarise
 from frostline.tune_command import tune_command
 from frostline.tuner import layers_of, train_task
 
@@ -86,7 +86,7 @@ def show_ladder(
     options: SetOption = None,
     ladder: LadderOption = "diagonal",
     rungs: RungsOption = 3,
-    configurations: ConfigurationsOption = 27,
+    configurations: ConfigurationsOption = CONFIGURATIONS,
     search: SearchOption = "halving",
     reduction_factor: FactorOption = 3,
 ) -> None:
@@ -105,7 +105,7 @@ application.command("audit")(audit_command)
 def show_status(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE) -> None:
     """Show where a study stands."""
     terms, history = read_study(storage, study)
-    summary = _summary(terms, history)
+    summary = summarise(history, terms.fidelities, terms.expected)
     console = Console()
     _print(
         f"study {study!r} in {without_password(storage)}: task {terms.task}, {summary.num_configurations} configurations"
@@ -239,8 +239,3 @@ def _fail(message: str, code: int) -> None:
 
 def _print(text: str) -> None:
     typer.echo(text)
-
-
-def _summary(terms: Terms, history: History) -> Summary:
-    rungs = [Fidelity(trainable_layers=layers, samples=samples) for layers, samples in terms.rungs]
-    return summarise(history, rungs, terms.expected)

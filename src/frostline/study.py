@@ -80,6 +80,11 @@ class Terms:
     settings: str
     """Whatever else changes the numbers: horizon, precision, how prefixes are frozen."""
 
+    @property
+    def fidelities(self) -> tuple[Fidelity, ...]:
+        """The fidelity of every rung."""
+        return tuple(Fidelity(trainable_layers=layers, samples=samples) for layers, samples in self.rungs)
+
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> Terms:
         """Return the terms that ``record`` was written from."""

@@ -44,7 +44,7 @@ from frostline.cli_arguments import (
 )
 from frostline.errors import OptionError
 from frostline.running import TrainingOptions
-from frostline.search.halving import SuccessiveHalving
+from frostline.search.halving import CONFIGURATIONS, SuccessiveHalving
 from frostline.search.sweep import FullFidelity, Sweep
 from frostline.search.watched import WatchedHalving
 from frostline.storage import DEFAULT_STORAGE, MEMORY, without_password
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 
 _AUDIT = "audit:"
 _AUTO = "auto"
-_CONFIGURATIONS = 27
 _REDUCTION_FACTOR = 3
 _HORIZON = "rung"
 
@@ -189,7 +188,7 @@ class _Asked:
     def on(self, ladder: Ladder, *, initial: Sequence[Mapping[str, Value]]) -> _Climb:
         """Return the search on a ladder that is taken as it is."""
         factory = search_named(self.search, self.reduction_factor or _REDUCTION_FACTOR)
-        plan = factory(ladder=ladder, configurations=self.configurations or _CONFIGURATIONS)
+        plan = factory(ladder=ladder, configurations=self.configurations or CONFIGURATIONS)
         return _Climb(ladder=ladder, plan=plan, initial=initial)
 
     def on_audit(self, audited: AuditedSearch, *, skips: bool) -> _Climb:

@@ -19,7 +19,7 @@ from frostline.layers.deferred import build_shapes
 from frostline.protocols import Executor, Search, Task
 from frostline.records import Configuration, Direction, Evaluation, Fidelity, Job, Status, Value
 from frostline.running import TrainingOptions, device_plan_of, executor_of
-from frostline.search.halving import SuccessiveHalving
+from frostline.search.halving import CONFIGURATIONS, SuccessiveHalving
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
 from frostline.search.sampling import RANDOM, Draws, Sampling
@@ -80,7 +80,7 @@ def tune(
     *,
     study: str,
     direction: Direction = "minimize",
-    configurations: int = 27,
+    configurations: int = CONFIGURATIONS,
     search: SearchFactory = SuccessiveHalving,
     sampling: Sampling = RANDOM,
     initial: Sequence[Mapping[str, Value]] = (),
@@ -131,7 +131,7 @@ def tune_task(
     *,
     study: str,
     ladder: Ladder | None = None,
-    configurations: int = 27,
+    configurations: int = CONFIGURATIONS,
     search: SearchFactory = SuccessiveHalving,
     sampling: Sampling = RANDOM,
     initial: Sequence[Mapping[str, Value]] = (),

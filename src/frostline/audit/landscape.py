@@ -5,6 +5,7 @@ Axes: C configurations, Z numbers of trained layers, S budgets of samples, R rep
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -110,6 +111,10 @@ class Landscape:
         """Return what the cell at these indices of ``layers`` and ``samples`` stands for."""
         return Fidelity(trainable_layers=self.layers[cell[0]], samples=self.samples[cell[1]])
 
+    def nearest_cell(self, fidelity: Fidelity) -> tuple[int, int]:
+        """Return the indices of the cell nearest to ``fidelity`` by the logarithms of both axes, the lower at a tie."""
+        return _nearest(fidelity.trainable_layers, self.layers), _nearest(fidelity.samples, self.samples)
+
     def of(self, indices: Sequence[int] | NDArray[np.intp]) -> Landscape:
         """Return the landscape of the configurations at these indices alone, in their order."""
         chosen = np.asarray(indices, dtype=np.intp)
@@ -122,6 +127,10 @@ class Landscape:
             flops=self.flops[chosen],
             repeats=self.repeats[:, chosen],
         )
+
+
+def _nearest(value: int, axis: Sequence[int]) -> int:
+    return min(range(len(axis)), key=lambda index: abs(math.log(axis[index] / value)))
 
 
 def _as_losses(scores: Array, direction: Direction, *, missing: float) -> Array:

@@ -5,7 +5,7 @@ Axes: B draws of M configurations each, C configurations of the landscape.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ import numpy as np
 from frostline.audit.agreement import FEWEST
 from frostline.audit.noise import seed_noise
 from frostline.errors import AuditError
-from frostline.search.halving import divided
+from frostline.search.halving import CONFIGURATIONS, divided
 from frostline.search.ladder import Ladder
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Recommendation:
 
 
 def recommend(
-    landscape: Landscape, *, configurations: int = 27, tolerance: float | None = None, seed: int = 0
+    landscape: Landscape, *, configurations: int = CONFIGURATIONS, tolerance: float | None = None, seed: int = 0
 ) -> Recommendation:
     """Return the ladder and reduction factor with the least seconds that end within ``tolerance`` of the best.
 
@@ -256,13 +256,7 @@ class _Bench:
                 rungs = make(num_layers=num_layers, full_samples=full).rungs[:-1]
             except ValueError:
                 continue
-            chain = tuple(
-                (
-                    _nearest(rung.trainable_layers, self.landscape.layers),
-                    _nearest(rung.samples, self.landscape.samples),
-                )
-                for rung in rungs
-            )
+            chain = tuple(self.landscape.nearest_cell(rung) for rung in rungs)
             rises = all(_is_below(lower, upper) for lower, upper in pairwise((*chain, self._full)))
             if rises and self.configurations >= factor ** len(chain):
                 yield name, self.outcome(_Plan(chain, factor))
@@ -335,7 +329,3 @@ def _tolerance(landscape: Landscape) -> float:
 
 def _is_below(lower: Cell, upper: Cell) -> bool:
     return lower != upper and lower[0] <= upper[0] and lower[1] <= upper[1]
-
-
-def _nearest(value: int, axis: Sequence[int]) -> int:
-    return min(range(len(axis)), key=lambda index: abs(axis[index] - value))

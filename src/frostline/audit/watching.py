@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from frostline.audit.agreement import SurvivorAgreement
     from frostline.search.history import History
 
-# What is assumed of rungs that no audit has measured: that the order at the lower one is not the wrong way round.
-_UNMEASURED = 0.0
+UNMEASURED = 0.0
+"""What is assumed of rungs that no audit has measured: that survivors are not in the reverse order at the lower one."""
 
 
 @dataclass(kw_only=True)
@@ -47,7 +47,7 @@ class AgreementWatch:
             if agreement is None:
                 continue
             self.found[lower] = agreement
-            least = _UNMEASURED if self.least is None else self.least[lower]
+            least = UNMEASURED if self.least is None else self.least[lower]
             if agreement.value < least:
                 sentences.append(self._warning(lower, agreement, least))
         return sentences

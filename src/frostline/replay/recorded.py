@@ -17,8 +17,6 @@ from frostline.records import Cost, Evaluation, Fidelity, Status
 from frostline.search.ladder import Ladder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from frostline.audit.landscape import Array, Landscape
@@ -81,16 +79,12 @@ class RecordedTask:
         Rungs that fall together become one.
         Raises: LadderError if fewer than two are left.
         """
-        steps = [
-            (
-                _nearest(rung.trainable_layers, self.landscape.layers),
-                _nearest(rung.samples, self.landscape.samples),
-            )
-            for rung in ladder.rungs
-        ]
-        full = self.full
+        cells = (self.landscape.nearest_cell(rung) for rung in ladder.rungs)
+        rungs = [self.landscape.fidelity(cell) for cell, _ in groupby(cells)]
         return Ladder.explicit(
-            [step for step, _ in groupby(steps)], num_layers=full.trainable_layers, full_samples=full.samples
+            [(rung.trainable_layers, rung.samples) for rung in rungs],
+            num_layers=self.full.trainable_layers,
+            full_samples=self.full.samples,
         )
 
     def evaluate(self, job: Job, index: int) -> Evaluation:
@@ -181,7 +175,3 @@ def with_typical_seconds(landscape: Landscape, *, level: float = 0.25) -> Landsc
     counted = np.where(finished | ~finished.any(axis=0), seconds, np.nan)
     typical = np.nanquantile(counted, level, axis=0)
     return replace(landscape, seconds=np.where(finished, typical, np.minimum(seconds, typical)))
-
-
-def _nearest(value: int, axis: Sequence[int]) -> int:
-    return min(axis, key=lambda recorded: (abs(math.log(recorded / value)), recorded))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from frostline.audit.agreement import rank_correlation, survivor_agreement
-from frostline.audit.watching import losses_at
+from frostline.audit.watching import UNMEASURED, losses_at
 from frostline.errors import AuditError
 from frostline.records import Status
 from frostline.report.drawing import (
@@ -47,7 +47,7 @@ _MOST_LINES = 120
 _GOLDEN = 0.6180339887498949
 _WIDTH = 0.5
 
-# Below this a rung promoted by another order than the next one found.
+# Over all configurations a lower rung should agree with the next by at least so much. Of survivors it is not known.
 _POOR = 0.5
 
 
@@ -109,7 +109,7 @@ def agreement_section(record: StudyRecord) -> tuple[Section, list[str]]:
             rows.append((f"{rung} and {rung + 1}", f"{both}", "not told", "", "fewer than five configurations"))
             continue
         rows.append((f"{rung} and {rung + 1}", f"{both}", f"{value:.2f}", spread, whose))
-        if value < _POOR:
+        if value < (_POOR if everyone else UNMEASURED):
             warnings.append(
                 f"Rungs {rung} and {rung + 1} order the {both} configurations that both have quite differently (rank "
                 f"correlation {value:.2f}, {whose}): what rung {rung} promoted may not have been the best. Try a ladder "

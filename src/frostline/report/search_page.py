@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from frostline.display import cost_lines, duration, train_command
-from frostline.records import Fidelity
 from frostline.report.courses import curves_section, spending_section
 from frostline.report.drawing import better, layers_word, shown
 from frostline.report.hyperparameters import edge_warnings, importance_section, slices_section
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 
 def search_page(record: StudyRecord, *, warnings: Sequence[str] = ()) -> str:
     """Return the HTML page of a search, ended or still running; ``warnings`` come before its own."""
-    rungs = [Fidelity(trainable_layers=layers, samples=samples) for layers, samples in record.terms.rungs]
-    summary = summarise(record.history, rungs, record.terms.expected)
+    summary = summarise(record.history, record.terms.fidelities, record.terms.expected)
     best = best_evaluation(record.history)
     scored = scored_at(record)
     agreement, poor_agreement = agreement_section(record)

@@ -16,6 +16,9 @@ from frostline.search.ladder import Ladder, integer_root
 if TYPE_CHECKING:
     from frostline.search.history import History
 
+CONFIGURATIONS = 27
+"""How many a search begins with if nobody says: enough for three rungs of which each promotes a third."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bracket:
