@@ -92,3 +92,41 @@ def test_the_horizon_is_the_audits(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--horizon is rung, but the audit measured its ladder under full" in err
     code, _, err = run(f"tune {TASK} --set size=128 --ladder 'audit:tiny audit'", capsys)
     assert "takes no options" in err
+
+
+def test_a_search_may_align_by_hand_or_by_an_audit_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(AUDIT, capsys)[0] == 0
+    code, out, err = run(f"{AUDIT} --align 1:learning_rate=10", capsys)
+    assert (code, err) == (0, "")
+    assert "study 'tiny audit, 1:learning_rate=10'" in out
+    assert "6 configurations × 1, 3, 6 layers" in out
+    assert "--ladder 'audit:tiny audit, 1:learning_rate=10'" in out.splitlines()[-1]
+
+    code, out, err = run(f"tune {TASK} --ladder 'audit:tiny audit, 1:learning_rate=10' --device cpu", capsys)
+    assert (code, err) == (0, "")
+    assert "aligned: with 1 of 6 layers trained, learning_rate × 10" in out
+    code, _, err = run(
+        f"tune {TASK} --ladder 'audit:tiny audit, 1:learning_rate=10' --align 1:learning_rate=3 --device cpu",
+        capsys,
+    )
+    assert code == 1
+    assert "measured its ladder under 1:learning_rate=10" in err
+
+    code, out, err = run(f"tune {TASK} --study sure --align 'audit:tiny audit' -n 9 --device cpu", capsys)
+    assert (code, err) == (0, "")
+    assert "the audit 'tiny audit' gives no sure shift" in out
+    code, _, err = run(f"tune {TASK} --study other --align 1:optimizer=3 --device cpu", capsys)
+    assert code == 1
+    assert "multiplies optimizer, but only floats on a logarithmic range can be: learning_rate here" in err
+
+
+def test_a_study_goes_on_under_its_own_alignment_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    tune = f"tune {TASK} --ladder 1:256,6:1024 -n 6 --device cpu"
+    code, first, _ = run(f"{tune} --align 1:learning_rate=10", capsys)
+    assert code == 0
+    code, again, _ = run(f"{tune} --align 1:learning_rate=10", capsys)
+    assert code == 0
+    assert again.splitlines()[-8:] == first.splitlines()[-8:]
+    code, _, err = run(tune, capsys)
+    assert code == 1
+    assert "alignment=1:learning_rate=10" in err

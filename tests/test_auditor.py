@@ -10,18 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from optuna.distributions import FloatDistribution
 
-from frostline.audit.reading import landscape_of, repeat_study
+from frostline.audit.reading import landscape_of, read_aligned, repeat_study
 from frostline.audit.reuse import AuditedEvaluations
-from frostline.audited_search import search_of_audit, small_audit
+from frostline.audit.table import read_table, write_table
+from frostline.audited_search import alignment_of_audit, search_of_audit, small_audit
 from frostline.auditor import AuditPlan, audit_task, predicted_costs
 from frostline.costs.prediction import predict_step
-from frostline.errors import AuditError, StudyError
+from frostline.errors import AlignmentError, AuditError, StudyError
 from frostline.execution import RememberingExecutor
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job, Status
 from frostline.running import TrainingOptions
+from frostline.search.alignment import Alignment
 from frostline.search.halving import SuccessiveHalving
 from frostline.search.ladder import Ladder
+from frostline.search.space import SearchSpace
 from frostline.storage import MEMORY
 from frostline.study import read_study
 from frostline.tuner import search_task, train_task
@@ -280,3 +284,88 @@ def test_flops_that_cannot_be_told_are_left_out(monkeypatch: pytest.MonkeyPatch)
     assert set(predicted_costs(task, [1, 6])) == {1, 6}
     opaque = dataclasses.replace(task, model=lambda _: torch.nn.Sequential(NeedsValues(), torch.nn.Linear(2, 2)))
     assert predicted_costs(opaque, [1, 2]) == {}
+
+
+def test_an_audit_under_an_alignment_trains_what_it_changes_and_takes_the_rest_from_its_base(
+    audited, tmp_path
+) -> None:
+    task, storage, landscape = audited
+    alignment = Alignment(factors={1: {"learning_rate": 10.0}})
+    plan = plan_of(task, layers=(1, 3))
+    seen: list[Evaluation] = []
+    found = audit_task(
+        task,
+        plan,
+        study="audit, aligned",
+        storage=storage,
+        options=options(tmp_path),
+        observer=lambda evaluation, _: seen.append(evaluation),
+        alignment=alignment,
+        base="audit",
+    )
+    assert found.alignment == alignment
+    assert found.layers == (1, 3, 6)
+    assert found.configurations == landscape.configurations
+    assert np.array_equal(found.scores[:, 1:], landscape.scores[:, 1:])
+    assert np.array_equal(found.repeats, landscape.repeats, equal_nan=True)
+    assert (found.scores[:, 0] != landscape.scores[:, 0]).any()
+    own = landscape.configurations[2]
+    expected, _ = train_task(
+        task,
+        {**own, "learning_rate": 10 * own["learning_rate"]},
+        fidelity=Fidelity(trainable_layers=1, samples=1024),
+        device="cpu",
+    )
+    assert found.scores[2, 0, -1] == pytest.approx(expected.score, rel=1e-4)
+    changed = [one for one in seen if one.trained_with]
+    assert {one.fidelity.trainable_layers for one in changed} == {1}
+    assert [dict(one.trained_with) for one in changed if one.number == 2] == [
+        {"learning_rate": 10 * own["learning_rate"]}
+    ]
+    (again,) = read_aligned(storage, "audit")
+    assert np.array_equal(again.scores, found.scores)
+    assert again.alignment == alignment
+    # What Optuna keeps is the configuration at full fidelity; what was trained is beside it.
+    _, history = read_study(storage, "audit, aligned")
+    assert dict(history.configurations[2]) == dict(own)
+    assert history.evaluation(2, 0).trained_with == {"learning_rate": 10 * own["learning_rate"]}
+    write_table(found, tmp_path / "aligned.csv")
+    assert read_table(tmp_path / "aligned.csv").alignment == alignment
+
+
+def test_a_search_on_the_ladder_of_an_aligned_audit_is_aligned_and_nothing_is_trained_twice(
+    audited, tmp_path
+) -> None:
+    task, storage, _ = audited
+    alignment = Alignment(factors={1: {"learning_rate": 10.0}})
+    common = {"storage": storage, "options": options(tmp_path)}
+    audit_task(task, plan_of(task, layers=(1,)), study="aligned", alignment=alignment, base="audit", **common)
+    audited_search = search_of_audit(task, storage=storage, study="aligned", options=options(tmp_path), seed=0)
+    assert audited_search.alignment == alignment
+    configuration = Configuration(number=0, hyperparameters=dict(audited_search.initial[0]))
+    fidelity = Fidelity(trainable_layers=1, samples=512)
+    assert audited_search.known.knows(alignment.aligned(configuration, fidelity), fidelity)
+    assert not audited_search.known.knows(configuration, fidelity)
+
+
+def test_an_alignment_that_does_not_fit_is_refused(audited, tmp_path) -> None:
+    task, storage, _ = audited
+    common = {"storage": storage, "options": options(tmp_path), "base": "audit"}
+    wrong = Alignment(factors={6: {"learning_rate": 10.0}})
+    with pytest.raises(AlignmentError, match="trainings of 6 layers"):
+        audit_task(task, plan_of(task), study="wrong", alignment=wrong, **common)
+    with pytest.raises(AuditError, match="another seed than this one \\(0 and 3\\)"):
+        audit_task(task, plan_of(task), study="wrong", seed=3, **common)
+
+
+def test_an_audit_says_how_to_align_a_ladder(audited) -> None:
+    task, storage, _ = audited
+    ladder = Ladder.explicit([(1, 512), (6, 1024)], num_layers=6, full_samples=1024)
+    # Six configurations are too few to be sure of anything.
+    assert alignment_of_audit(task, ladder, storage=storage, study="audit").is_identity
+    other = make(size=128)
+    assert alignment_of_audit(other, ladder, storage=storage, study="audit").is_identity
+    narrow = SearchSpace(distributions={"learning_rate": FloatDistribution(1e-3, 1e-2, log=True)})
+    narrowed = dataclasses.replace(task, space=narrow, defaults={"learning_rate": 2e-3})
+    with pytest.raises(StudyError, match="another space or model"):
+        alignment_of_audit(narrowed, ladder, storage=storage, study="audit")

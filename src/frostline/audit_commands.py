@@ -11,7 +11,9 @@ from rich.console import Console
 
 from frostline import display
 from frostline.audit.audit import audit_of
+from frostline.audit.reading import read_aligned
 from frostline.audit.recommendation import Recommendation, recommend
+from frostline.audit.shifts import shift_sentences, shifts, some_budgets
 from frostline.audit.table import write_table
 from frostline.audit.tables import correlation_table, ladder_comparison_table
 from frostline.auditor import AuditPlan, audit_task
@@ -39,6 +41,7 @@ from frostline.cli_arguments import (
 )
 from frostline.errors import OptionError
 from frostline.running import TrainingOptions
+from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.sampling import RANDOM
 from frostline.storage import DEFAULT_STORAGE, MEMORY, without_password
 
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 
     from frostline.audit.audit import Audit
     from frostline.audit.landscape import Landscape
+    from frostline.audit.shifts import CellShift
     from frostline.protocols import Task
     from frostline.records import Value
     from frostline.search.sampling import Sampling
@@ -84,6 +88,18 @@ def audit_command(
     table: Annotated[
         Path | None, typer.Option("--table", help="Write all scores and costs to this CSV file (.csv or .csv.gz).")
     ] = None,
+    align: Annotated[
+        str | None,
+        typer.Option(
+            "--align",
+            help="Factors where few layers are trained, such as '1:learning_rate=10;2:learning_rate=3'. The configurations "
+            "are those of the audit --of, and only what the factors change is trained.",
+        ),
+    ] = None,
+    of: Annotated[
+        str | None,
+        typer.Option("--of", help="With --align: the audit's study. Default: the task's and \" audit\"."),
+    ] = None,
     sampler: SamplerOption = "random",
     grid_points: GridPointsOption = 3,
     seed: SeedOption = 0,
@@ -99,16 +115,18 @@ def audit_command(
     if table is not None and (table.is_dir() or not table.name.endswith((".csv", ".csv.gz"))):
         raise OptionError(f"--table {table}: name a file that ends in .csv or .csv.gz.")
     loaded = with_space(task_named(task, options), space)
+    alignment = Alignment.parse(align or "")
+    base = None if alignment.is_identity else of or f"{loaded.name} audit"
     plan = AuditPlan.of(
         loaded,
         configurations=configurations,
-        layers=parse_numbers("--layers", layers),
+        layers=parse_numbers("--layers", layers) or tuple(alignment.factors) or None,
         budgets=budgets,
         horizon=horizon,
         repeats=repeats,
         repeat_seeds=repeat_seeds,
     )
-    name = study or f"{loaded.name} audit"
+    name = study or (f"{loaded.name} audit" if base is None else f"{base}, {alignment}")
     console = Console()
     typer.echo(f"study {name!r} in {without_password(storage)}")
     landscape = run_audit(
@@ -129,14 +147,17 @@ def audit_command(
         initial=own_configuration(loaded) if defaults and sampler != "grid" else (),
         seed=seed,
         reference=reference_of(task, options, precision),
+        alignment=alignment,
+        base=base,
     )
     if table is not None:
         write_table(landscape, table)
         typer.echo(f"all scores and costs: {table}")
-    audit = audit_of(landscape)
     # For the default search of `frostline tune`.
-    recommendation = recommend(landscape)
-    _show(console, audit, recommendation)
+    _show(console, audit_of(landscape), recommend(landscape))
+    if alignment.is_identity:
+        aligned = () if storage == MEMORY else read_aligned(storage, name)
+        _show_shifts(landscape, shifts(landscape, aligned, samples=some_budgets(landscape)))
     if storage != MEMORY:
         place = "" if storage == DEFAULT_STORAGE else f" --storage {without_password(storage)}"
         words = f"{reference_of(task, options, precision)} --ladder {shlex.quote(f'audit:{name}')}{place}"
@@ -155,6 +176,8 @@ def run_audit(
     initial: Sequence[Mapping[str, Value]],
     seed: int,
     reference: str,
+    alignment: Alignment = IDENTITY,
+    base: str | None = None,
 ) -> Landscape:
     """Make an audit, or go on with it, and show how far it is."""
     for line in _plan_lines(plan, task.sample_unit):
@@ -177,6 +200,8 @@ def run_audit(
             observer=shown.observe,
             progress=shown.progress,
             reference=reference,
+            alignment=alignment,
+            base=base,
         )
 
 
@@ -185,6 +210,17 @@ def _plan_lines(plan: AuditPlan, sample_unit: str) -> list[str]:
     budgets = f"{len(plan.samples)} budgets of up to {plan.samples[-1]:,} {sample_unit}"
     lines = [f"{plan.configurations} configurations × {layers} layers × {budgets}: {plan.trainings()} trainings."]
     return [*lines, f"One by one its cells would cost as much as {plan.one_by_one():,.0f} full trainings."]
+
+
+def _show_shifts(landscape: Landscape, found: Sequence[CellShift]) -> None:
+    """Say where few layers would rank better at other values, and what to do about it."""
+    sentences = shift_sentences(found, landscape)
+    if not sentences:
+        typer.echo("\nNo cell would rank better at other values of a hyperparameter, as far as these scores tell.")
+        return
+    typer.echo("")
+    for sentence in sentences:
+        typer.echo(f"- {sentence}")
 
 
 def _show(console: Console, audit: Audit, recommendation: Recommendation) -> None:

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 from frostline.audit.expectation import least_agreements
 from frostline.audit.landscape import Landscape
-from frostline.audit.reading import read_landscape, settings_of
+from frostline.audit.reading import read_aligned, read_landscape, settings_of
 from frostline.audit.recommendation import Recommendation, recommend
 from frostline.audit.reuse import AuditedEvaluations
+from frostline.audit.shifts import alignment_of_ladder, shifts
 from frostline.auditor import AuditPlan
 from frostline.errors import StudyError
-from frostline.protocols import Task
+from frostline.protocols import Rungs, Task
 from frostline.records import Configuration, Evaluation, Value
 from frostline.running import TrainingOptions
+from frostline.search.alignment import Alignment
 from frostline.search.halving import CONFIGURATIONS
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
@@ -44,6 +46,8 @@ class AuditedSearch:
     best: Evaluation | None
     """The best full training of the audit: the search may have to beat it. None if all diverged, or nothing is known."""
     best_configuration: Configuration | None
+    alignment: Alignment
+    """What the audit trained in place of its configurations where few layers were, and so the search does too."""
 
     @property
     def ladder(self) -> Ladder:
@@ -109,7 +113,29 @@ def search_of_audit(
         configurations=total,
         best=best if best is not None and best.fidelity == landscape.full else None,
         best_configuration=None if best is None else history.configurations[best.number],
+        alignment=landscape.alignment,
     )
+
+
+def alignment_of_audit(task: Task, ladder: Rungs, *, storage: str, study: str) -> Alignment:
+    """Return what the audit ``study``, and those that aligned its configurations, say to train on a ladder's lower rungs.
+
+    The identity where the evidence is weak. The audit may be one of another budget of the same model and space.
+    Raises: StudyError if there is no such audit, or it is one of another space or number of layers; AuditError if it has
+    fewer than five configurations.
+    """
+    terms, _ = read_study(storage, study)
+    if terms.space != task.space.fingerprint or terms.num_layers != ladder.num_layers:
+        raise StudyError(
+            f"the audit {study!r} is of another space or model than this search: align by one that "
+            f"`frostline audit {task.name}` made, with the same options."
+        )
+    landscape = read_landscape(storage, study)
+    if not landscape.alignment.is_identity:
+        return landscape.alignment
+    budgets = [landscape.samples[landscape.nearest_cell(rung)[1]] for rung in ladder.rungs]
+    found = shifts(landscape, read_aligned(storage, study), samples=budgets)
+    return alignment_of_ladder(found, ladder)
 
 
 def _initial(landscape: Landscape) -> tuple[Mapping[str, Value], ...]:

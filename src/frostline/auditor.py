@@ -9,18 +9,29 @@ import numpy as np
 
 from frostline.audit.agreement import FEWEST
 from frostline.audit.landscape import Landscape, LayerCost
-from frostline.audit.reading import COSTS_NOTE, landscape_of, read_landscape, repeat_study, repeated_scores
+from frostline.audit.reading import (
+    ALIGNED_NOTE,
+    BASE_NOTE,
+    COSTS_NOTE,
+    landscape_of,
+    read_landscape,
+    repeat_study,
+    repeated_scores,
+)
+from frostline.audit.reuse import AuditedEvaluations
 from frostline.costs.asked_batch import completed, first_batch
 from frostline.costs.prediction import predict_step
 from frostline.errors import AuditError, PredictionError, StudyError
 from frostline.protocols import Task
 from frostline.records import Value
 from frostline.running import TrainingOptions
+from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.grid import Grid
+from frostline.search.history import History
 from frostline.search.sampling import RANDOM, Sampling
 from frostline.search.sweep import FullFidelity, Sweep
 from frostline.storage import DEFAULT_STORAGE, MEMORY
-from frostline.study import read_study, write_note
+from frostline.study import Terms, read_note, read_study, write_note
 from frostline.training.population import Progress
 from frostline.tuner import Observer, layers_of, search_task
 
@@ -126,14 +137,25 @@ def audit_task(
     observer: Observer | None = None,
     progress: Callable[[Progress], None] | None = None,
     reference: str = "",
+    alignment: Alignment = IDENTITY,
+    base: str | None = None,
 ) -> Landscape:
     """Train every configuration of ``plan`` at every cell, and some again under other seeds; return the landscape.
 
     It lies in the study ``study``, a sweep, and the repeats of other seeds in studies beside it; what is there is continued.
-    How often trainings are validated and their horizon are the plan's, whatever ``options`` say. The rest is as in
-    ``tune_task``.
+    How often trainings are validated and their horizon are the plan's, whatever ``options`` say. Under an ``alignment``
+    cells of few layers train other values than the configurations have; ``base`` then names the audit, in the same
+    storage, that trained them as they are: its configurations are taken, and what the alignment does not change is not
+    trained again, repeats neither. The rest is as in ``tune_task``.
+    Raises: AuditError if ``base`` is of another task, space, seed or setting.
     """
     options = replace(options, horizon=plan.horizon, num_validations=plan.num_validations)
+    known = None
+    if base is not None:
+        terms, history = _base(storage, base, task, options, seed)
+        known = AuditedEvaluations(terms, history)
+        initial = [dict(configuration) for configuration in history.configurations][: plan.configurations]
+        write_note(storage, base, ALIGNED_NOTE, sorted({study, *(read_note(storage, base, ALIGNED_NOTE) or [])}))
     found = search_task(
         task,
         Sweep(ladder=plan.grid, configurations=plan.configurations),
@@ -146,11 +168,15 @@ def audit_task(
         observer=observer,
         progress=progress,
         reference=reference,
+        known=known,
+        alignment=alignment,
     )
+    if base is not None:
+        write_note(storage, study, BASE_NOTE, base)
     costs = predicted_costs(task, plan.layers)
     swept = landscape_of(found.terms, found.history, task.space, layer_costs=costs)
     repeats: dict[int, Mapping[int, float]] = {}
-    for offset in range(1, plan.repeat_seeds + 1):
+    for offset in range(1, plan.repeat_seeds + 1) if base is None else ():
         name = repeat_study(study, offset)
         chosen = _chosen(swept, plan.repeats, before=_configurations_in(storage, name))
         if not chosen:
@@ -171,6 +197,23 @@ def audit_task(
         return landscape_of(found.terms, found.history, task.space, layer_costs=costs, repeats=repeats)
     write_note(storage, study, COSTS_NOTE, {z: asdict(cost) for z, cost in costs.items()})
     return read_landscape(storage, study)
+
+
+def _base(storage: str, base: str, task: Task, options: TrainingOptions, seed: int) -> tuple[Terms, History]:
+    """Return the audit ``base``, if what it trained is what this one would train without its alignment."""
+    terms, history = read_study(storage, base)
+    for what, theirs, mine in (
+        ("task", terms.data, task.fingerprint),
+        ("space", terms.space, task.space.fingerprint),
+        ("seed", terms.seed, seed),
+        ("settings", terms.settings, options.fingerprint),
+    ):
+        if theirs != mine:
+            raise AuditError(
+                f"the audit {base!r} has another {what} than this one ({theirs} and {mine}): give the options that it was "
+                f"made with."
+            )
+    return terms, history
 
 
 def predicted_costs(task: Task, layers: Sequence[int]) -> dict[int, LayerCost]:

@@ -47,6 +47,10 @@ class AuditError(FrostlineError, ValueError):
     """Too little, or the wrong thing, to say anything of how well a fidelity ranks."""
 
 
+class AlignmentError(FrostlineError, ValueError):
+    """Factors on hyperparameters that do not fit the search, its model or its space."""
+
+
 class SearchFailedError(FrostlineError, RuntimeError):
     """A search that ended without a single score at full fidelity."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from frostline.packing import Packing
 from frostline.protocols import Executor
 from frostline.records import Evaluation, Job
+from frostline.search.alignment import Alignment
 from frostline.training.failures import failed, give_memory_back, is_out_of_memory
 from frostline.training.population import Population
 from frostline.training.prefix import CannotShareError
@@ -99,6 +100,28 @@ class PopulationExecutor:
         if reason not in self._reasons:
             self._reasons.add(reason)
             logger.warning("configurations are trained one by one: %s.", reason.removesuffix("."))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AligningExecutor:
+    """Has configurations trained as an alignment says; the evaluations are those of the configurations themselves."""
+
+    alignment: Alignment
+    executor: Executor
+
+    @property
+    def capacity(self) -> int:
+        """How many jobs it takes at once."""
+        return self.executor.capacity
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
+        """Yield one evaluation for every job, as they end."""
+        changed = {job.request: self.alignment.changed(job.configuration, job.fidelity) for job in jobs}
+        aligned = [
+            replace(job, configuration=self.alignment.aligned(job.configuration, job.fidelity)) for job in jobs
+        ]
+        for evaluation in self.executor.run(aligned):
+            yield replace(evaluation, trained_with=changed[evaluation.request])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

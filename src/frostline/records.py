@@ -132,6 +132,9 @@ class Evaluation:
     cost: Cost
     curve: tuple[CurvePoint, ...] = field(default=())
     reason: str | None = None
+    trained_with: Mapping[str, Value] = field(default_factory=dict)
+    """The hyperparameters that were trained at other values than the configuration's, with these values: see
+    ``frostline.search.alignment``."""
 
     def __post_init__(self) -> None:
         finite = self.score is not None and math.isfinite(self.score)

@@ -418,6 +418,7 @@ def _record_of(evaluation: Evaluation) -> dict[str, Any]:
         "population": evaluation.cost.population,
         "curve": [[point.samples, point.score] for point in evaluation.curve],
         "reason": evaluation.reason,
+        **({"trained_with": dict(evaluation.trained_with)} if evaluation.trained_with else {}),
     }
 
 
@@ -436,4 +437,5 @@ def _evaluation_of(number: int, rung: int, record: Mapping[str, Any]) -> Evaluat
         ),
         curve=tuple(CurvePoint(samples, score) for samples, score in record["curve"]),
         reason=record["reason"],
+        trained_with=record.get("trained_with", {}),
     )

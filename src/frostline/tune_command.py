@@ -14,7 +14,7 @@ from frostline import display
 from frostline.audit.tables import ladder_comparison_table
 from frostline.audit.watching import AgreementWatch
 from frostline.audit_commands import run_audit
-from frostline.audited_search import AuditedSearch, search_of_audit, small_audit
+from frostline.audited_search import AuditedSearch, alignment_of_audit, search_of_audit, small_audit
 from frostline.cli_arguments import (
     CacheOption,
     DefaultsOption,
@@ -44,6 +44,7 @@ from frostline.cli_arguments import (
 )
 from frostline.errors import OptionError
 from frostline.running import TrainingOptions
+from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.halving import CONFIGURATIONS, SuccessiveHalving
 from frostline.search.sweep import FullFidelity, Sweep
 from frostline.search.watched import WatchedHalving
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
 _AUDIT = "audit:"
 _AUTO = "auto"
+_OFF = "off"
 _REDUCTION_FACTOR = 3
 _HORIZON = "rung"
 
@@ -104,6 +106,14 @@ def tune_command(
     prefix_cache: CacheOption = "auto",
     runs: RunsOption = Path("frostline-runs"),
     defaults: DefaultsOption = True,
+    align: Annotated[
+        str,
+        typer.Option(
+            "--align",
+            help="What rungs of few layers train in place of a configuration: off, audit:STUDY for what an audit found, or "
+            "factors such as '1:learning_rate=10;2:learning_rate=3'.",
+        ),
+    ] = _OFF,
     compare: Annotated[
         bool, typer.Option("--compare", help="Afterwards train the task's own configuration in full and compare.")
     ] = False,
@@ -137,6 +147,7 @@ def tune_command(
         place = replace(place, options=replace(place.options, horizon=audited.horizon))
     else:
         climb = asked.on(ladder_named(ladder, rungs, loaded), initial=own)
+    climb = _aligned(loaded, climb, align, place)
     typer.echo(ladder_table(climb.ladder, climb.plan, loaded.sample_unit))
     typer.echo(f"study {place.name!r} in {without_password(storage)}\n")
     sampling = sampling_named(sampler, loaded.space, grid_points)
@@ -168,6 +179,7 @@ class _Climb:
     initial: Sequence[Mapping[str, Value]]
     known: Callable[[Job], Evaluation | None] | None = None
     least_agreement: tuple[float, ...] | None = None
+    alignment: Alignment = IDENTITY
 
     def watch(self) -> AgreementWatch | None:
         """Return what watches whether rungs agree, None for searches that eliminate nobody by them."""
@@ -207,6 +219,7 @@ class _Asked:
             initial=audited.initial,
             known=audited.known,
             least_agreement=audited.least_agreement if as_assumed else None,
+            alignment=audited.alignment,
         )
 
     def _factory(self, audited: AuditedSearch, *, skips: bool) -> SearchFactory:
@@ -265,6 +278,32 @@ def _audited(
     return audited
 
 
+def _aligned(task: Task, climb: _Climb, align: str, place: _Place) -> _Climb:
+    """Return the search under the alignment that was asked for, and say what it changes."""
+    if not climb.alignment.is_identity and align != _OFF:
+        raise OptionError(
+            f"--align is {align}, but the audit measured its ladder under {climb.alignment}: leave it out, or give the "
+            f"ladder of another audit."
+        )
+    alignment = climb.alignment
+    if align.startswith(_AUDIT):
+        study = align.removeprefix(_AUDIT)
+        alignment = alignment_of_audit(task, climb.ladder, storage=place.storage, study=study)
+        if alignment.is_identity:
+            typer.echo(
+                f"the audit {study!r} gives no sure shift: all rungs train the configurations as they are.\n"
+            )
+    elif align != _OFF:
+        alignment = Alignment.parse(align)
+    alignment.check(task.space, num_layers=climb.ladder.num_layers)
+    for layers, factors in alignment.factors.items():
+        changed = ", ".join(f"{name} × {factor:.3g}" for name, factor in factors.items())
+        typer.echo(f"aligned: with {layers} of {climb.ladder.num_layers} layers trained, {changed}")
+    # What an audit leads to expect of its rungs is not what they do under another alignment.
+    as_measured = alignment == climb.alignment
+    return replace(climb, alignment=alignment, least_agreement=climb.least_agreement if as_measured else None)
+
+
 def _climb(console: Console, task: Task, climb: _Climb, place: _Place, sampling: Sampling) -> TuneResult:
     shown = display.SearchDisplay(
         console,
@@ -293,6 +332,7 @@ def _climb(console: Console, task: Task, climb: _Climb, place: _Place, sampling:
             progress=shown.progress,
             reference=place.reference,
             known=climb.known,
+            alignment=climb.alignment,
         )
 
 

@@ -13,12 +13,13 @@ from torch import nn
 
 from frostline.costs.admission import require_memory
 from frostline.errors import LadderError, ModelError, OptionError, SearchFailedError
-from frostline.execution import LocalExecutor, RememberingExecutor
+from frostline.execution import AligningExecutor, LocalExecutor, RememberingExecutor
 from frostline.layers import LayerStack, build_deferred
 from frostline.layers.deferred import build_shapes
 from frostline.protocols import Executor, Search, Task
 from frostline.records import Configuration, Direction, Evaluation, Fidelity, Job, Status, Value
 from frostline.running import TrainingOptions, device_plan_of, executor_of
+from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.halving import CONFIGURATIONS, SuccessiveHalving
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
@@ -195,15 +196,19 @@ def search_task(
     progress: Callable[[Progress], None] | None = None,
     reference: str = "",
     known: Callable[[Job], Evaluation | None] | None = None,
+    alignment: Alignment = IDENTITY,
 ) -> TuneResult:
     """Run ``search`` over a task's configurations, and return the best: ``tune_task`` with any search, also over a grid.
 
-    Jobs that ``known`` answers are not trained.
+    Rungs of fewer layers train configurations as ``alignment`` says. Jobs that ``known`` answers are not trained; it is
+    asked with the values that would be.
+    Raises: AlignmentError if the alignment does not fit the space or the model.
     """
     settings = options.settings(study=study, seed=seed)
     checkpoints = checkpoints_of(task, settings)
     assert checkpoints is not None
     rungs = search.ladder
+    alignment.check(task.space, num_layers=rungs.num_layers)
     terms = Terms(
         task=task.name,
         reference=reference or task.name,
@@ -217,7 +222,7 @@ def search_task(
         direction=task.direction,
         sample_unit=task.sample_unit,
         expected=search.evaluations_per_rung(),
-        settings=options.fingerprint,
+        settings=_settings(options, alignment),
     )
     most = max(rung.trainable_layers for rung in rungs.rungs)
     _require_memory(task, most, settings, options.memory)
@@ -229,8 +234,10 @@ def search_task(
         learning=sampling.learning,
         progress=progress or (lambda _: None),
     )
+    if known is not None:
+        executor = RememberingExecutor(known=known, executor=executor)
     return _search(
-        executor if known is None else RememberingExecutor(known=known, executor=executor),
+        executor if alignment.is_identity else AligningExecutor(alignment=alignment, executor=executor),
         search,
         Draws(
             space=task.space, sampling=sampling, root_seed=seed, direction=task.direction, initial=tuple(initial)
@@ -348,6 +355,11 @@ def climb(
                 forget(number)
             if observer is not None:
                 observer(evaluation, study.history)
+
+
+def _settings(options: TrainingOptions, alignment: Alignment) -> str:
+    # A search that aligns nothing is what it was before there were alignments.
+    return options.fingerprint if alignment.is_identity else f"{options.fingerprint} alignment={alignment}"
 
 
 def _why_nothing_was_found(history: History) -> str:

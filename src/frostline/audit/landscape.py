@@ -14,6 +14,7 @@ import numpy as np
 
 from frostline.errors import AuditError
 from frostline.records import Fidelity
+from frostline.search.alignment import IDENTITY, Alignment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +66,8 @@ class Landscape:
     flops: Array
     repeats: Array
     """Scores at full fidelity under other seeds. NaN: not repeated; infinite in the worse direction: diverged."""
+    alignment: Alignment = IDENTITY
+    """What was trained in place of the configurations where few layers were."""
 
     def __post_init__(self) -> None:
         shape = (len(self.configurations), len(self.layers), len(self.samples))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -12,21 +13,31 @@ import numpy as np
 from frostline.audit.landscape import Landscape, LayerCost
 from frostline.errors import AuditError, StudyError
 from frostline.records import Status
+from frostline.search.alignment import Alignment
 from frostline.study import read_note, read_space, read_study
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from frostline.records import Configuration, Evaluation, Value
+    from frostline.records import Evaluation, Value
     from frostline.search.history import History
     from frostline.search.space import SearchSpace
     from frostline.study import Terms
+
+logger = logging.getLogger(__name__)
 
 _Cell = tuple[int, int]
 _SWEEP = "sweep"
 
 COSTS_NOTE = "layer costs"
 """Under this key an audit leaves, in its study, the fields of the predicted ``LayerCost`` of each number of layers."""
+
+
+BASE_NOTE = "base audit"
+"""Under this key an audit under an alignment leaves the name of the audit whose configurations it trains differently."""
+
+ALIGNED_NOTE = "aligned audits"
+"""Under this key that audit holds the names of those under alignments."""
 
 
 def repeat_study(study: str, offset: int) -> str:
@@ -41,10 +52,12 @@ def read_landscape(storage: str, study: str) -> Landscape:
     """
     terms, history = read_study(storage, study)
     costs = read_note(storage, study, COSTS_NOTE) or {}
+    # Full trainings are not changed by an alignment, so that their repeats are those of the audit it began from.
+    base = read_note(storage, study, BASE_NOTE) or study
     repeats: dict[int, Mapping[int, float]] = {}
     for offset in count(1):
         try:
-            _, repeated = read_study(storage, repeat_study(study, offset))
+            _, repeated = read_study(storage, repeat_study(base, offset))
         except StudyError:
             break
         repeats[offset] = repeated_scores(history, repeated)
@@ -55,6 +68,20 @@ def read_landscape(storage: str, study: str) -> Landscape:
         layer_costs={int(layers): LayerCost(**fields) for layers, fields in costs.items()},
         repeats=repeats,
     )
+
+
+def read_aligned(storage: str, study: str) -> tuple[Landscape, ...]:
+    """Return the landscapes of the audits that trained the configurations of the audit ``study`` under alignments.
+
+    One that holds no complete configuration yet is left out. Raises: as ``read_landscape``.
+    """
+    found = []
+    for name in read_note(storage, study, ALIGNED_NOTE) or []:
+        try:
+            found.append(read_landscape(storage, name))
+        except (AuditError, StudyError):
+            logger.info("the audit %r cannot be read, and is left out", name, exc_info=True)
+    return tuple(found)
 
 
 def repeated_scores(history: History, repeated: History) -> dict[int, float]:
@@ -75,9 +102,9 @@ def repeated_scores(history: History, repeated: History) -> dict[int, float]:
     return scores
 
 
-def configuration_key(configuration: Configuration) -> frozenset[tuple[str, Value]]:
+def configuration_key(configuration: Mapping[str, Value]) -> frozenset[tuple[str, Value]]:
     """Return what two configurations of the same hyperparameters have in common, whatever their numbers."""
-    return frozenset(configuration.hyperparameters.items())
+    return frozenset(configuration.items())
 
 
 def landscape_of(
@@ -139,6 +166,7 @@ def landscape_of(
         peak_bytes=np.where(np.isnan(peak_bytes), predicted, peak_bytes),
         flops=np.broadcast_to(np.outer([cost.flops_per_sample for cost in costs], samples), shape).copy(),
         repeats=_repeats_of(complete, repeats or {}),
+        alignment=alignment_of(terms),
     )
 
 
@@ -168,6 +196,11 @@ def _repeats_of(numbers: Sequence[int], repeats: Mapping[int, Mapping[int, float
 def settings_of(terms: Terms) -> dict[str, str]:
     """Return a study's settings by name."""
     return dict(part.split("=", 1) for part in terms.settings.split())
+
+
+def alignment_of(terms: Terms) -> Alignment:
+    """Return what a study trained in place of its configurations where few layers were."""
+    return Alignment.parse(settings_of(terms).get("alignment", ""))
 
 
 def _is_complete(number: int, terms: Terms, history: History) -> bool:

@@ -25,7 +25,8 @@ class AuditedEvaluations:
         self._nested = settings_of(terms).get("horizon") == "full"
         self._found: dict[tuple[object, int, int], Evaluation] = {}
         for evaluation in history.evaluations():
-            key = configuration_key(history.configurations[evaluation.number])
+            trained = {**history.configurations[evaluation.number], **evaluation.trained_with}
+            key = configuration_key(trained)
             fidelity = evaluation.fidelity
             self._found[key, fidelity.trainable_layers, fidelity.samples] = evaluation
 

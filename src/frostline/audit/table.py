@@ -18,6 +18,7 @@ import numpy as np
 from frostline.audit.landscape import Landscape
 from frostline.errors import AuditError
 from frostline.records import Configuration
+from frostline.search.alignment import Alignment
 from frostline.search.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def write_table(landscape: Landscape, path: Path) -> None:
     about = {name: getattr(landscape, name) for name in _ABOUT}
     about |= {"space": landscape.space.to_toml(), "layers": landscape.layers, "samples": landscape.samples}
     about |= {"configurations": landscape.num_configurations, "repeats": len(landscape.repeats)}
+    about |= {} if landscape.alignment.is_identity else {"alignment": f"{landscape.alignment}"}
     names = tuple(landscape.space.distributions)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"writing-{path.name}")
@@ -141,6 +143,7 @@ def _landscape(about: dict[str, Any], rows: list[dict[str, str]]) -> Landscape:
         layers=layers,
         samples=samples,
         repeats=repeats,
+        alignment=Alignment.parse(about.get("alignment", "")),
         **arrays,
     )
 

@@ -84,6 +84,15 @@ class SearchSpace:
         )
 
     @property
+    def scales(self) -> dict[str, float]:
+        """The hyperparameters of which factors mean the same everywhere, floats on a logarithmic range: its decades."""
+        return {
+            name: math.log10(distribution.high / distribution.low)
+            for name, distribution in self.distributions.items()
+            if isinstance(distribution, FloatDistribution) and distribution.log
+        }
+
+    @property
     def fingerprint(self) -> str:
         """A string that changes when what can be drawn does: one line, hyperparameters in alphabetical order."""
         return "; ".join(f"{name}: {_describe(self.distributions[name])}" for name in sorted(self.distributions))

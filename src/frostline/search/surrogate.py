@@ -1,0 +1,133 @@
+"""How the score responds to the hyperparameters at one fidelity, as a Gaussian process over ranks.
+
+Axes: C configurations, D coordinates, Q points, B resamples of the configurations.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from frostline.records import Value
+    from frostline.search.space import SearchSpace
+
+    Array = NDArray[np.float64]
+
+# Bounds of what is fitted, in units of the ranges and of the scores' spread: no hyperparameter matters within a twentieth
+# of its range alone, and one with twenty times its range matters nowhere.
+_LENGTHS = (0.05, 20.0)
+_AMPLITUDES = (0.01, 100.0)
+_NOISES = (1e-4, 1.0)
+# Stands for a configuration that a resample leaves out.
+_NEVER = 1e9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coordinates:
+    """Where configurations of a space lie in the unit cube: logarithms where the range is logarithmic, choices one-hot."""
+
+    space: SearchSpace
+
+    def of(self, configurations: Sequence[Mapping[str, Value]]) -> Array:
+        """Return the coordinates of ``configurations``, (C, D)."""
+        columns: list[Any] = []
+        for name, distribution in self.space.distributions.items():
+            values = [configuration[name] for configuration in configurations]
+            if isinstance(distribution, CategoricalDistribution):
+                columns += [[float(value == choice) for value in values] for choice in distribution.choices]
+                continue
+            assert isinstance(distribution, FloatDistribution | IntDistribution)
+            low, high = _ends(distribution)
+            numbers = np.log10(np.array(values, dtype=np.float64)) if distribution.log else np.array(values, float)
+            columns.append((numbers - low) / (high - low))
+        positions: Array = np.array(columns, dtype=np.float64).T
+        return positions
+
+    def column(self, name: str) -> int:
+        """Return the column of a hyperparameter that is no choice."""
+        position = 0
+        for other, distribution in self.space.distributions.items():
+            if other == name:
+                break
+            position += len(distribution.choices) if isinstance(distribution, CategoricalDistribution) else 1
+        return position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Response:
+    """A Gaussian process over the normal scores of losses, Matérn 5/2 with a length for each coordinate.
+
+    Of ranks, because a training that diverged has a rank and no loss, and because ranks are all that a rung decides by.
+    """
+
+    positions: Array
+    """(C, D)."""
+    scores: Array
+    """(C,), less is better."""
+    kernel: Any
+    """scikit-learn's, fitted, without the noise."""
+    noise: float
+    """The variance of the noise."""
+
+    @classmethod
+    def fit(cls, positions: Array, losses: Array, *, start: Response | None = None) -> Response:
+        """Return the response to ``positions`` (C, D) that ``losses`` (C,), which may be infinite, tell of.
+
+        The fit begins at that of ``start``, if it is given: faster, and the same where there is one maximum.
+        """
+        # Slow to import, and wanted by audits and aligned searches alone.
+        from scipy.special import ndtri
+        from scipy.stats import rankdata
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+        scores = ndtri((rankdata(losses) - 0.5) / len(losses))
+        if start is None:
+            smooth = ConstantKernel(1.0, _AMPLITUDES) * Matern(np.ones(positions.shape[1]), _LENGTHS, nu=2.5)
+            noise = 0.1
+        else:
+            smooth, noise = start.kernel, start.noise
+        process = GaussianProcessRegressor(smooth + WhiteKernel(noise, _NOISES))
+        with warnings.catch_warnings():
+            # A length at its bound says that a hyperparameter does not matter, which is no trouble.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            process.fit(positions, scores)
+        return cls(
+            positions=positions,
+            scores=scores,
+            kernel=process.kernel_.k1,
+            noise=float(process.kernel_.k2.noise_level),
+        )
+
+    def at(self, points: Array) -> Array:
+        """Return the expected scores at ``points`` (Q, D), (Q,)."""
+        expected: Array = self.resampled(points, np.ones((1, len(self.scores))))[0]
+        return expected
+
+    def resampled(self, points: Array, counts: Array) -> Array:
+        """Return the expected scores at ``points`` (Q, D) by every resample ``counts`` (B, C), (B, Q).
+
+        The lengths and the noise stay those of all configurations.
+        """
+        noises = np.where(counts > 0, self.noise / np.maximum(counts, 1.0), _NEVER)
+        covariances = self.kernel(self.positions)[None] + noises[:, :, None] * np.eye(len(self.scores))
+        weights = np.linalg.solve(covariances, np.broadcast_to(self.scores[:, None], (*counts.shape, 1)))[..., 0]
+        expected: Array = weights @ self.kernel(points, self.positions).T
+        return expected
+
+
+def _ends(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:
+    if distribution.log:
+        return math.log10(distribution.low), math.log10(distribution.high)
+    return float(distribution.low), float(distribution.high)
