@@ -130,3 +130,20 @@ def test_a_study_goes_on_under_its_own_alignment_alone(capsys: pytest.CaptureFix
     code, _, err = run(tune, capsys)
     assert code == 1
     assert "alignment=1:learning_rate=10" in err
+
+
+def test_a_search_may_learn_how_its_rungs_are_to_be_read_and_its_report_says_how_it_did(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    tune = f"tune {TASK} --study learned --ladder 1:512,6:1024 -n 27 --align auto --device cpu"
+    code, out, err = run(tune, capsys)
+    assert (code, err) == (0, "")
+    assert "rung 0 (1 of 6 layers trained) was read as" in out
+    assert run("report learned --out learned.html", capsys)[0] == 0
+    assert "How rungs of few layers were read" in (tmp_path / "learned.html").read_text()
+    code, out, err = run(f"tune {TASK} --study small -n 9 --align auto --device cpu", capsys)
+    assert (code, err) == (0, "")
+    assert "no rung of few layers promotes enough configurations to learn how it is to be read." in out
+    code, _, err = run(f"tune {TASK} --study all --search full -n 9 --align auto --device cpu", capsys)
+    assert code == 1
+    assert "--align auto goes with --search halving, hyperband or asynchronous" in err

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from frostline.audit.audit import audit_of
-from frostline.audit.reading import read_landscape
+from frostline.audit.reading import read_aligned, read_landscape
 from frostline.audit.recommendation import recommend
+from frostline.audit.shifts import shifts, some_budgets
 from frostline.audit.table import read_table
 from frostline.costs.tables import write_whole
 from frostline.errors import AuditError
@@ -19,9 +20,12 @@ from frostline.report.search_page import search_page
 from frostline.storage import DEFAULT_STORAGE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from frostline.audit.audit import Audit
     from frostline.audit.landscape import Landscape
     from frostline.audit.recommendation import Recommendation
+    from frostline.audit.shifts import CellShift
     from frostline.report.reading import StudyRecord
 
 _TABLES = (".csv", ".csv.gz")
@@ -56,18 +60,30 @@ def report(study: str, *, storage: str) -> str:
         landscape = read_landscape(storage, study)
     except AuditError as error:
         return search_page(record, warnings=[f"Shown as a search, not as an audit: {error}"])
-    return _page_of(landscape, record=record)
+    aligned = read_aligned(storage, study) if landscape.alignment.is_identity else ()
+    return _page_of(landscape, aligned, record=record)
 
 
-def _page_of(landscape: Landscape, *, record: StudyRecord | None = None, source: str = "") -> str:
+def _page_of(
+    landscape: Landscape, aligned: Sequence[Landscape] = (), *, record: StudyRecord | None = None, source: str = ""
+) -> str:
     audit: Audit | None = None
     recommendation: Recommendation | None = None
+    found: Sequence[CellShift] | None = None
     warnings = []
     try:
         audit = audit_of(landscape)
         recommendation = recommend(landscape)
+        if landscape.alignment.is_identity:
+            found = shifts(landscape, aligned, samples=some_budgets(landscape))
     except AuditError as error:
         warnings.append(f"Not everything can be told: {error}")
     return audit_page(
-        landscape, audit, recommendation=recommendation, record=record, source=source, warnings=warnings
+        landscape,
+        audit,
+        recommendation=recommendation,
+        found_shifts=found,
+        record=record,
+        source=source,
+        warnings=warnings,
     )

@@ -52,6 +52,9 @@ from frostline.workers import SharedTurn, SoleWorker, Turn
 
 TERMS = "frostline"
 _CLAIM = "frostline:claim "
+
+READINGS_NOTE = "readings"
+"""Under this key a search that learned how to read its rungs leaves the sentences that say so."""
 _SAMPLER = "frostline:sampler"
 
 logger = logging.getLogger(__name__)

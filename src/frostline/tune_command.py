@@ -45,10 +45,13 @@ from frostline.cli_arguments import (
 from frostline.errors import OptionError
 from frostline.running import TrainingOptions
 from frostline.search.alignment import IDENTITY, Alignment
-from frostline.search.halving import CONFIGURATIONS, SuccessiveHalving
+from frostline.search.halving import CONFIGURATIONS, AsynchronousHalving, SuccessiveHalving
+from frostline.search.hyperband import Hyperband
+from frostline.search.realigned import RealignedSearch, reading_sentences
 from frostline.search.sweep import FullFidelity, Sweep
 from frostline.search.watched import WatchedHalving
 from frostline.storage import DEFAULT_STORAGE, MEMORY, without_password
+from frostline.study import READINGS_NOTE, write_note
 from frostline.tuner import SearchFactory, TuneResult, search_task, train_task
 
 if TYPE_CHECKING:
@@ -110,8 +113,8 @@ def tune_command(
         str,
         typer.Option(
             "--align",
-            help="What rungs of few layers train in place of a configuration: off, audit:STUDY for what an audit found, or "
-            "factors such as '1:learning_rate=10;2:learning_rate=3'.",
+            help="off; auto: learn on the way how rungs of few layers are to be read; audit:STUDY: have them train what an "
+            "audit found; or factors for that, such as '1:learning_rate=10;2:learning_rate=3'.",
         ),
     ] = _OFF,
     compare: Annotated[
@@ -153,6 +156,8 @@ def tune_command(
     sampling = sampling_named(sampler, loaded.space, grid_points)
     result = _climb(console, loaded, climb, place, sampling)
     _show_result(console, result, loaded.sample_unit)
+    if isinstance(climb.plan, RealignedSearch):
+        _show_readings(climb.plan, result)
     if audited is not None:
         _show_audits_best(audited, result)
     if compare:
@@ -285,6 +290,15 @@ def _aligned(task: Task, climb: _Climb, align: str, place: _Place) -> _Climb:
             f"--align is {align}, but the audit measured its ladder under {climb.alignment}: leave it out, or give the "
             f"ladder of another audit."
         )
+    if align == _AUTO:
+        if not isinstance(climb.plan, SuccessiveHalving | Hyperband | AsynchronousHalving):
+            raise OptionError(
+                f"--align {_AUTO} goes with --search halving, hyperband or asynchronous, and with any ladder but {_AUTO}: "
+                f"leave it out."
+            )
+        waits = not isinstance(climb.plan, AsynchronousHalving)
+        plan = RealignedSearch(search=climb.plan, space=task.space, waits=waits)
+        return replace(climb, plan=plan, least_agreement=None)
     alignment = climb.alignment
     if align.startswith(_AUDIT):
         study = align.removeprefix(_AUDIT)
@@ -334,6 +348,19 @@ def _climb(console: Console, task: Task, climb: _Climb, place: _Place, sampling:
             known=climb.known,
             alignment=climb.alignment,
         )
+
+
+def _show_readings(search: RealignedSearch, result: TuneResult) -> None:
+    """Say how rungs of few layers were read, and leave it in the study for its report."""
+    readings = search.readings(result.history)
+    sentences = reading_sentences(readings, search.ladder)
+    if not sentences:
+        sentences = ["no rung of few layers promotes enough configurations to learn how it is to be read."]
+    typer.echo("")
+    for sentence in sentences:
+        typer.echo(sentence)
+    if result.storage != MEMORY:
+        write_note(result.storage, result.study, READINGS_NOTE, sentences)
 
 
 def _show_audits_best(audited: AuditedSearch, result: TuneResult) -> None:

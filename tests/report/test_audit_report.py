@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from test_search_report import Contents, figures_of
 from frostline.audit.audit import audit_of
 from frostline.audit.landscape import Landscape
 from frostline.audit.recommendation import recommend
+from frostline.audit.resampling import Estimate
+from frostline.audit.shifts import CellShift, shifts
 from frostline.report.audit_page import audit_page
 from frostline.report.levels import pairs_section
 from frostline.report.maps import ladders_of, threshold_map
@@ -20,7 +23,11 @@ from frostline.report.maps import ladders_of, threshold_map
 
 def page_of(found: Landscape) -> str:
     return audit_page(
-        found, audit_of(found, resamples=100), recommendation=recommend(found, configurations=9), source="A test"
+        found,
+        audit_of(found, resamples=100),
+        recommendation=recommend(found, configurations=9),
+        found_shifts=shifts(found, resamples=50),
+        source="A test",
     )
 
 
@@ -119,3 +126,26 @@ def test_names_of_an_audit_are_escaped_too() -> None:
     contents = Contents(page_of(found))
     assert not any(tag == "img" for tag, _ in contents.tags)
     assert f"Audit of {NASTY}" in contents.words
+
+
+def estimate(value: float, low: float, high: float) -> Estimate:
+    return Estimate(value=np.array(value), low=np.array(low), high=np.array(high))
+
+
+def test_shifts_are_told_with_their_intervals_and_what_is_sure_first() -> None:
+    found = landscape()
+    cell = CellShift(
+        fidelity=found.fidelity((0, 0)),
+        best={"learning_rate": estimate(1.0, 0.5, 1.25)},
+        taken={"learning_rate": 1.0},
+        unaligned=0.3,
+        gain=estimate(0.5, 0.2, 0.6),
+    )
+    words = Contents(audit_page(found, None, found_shifts=[cell], source="A test")).words
+    assert "10 times the learning_rate would rank better: by the surrogate, ρ 0.80 instead of 0.30" in words
+    assert "+1.00 (+0.50 to +1.25) 10 times 0.30 0.80" in words
+    unsure = dataclasses.replace(cell, taken={})
+    words = Contents(audit_page(found, None, found_shifts=[unsure], source="A test")).words
+    assert "No shift is sure" in words
+    assert "+1.00 (+0.50 to +1.25) as it is 0.30" in words
+    assert "no hyperparameter has a logarithmic range" in audit_page(found, None, found_shifts=[], source="A test")

@@ -13,6 +13,7 @@ from report_cases import NASTY, PLAIN, landscape, search_record
 
 from frostline.audit.audit import audit_of
 from frostline.audit.recommendation import recommend
+from frostline.audit.shifts import shifts
 from frostline.report.audit_page import audit_page
 from frostline.report.search_page import search_page
 
@@ -31,6 +32,7 @@ def audited(**changes: Any) -> str:
         found,
         audit_of(found, resamples=50),
         recommendation=recommend(found, configurations=9),
+        found_shifts=shifts(found, resamples=50),
         source="A test",
     )
 

@@ -49,6 +49,7 @@ class Simulation:
     """The probability that a worker dies instead of ending its evaluation."""
     prunes: bool = False
     """Whether the history is told of the eliminated, as the tuner does."""
+    draw: Callable[[int], Configuration] = drawn
     history: History = field(init=False)
     asked: list[list[Request]] = field(init=False, default_factory=list)
 
@@ -79,7 +80,7 @@ class Simulation:
         for request in requests:
             assert self.history.evaluation(request.number, request.rung) is None
             if request.number >= len(self.history.configurations):
-                self.history.add_configuration(drawn(request.number))
+                self.history.add_configuration(self.draw(request.number))
             self.history.start(request)
         self.asked.append(requests)
 

@@ -22,7 +22,7 @@ from frostline.audit.reading import configuration_key
 from frostline.audit.resampling import Estimate, estimate_of, resampled_counts
 from frostline.records import Fidelity
 from frostline.search.alignment import Alignment
-from frostline.search.surrogate import Coordinates, Response
+from frostline.search.surrogate import Coordinates, Response, ranking_shifts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-_STEP = 0.125
-"""Decades between two shifts that are tried: a third more, or a quarter less."""
 _FOLDS = 5
 _TENTHS = (2, 5, 10)
 
@@ -269,28 +267,23 @@ class _Cell:
         expected = np.empty(len(self.bench.full))
         for fold, (left_out, (_, response)) in enumerate(zip(self.bench.folds, self.of_folds, strict=True)):
             moved = {name: shifts[fold] for name, shifts in shifts_of_folds.items()}
-            expected[left_out] = response.at(self._moved(left_out, moved))
+            expected[left_out] = response.at(self.bench.coordinates.moved(self.bench.positions[left_out], moved))
         return expected
 
     def trial(self, name: str, before: Mapping[str, _Trial]) -> _Trial:
         """Return how ``name`` is best moved, on top of the trials ``before``."""
         bench = self.bench
-        everyone = np.arange(len(bench.full))
         moved = {other: float(trial.shift.value) for other, trial in before.items()}
-        replicates = self._best_shifts(
-            self.response, everyone, name, moved, bench.counts, of_trainings=bench.counts[:, self.owners]
+        points = bench.coordinates.moved(bench.positions, moved)
+        replicates = ranking_shifts(
+            self.response, bench.coordinates, name, points, bench.full, bench.counts, bench.counts[:, self.owners]
         )
         of_folds = []
         for fold, (rest, response) in enumerate(self.of_folds):
             moved = {other: trial.of_folds[fold] for other, trial in before.items()}
-            found = self._best_shifts(
-                response,
-                rest,
-                name,
-                moved,
-                np.ones((1, len(rest))),
-                of_trainings=np.ones((1, len(response.scores))),
-            )
+            points = bench.coordinates.moved(bench.positions[rest], moved)
+            once = np.ones((1, len(rest)))
+            found = ranking_shifts(response, bench.coordinates, name, points, bench.full[rest], once)
             of_folds.append(float(found[0]))
         shifts_of_folds = {other: trial.of_folds for other, trial in before.items()} | {name: tuple(of_folds)}
         predicted = self.predicted(shifts_of_folds)
@@ -312,51 +305,3 @@ class _Cell:
             taken[surest.name] = surest
             trials = [self.trial(trial.name, taken) for trial in trials if trial.name not in taken]
         return list(taken.values())
-
-    def _best_shifts(
-        self,
-        response: Response,
-        configurations: NDArray[np.intp],
-        name: str,
-        moved: Mapping[str, float],
-        counts: Array,
-        *,
-        of_trainings: Array,
-    ) -> Array:
-        """Return the shift of ``name`` at which ``response`` ranks ``configurations`` best, in every resample, (B,).
-
-        ``counts`` are those of the configurations, ``of_trainings`` of the trainings that the response was fitted to.
-        """
-        tried = _tried(self.bench.coordinates.space.scales[name])
-        points = np.concatenate([self._moved(configurations, {**moved, name: shift}) for shift in tried])
-        expected = response.resampled(points, of_trainings).reshape(len(counts), len(tried), len(configurations))
-        full = self.bench.full[configurations]
-        # The smallest of equally good ones comes first.
-        best = [
-            _agreements(of_shifts, full, drawn).argmax() for of_shifts, drawn in zip(expected, counts, strict=True)
-        ]
-        return np.array(tried)[best]
-
-    def _moved(self, configurations: NDArray[np.intp], shifts: Mapping[str, float]) -> Array:
-        points = self.bench.positions[configurations].copy()
-        for name, shift in shifts.items():
-            points[:, self.bench.coordinates.column(name)] += shift / self.bench.coordinates.space.scales[name]
-        return points
-
-
-def _tried(decades: float) -> list[float]:
-    """Return the shifts that are tried over a range of so many decades, 0 first, then by size."""
-    most = int(decades / 2 / _STEP)
-    return sorted((_STEP * step for step in range(-most, most + 1)), key=abs)
-
-
-def _agreements(expected: Array, full: Array, drawn: Array) -> Array:
-    """Return Spearman's correlation of ``expected`` (G, C) with ``full`` (C,) over those ``drawn`` (C,), (G,)."""
-    from scipy.stats import rankdata
-
-    members = np.repeat(np.arange(len(full)), drawn.astype(int))
-    ranks, full_ranks = (rankdata(values[..., members], axis=-1) for values in (expected, full))
-    ranks, full_ranks = (values - values.mean(axis=-1, keepdims=True) for values in (ranks, full_ranks))
-    spread = np.sqrt((ranks**2).sum(axis=-1) * (full_ranks**2).sum())
-    found: Array = np.where(spread > 0, ranks @ full_ranks / np.where(spread > 0, spread, 1.0), 0.0)
-    return np.round(found, 9)

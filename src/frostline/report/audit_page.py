@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from frostline.audit.shifts import shift_sentences
 from frostline.display import train_command
 from frostline.report.cells import (
     agreement_section,
@@ -21,6 +22,7 @@ from frostline.report.page import Section, answer, bullets, command, note, page,
 from frostline.report.rungs import trouble_warnings
 from frostline.report.scored import Scored
 from frostline.report.search_page import about, closing, configuration_table
+from frostline.report.shifts import shifts_section
 from frostline.report.verdict import headline, ladders_section, recommendation_warnings, recommended_lines
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from frostline.audit.audit import Audit
     from frostline.audit.landscape import Landscape
     from frostline.audit.recommendation import Recommendation
+    from frostline.audit.shifts import CellShift
     from frostline.records import Configuration
     from frostline.report.reading import StudyRecord
 
@@ -38,13 +41,15 @@ def audit_page(
     audit: Audit | None,
     *,
     recommendation: Recommendation | None = None,
+    found_shifts: Sequence[CellShift] | None = None,
     record: StudyRecord | None = None,
     source: str = "",
     warnings: Sequence[str] = (),
 ) -> str:
     """Return the HTML page of an audit.
 
-    ``audit`` is None where there are too few configurations to tell how anything ranks. ``record`` is the study the
+    ``audit`` is None where there are too few configurations to tell how anything ranks, and ``found_shifts`` where none were
+    sought. ``record`` is the study the
     landscape was read from; without it, ``source`` says where it came from. ``warnings`` come before those found here.
     """
     agreement = None if audit is None else audit.agreement
@@ -63,6 +68,8 @@ def audit_page(
     sections += [pairs_section(landscape, agreement), curves_section(landscape), layers_section(landscape)]
     if audit is not None:
         sections.append(optima_section(landscape, audit.optima))
+    if found_shifts is not None:
+        sections.append(shifts_section(landscape, found_shifts, shift_sentences(found_shifts, landscape)))
     sections += [importance_section(scored), slices_section(scored)]
     found = [
         *warnings,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from frostline.study import read_space, read_study
+from frostline.study import READINGS_NOTE, read_note, read_space, read_study
 
 if TYPE_CHECKING:
     from frostline.search.history import History
@@ -22,6 +22,8 @@ class StudyRecord:
     terms: Terms
     history: History
     space: SearchSpace
+    readings: tuple[str, ...] = ()
+    """How a search that learned to read its rungs of few layers read them, in sentences."""
 
 
 def read_record(storage: str, name: str) -> StudyRecord:
@@ -30,4 +32,11 @@ def read_record(storage: str, name: str) -> StudyRecord:
     Raises: StudyError if there is no such study, it is not frostline's, or nothing has been drawn yet.
     """
     terms, history = read_study(storage, name)
-    return StudyRecord(name=name, storage=storage, terms=terms, history=history, space=read_space(storage, name))
+    return StudyRecord(
+        name=name,
+        storage=storage,
+        terms=terms,
+        history=history,
+        space=read_space(storage, name),
+        readings=tuple(read_note(storage, name, READINGS_NOTE) or ()),
+    )

@@ -8,7 +8,18 @@ from frostline.display import cost_lines, duration, train_command
 from frostline.report.courses import curves_section, spending_section
 from frostline.report.drawing import better, layers_word, shown
 from frostline.report.hyperparameters import edge_warnings, importance_section, slices_section
-from frostline.report.page import answer, command, folded, page, paragraph, table, warnings_box
+from frostline.report.page import (
+    Section,
+    answer,
+    bullets,
+    command,
+    folded,
+    note,
+    page,
+    paragraph,
+    table,
+    warnings_box,
+)
 from frostline.report.rungs import agreement_section, rungs_section, trouble_warnings
 from frostline.report.scored import scored_at
 from frostline.storage import without_password
@@ -39,6 +50,7 @@ def search_page(record: StudyRecord, *, warnings: Sequence[str] = ()) -> str:
     sections = [
         rungs_section(record, summary),
         agreement,
+        *_readings(record),
         curves_section(record, best),
         importance_section(scored),
         slices_section(scored),
@@ -46,6 +58,17 @@ def search_page(record: StudyRecord, *, warnings: Sequence[str] = ()) -> str:
     ]
     opening = [_answer(record, summary, best), warnings_box(found), about(record)]
     return page(f"Search of {record.terms.task}", opening, sections, closing=closing(record))
+
+
+def _readings(record: StudyRecord) -> list[Section]:
+    if not record.readings:
+        return []
+    text = (
+        "With few trained layers the best values lie elsewhere than with all. Where the configurations that two rungs share "
+        "tell by how much, the lower rung is read through a surrogate as if it had trained those values; nothing is trained "
+        "again. Shifts are in decades, 1 being ten times, with 95 % bootstrap intervals."
+    )
+    return [Section(heading="How rungs of few layers were read", parts=(note(text), bullets(record.readings)))]
 
 
 def _answer(record: StudyRecord, summary: Summary, best: Evaluation | None) -> str:

@@ -1,6 +1,6 @@
 """How the score responds to the hyperparameters at one fidelity, as a Gaussian process over ranks.
 
-Axes: C configurations, D coordinates, Q points, B resamples of the configurations.
+Axes: C configurations, D coordinates, Q points, G tried shifts, B resamples of the configurations.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ _NOISES = (1e-4, 1.0)
 # Stands for a configuration that a resample leaves out.
 _NEVER = 1e9
 
+_STEP = 0.125
+"""Decades between two shifts that are tried: a third more, or a quarter less."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coordinates:
@@ -52,6 +55,13 @@ class Coordinates:
             columns.append((numbers - low) / (high - low))
         positions: Array = np.array(columns, dtype=np.float64).T
         return positions
+
+    def moved(self, points: Array, shifts: Mapping[str, float]) -> Array:
+        """Return ``points`` (Q, D) with hyperparameters moved by so many decades."""
+        found = points.copy()
+        for name, shift in shifts.items():
+            found[:, self.column(name)] += shift / self.space.scales[name]
+        return found
 
     def column(self, name: str) -> int:
         """Return the column of a hyperparameter that is no choice."""
@@ -110,6 +120,12 @@ class Response:
             noise=float(process.kernel_.k2.noise_level),
         )
 
+    @property
+    def lengths(self) -> Array:
+        """Over how much of its range each coordinate matters, (D,): a small one matters much."""
+        lengths: Array = np.atleast_1d(self.kernel.k2.length_scale)
+        return lengths
+
     def at(self, points: Array) -> Array:
         """Return the expected scores at ``points`` (Q, D), (Q,)."""
         expected: Array = self.resampled(points, np.ones((1, len(self.scores))))[0]
@@ -125,6 +141,55 @@ class Response:
         weights = np.linalg.solve(covariances, np.broadcast_to(self.scores[:, None], (*counts.shape, 1)))[..., 0]
         expected: Array = weights @ self.kernel(points, self.positions).T
         return expected
+
+
+def ranking_shifts(
+    response: Response,
+    coordinates: Coordinates,
+    name: str,
+    points: Array,
+    losses: Array,
+    counts: Array,
+    of_trainings: Array | None = None,
+) -> Array:
+    """Return by how many decades ``name`` is to be moved so that ``response`` ranks ``points`` as ``losses`` do, (B,).
+
+    ``points`` (C, D) and ``losses`` (C,) are of configurations, and ``counts`` (B, C) resamples of these; ``of_trainings``
+    (B, ...) are the same resamples of what the response was fitted to, if it is to be resampled too. Shifts are tried up to
+    half the range of the hyperparameter: beyond, most configurations would lie where none was trained.
+    """
+    tried = _tried(coordinates.space.scales[name])
+    moved = np.concatenate([coordinates.moved(points, {name: shift}) for shift in tried])
+    if of_trainings is None:
+        expected = np.broadcast_to(response.at(moved), (len(counts), len(moved)))
+    else:
+        expected = response.resampled(moved, of_trainings)
+    expected = expected.reshape(len(counts), len(tried), len(points))
+    # The smallest of equally good ones comes first.
+    best = [
+        _agreements(of_shifts, losses, drawn).argmax() for of_shifts, drawn in zip(expected, counts, strict=True)
+    ]
+    found: Array = np.array(tried)[best]
+    return found
+
+
+def _tried(decades: float) -> list[float]:
+    """Return the shifts that are tried over a range of so many decades, 0 first, then by size."""
+    most = int(decades / 2 / _STEP)
+    return sorted((_STEP * step for step in range(-most, most + 1)), key=abs)
+
+
+def _agreements(expected: Array, losses: Array, drawn: Array) -> Array:
+    """Return Spearman's correlation of ``expected`` (G, C) with ``losses`` (C,) over those ``drawn`` (C,), (G,)."""
+    from scipy.stats import rankdata
+
+    members = np.repeat(np.arange(len(losses)), drawn.astype(int))
+    ranks, other_ranks = (rankdata(values[..., members], axis=-1) for values in (expected, losses))
+    ranks, other_ranks = (values - values.mean(axis=-1, keepdims=True) for values in (ranks, other_ranks))
+    spread = np.sqrt((ranks**2).sum(axis=-1) * (other_ranks**2).sum())
+    found: Array = np.where(spread > 0, ranks @ other_ranks / np.where(spread > 0, spread, 1.0), 0.0)
+    # Rounding must not make one of equals the best.
+    return np.round(found, 9)
 
 
 def _ends(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:
