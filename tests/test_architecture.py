@@ -91,7 +91,7 @@ def test_search_knows_no_torch_disk_or_clock(path: Path) -> None:
 
 
 @pytest.mark.multiprocess
-def test_importing_frostline_loads_no_optional_package() -> None:
+def test_importing_frostline_loads_nothing_that_is_slow_to_import() -> None:
     heavy = {
         "transformers",
         "torchvision",

@@ -11,7 +11,6 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from frostline.errors import TaskError
 from frostline.records import Configuration
 from frostline.tasks.images import shift_images
 from frostline.tasks.options import require_positive
@@ -31,17 +30,11 @@ class Digits:
 
 
 def load_digits(*, size: int) -> Digits:
-    """Return the digits at ``size`` x ``size`` pixels, a fixed third of them held out.
+    """Return the digits at ``size`` x ``size`` pixels, a fixed third of them held out."""
+    # Slow to import.
+    from sklearn import datasets
 
-    Raises: TaskError if scikit-learn is missing.
-    """
     require_positive("image_size", size)
-    try:
-        from sklearn import datasets
-    except ImportError:
-        raise TaskError(
-            "the digits come with scikit-learn, which is not installed: pip install 'frostline[tasks]'."
-        ) from None
     pixels, labels = datasets.load_digits(return_X_y=True)
     images = torch.from_numpy(pixels).float().view(-1, 1, 8, 8)
     # Pixels are 0..16; the constants are the mean and the spread of all of them, to two digits.

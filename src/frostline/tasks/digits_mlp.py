@@ -26,7 +26,6 @@ def digits_mlp(
     ``full_images`` is the full budget in images, about 21 epochs. Images are moved by up to a pixel as augmentation.
     The defaults are scikit-learn's for its own MLP: Adam at 1e-3. Every configuration's learning rate falls to 0 over
     the second half of its training: at a constant one the last score is mostly noise.
-    Raises: TaskError if scikit-learn is missing.
     """
     settings = MLPSettings(num_hidden_layers=num_hidden_layers, width=width)
     return digits_task(

@@ -29,7 +29,6 @@ def digits_resnet(
     The defaults are those of the ResNet's own paper (arXiv:1512.03385): SGD at 0.1 with a momentum of 0.9 and a weight
     decay of 1e-4. Every configuration's learning rate falls to 0 over the second half of its training: at a constant
     one the last score is mostly noise.
-    Raises: TaskError if scikit-learn is missing.
     """
     settings = ResNetSettings(widths=tuple(widths))
     return digits_task(
