@@ -25,7 +25,7 @@ from frostline.audit.recommendation import recommend
 from frostline.audit.table import read_table
 from frostline.replay.comparison import Comparison, Conditions, compare
 from frostline.replay.comparison_table import comparison_record, comparison_table
-from frostline.replay.methods import halving, recommended, usual_methods
+from frostline.replay.methods import SearchMethod, halving, realigned, recommended, usual_methods
 from frostline.replay.recorded import with_typical_seconds
 from frostline.search.ladder import Ladder
 
@@ -58,6 +58,20 @@ def conditions_of(landscape: Landscape, arguments: argparse.Namespace) -> Condit
         tolerance=tolerance,
         share=share,
     )
+
+
+def aligned_methods(landscape: Landscape, *, configurations: int) -> list[SearchMethod]:
+    """Blind ladders whose lowest rung is one or two layers, as they are and read through a surrogate."""
+    full = landscape.full
+    sizes = {"num_layers": full.trainable_layers, "full_samples": full.samples}
+    tops = [(full.trainable_layers, full.samples // 2), (full.trainable_layers, full.samples)]
+    methods = []
+    for layers in (1, 2):
+        ladder = Ladder.explicit([(layers, full.samples // 2), *tops], **sizes)
+        name = f"halving from {layers} of {full.trainable_layers} layers on 1/2"
+        methods.append(halving(name, ladder, configurations=configurations))
+        methods.append(realigned(f"{name}, realigned", ladder, configurations=configurations))
+    return methods
 
 
 def verdicts(comparison: Comparison) -> list[str]:
@@ -98,6 +112,7 @@ def main() -> None:
                 # Without repeats there is none: what is near enough is then up to the recommendation.
                 tolerance=conditions.tolerance or None,
             )
+            methods += aligned_methods(landscape, configurations=arguments.configurations)
             methods.append(recommended(from_audit, configurations=arguments.configurations))
             ladder, factor = from_audit(landscape)
             methods.append(

@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("seeding", "records", "sizes"),
     ("layers", "search", "protocols"),
-    ("storage", "workers", "training", "summary"),
+    ("storage", "workers", "training", "summary", "pages"),
     ("study", "display", "costs"),
     ("audit",),
     ("tasks", "task_loading", "packing", "replay", "report"),

@@ -39,7 +39,7 @@ def records(made: Reproduced, folder: Path) -> list[dict[str, str]]:
     """What was written, read again."""
     table, page = made.write(folder)
     text = page.read_text()
-    assert text.count("Plotly.newPlot(") == len(made.drawings) > 0
+    assert text.count('<script type="application/json">') == len(made.drawings) > 0
     assert 'src="http' not in text
     for finding in made.findings:
         assert finding.what.replace("&", "&amp;") in text

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from frostline.costs.figures import empty_figure, html_page, line_style
+from frostline.pages.drawing import layers_figure, line_style
+from frostline.pages.page import figures_page
 from frostline.sizes import format_size
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ def fit_page(fits: Sequence[Fit], circumstances: Circumstances, *, margin: float
     sections.append(
         (f"Largest population, batch size {size}", f"{remark} All layers are trained one by one.", figure)
     )
-    return html_page(f"What of {circumstances.task} fits where", f"{circumstances}", sections)
+    return figures_page(f"What of {circumstances.task} fits where", f"{circumstances}", sections)
 
 
 def _figure(fits: Sequence[Fit], unit: str, number: Callable[[Fit], int | None]) -> Any:
-    figure = empty_figure(unit, [fit.trainable_layers for fit in fits])
+    figure = layers_figure(unit, [fit.trainable_layers for fit in fits])
     # Decades alone are numbered: on a narrow screen more numbers would be in each other's way.
     figure.update_yaxes(type="log", rangemode="normal", dtick=1, tickformat=",")
     for position, memory in enumerate(sorted({fit.device_memory for fit in fits})):

@@ -12,6 +12,7 @@ from frostline.replay.simulation import replay
 from frostline.search.halving import SuccessiveHalving
 from frostline.search.hyperband import Hyperband
 from frostline.search.ladder import Ladder
+from frostline.search.realigned import RealignedSearch
 from frostline.search.sweep import FullFidelity
 
 if TYPE_CHECKING:
@@ -105,6 +106,15 @@ def halving(name: str, ladder: Ladder, *, configurations: int, reduction_factor:
     )
 
 
+def realigned(name: str, ladder: Ladder, *, configurations: int, reduction_factor: int = 3) -> SearchMethod:
+    """Return successive halving that learns how rungs of few layers are to be read, on ``ladder`` moved likewise."""
+    return SearchMethod(
+        name=name,
+        configurations=configurations,
+        build=partial(_realigned, ladder=ladder, reduction_factor=reduction_factor),
+    )
+
+
 def hyperband(name: str, ladder: Ladder, *, configurations: int, reduction_factor: int = 3) -> SearchMethod:
     """Return Hyperband on ``ladder``, its rungs moved to the nearest that were recorded."""
     return SearchMethod(
@@ -161,6 +171,16 @@ def _on(
     replayed: Replayed, *, ladder: Ladder, reduction_factor: int, search: type[SuccessiveHalving] | type[Hyperband]
 ) -> SearchOf:
     return partial(search, ladder=replayed.task.snapped(ladder), reduction_factor=reduction_factor)
+
+
+def _realigned(replayed: Replayed, *, ladder: Ladder, reduction_factor: int) -> SearchOf:
+    halving_of = _on(replayed, ladder=ladder, reduction_factor=reduction_factor, search=SuccessiveHalving)
+
+    def search(*, configurations: int) -> RealignedSearch:
+        plain = halving_of(configurations=configurations)
+        return RealignedSearch(search=plain, space=replayed.task.landscape.space)
+
+    return search
 
 
 def _recommended(replayed: Replayed, *, recommend: Recommend) -> SearchOf:

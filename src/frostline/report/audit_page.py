@@ -8,6 +8,7 @@ import numpy as np
 
 from frostline.audit.shifts import shift_sentences
 from frostline.display import train_command
+from frostline.pages.page import Section, answer, bullets, command, note, page, paragraph, warnings_box
 from frostline.report.cells import (
     agreement_section,
     cost_section,
@@ -18,7 +19,6 @@ from frostline.report.cells import (
 from frostline.report.hyperparameters import edge_warnings, importance_section, slices_section
 from frostline.report.levels import curves_section, layers_section, pairs_section
 from frostline.report.maps import ladders_of
-from frostline.report.page import Section, answer, bullets, command, note, page, paragraph, warnings_box
 from frostline.report.rungs import trouble_warnings
 from frostline.report.scored import Scored
 from frostline.report.search_page import about, closing, configuration_table

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.audit.optima import move_sentences
+from frostline.pages.page import Section, drawn, folded, multiples, note, table
 from frostline.report.maps import (
     DrawnLadder,
     cell_texts,
@@ -19,7 +20,6 @@ from frostline.report.maps import (
     threshold_map,
     value_map,
 )
-from frostline.report.page import Section, drawn, folded, multiples, note, table
 from frostline.report.verdict import cost_shares, noise_sentence
 from frostline.sizes import format_size
 

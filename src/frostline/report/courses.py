@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from frostline.display import cost_lines, duration
-from frostline.report.drawing import (
+from frostline.pages.drawing import (
     BLACK,
     BLUE,
     GREEN,
@@ -22,7 +22,7 @@ from frostline.report.drawing import (
     outside_words,
     thinned,
 )
-from frostline.report.page import Section, bullets, drawn, note
+from frostline.pages.page import Section, bullets, drawn, note
 
 if TYPE_CHECKING:
     from frostline.records import Direction, Evaluation

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from frostline.report.drawing import BLUE, SMALL_HEIGHT, frame, num_outside, outside_words, restyle, safe, thinned
-from frostline.report.page import Section, drawn, multiples, note
+from frostline.pages.drawing import BLUE, SMALL_HEIGHT, frame, num_outside, outside_words, restyle, safe, thinned
+from frostline.pages.page import Section, drawn, multiples, note
 from frostline.report.scored import Scored, safe_names
 
 if TYPE_CHECKING:

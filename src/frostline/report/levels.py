@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from frostline.report.drawing import (
+from frostline.pages.drawing import (
     BLUE,
     SMALL_HEIGHT,
     better,
@@ -19,8 +19,8 @@ from frostline.report.drawing import (
     shown,
     thinned,
 )
+from frostline.pages.page import Section, chooser, drawn, folded, multiples, note, table
 from frostline.report.maps import share
-from frostline.report.page import Section, chooser, drawn, folded, multiples, note, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from frostline.errors import LadderError
-from frostline.report.drawing import BLUE, HEIGHT, SCALE, SKY, new_figure, short
-from frostline.report.page import key
+from frostline.pages.drawing import BLUE, HEIGHT, SCALE, SKY, new_figure, short
+from frostline.pages.page import key
 from frostline.search.ladder import Ladder
 
 if TYPE_CHECKING:

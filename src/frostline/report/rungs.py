@@ -10,8 +10,7 @@ import numpy as np
 from frostline.audit.agreement import rank_correlation, survivor_agreement
 from frostline.audit.watching import UNMEASURED, losses_at
 from frostline.errors import AuditError
-from frostline.records import Status
-from frostline.report.drawing import (
+from frostline.pages.drawing import (
     BLACK,
     BLUE,
     GREY,
@@ -28,7 +27,8 @@ from frostline.report.drawing import (
     shown,
     thinned,
 )
-from frostline.report.page import Section, drawn, note, table
+from frostline.pages.page import Section, drawn, note, table
+from frostline.records import Status
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 
-from frostline.report.drawing import safe
+from frostline.pages.drawing import safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from frostline.display import cost_lines, duration, train_command
-from frostline.report.courses import curves_section, spending_section
-from frostline.report.drawing import better, layers_word, shown
-from frostline.report.hyperparameters import edge_warnings, importance_section, slices_section
-from frostline.report.page import (
+from frostline.pages.drawing import better, layers_word, shown
+from frostline.pages.page import (
     Section,
     answer,
     bullets,
@@ -20,6 +18,8 @@ from frostline.report.page import (
     table,
     warnings_box,
 )
+from frostline.report.courses import curves_section, spending_section
+from frostline.report.hyperparameters import edge_warnings, importance_section, slices_section
 from frostline.report.rungs import agreement_section, rungs_section, trouble_warnings
 from frostline.report.scored import scored_at
 from frostline.storage import without_password

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.report.drawing import BLACK, BLUE, GREY, VERMILLION, new_figure
+from frostline.pages.drawing import BLACK, BLUE, GREY, VERMILLION, new_figure
+from frostline.pages.page import Section, bullets, drawn, folded, note, table
 from frostline.report.maps import share
-from frostline.report.page import Section, bullets, drawn, folded, note, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

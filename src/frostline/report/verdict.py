@@ -9,9 +9,9 @@ import numpy as np
 
 from frostline.audit.audit import GOOD, WEAK
 from frostline.display import duration
-from frostline.report.drawing import layers_word
+from frostline.pages.drawing import layers_word
+from frostline.pages.page import Section, command, note, paragraph, table
 from frostline.report.maps import percent, share
-from frostline.report.page import Section, command, note, paragraph, table
 from frostline.storage import DEFAULT_STORAGE, without_password
 
 if TYPE_CHECKING:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from frostline.costs.figures import line_style
 from frostline.errors import TaskError
-from frostline.reproduction.drawing import chart
+from frostline.pages.drawing import line_style, new_figure
 from frostline.reproduction.reproduced import Finding, Reproduced
 from frostline.task_loading import load_task
 from frostline.tuner import layers_of
@@ -27,7 +26,7 @@ def figure_2_right(bench: Workbench) -> Reproduced:
     """The share of parameters that is trained against the share of layers."""
     rows: list[tuple[Cell, ...]] = []
     notes, findings = [], []
-    figure = chart("% of layers trained", "% of parameters trained")
+    figure = new_figure(x="% of layers trained", y="% of parameters trained")
     for position, (name, reference, options) in enumerate(ARCHITECTURES):
         try:
             stack = layers_of(load_task(reference, options))

@@ -6,15 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from frostline.costs.figures import line_style
+from frostline.pages.drawing import SCALE, VERMILLION, line_style, new_figure, restyle
 
 if TYPE_CHECKING:
     from frostline.audit.landscape import Landscape
     from frostline.audit.resampling import Estimate
-
-_HEIGHT = 420
-# From dark to light in any colour vision, and in print.
-_SCALE = "Cividis"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,24 +22,6 @@ class Trace:
     dash: str = "solid"
 
 
-def chart(x_title: str, y_title: str) -> Any:
-    """Return a figure without data."""
-    from plotly import graph_objects
-
-    figure = graph_objects.Figure()
-    figure.update_layout(
-        template="simple_white",
-        height=_HEIGHT,
-        showlegend=True,
-        margin={"l": 60, "r": 10, "t": 30, "b": 60},
-        font={"size": 13},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0},
-    )
-    figure.update_xaxes(title=x_title, automargin=True)
-    figure.update_yaxes(title=y_title, showgrid=True, automargin=True)
-    return figure
-
-
 def panels(titles: Sequence[str], x_title: str, y_title: str, *, columns: int = 2) -> Any:
     """Return a figure of several panels without data, row after row."""
     from plotly.subplots import make_subplots
@@ -51,14 +29,12 @@ def panels(titles: Sequence[str], x_title: str, y_title: str, *, columns: int = 
     rows = -(-len(titles) // columns)
     figure = make_subplots(rows=rows, cols=columns, subplot_titles=list(titles), vertical_spacing=0.2 / rows)
     figure.update_layout(
-        template="simple_white",
-        height=80 + 320 * rows,
-        margin={"l": 60, "r": 10, "t": 40, "b": 60},
-        font={"size": 12},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.12, "x": 0},
+        margin={"l": 50, "r": 12, "t": 60, "b": 45},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.05, "x": 0},
     )
-    figure.update_xaxes(title=x_title, automargin=True)
-    figure.update_yaxes(title=y_title, automargin=True)
+    restyle(figure, height=80 + 320 * rows)
+    figure.update_xaxes(title=x_title)
+    figure.update_yaxes(title=y_title)
     return figure
 
 
@@ -73,14 +49,14 @@ def colours(number: int) -> list[str]:
 
     # The lightest are lost on white paper.
     shares = [0.85 * index / max(1, number - 1) for index in range(number)]
-    return list(sample_colorscale(_SCALE, shares))
+    return list(sample_colorscale(SCALE, shares))
 
 
 def lines_with_intervals(
     lines: Mapping[str, tuple[Sequence[float], Estimate]], *, x_title: str, y_title: str
 ) -> Any:
     """Return a figure of named lines, (x, estimates over x), each with its intervals as bars."""
-    figure = chart(x_title, y_title)
+    figure = new_figure(x=x_title, y=y_title)
     for position, (name, (x, estimate)) in enumerate(lines.items()):
         bars = {
             "type": "data",
@@ -105,10 +81,10 @@ def heat_map(
     """Return a heat map of ``values`` (Z, S) over layers and samples, with paths drawn into it; NaN stays white."""
     x = [f"{100 * samples / landscape.samples[-1]:.0f} %" for samples in landscape.samples]
     y = [f"{layers}" for layers in landscape.layers]
-    figure = chart(f"share of {landscape.sample_unit}", "trained layers")
+    figure = new_figure(x=f"share of {landscape.sample_unit}", y="trained layers")
     low, high = limits or (None, None)
     figure.add_heatmap(
-        x=x, y=y, z=[list(row) for row in values], colorscale=_SCALE, zmin=low, zmax=high, colorbar={"title": unit}
+        x=x, y=y, z=[list(row) for row in values], colorscale=SCALE, zmin=low, zmax=high, colorbar={"title": unit}
     )
     figure.update_xaxes(type="category")
     figure.update_yaxes(type="category", showgrid=False)
@@ -118,7 +94,7 @@ def heat_map(
             y=[y[z] for z, _ in trace.cells],
             name=trace.name,
             mode="lines+markers",
-            line={"color": "#D55E00", "dash": trace.dash, "width": 3},
-            marker={"color": "#D55E00", "size": 10, "line": {"color": "#ffffff", "width": 1.5}},
+            line={"color": VERMILLION, "dash": trace.dash, "width": 3},
+            marker={"color": VERMILLION, "size": 10, "line": {"color": "#ffffff", "width": 1.5}},
         )
     return figure

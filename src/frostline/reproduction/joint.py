@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.audit.agreement import Agreement, agreement
-from frostline.reproduction.drawing import Trace, chart, heat_map
+from frostline.pages.drawing import new_figure
+from frostline.reproduction.drawing import Trace, heat_map
 from frostline.reproduction.paired import correlation_difference, lowest_first
 from frostline.reproduction.reproduced import (
     Drawing,
@@ -281,7 +282,7 @@ def _paper_between() -> str:
 
 
 def _table_drawing(rows: list[tuple[Cell, ...]]) -> object:
-    figure = chart("mean seconds of one configuration", "Spearman's ρ with full fidelity")
+    figure = new_figure(x="mean seconds of one configuration", y="Spearman's ρ with full fidelity")
     for name, offset, dash in (("diagonal", 1, "solid"), ("all layers", 7, "dash")):
         figure.add_scatter(
             x=[row[offset + 5] for row in rows],

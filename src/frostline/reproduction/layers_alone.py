@@ -9,9 +9,9 @@ import numpy as np
 
 from frostline.audit.agreement import agreement
 from frostline.audit.monotonicity import monotonicity
-from frostline.costs.figures import line_style
 from frostline.costs.measurement import FailedStep, measure_steps
-from frostline.reproduction.drawing import chart, colours, lines_with_intervals
+from frostline.pages.drawing import line_style, new_figure
+from frostline.reproduction.drawing import colours, lines_with_intervals
 from frostline.reproduction.reproduced import (
     Drawing,
     Finding,
@@ -57,11 +57,11 @@ def figure_3(bench: Workbench) -> Reproduced:
             score = landscape.scores[chosen, z, -1]
             taken = None if (step := seconds[z]) is None else step.median
             rows.append((model, landscape.configurations[chosen].number, layers, float(score), mean, taken))
-        scores = chart("trained layers", f"score after {landscape.samples[-1]:,} {landscape.sample_unit}")
+        scores = new_figure(x="trained layers", y=f"score after {landscape.samples[-1]:,} {landscape.sample_unit}")
         scores.add_scatter(x=landscape.layers, y=losses, name="one configuration", **line_style(0))
         means = [_mean(landscape.losses[:, z, -1]) for z in range(len(landscape.layers))]
         scores.add_scatter(x=landscape.layers, y=means, name="mean of all", **line_style(1))
-        times = chart("trained layers", "milliseconds per step")
+        times = new_figure(x="trained layers", y="milliseconds per step")
         times.add_scatter(
             x=landscape.layers,
             y=[None if s is None else 1e3 * s.median for s in seconds],
@@ -135,7 +135,7 @@ def figure_4(bench: Workbench) -> Reproduced:
 def figure_11(bench: Workbench) -> Reproduced:
     """The distribution of losses for each number of trained layers, of the GPT."""
     landscape = bench.landscape("gpt")
-    figure = chart("trained layers", "score")
+    figure = new_figure(x="trained layers", y="score")
     rows: list[tuple[Cell, ...]] = []
     medians: list[float] = []
     spreads: list[float] = []

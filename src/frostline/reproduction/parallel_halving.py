@@ -8,8 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from frostline.costs.capacity import Capacity
-from frostline.costs.figures import line_style
-from frostline.reproduction.drawing import chart
+from frostline.pages.drawing import line_style, new_figure
 from frostline.reproduction.reproduced import Finding, Reproduced, held
 from frostline.reproduction.scales import Scale
 from frostline.search.halving import SuccessiveHalving
@@ -85,7 +84,7 @@ def figure_6b(bench: Workbench) -> Reproduced:
         )
         for rung in rungs
     ]  # fmt: skip
-    figure = chart("rung", "seconds per configuration")
+    figure = new_figure(x="rung", y="seconds per configuration")
     for position, way in enumerate(WAYS):
         own = [rung for rung in rungs if rung.way == way]
         each = [rung.seconds / max(1, rung.configurations) for rung in own]

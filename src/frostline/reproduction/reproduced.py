@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
 import math
@@ -15,8 +14,8 @@ import numpy as np
 import torch
 
 from frostline.audit.resampling import Estimate
-from frostline.costs.figures import html_page
 from frostline.costs.tables import write_whole
+from frostline.pages.page import figures_page, table, warnings_box
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,20 +93,14 @@ class Reproduced:
 
     def page(self) -> str:
         """Return a page that needs nothing else: what was found, then the drawings."""
-        heads = "".join(f"<th>{name}</th>" for name in ("", "the paper", "here", ""))
-        lines = [f"<p><b>{html.escape(note)}</b></p>" for note in self.notes]
-        lines.append(f"<table><tr>{heads}</tr>")
-        for finding in self.findings:
-            cells = (finding.what, finding.paper, finding.ours, finding.verdict)
-            lines.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-        lines.append("</table>")
-        return html_page(self.title, self.circumstances, self.drawings, start=[_TABLE_STYLE, *lines])
-
-
-_TABLE_STYLE = (
-    "<style>table{border-collapse:collapse;font-size:.9rem;margin:.8rem 0}"
-    "td,th{border-bottom:1px solid #ccc;padding:.25rem .6rem .25rem 0;text-align:left;vertical-align:top}</style>"
-)
+        rows = [(finding.what, finding.paper, finding.ours, finding.verdict) for finding in self.findings]
+        opening = [table(("", "the paper", "here", ""), rows, words=range(4))]
+        return figures_page(
+            self.title,
+            self.circumstances,
+            self.drawings,
+            opening=[warnings_box(self.notes), *opening] if self.notes else opening,
+        )
 
 
 def at_least(estimate: Estimate, threshold: float) -> Verdict:

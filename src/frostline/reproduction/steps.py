@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.costs.figures import line_style
 from frostline.costs.measurement import FailedStep, measure_steps, num_layers_of
 from frostline.costs.monotonicity import cost_violations
 from frostline.costs.prediction import predict_step
 from frostline.costs.step_cost import StepCost
 from frostline.costs.tables import full_costs
 from frostline.errors import PredictionError, TaskError
-from frostline.reproduction.drawing import chart
+from frostline.pages.drawing import line_style, new_figure
 from frostline.reproduction.reproduced import Drawing, Finding, Reproduced, Verdict, held
 from frostline.reproduction.scales import Scale
 from frostline.task_loading import load_task
@@ -253,7 +252,10 @@ def _time(ends: tuple[StepCost, StepCost]) -> str:
 
 def _drawings(case: str, rows: Sequence[CostRow]) -> list[Drawing]:
     known = [row for row in rows if isinstance(row, StepCost)]
-    memory, time = chart("trained layers", "MiB at the peak"), chart("trained layers", "milliseconds per step")
+    memory, time = (
+        new_figure(x="trained layers", y="MiB at the peak"),
+        new_figure(x="trained layers", y="milliseconds per step"),
+    )
     is_timed = False
     for position, size in enumerate(sorted({row.batch_size for row in known})):
         of_size = [row for row in known if row.batch_size == size]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from frostline.costs.capacity import MARGIN, Capacity
-from frostline.costs.figures import line_style
-from frostline.reproduction.drawing import chart
+from frostline.pages.drawing import line_style, new_figure
 from frostline.reproduction.reproduced import Finding, Reproduced, held
 from frostline.reproduction.scales import Scale
 from frostline.reproduction.steps import spread
@@ -41,7 +40,7 @@ def figure_6a(bench: Workbench) -> Reproduced:
             batch = fit.largest_batch or 0
             largest[memory].append((layers, batch))
             rows.append((layers, num_layers, memory, fit.required, batch, fit.population))
-    figure = chart("trained layers", "largest batch")
+    figure = new_figure(x="trained layers", y="largest batch")
     figure.update_yaxes(type="log")
     for position, (memory, points) in enumerate(largest.items()):
         fitting = [(layers, batch) for layers, batch in points if batch]

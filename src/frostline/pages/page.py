@@ -15,6 +15,9 @@ from typing import Any
 # Nothing may be fetched or sent, whatever a study's names hold: the browser itself sees to it.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 
+# A figure's data stand in such a script.
+_DATA = '<script type="application/json">'
+
 _WORDS, _CHOSEN = ' class="words"', ' class="chosen"'
 
 
@@ -28,8 +31,6 @@ class Section:
 
 def page(title: str, opening: Iterable[str], sections: Iterable[Section], *, closing: str) -> str:
     """Return the whole HTML page; ``opening`` is HTML before the first section, ``closing`` text at its end."""
-    from plotly.offline import get_plotlyjs
-
     title = html.escape(title)
     parts = [
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
@@ -40,11 +41,32 @@ def page(title: str, opening: Iterable[str], sections: Iterable[Section], *, clo
     ]
     for section in sections:
         parts += [f"<section><h2>{html.escape(section.heading)}</h2>", *section.parts, "</section>"]
-    parts += [
-        f"</main><footer>{html.escape(closing)}</footer>",
-        f"<script>{get_plotlyjs()}</script><script>{_resource('page.js')}</script></body></html>\n",
-    ]
-    return "\n".join(parts)
+    parts.append(f"</main><footer>{html.escape(closing)}</footer>")
+    if any(_DATA in part for part in parts):
+        from plotly.offline import get_plotlyjs
+
+        parts.append(f"<script>{get_plotlyjs()}</script><script>{_resource('page.js')}</script>")
+    return "\n".join([*parts, "</body></html>\n"])
+
+
+def figures_page(
+    title: str,
+    remark: str,
+    drawings: Iterable[tuple[str, str, Any]],
+    *,
+    opening: Iterable[str] = (),
+    sections: Iterable[Section] = (),
+) -> str:
+    """Return a page of plotly figures: ``drawings`` are each a heading, a note and a figure.
+
+    ``remark`` stands below the title, then ``opening``, HTML; ``sections`` come last.
+    """
+    of_figures = (
+        Section(heading=heading, parts=(*([note(text)] if text else []), drawn(figure, heading)))
+        for heading, text, figure in drawings
+    )
+    closing = "Made by frostline; this page needs no network."
+    return page(title, [note(remark), *opening], [*of_figures, *sections], closing=closing)
 
 
 def paragraph(text: str, *, kind: str = "") -> str:
@@ -116,7 +138,7 @@ def drawn(figure: Any, label: str, *, caption: str = "", captions: Sequence[str]
     # plotly writes <, > and / of strings as \u escapes, so that no name can end the script.
     return (
         f'<figure{choices}>{title}<div class="plot" role="img" aria-label="{html.escape(label)}"></div>'
-        f'<script type="application/json">{figure.to_json()}</script></figure>'
+        f"{_DATA}{figure.to_json()}</script></figure>"
     )
 
 
@@ -146,4 +168,4 @@ def key(entries: Iterable[tuple[str, str, str]]) -> str:
 
 
 def _resource(name: str) -> str:
-    return files("frostline.report").joinpath(name).read_text(encoding="utf-8")
+    return files("frostline.pages").joinpath(name).read_text(encoding="utf-8")

@@ -24,9 +24,15 @@ BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, BLACK = (
     "#000000",
 )
 GREY = "#8A8A8A"
+COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, BLACK)
+# For those who print.
+_MARKS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star")
 SCALE = "Cividis"
 HEIGHT = 400
 SMALL_HEIGHT = 230
+
+# Up to so many layers, each has its number on the axis; more would not fit on a narrow screen.
+_NUMBERED_LAYERS = 12
 
 # Beyond so many times the distance of nine tenths of the scores from the best, a score is left outside the frame.
 _FRAME = 1.6
@@ -59,6 +65,25 @@ def new_figure(*, x: str = "", y: str = "", height: int = HEIGHT, legend: bool =
     figure.update_xaxes(title={"text": x, "standoff": 8})
     figure.update_yaxes(title={"text": y, "standoff": 8})
     return figure
+
+
+def layers_figure(unit: str, layers: Sequence[int]) -> Any:
+    """Return a figure without data, of something in ``unit`` against numbers of trained layers."""
+    figure = new_figure(x="trained layers", y=unit)
+    step = 1 if max(layers) <= _NUMBERED_LAYERS else None
+    figure.update_xaxes(tickformat="d", dtick=step)
+    figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
+def line_style(position: int) -> dict[str, Any]:
+    """Return how the line at ``position`` among others is drawn: its own colour and mark."""
+    colour, mark = COLOURS[position % len(COLOURS)], _MARKS[position % len(_MARKS)]
+    return {
+        "mode": "lines+markers",
+        "line": {"color": colour},
+        "marker": {"color": colour, "symbol": mark, "size": 8},
+    }
 
 
 def restyle(figure: Any, *, height: int) -> None:
