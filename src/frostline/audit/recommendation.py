@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from frostline.audit.agreement import FEWEST
+from frostline.audit.chains import Chains, Plan, is_below
 from frostline.audit.noise import seed_noise
 from frostline.errors import AuditError
 from frostline.search.halving import CONFIGURATIONS, divided
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
     from frostline.audit.landscape import Landscape
 
     Array = NDArray[np.float64]
-
-Cell = tuple[int, int]
-"""Indices into the landscape's layers and samples."""
-
-Chain = tuple[Cell, ...]
 
 _DRAWS = 500
 # The chance of ending within seed noise of the best, less one standard error, that a recommended ladder must have.
@@ -88,11 +84,11 @@ def recommend(
     Raises: AuditError if the landscape has fewer than five configurations, no cell below full fidelity, or no known cost.
     """
     bench = _Bench.of(landscape, configurations, tolerance=tolerance, seed=seed)
-    chosen, tried = bench.cheapest_sure(bench.plans())
+    chosen, tried = bench.cheapest_sure(bench.chains.shallow())
     if chosen is None:
         chosen = max(tried, key=lambda outcome: (outcome.chance - outcome.error, -outcome.seconds))
     else:
-        chosen = bench.cheapest_sure(bench.deeper(below=chosen.seconds))[0] or chosen
+        chosen = bench.cheapest_sure(bench.chains.deep(below=chosen.seconds))[0] or chosen
     return Recommendation(
         chosen=bench.public(chosen, "recommended"),
         compared=tuple(bench.public(outcome, name) for name, outcome in bench.familiar()),
@@ -103,16 +99,8 @@ def recommend(
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """Cells below full fidelity, the lowest first, and the reduction factor."""
-
-    chain: Chain
-    factor: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Outcome:
-    plan: _Plan
+    plan: Plan
     seconds: float
     regret: float
     chance: float
@@ -140,8 +128,7 @@ class _Bench:
     """(Z, S, B, M)."""
     ranks: NDArray[np.int16]
     """(Z, S, B, M), within the draw, from 0; ties in the order in which they were drawn."""
-    seconds: Array
-    """(Z, S), the mean of a training from scratch."""
+    chains: Chains
 
     @classmethod
     def of(cls, landscape: Landscape, configurations: int, *, tolerance: float | None, seed: int) -> _Bench:
@@ -171,43 +158,19 @@ class _Bench:
             spread=generator.random(_DRAWS),
             losses=losses,
             ranks=losses.argsort(axis=-1, kind="stable").argsort(axis=-1, kind="stable").astype(np.int16),
-            seconds=seconds,
+            chains=Chains(seconds=seconds, configurations=configurations),
         )
 
-    def plans(self) -> Iterator[_Plan]:
-        """Return all plans with one or two rungs below the full one."""
-        cells = self._cells()
-        for cell in cells:
-            for factor in self._factors(2):
-                yield _Plan((cell,), factor)
-        for lower in cells:
-            for upper in cells:
-                if _is_below(lower, upper):
-                    for factor in self._factors(3):
-                        yield _Plan((lower, upper), factor)
-
-    def deeper(self, *, below: float) -> Iterator[_Plan]:
-        """Return the plans with three rungs below the full one that cost less than ``below`` seconds."""
-        # The lowest rung trains all configurations: alone it must leave something of that.
-        cells = [cell for cell in self._cells() if self.configurations * self.seconds[cell] < below]
-        factors = self._factors(4)
-        for lowest, lower in product(cells, self._cells()):
-            for upper in self._cells() if _is_below(lowest, lower) else ():
-                for factor in factors if _is_below(lower, upper) else ():
-                    plan = _Plan((lowest, lower, upper), factor)
-                    if self.seconds_of(plan) < below:
-                        yield plan
-
-    def cheapest_sure(self, plans: Iterable[_Plan]) -> tuple[_Outcome | None, list[_Outcome]]:
+    def cheapest_sure(self, plans: Iterable[Plan]) -> tuple[_Outcome | None, list[_Outcome]]:
         """Return the cheapest of ``plans`` that is sure enough, if there is one, and all that had to be tried."""
         tried = []
-        for plan in sorted(plans, key=self.seconds_of):
+        for plan in sorted(plans, key=self.chains.seconds_of):
             tried.append(self.outcome(plan))
             if tried[-1].is_sure:
                 return tried[-1], tried
         return None, tried
 
-    def outcome(self, plan: _Plan) -> _Outcome:
+    def outcome(self, plan: Plan) -> _Outcome:
         """Return what successive halving comes to in every draw, in the mean."""
         num_drawn = self.drawn.shape[1]
         quotas = divided(self.configurations, len(plan.chain) + 1, plan.factor)
@@ -228,7 +191,7 @@ class _Bench:
         finite = regret[np.isfinite(regret)]
         return _Outcome(
             plan=plan,
-            seconds=self.seconds_of(plan),
+            seconds=self.chains.seconds_of(plan),
             regret=float(finite.mean()) if len(finite) == len(regret) else float("inf"),
             chance=chance,
             error=self._jackknife(success),
@@ -236,7 +199,7 @@ class _Bench:
 
     def random_chance(self, seconds: float) -> float:
         """Return the chance of as many full trainings of random configurations as ``seconds`` pay for."""
-        number = max(1.0, seconds / float(self.seconds[-1, -1]))
+        number = max(1.0, seconds / float(self.chains.seconds[-1, -1]))
         full = self.losses[-1, -1]
         count = min(full.shape[1], max(1, round(full.shape[1] * min(1.0, number / self.configurations))))
         # The configurations of a draw are in random order: the first are a random choice.
@@ -257,16 +220,12 @@ class _Bench:
             except ValueError:
                 continue
             chain = tuple(self.landscape.nearest_cell(rung) for rung in rungs)
-            rises = all(_is_below(lower, upper) for lower, upper in pairwise((*chain, self._full)))
+            rises = all(is_below(lower, upper) for lower, upper in pairwise((*chain, self.chains.full)))
             if rises and self.configurations >= factor ** len(chain):
-                yield name, self.outcome(_Plan(chain, factor))
-
-    @property
-    def _full(self) -> Cell:
-        return len(self.landscape.layers) - 1, len(self.landscape.samples) - 1
+                yield name, self.outcome(Plan(chain, factor))
 
     def public(self, outcome: _Outcome, name: str) -> LadderOutcome:
-        cells = (*outcome.plan.chain, self._full)
+        cells = (*outcome.plan.chain, self.chains.full)
         ladder = Ladder.explicit(
             [(self.landscape.layers[z], self.landscape.samples[s]) for z, s in cells],
             num_layers=self.landscape.layers[-1],
@@ -278,29 +237,11 @@ class _Bench:
             reduction_factor=outcome.plan.factor,
             configurations=self.configurations,
             seconds=outcome.seconds,
-            full_trainings=outcome.seconds / float(self.seconds[-1, -1]),
+            full_trainings=outcome.seconds / float(self.chains.seconds[-1, -1]),
             regret=outcome.regret,
             chance=outcome.chance,
             error=outcome.error,
         )
-
-    def _cells(self) -> list[Cell]:
-        cells = [(z, s) for z in range(self.seconds.shape[0]) for s in range(self.seconds.shape[1])]
-        return cells[:-1]
-
-    def _factors(self, num_rungs: int) -> list[int]:
-        factors = range(2, self.configurations + 1)
-        return [factor for factor in factors if factor ** (num_rungs - 1) <= self.configurations]
-
-    def seconds_of(self, plan: _Plan) -> float:
-        """Return what successive halving takes on a plan."""
-        quotas = divided(self.configurations, len(plan.chain) + 1, plan.factor)
-        total = quotas[0] * float(self.seconds[plan.chain[0]])
-        for (below, cell), quota in zip(pairwise((*plan.chain, self._full)), quotas[1:], strict=True):
-            # With equal layers training goes on where it was.
-            done = float(self.seconds[below]) if below[0] == cell[0] else 0.0
-            total += quota * (float(self.seconds[cell]) - done)
-        return total
 
     def _jackknife(self, success: NDArray[np.bool_]) -> float:
         """Return the standard error of the chance over configurations, from the draws that each is not in."""
@@ -325,7 +266,3 @@ def _tolerance(landscape: Landscape) -> float:
         return 0.0
     lower, upper = np.quantile(finite, [0.25, 0.75])
     return float(_SHARE_OF_SPREAD * (upper - lower))
-
-
-def _is_below(lower: Cell, upper: Cell) -> bool:
-    return lower != upper and lower[0] <= upper[0] and lower[1] <= upper[1]
