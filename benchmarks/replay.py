@@ -131,7 +131,7 @@ def main() -> None:
             record["verdicts"] = verdicts(comparison)
             print("\n".join(verdicts(comparison)), end="\n\n")
         arguments.results.mkdir(parents=True, exist_ok=True)
-        target = arguments.results / f"replay-{path.name.removesuffix('.csv.gz')}.json"
+        target = arguments.results / f"replay-{path.name.removesuffix('.csv.gz')}-{arguments.configurations}.json"
         target.write_text(json.dumps(record, indent=1) + "\n")
 
 
