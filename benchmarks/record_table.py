@@ -41,7 +41,11 @@ from frostline.search.sampling import RANDOM, Draws
 from frostline.task_loading import load_task
 from frostline.tuner import layers_of
 
-OPTIONS = {"python-source-gpt": {"full_tokens": 96 * 2048}, "digits-resnet": {"full_images": 100 * 64}}
+OPTIONS = {
+    "python-source-gpt": {"full_tokens": 96 * 2048},
+    "digits-resnet": {"full_images": 100 * 64},
+    "digits-mlp": {"full_images": 200 * 64},
+}
 TOGETHER = 9
 ALONE = 3
 # Of the samples, and of the ten budgets' validations, in what is timed.
