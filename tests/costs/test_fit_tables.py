@@ -103,7 +103,7 @@ def test_the_file_is_tidy_and_leaves_out_what_is_not_known(tmp_path: Path) -> No
 def test_the_page_has_a_line_for_each_device_and_none_where_nothing_is_known() -> None:
     fits = [fit(layers, memory, batch=layers * memory // GIB) for layers in (1, 2) for memory in MEMORIES]
     page = fit_page([*fits, fit(3, 8 * GIB, batch=0)], HERE, margin=0.25)
-    assert page.count("Largest batch of one configuration") == 1
+    assert page.count("<h2>Largest batch of one configuration</h2>") == 1
     assert "With 25 % kept free" in page
     assert '"name":"8 GiB"' in page
     assert '"y":[8,16,null]' in page
