@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from frostline.search.ranking import rank_correlations
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -181,15 +183,9 @@ def _tried(decades: float) -> list[float]:
 
 def _agreements(expected: Array, losses: Array, drawn: Array) -> Array:
     """Return Spearman's correlation of ``expected`` (G, C) with ``losses`` (C,) over those ``drawn`` (C,), (G,)."""
-    from scipy.stats import rankdata
-
     members = np.repeat(np.arange(len(losses)), drawn.astype(int))
-    ranks, other_ranks = (rankdata(values[..., members], axis=-1) for values in (expected, losses))
-    ranks, other_ranks = (values - values.mean(axis=-1, keepdims=True) for values in (ranks, other_ranks))
-    spread = np.sqrt((ranks**2).sum(axis=-1) * (other_ranks**2).sum())
-    found: Array = np.where(spread > 0, ranks @ other_ranks / np.where(spread > 0, spread, 1.0), 0.0)
     # Rounding must not make one of equals the best.
-    return np.round(found, 9)
+    return np.round(rank_correlations(expected[:, members], losses[members]), 9)
 
 
 def _ends(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:

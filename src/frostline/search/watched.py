@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from frostline.errors import LadderError
 from frostline.records import Request, Status
 from frostline.search.halving import check_climb, divided, first_requests
 from frostline.search.ladder import Ladder
+from frostline.search.ranking import rank_correlations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,10 +140,4 @@ class WatchedHalving:
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     """Return the rank correlation of two lists; 0 where one of them ties everything."""
-    # Loading scipy takes longer than importing all of frostline.
-    from scipy.stats import rankdata
-
-    ranks = [rankdata(values) for values in (first, second)]
-    centred = [values - values.mean() for values in ranks]
-    scale = float((centred[0] ** 2).sum() * (centred[1] ** 2).sum()) ** 0.5
-    return float((centred[0] * centred[1]).sum()) / scale if scale else 0.0
+    return float(rank_correlations(np.asarray(first), np.asarray(second)))

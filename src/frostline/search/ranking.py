@@ -1,0 +1,24 @@
+"""Spearman's rank correlation, as searches need it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+
+def rank_correlations(values: Array, reference: Array) -> Array:
+    """Return Spearman's correlation of ``values`` (..., C) with ``reference`` (C,), (...); 0 where one ties everything."""
+    # Loading scipy takes longer than importing all of frostline.
+    from scipy.stats import rankdata
+
+    ranks, other_ranks = (rankdata(one, axis=-1) for one in (values, reference))
+    ranks, other_ranks = (one - one.mean(axis=-1, keepdims=True) for one in (ranks, other_ranks))
+    spread = np.sqrt((ranks**2).sum(axis=-1) * (other_ranks**2).sum())
+    found: Array = np.where(spread > 0, ranks @ other_ranks / np.where(spread > 0, spread, 1.0), 0.0)
+    return found
