@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from command_line import run
+from frostline.audit.reading import read_landscape
 from frostline.audit.table import read_table
+from frostline.search.alignment import Alignment
 from frostline.storage import DEFAULT_STORAGE
+from frostline.study import read_study
 
 TASK = f"{Path(__file__).parent / 'tiny_task.py'}:task"
 AUDIT = f"audit {TASK} --configurations 6 --layers 1,3,6 --budgets 4 --repeats 5 --device cpu"
@@ -117,7 +120,44 @@ def test_a_search_may_align_by_hand_or_by_an_audit_and_says_so(capsys: pytest.Ca
     assert "the audit 'tiny audit' gives no sure shift" in out
     code, _, err = run(f"tune {TASK} --study other --align 1:optimizer=3 --device cpu", capsys)
     assert code == 1
-    assert "multiplies optimizer, but only floats on a logarithmic range can be: learning_rate here" in err
+    assert "multiplies optimizer, but only floats on a logarithmic range can be" in err
+
+
+def test_an_audit_may_draw_the_heads_factors_to_learn_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(AUDIT, capsys)[0] == 0
+    code, out, err = run(f"{AUDIT} --align 3:head.learning_rate=0.3..30 --table drawn.csv", capsys)
+    assert (code, err) == (0, "")
+    assert "each configuration had factors of its own; what the audit 'tiny audit' tells with them:" in out
+    assert "No cell would rank better" in out.splitlines()[-1]
+    assert "rank correlation" not in out
+    drawn = read_table(Path("drawn.csv"))
+    assert drawn.alignment == Alignment.parse("3:head.learning_rate=0.3..30")
+    records = read_study(DEFAULT_STORAGE, "tiny audit, 3:head.learning_rate=0.3..30")[1]
+    for configuration in records.configurations:
+        of_three = [
+            one for one in records.evaluations_of(configuration.number) if one.fidelity.trainable_layers == 3
+        ]
+        factors = {one.trained_with["head.learning_rate"] / configuration["learning_rate"] for one in of_three}
+        assert len(factors) == 1
+        assert 0.3 <= factors.pop() <= 30
+    plain = read_landscape(DEFAULT_STORAGE, "tiny audit")
+    assert (drawn.scores[:, 1] != plain.scores[:, 1]).all()
+    code, _, err = run(f"tune {TASK} --align 3:head.learning_rate=0.3..30 --device cpu", capsys)
+    assert code == 1
+    assert "draws factors for each configuration, which is for `frostline audit`" in err
+    code, _, err = run(
+        f"tune {TASK} --ladder 'audit:tiny audit, 3:head.learning_rate=0.3..30' --device cpu", capsys
+    )
+    assert code == 1
+    assert "so that its scores rank nothing" in err
+    code, _, err = run(
+        f"tune {TASK} --align 'audit:tiny audit, 3:head.learning_rate=0.3..30' --device cpu", capsys
+    )
+    assert code == 1
+    assert "draws factors" in err
+    code, out, err = run("report 'tiny audit, 3:head.learning_rate=0.3..30' --out drawn.html", capsys)
+    assert code == 0
+    assert "so that its scores rank nothing" in Path("drawn.html").read_text()
 
 
 def test_a_study_goes_on_under_its_own_alignment_alone(capsys: pytest.CaptureFixture[str]) -> None:

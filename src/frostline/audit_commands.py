@@ -11,7 +11,7 @@ from rich.console import Console
 
 from frostline import display
 from frostline.audit.audit import audit_of
-from frostline.audit.reading import read_aligned
+from frostline.audit.reading import read_aligned, read_landscape
 from frostline.audit.recommendation import Recommendation, recommend
 from frostline.audit.shifts import shift_sentences, shifts, some_budgets
 from frostline.audit.table import write_table
@@ -92,8 +92,9 @@ def audit_command(
         str | None,
         typer.Option(
             "--align",
-            help="Factors where few layers are trained, such as '1:learning_rate=10;2:learning_rate=3'. The configurations "
-            "are those of the audit --of, and only what the factors change is trained.",
+            help="Factors where few layers are trained, such as '1:learning_rate=10;2:head.learning_rate=3', or ranges to "
+            "learn from, '2:head.learning_rate=0.3..30': each configuration gets a factor. The configurations are those of "
+            "the audit --of, and only what the factors change is trained.",
         ),
     ] = None,
     of: Annotated[
@@ -153,6 +154,9 @@ def audit_command(
     if table is not None:
         write_table(landscape, table)
         typer.echo(f"all scores and costs: {table}")
+    if base is not None and alignment.draws:
+        _show_learned(storage, base)
+        return
     # For the default search of `frostline tune`.
     _show(console, audit_of(landscape), recommend(landscape))
     if alignment.is_identity:
@@ -210,6 +214,13 @@ def _plan_lines(plan: AuditPlan, sample_unit: str) -> list[str]:
     budgets = f"{len(plan.samples)} budgets of up to {plan.samples[-1]:,} {sample_unit}"
     lines = [f"{plan.configurations} configurations × {layers} layers × {budgets}: {plan.trainings()} trainings."]
     return [*lines, f"One by one its cells would cost as much as {plan.one_by_one():,.0f} full trainings."]
+
+
+def _show_learned(storage: str, study: str) -> None:
+    """Say what an audit tells of shifts, with those that trained its configurations otherwise."""
+    typer.echo(f"\neach configuration had factors of its own; what the audit {study!r} tells with them:")
+    landscape = read_landscape(storage, study)
+    _show_shifts(landscape, shifts(landscape, read_aligned(storage, study), samples=some_budgets(landscape)))
 
 
 def _show_shifts(landscape: Landscape, found: Sequence[CellShift]) -> None:

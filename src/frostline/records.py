@@ -13,6 +13,9 @@ from frostline.errors import FidelityError
 Value = bool | int | float | str | None
 """A hyperparameter's value: what Optuna can store."""
 
+HEAD = "head."
+"""Before the name of a hyperparameter: that of the last layer alone."""
+
 Direction = Literal["minimize", "maximize"]
 
 
@@ -42,6 +45,14 @@ class Configuration(Mapping[str, Value]):
     hyperparameters: Mapping[str, Value]
     sampler_state: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """What Optuna's sampler wrote beside the trial (CMA-ES, grid, QMC) and needs to go on drawing."""
+    head: Mapping[str, Value] = field(default_factory=dict)
+    """Hyperparameters of the optimizer that the model's last layer is trained with instead. Tasks need not know of them: see
+    ``frostline.search.alignment``."""
+
+    @property
+    def trained_values(self) -> dict[str, Value]:
+        """All that a training goes by: the hyperparameters, and those of the head by names such as "head.learning_rate"."""
+        return {**self.hyperparameters, **{f"{HEAD}{name}": value for name, value in self.head.items()}}
 
     def __getitem__(self, name: str) -> Value:
         return self.hyperparameters[name]

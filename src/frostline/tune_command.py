@@ -310,6 +310,11 @@ def _aligned(task: Task, climb: _Climb, align: str, place: _Place) -> _Climb:
     elif align != _OFF:
         alignment = Alignment.parse(align)
     alignment.check(task.space, num_layers=climb.ladder.num_layers)
+    if alignment.draws:
+        raise OptionError(
+            f"--align {alignment} draws factors for each configuration, which is for `frostline audit`: give one for "
+            f"all, or {_AUDIT}STUDY."
+        )
     for layers, factors in alignment.factors.items():
         changed = ", ".join(f"{name} × {factor:.3g}" for name, factor in factors.items())
         typer.echo(f"aligned: with {layers} of {climb.ladder.num_layers} layers trained, {changed}")

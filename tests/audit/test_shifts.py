@@ -10,7 +10,9 @@ from landscapes import landscape
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from scipy.stats import spearmanr
 
+from frostline.audit.agreement import agreement
 from frostline.audit.landscape import Landscape
+from frostline.audit.recommendation import recommend
 from frostline.audit.shifts import alignment_of_ladder, shift_sentences, shifts, some_budgets
 from frostline.errors import AuditError
 from frostline.records import Fidelity
@@ -116,6 +118,63 @@ def test_what_was_trained_beyond_the_space_tells_of_optima_there() -> None:
     (both, *_) = shifts(found, [probe], samples=[100])
     assert both.taken["rate"] == pytest.approx(1.4, abs=0.2)
     assert both.aligned > alone.aligned + 0.1
+
+
+def of_two_groups(best_head: float, number: int = 48) -> tuple[Landscape, Landscape]:
+    """Blocks and a head whose best rate lies so many decades above: as they are, and with the head's factors drawn.
+
+    Where both are off by a different amount there are two valleys, which no common shift makes one.
+    """
+    values = drawn(number, 0)
+    alignment = Alignment.parse("2:head.rate=1..100")
+
+    def scores(heads: np.ndarray) -> np.ndarray:
+        off = np.log10([each["rate"] for each in values]) + 2.3
+        low, full = (
+            -np.exp(-((off / 0.6) ** 2)) - np.exp(-(((off + head - best) / 0.6) ** 2))
+            for head, best in ((heads, best_head), (0.0, 0.0))
+        )
+        blur = 0.02 * np.random.default_rng(3).normal(size=(number, 3, 2))
+        return np.stack([full, low, full], axis=1)[:, :, None] + blur
+
+    plain = landscape(scores(np.zeros(number)), hyperparameters=values, space=SPACE)
+    factors = [
+        alignment.changed(one, Fidelity(trainable_layers=2, samples=100))["head.rate"] / one["rate"]
+        for one in plain.configurations
+    ]
+    drawn_heads = landscape(scores(np.log10(factors)), hyperparameters=values, space=SPACE, alignment=alignment)
+    return plain, drawn_heads
+
+
+def test_the_head_may_want_to_be_moved_alone() -> None:
+    plain, probe = of_two_groups(1.25)
+    (alone,) = (cell for cell in shifts(plain, samples=[100]) if cell.fidelity.trainable_layers == 2)
+    assert set(alone.best) == {"rate", "decay"}
+    first, second, _ = shifts(plain, [probe], samples=[100])
+    # Where one layer is trained nobody has trained a head otherwise.
+    assert set(first.best) == {"rate", "decay"}
+    assert second.taken["head.rate"] == pytest.approx(1.25, abs=0.3)
+    assert second.factors["head.rate"] == pytest.approx(
+        10 ** (second.taken["head.rate"] + second.taken.get("rate", 0.0))
+    )
+    assert second.aligned > alone.aligned + 0.1
+    assert "times the head.rate would rank better" in " ".join(shift_sentences([second], plain))
+    alignment = alignment_of_ladder([second], Ladder.explicit([(2, 90), (3, 200)], num_layers=3, full_samples=200))
+    assert alignment.factors[2] == second.factors
+
+
+def test_a_head_that_is_well_as_it_is_stays() -> None:
+    plain, probe = of_two_groups(0.0)
+    (cell,) = (cell for cell in shifts(plain, [probe], samples=[100]) if cell.fidelity.trainable_layers == 2)
+    assert float(cell.best["head.rate"].low) <= 0 <= float(cell.best["head.rate"].high)
+    assert cell.taken == cell.factors == {}
+
+
+def test_scores_under_factors_of_their_own_rank_nothing() -> None:
+    _, probe = of_two_groups(1.0)
+    for judge in (agreement, recommend):
+        with pytest.raises(AuditError, match=r"drawn for each configuration \(2:head\.rate=1\.\.100\)"):
+            judge(probe)
 
 
 def test_trainings_that_diverged_are_the_worst() -> None:

@@ -7,6 +7,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from scipy.stats import spearmanr
 
+from frostline.records import Configuration
 from frostline.search.space import SearchSpace
 from frostline.search.surrogate import Coordinates, Response
 
@@ -19,18 +20,30 @@ SPACE = SearchSpace(
 )
 
 
+def configured(optimizer: str | int, rate: float, width: int, *, head: float | None = None) -> Configuration:
+    values = {"optimizer": optimizer, "rate": rate, "width": width}
+    return Configuration(number=0, hyperparameters=values, head={} if head is None else {"rate": head})
+
+
 def test_coordinates_lie_in_the_unit_cube_and_choices_have_one_each() -> None:
     coordinates = Coordinates(space=SPACE)
-    found = coordinates.of(
-        [
-            {"optimizer": "Adam", "rate": 1e-4, "width": 8},
-            {"optimizer": "SGD", "rate": 1e-1, "width": 32},
-            {"optimizer": 1, "rate": 1.0, "width": 20},
-        ]
-    )
+    found = coordinates.of([configured("Adam", 1e-4, 8), configured("SGD", 1e-1, 32), configured(1, 1.0, 20)])
     assert found == pytest.approx(np.array([[1, 0, 0, 0, 0], [0, 1, 0, 1, 1], [0, 0, 1, 4 / 3, 0.5]]))
     assert coordinates.column("rate") == 3
     assert coordinates.column("width") == 4
+
+
+def test_what_the_head_trains_with_is_told_against_the_other_layers() -> None:
+    coordinates = Coordinates(space=SPACE, of_head=("head.rate",))
+    found = coordinates.of([configured("Adam", 1e-3, 8), configured("Adam", 1e-3, 8, head=1e-1)])
+    assert found[:, -1] == pytest.approx([0.0, 2 / 3])
+    assert found[:, :-1] == pytest.approx(Coordinates(space=SPACE).of([configured("Adam", 1e-3, 8)] * 2))
+    assert coordinates.column("head.rate") == 5
+    # The head goes along where all layers are moved.
+    moved = coordinates.moved(found, {"rate": 1.0})
+    assert moved[:, 3] == pytest.approx(found[:, 3] + 1 / 3)
+    assert moved[:, 5] == pytest.approx(found[:, 5])
+    assert coordinates.moved(found, {"head.rate": -2.0})[1] == pytest.approx(found[0])
 
 
 def drawn(number: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -75,9 +75,10 @@ def agreement(landscape: Landscape, *, resamples: int = 1000, seed: int = 0) -> 
     """Return how well each cell of the landscape ranks its configurations.
 
     ``seed`` is that of the resamples.
-    Raises: AuditError below 5 configurations, or if all have the same full loss.
+    Raises: AuditError below 5 configurations, if all have the same full loss, or if each was trained by its own factors.
     """
     full = landscape.full_losses
+    require_rankings(landscape)
     require_enough(len(full), "the audit has")
     if np.unique(full).size < 2:
         loss = "diverged in full training" if np.isinf(full[0]) else f"have the same full score, {full[0]:.6g}"
@@ -142,6 +143,15 @@ def _checked_pair(first: Array, second: Array) -> tuple[Array, Array]:
             f"loss for each configuration, NaN where it has none."
         )
     return first, second
+
+
+def require_rankings(landscape: Landscape) -> None:
+    """Raise AuditError if other factors were drawn for every configuration, so that no cell is a fidelity."""
+    if landscape.alignment.draws:
+        raise AuditError(
+            f"factors were drawn for each configuration ({landscape.alignment}), so that its scores rank nothing: read the "
+            f"audit whose configurations these are, which learns from it."
+        )
 
 
 def require_enough(num_configurations: int, whose: str) -> None:

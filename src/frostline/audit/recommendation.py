@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frostline.audit.agreement import FEWEST
+from frostline.audit.agreement import FEWEST, require_rankings
 from frostline.audit.chains import Chains, Plan, is_below
 from frostline.audit.noise import seed_noise
 from frostline.errors import AuditError
@@ -81,7 +81,8 @@ def recommend(
     another one each time: a chain that suits one lucky configuration does not pass. The first whose chance is high enough by
     one standard error (a jackknife over configurations) is taken; if there is none, the surest. ``tolerance`` is by default
     that of the seed noise (``audit/noise.py``), or a twentieth of the spread between quartiles where that is unknown.
-    Raises: AuditError if the landscape has fewer than five configurations, no cell below full fidelity, or no known cost.
+    Raises: AuditError if the landscape has fewer than five configurations, no cell below full fidelity, or no known cost, or
+    was trained by factors drawn for each configuration.
     """
     bench = _Bench.of(landscape, configurations, tolerance=tolerance, seed=seed)
     chosen, tried = bench.cheapest_sure(bench.chains.shallow())
@@ -132,6 +133,7 @@ class _Bench:
 
     @classmethod
     def of(cls, landscape: Landscape, configurations: int, *, tolerance: float | None, seed: int) -> _Bench:
+        require_rankings(landscape)
         total = landscape.num_configurations
         if total < FEWEST:
             raise AuditError(

@@ -25,8 +25,7 @@ class AuditedEvaluations:
         self._nested = settings_of(terms).get("horizon") == "full"
         self._found: dict[tuple[object, int, int], Evaluation] = {}
         for evaluation in history.evaluations():
-            trained = {**history.configurations[evaluation.number], **evaluation.trained_with}
-            key = configuration_key(trained)
+            key = configuration_key({**history.configurations[evaluation.number], **evaluation.trained_with})
             fidelity = evaluation.fidelity
             self._found[key, fidelity.trainable_layers, fidelity.samples] = evaluation
 
@@ -63,7 +62,7 @@ class AuditedEvaluations:
 
     def _reached(self, configuration: Configuration, fidelity: Fidelity) -> Evaluation | None:
         """Return the audit's training up to ``fidelity``, as an evaluation of its own."""
-        key = configuration_key(configuration)
+        key = configuration_key(configuration.trained_values)
         exact = self._found.get((key, fidelity.trainable_layers, fidelity.samples))
         if exact is not None or not self._nested:
             return exact if exact is None or exact.status is not Status.FAILED else None

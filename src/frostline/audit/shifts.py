@@ -20,8 +20,8 @@ from frostline.audit.agreement import require_enough
 from frostline.audit.ranking import spearman_replicates
 from frostline.audit.reading import configuration_key
 from frostline.audit.resampling import Estimate, estimate_of, resampled_counts
-from frostline.records import Fidelity
-from frostline.search.alignment import Alignment
+from frostline.records import HEAD, Fidelity
+from frostline.search.alignment import Alignment, is_of_head
 from frostline.search.surrogate import Coordinates, Response, ranking_shifts
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from frostline.audit.landscape import Landscape
     from frostline.protocols import Rungs
+    from frostline.search.space import SearchSpace
 
     Array = NDArray[np.float64]
 
@@ -44,10 +45,13 @@ class CellShift:
 
     fidelity: Fidelity
     best: Mapping[str, Estimate]
-    """The shift of each hyperparameter alone, with its interval over configurations at the surrogate's lengths."""
+    """The shift of each hyperparameter alone, with its interval over configurations at the surrogate's lengths. That of
+    "head.learning_rate" is the head's against the other layers."""
     taken: Mapping[str, float]
     """What the evidence is good enough for, one after the other: the shift's interval does not hold 0, and the gain over
     configurations that were not used has an interval above 0."""
+    factors: Mapping[str, float]
+    """What ``taken`` comes to in an alignment, whose factors of the head are those of the configuration's own values."""
     unaligned: float
     """Spearman's correlation with full fidelity of what the surrogate expects of configurations it has not seen, as they
     are. What it does not know lowers this below the correlation of the scores themselves."""
@@ -72,17 +76,18 @@ def shifts(
     """Return the shifts of every cell below full fidelity, or of those with one of these ``samples``; fewest layers first.
 
     ``aligned`` are landscapes of some of its configurations under alignments, which the surrogates learn from too: without,
-    nothing is known of values that full training is not searched over, and that may be where few layers train best. A
-    shift is tried up to half the range of its hyperparameter: beyond, most configurations would lie where none was trained.
-    Its gain is measured by cross-validation over configurations: surrogate and shift are fitted anew to four fifths of
-    them, and judged by the others. Without a hyperparameter on a logarithmic range there is nothing to shift, and no cell.
+    nothing is known of values that full training is not searched over, and that may be where few layers train best, nor
+    of a head that is trained at other values than the layers before it. A shift is tried up to half the range of its
+    hyperparameter: beyond, most configurations would lie where none was trained. Its gain is measured by cross-
+    validation over configurations: surrogate and shift are fitted anew to four fifths of them, and judged by the
+    others. Without a hyperparameter on a logarithmic range there is nothing to shift, and no cell.
     Raises: AuditError below 5 configurations.
     """
     require_enough(landscape.num_configurations, "the audit has")
     names = tuple(landscape.space.scales)
     if not names:
         return ()
-    bench = _Bench.of(landscape, resamples=resamples, seed=seed)
+    bench = _Bench.of(landscape, aligned, resamples=resamples, seed=seed)
     found = []
     for z, layers in enumerate(landscape.layers):
         start: Response | None = None
@@ -90,9 +95,9 @@ def shifts(
             fidelity = Fidelity(trainable_layers=layers, samples=budget)
             if fidelity == landscape.full or (samples is not None and budget not in samples):
                 continue
-            cell = bench.cell(_trained_at(landscape, aligned, (z, s)), start=start)
+            cell = bench.cell(bench.trained_at(landscape, aligned, (z, s)), start=start)
             start = cell.response
-            first = [cell.trial(name, {}) for name in names]
+            first = [cell.trial(name, {}) for name in (*names, *cell.of_head)]
             taken = cell.climb(first)
             last = taken[-1] if taken else max(first, key=lambda trial: float(trial.gain.value))
             found.append(
@@ -100,6 +105,7 @@ def shifts(
                     fidelity=fidelity,
                     best={trial.name: trial.shift for trial in first},
                     taken={trial.name: float(trial.shift.value) for trial in taken},
+                    factors=_factors(taken, bench.coordinates.of_head),
                     unaligned=float(cell.agreement_unaligned[0]),
                     gain=estimate_of(bench.agreement(last.predicted) - cell.agreement_unaligned),
                 )
@@ -113,13 +119,13 @@ def alignment_of_ladder(found: Sequence[CellShift], ladder: Rungs) -> Alignment:
     Factors go with the layers, so those of rungs with equal layers are what the lowest of them wants: there most is decided.
     A rung between cells takes those of the nearest, by the logarithms of layers and samples.
     """
-    factors: dict[int, dict[str, float]] = {}
+    factors: dict[int, Mapping[str, float]] = {}
     for rung in ladder.rungs:
         layers = rung.trainable_layers
         if layers in factors or layers == ladder.num_layers or not found:
             continue
         nearest = min(found, key=lambda cell: _distance(cell.fidelity, rung))
-        factors[layers] = {name: 10**shift for name, shift in nearest.taken.items()}
+        factors[layers] = nearest.factors
     return Alignment(factors=factors)
 
 
@@ -139,7 +145,7 @@ def shift_sentences(found: Sequence[CellShift], landscape: Landscape) -> list[st
         sure = [cell for cell in found if cell.taken and cell.fidelity.trainable_layers == layers]
         if sure:
             cell = max(sure, key=lambda one: float(one.gain.value))
-            factors = " and ".join(f"{10**shift:.2g} times the {name}" for name, shift in cell.taken.items())
+            factors = " and ".join(f"{factor:.2g} times the {name}" for name, factor in cell.factors.items())
             sentences.append(
                 f"With {layers} of {landscape.layers[-1]} layers trained on {cell.fidelity.samples:,} "
                 f"{landscape.sample_unit}, {factors} would rank better: by the surrogate, ρ {cell.aligned:.2f} instead of "
@@ -180,28 +186,28 @@ class _Trained:
     """(T,)."""
     owners: NDArray[np.intp]
     """(T,), whose training it is: the index of the configuration."""
+    of_head: tuple[str, ...]
+    """Hyperparameters that some of them have the head alone train with."""
 
 
-def _trained_at(landscape: Landscape, aligned: Sequence[Landscape], cell: tuple[int, int]) -> _Trained:
-    fidelity = landscape.fidelity(cell)
-    index_of = {configuration_key(one): index for index, one in enumerate(landscape.configurations)}
-    trained = list(landscape.configurations)
-    losses = [landscape.losses[:, *cell]]
-    owners = list(range(landscape.num_configurations))
-    for other in aligned:
-        if fidelity.trainable_layers not in other.alignment.factors or not _holds(other, fidelity):
-            continue
-        here = [index for index, one in enumerate(other.configurations) if configuration_key(one) in index_of]
-        configurations = [other.configurations[index] for index in here]
-        trained += [other.alignment.aligned(one, fidelity) for one in configurations]
-        owners += [index_of[configuration_key(one)] for one in configurations]
-        place = other.layers.index(fidelity.trainable_layers), other.samples.index(fidelity.samples)
-        losses.append(other.losses[here, *place])
-    return _Trained(
-        positions=Coordinates(space=landscape.space).of(trained),
-        losses=np.concatenate(losses),
-        owners=np.array(owners, dtype=np.intp),
-    )
+def _factors(taken: Sequence[_Trial], of_head: Sequence[str]) -> dict[str, float]:
+    shifts = {trial.name: float(trial.shift.value) for trial in taken}
+    return {
+        name: 10 ** (shift + (shifts.get(name.removeprefix(HEAD), 0.0) if name in of_head else 0.0))
+        for name, shift in shifts.items()
+    }
+
+
+def _heads_in(aligned: Sequence[Landscape], space: SearchSpace, *, layers: int | None = None) -> tuple[str, ...]:
+    """Return the hyperparameters that some landscapes, at these ``layers`` or at any, have the head alone train with."""
+    names = {
+        name
+        for other in aligned
+        for at, factors in other.alignment.factors.items()
+        for name in factors
+        if is_of_head(name, space) and layers in (None, at)
+    }
+    return tuple(sorted(names))
 
 
 def _holds(landscape: Landscape, fidelity: Fidelity) -> bool:
@@ -221,9 +227,9 @@ class _Bench:
     """The configurations that are left out of each."""
 
     @classmethod
-    def of(cls, landscape: Landscape, *, resamples: int, seed: int) -> _Bench:
+    def of(cls, landscape: Landscape, aligned: Sequence[Landscape], *, resamples: int, seed: int) -> _Bench:
         number = landscape.num_configurations
-        coordinates = Coordinates(space=landscape.space)
+        coordinates = Coordinates(space=landscape.space, of_head=_heads_in(aligned, landscape.space))
         order = np.random.default_rng(seed).permutation(number)
         return cls(
             coordinates=coordinates,
@@ -231,6 +237,29 @@ class _Bench:
             full=landscape.full_losses,
             counts=resampled_counts(number, resamples=resamples, seed=seed),
             folds=tuple(np.sort(part) for part in np.array_split(order, min(_FOLDS, number))),
+        )
+
+    def trained_at(self, landscape: Landscape, aligned: Sequence[Landscape], cell: tuple[int, int]) -> _Trained:
+        """Return all trainings at one cell."""
+        fidelity = landscape.fidelity(cell)
+        index_of = {configuration_key(one): index for index, one in enumerate(landscape.configurations)}
+        trained = list(landscape.configurations)
+        losses = [landscape.losses[:, *cell]]
+        owners = list(range(landscape.num_configurations))
+        for other in aligned:
+            if fidelity.trainable_layers not in other.alignment.factors or not _holds(other, fidelity):
+                continue
+            here = [index for index, one in enumerate(other.configurations) if configuration_key(one) in index_of]
+            configurations = [other.configurations[index] for index in here]
+            trained += [other.alignment.aligned(one, fidelity) for one in configurations]
+            owners += [index_of[configuration_key(one)] for one in configurations]
+            place = other.layers.index(fidelity.trainable_layers), other.samples.index(fidelity.samples)
+            losses.append(other.losses[here, *place])
+        return _Trained(
+            positions=self.coordinates.of(trained),
+            losses=np.concatenate(losses),
+            owners=np.array(owners, dtype=np.intp),
+            of_head=_heads_in(aligned, landscape.space, layers=fidelity.trainable_layers),
         )
 
     def agreement(self, predicted: Array) -> Array:
@@ -245,7 +274,13 @@ class _Bench:
             rest = ~np.isin(trained.owners, left_out)
             of_rest = Response.fit(trained.positions[rest], trained.losses[rest], start=response)
             of_folds.append((np.setdiff1d(everyone, left_out), of_rest))
-        return _Cell(bench=self, response=response, owners=trained.owners, of_folds=tuple(of_folds))
+        return _Cell(
+            bench=self,
+            response=response,
+            owners=trained.owners,
+            of_head=trained.of_head,
+            of_folds=tuple(of_folds),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -255,6 +290,7 @@ class _Cell:
     bench: _Bench
     response: Response
     owners: NDArray[np.intp]
+    of_head: tuple[str, ...]
     of_folds: tuple[tuple[NDArray[np.intp], Response], ...]
 
     @cached_property

@@ -26,8 +26,9 @@ def shifts_section(landscape: Landscape, found: Sequence[CellShift], sentences: 
         "For each number of layers: by how many decades a hyperparameter would have to be moved, for all configurations "
         "alike, so that the scores order them as full training does; 1 is ten times. By a Gaussian process over the scores, "
         "with 95 % bootstrap intervals over configurations; one of no width around 0 may belong to a hyperparameter that "
-        "does not matter there. A shift is taken where its interval leaves out 0 and it helps configurations that were not "
-        "used to find it: `frostline tune --align audit:STUDY` trains at those values."
+        "does not matter there. What begins with head. is the last layer's alone, against the others. A shift is taken "
+        "where its interval leaves out 0 and it helps configurations that were not used to find it: "
+        "`frostline tune --align audit:STUDY` trains at those values."
     )
     rows = [
         (
@@ -35,7 +36,7 @@ def shifts_section(landscape: Landscape, found: Sequence[CellShift], sentences: 
             share(landscape, landscape.samples.index(cell.fidelity.samples)),
             name,
             f"{float(shift.value):+.2f} ({float(shift.low):+.2f} to {float(shift.high):+.2f})",
-            f"{10 ** cell.taken[name]:.2g} times" if name in cell.taken else "as it is",
+            f"{cell.factors[name]:.2g} times" if name in cell.taken else "as it is",
             f"{cell.unaligned:.2f}",
             f"{cell.aligned:.2f}" if cell.taken else "",
         )

@@ -1,7 +1,8 @@
 """What a rung trains in place of a configuration: its hyperparameters times factors that go with the number of layers.
 
 With few trained layers the best learning rate lies elsewhere than with all. A search is about configurations at full
-fidelity; a lower rung that trains them at another rate, by the same factor for all, may rank them better.
+fidelity; a lower rung that trains them at another rate, by the same factor for all, may rank them better. The head may want
+another factor than the blocks.
 """
 
 from __future__ import annotations
@@ -13,10 +14,39 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from frostline.errors import AlignmentError
+from frostline.records import HEAD
+from frostline.seeding import derive_seed
 
 if TYPE_CHECKING:
     from frostline.records import Configuration, Fidelity, Value
     from frostline.search.space import SearchSpace
+
+_BETWEEN = ".."
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Factors from ``low`` to ``high``, of which every configuration gets one, evenly by their logarithms.
+
+    Raises: AlignmentError if ``high`` is not above ``low``.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise AlignmentError(
+                f"the factors go from {self.low:g} to {self.high:g}, but must rise: write the smaller first."
+            )
+
+    def of(self, configuration: Configuration, name: str) -> float:
+        """Return the factor of one configuration, which goes by its number and the hyperparameter's name."""
+        share = derive_seed(configuration.number, "factor", name) / 2**63
+        return self.low * math.exp(share * math.log(self.high / self.low))
+
+    def __str__(self) -> str:
+        return f"{_text(self.low)}{_BETWEEN}{_text(self.high)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,22 +55,28 @@ class Alignment:
 
     The factors go with the layers alone, so that a rung which continues the one below trains on as it began. What is trained
     may lie outside the search space: the space is that of full training. Full trainings are never changed.
+
+    "head.learning_rate" is the learning rate of the last layer alone, and so for every hyperparameter of the optimizer: the
+    configuration's own times this factor, whatever the other layers train with.
     Raises: AlignmentError if a factor is not a number above 0.
     """
 
-    factors: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    factors: Mapping[int, Mapping[str, float | Span]] = field(default_factory=dict)
     """By the number of trained layers, then by the hyperparameter's name."""
 
     def __post_init__(self) -> None:
         for layers, of_layers in self.factors.items():
             for name, factor in of_layers.items():
-                if not (factor > 0 and math.isfinite(factor)):
+                ends = (factor.low, factor.high) if isinstance(factor, Span) else (factor,)
+                if not all(end > 0 and math.isfinite(end) for end in ends):
                     raise AlignmentError(
                         f"the factor of {name} at {layers} layers is {factor}, but must be a number above 0."
                     )
-        # Factors of 1 change nothing: without them equal alignments are equal.
+        # Without those that change nothing equal alignments are equal.
         told = {
-            layers: MappingProxyType({name: of_layers[name] for name in sorted(of_layers) if of_layers[name] != 1})
+            layers: MappingProxyType(
+                {name: of_layers[name] for name in sorted(of_layers) if _changes(name, of_layers)}
+            )
             for layers, of_layers in sorted(self.factors.items())
         }
         object.__setattr__(
@@ -49,16 +85,19 @@ class Alignment:
 
     @classmethod
     def parse(cls, text: str) -> Alignment:
-        """Return the alignment that a text such as "1:learning_rate=10,weight_decay=2;2:learning_rate=3" stands for.
+        """Return the alignment that a text stands for, such as "1:learning_rate=10,weight_decay=2;2:head.learning_rate=3".
 
+        "1:learning_rate=0.3..30" draws a factor for each configuration.
         Raises: AlignmentError if it is no such text.
         """
-        factors: dict[int, dict[str, float]] = {}
+        factors: dict[int, dict[str, float | Span]] = {}
         try:
             for part in filter(None, text.replace(" ", "").split(";")):
                 layers, _, values = part.partition(":")
                 pairs = (value.rsplit("=", 1) for value in values.split(","))
-                factors[int(layers)] = {name: float(factor) for name, factor in pairs}
+                factors[int(layers)] = {name: _factor(factor) for name, factor in pairs}
+        except AlignmentError:
+            raise
         except ValueError:
             raise AlignmentError(
                 f"the alignment {text!r} is none: write layers, names and factors, such as "
@@ -78,6 +117,13 @@ class Alignment:
         """Whether it changes nothing."""
         return not self.factors
 
+    @property
+    def draws(self) -> bool:
+        """Whether each configuration gets other factors: to learn from, for what is trained so cannot be ranked."""
+        return any(
+            isinstance(factor, Span) for of_layers in self.factors.values() for factor in of_layers.values()
+        )
+
     def check(self, space: SearchSpace, *, num_layers: int) -> None:
         """Check that this is an alignment for a model of ``num_layers`` and configurations of ``space``.
 
@@ -90,10 +136,18 @@ class Alignment:
                     f"full ones are what the search is about."
                 )
             for name in of_layers:
-                if name not in space.scales:
+                if name in space.scales:
+                    continue
+                if not is_of_head(name, space):
                     scales = ", ".join(space.scales) or "none"
                     raise AlignmentError(
-                        f"the alignment multiplies {name}, but only floats on a logarithmic range can be: {scales} here."
+                        f"the alignment multiplies {name}, but only floats on a logarithmic range can be, or those of the "
+                        f"head, as {HEAD}NAME: {scales} here."
+                    )
+                if layers == 1:
+                    raise AlignmentError(
+                        f"the alignment multiplies {name} where the head is all that is trained: write "
+                        f"{name.removeprefix(HEAD)}."
                     )
 
     def aligned(self, configuration: Configuration, fidelity: Fidelity) -> Configuration:
@@ -101,19 +155,41 @@ class Alignment:
         changed = self.changed(configuration, fidelity)
         if not changed:
             return configuration
-        return replace(configuration, hyperparameters={**configuration.hyperparameters, **changed})
+        of_all = {name: value for name, value in changed.items() if name in configuration}
+        of_head = {name.removeprefix(HEAD): value for name, value in changed.items() if name not in configuration}
+        return replace(configuration, hyperparameters={**configuration.hyperparameters, **of_all}, head=of_head)
 
     def changed(self, configuration: Configuration, fidelity: Fidelity) -> dict[str, Value]:
         """Return the hyperparameters that are trained at other values, with these values."""
-        of_layers = self.factors.get(fidelity.trainable_layers, {})
-        return {name: _number(configuration[name]) * factor for name, factor in of_layers.items()}
+        changed: dict[str, Value] = {}
+        for name, factor in self.factors.get(fidelity.trainable_layers, {}).items():
+            own = configuration[name if name in configuration else name.removeprefix(HEAD)]
+            changed[name] = _number(own) * (factor.of(configuration, name) if isinstance(factor, Span) else factor)
+        return changed
 
 
 IDENTITY = Alignment()
 """Trains every configuration as it is."""
 
 
-def _text(factor: float) -> str:
+def is_of_head(name: str, space: SearchSpace) -> bool:
+    """Return whether ``name`` is that of a scale of ``space`` for the head alone."""
+    return name not in space.scales and name.startswith(HEAD) and name.removeprefix(HEAD) in space.scales
+
+
+def _changes(name: str, of_layers: Mapping[str, float | Span]) -> bool:
+    # A factor of 1 keeps the head as it is where the other layers are not.
+    return of_layers[name] != 1 or of_layers.get(name.removeprefix(HEAD), 1) != 1
+
+
+def _factor(text: str) -> float | Span:
+    low, between, high = text.partition(_BETWEEN)
+    return Span(float(low), float(high)) if between else float(text)
+
+
+def _text(factor: float | Span) -> str:
+    if isinstance(factor, Span):
+        return f"{factor}"
     short = f"{factor:g}"
     return short if float(short) == factor else repr(float(factor))
 

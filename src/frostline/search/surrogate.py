@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from frostline.records import HEAD
 from frostline.search.ranking import rank_correlations
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from frostline.records import Value
+    from frostline.records import Configuration
     from frostline.search.space import SearchSpace
 
     Array = NDArray[np.float64]
@@ -42,8 +43,11 @@ class Coordinates:
     """Where configurations of a space lie in the unit cube: logarithms where the range is logarithmic, choices one-hot."""
 
     space: SearchSpace
+    of_head: tuple[str, ...] = ()
+    """Hyperparameters of the head alone, such as "head.learning_rate": the last coordinates, by how much the head's value
+    differs from that of the other layers."""
 
-    def of(self, configurations: Sequence[Mapping[str, Value]]) -> Array:
+    def of(self, configurations: Sequence[Configuration]) -> Array:
         """Return the coordinates of ``configurations``, (C, D)."""
         columns: list[Any] = []
         for name, distribution in self.space.distributions.items():
@@ -55,6 +59,11 @@ class Coordinates:
             low, high = _ends(distribution)
             numbers = np.log10(np.array(values, dtype=np.float64)) if distribution.log else np.array(values, float)
             columns.append((numbers - low) / (high - low))
+        for name in self.of_head:
+            differences = [
+                _decades_apart(configuration, name.removeprefix(HEAD)) for configuration in configurations
+            ]
+            columns.append(np.array(differences) / self.decades(name))
         positions: Array = np.array(columns, dtype=np.float64).T
         return positions
 
@@ -62,8 +71,12 @@ class Coordinates:
         """Return ``points`` (Q, D) with hyperparameters moved by so many decades."""
         found = points.copy()
         for name, shift in shifts.items():
-            found[:, self.column(name)] += shift / self.space.scales[name]
+            found[:, self.column(name)] += shift / self.decades(name)
         return found
+
+    def decades(self, name: str) -> float:
+        """Return over how many decades a hyperparameter is searched; that of the head as that of all layers."""
+        return self.space.scales[name.removeprefix(HEAD) if name in self.of_head else name]
 
     def column(self, name: str) -> int:
         """Return the column of a hyperparameter that is no choice."""
@@ -72,7 +85,7 @@ class Coordinates:
             if other == name:
                 break
             position += len(distribution.choices) if isinstance(distribution, CategoricalDistribution) else 1
-        return position
+        return position + self.of_head.index(name) if name in self.of_head else position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -160,7 +173,7 @@ def ranking_shifts(
     (B, ...) are the same resamples of what the response was fitted to, if it is to be resampled too. Shifts are tried up to
     half the range of the hyperparameter: beyond, most configurations would lie where none was trained.
     """
-    tried = _tried(coordinates.space.scales[name])
+    tried = _tried(coordinates.decades(name))
     moved = np.concatenate([coordinates.moved(points, {name: shift}) for shift in tried])
     if of_trainings is None:
         expected = np.broadcast_to(response.at(moved), (len(counts), len(moved)))
@@ -186,6 +199,14 @@ def _agreements(expected: Array, losses: Array, drawn: Array) -> Array:
     members = np.repeat(np.arange(len(losses)), drawn.astype(int))
     # Rounding must not make one of equals the best.
     return np.round(rank_correlations(expected[:, members], losses[members]), 9)
+
+
+def _decades_apart(configuration: Configuration, name: str) -> float:
+    own = configuration[name]
+    head = configuration.head.get(name, own)
+    assert isinstance(own, float | int), f"{name} is {own!r}"
+    assert isinstance(head, float | int), f"{name} of the head is {head!r}"
+    return math.log10(head / own)
 
 
 def _ends(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:

@@ -50,7 +50,9 @@ class CheckpointKey:
         """The file's name, up to its contents: another configuration of the same number gets another."""
         facts = {
             "layout": _LAYOUT,
-            "hyperparameters": sorted((name, repr(value)) for name, value in self.configuration.items()),
+            "hyperparameters": sorted(
+                (name, repr(value)) for name, value in self.configuration.trained_values.items()
+            ),
             "path": [(fidelity.trainable_layers, fidelity.samples) for fidelity in self.path],
         }
         return f"{self.configuration.number:06d}-rung{self.rung}-{_digest(json.dumps(facts))}"

@@ -12,6 +12,7 @@ from frostline.layers.deferred import move
 from frostline.seeding import derive_seed
 from frostline.training.checkpoints import Checkpoint
 from frostline.training.devices import DevicePlan, move_batch
+from frostline.training.layer_groups import build_group_optimizer
 from frostline.training.randomness import seed_generators
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def session_of(
     """Return the training of ``configuration`` at its beginning, with a model that is initialised and frozen."""
     model.train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = task.build_optimizer(parameters, configuration)
+    optimizer = build_group_optimizer(task, model, parameters, configuration)
     return Session(
         task=task,
         configuration=configuration,

@@ -1,0 +1,128 @@
+"""The head may train with hyperparameters of its own: alone, together with others, and from a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from population_cases import CASES, OPTIMIZERS, Case, configuration_of, jobs_of
+from torch import nn
+from training_cases import settings_of
+
+from frostline.errors import HyperparameterError
+from frostline.layers import freezing_of
+from frostline.records import Configuration, Fidelity, Job
+from frostline.training.checkpoints import CheckpointKey
+from frostline.training.devices import DevicePlan
+from frostline.training.engines import Engine
+from frostline.training.population import Population
+from frostline.training.serial import train_model, train_serially
+from frostline.training.session import begin_session
+
+BY_NAME = {case.name: case for case in CASES}
+ENGINES = (Engine.SHARED, Engine.STACKED)
+
+
+def with_head(number: int) -> Configuration:
+    head = {"learning_rate": 0.02 * (number + 1), "weight_decay": 0.3}
+    return replace(configuration_of(number), head=head)
+
+
+def session_of_case(case: Case, configuration: Configuration, *, layers: int, **changes):
+    plan = DevicePlan(device=torch.device("cpu"))
+    return begin_session(
+        case.task(**changes), configuration, trainable_layers=layers, device_plan=plan, root_seed=0
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_head_is_the_last_layer_whatever_is_tied(case: Case) -> None:
+    session = session_of_case(case, with_head(1), layers=3)
+    others, head = session.optimizer.param_groups
+    stack = freezing_of(session.model).stack
+    expected = {id(session.model.get_parameter(name)) for name in stack.layers[-1].parameters}
+    assert {id(one) for one in head["params"]} == expected
+    assert {id(one) for one in others["params"]} | expected == {id(one) for one in session.parameters}
+    assert len(others["params"]) + len(head["params"]) == len(session.parameters)
+    assert (others["lr"], others["weight_decay"]) == (0.002, 0.02)
+    assert (head["lr"], head["weight_decay"]) == (0.04, 0.3)
+    assert head["betas"] == others["betas"]
+
+
+def test_a_head_that_is_all_there_is_to_train_is_one_group() -> None:
+    session = session_of_case(BY_NAME["mlp"], with_head(0), layers=1)
+    assert [group["lr"] for group in session.optimizer.param_groups] == [0.02]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_it_takes_the_steps_of_two_groups_written_by_hand(optimizer: str) -> None:
+    session = session_of_case(BY_NAME["mlp"], with_head(0), layers=3, **OPTIMIZERS[optimizer])
+    twin = session_of_case(BY_NAME["mlp"], configuration_of(0), layers=3, **OPTIMIZERS[optimizer])
+    last = {id(each) for each in list(twin.model.children())[-1].parameters()}
+    plain = twin.optimizer.param_groups[0]
+    members = plain["params"]
+    shared = {name: value for name, value in plain.items() if name not in ("params", "lr", "weight_decay")}
+    by_hand = OPTIMIZERS[optimizer]["optimizer"](
+        [
+            {"params": [one for one in members if id(one) not in last], "lr": 1e-3, "weight_decay": 0.0, **shared},
+            {"params": [one for one in members if id(one) in last], "lr": 0.02, "weight_decay": 0.3, **shared},
+        ]
+    )
+    for batch in islice(session.task.training_batches(session.configuration, seed=0, skip_samples=0), 5):
+        session.step(batch, rate_factor=0.5)
+        by_hand.zero_grad()
+        twin.loss(batch).backward()
+        nn.utils.clip_grad_norm_(twin.parameters, twin.max_gradient_norm)
+        for group, rate in zip(by_hand.param_groups, (1e-3, 0.02), strict=True):
+            group["lr"] = 0.5 * rate
+        by_hand.step()
+        twin.samples_seen = session.samples_seen
+    torch.testing.assert_close(dict(session.model.state_dict()), dict(twin.model.state_dict()))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_population_follows_its_serial_twins(case: Case, engine: Engine) -> None:
+    # One with a head of its own beside one without.
+    jobs = jobs_of([with_head(0), configuration_of(1), with_head(2)], layers=max(2, case.layers[0]))
+    together = sorted(
+        Population(case.task(), jobs, settings_of(), engine=engine).run(), key=lambda one: one.number
+    )
+    for evaluation, job in zip(together, jobs, strict=True):
+        alone, _ = train_model(case.task(), job.configuration, job.fidelity, settings_of())
+        assert evaluation.score == pytest.approx(alone.score, rel=1e-9)
+    plain, _ = train_model(case.task(), configuration_of(0), jobs[0].fidelity, settings_of())
+    assert together[0].score != pytest.approx(plain.score, rel=1e-6)
+
+
+def test_a_checkpoint_is_that_of_its_head(tmp_path: Path) -> None:
+    task = BY_NAME["mlp"].task()
+    short, full = (Fidelity(trainable_layers=2, samples=samples) for samples in (80, 200))
+    settings = settings_of(checkpoints=tmp_path)
+    first = Job(configuration=with_head(1), rung=0, fidelity=short, may_continue=True)
+    second = Job(configuration=with_head(1), rung=1, fidelity=full, continued_from=(short,))
+    train_serially(task, first, settings)
+    at_once = train_serially(task, replace(second, continued_from=()), settings_of())
+    continued = train_serially(task, second, settings)
+    assert continued.cost.samples < at_once.cost.samples
+    stems = {
+        CheckpointKey(configuration=one, rung=0, path=(short,)).stem
+        for one in (with_head(1), configuration_of(1), replace(with_head(1), head={"learning_rate": 1.0}))
+    }
+    assert len(stems) == 3
+
+
+def test_a_model_that_frostline_did_not_freeze_has_no_head() -> None:
+    class Own(type(BY_NAME["mlp"].task())):
+        def freeze(self, model: nn.Module, *, trainable_layers: int) -> None:
+            for child in list(model.children())[:-trainable_layers]:
+                child.requires_grad_(False)
+
+    task = BY_NAME["mlp"].task()
+    own = Own(**{name: getattr(task, name) for name in task.__dataclass_fields__})
+    plan = DevicePlan(device=torch.device("cpu"))
+    with pytest.raises(HyperparameterError, match=r"learning_rate, weight_decay of the head.*frostline\.freeze"):
+        begin_session(own, with_head(0), trainable_layers=2, device_plan=plan, root_seed=0)
