@@ -1,0 +1,280 @@
+"""Searches compared by training for real: how long each takes to a configuration as good as the best of a recorded table.
+
+    OMP_NUM_THREADS=1 python benchmarks/searches.py digits-mlp [--seeds 20] [--configurations 27] [--results FOLDER]
+
+Every method begins with the same seed and draws until one of its full trainings scores within the seed noise of the best
+configuration of `benchmarks/tables/TASK.csv.gz`; a search that ends before is begun again with other configurations, up
+to `--runs` times. All train under the horizon "full". The two recommended ladders come from that table and from the aligned
+one, of other configurations than are searched here; what such an audit costs is not in the times, and is told.
+
+Times are seconds of the processor, on one thread, of everything that the method does: so they are those of a free core even
+where others use the machine. Each run is written as it ends: the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import frostline_launcher
+
+frostline_launcher.prepare_process()
+
+import numpy as np
+import optuna
+import torch
+from optuna.pruners import HyperbandPruner
+from optuna.samplers import TPESampler
+from record_table import FOLDER, OPTIONS
+from scipy.stats import bootstrap
+
+from frostline.audit.landscape import Landscape
+from frostline.audit.noise import seed_noise
+from frostline.audit.recommendation import recommend
+from frostline.audit.table import read_table
+from frostline.protocols import Search
+from frostline.records import Configuration, Evaluation, Job
+from frostline.replay.recorded import goal_of
+from frostline.running import TrainingOptions
+from frostline.search.alignment import IDENTITY, Alignment
+from frostline.search.halving import SuccessiveHalving
+from frostline.search.history import History
+from frostline.search.hyperband import Hyperband
+from frostline.search.ladder import Ladder
+from frostline.search.realigned import RealignedSearch
+from frostline.search.sweep import FullFidelity
+from frostline.seeding import derive_seed
+from frostline.storage import MEMORY
+from frostline.task_loading import load_task
+from frostline.training.course import Course
+from frostline.training.randomness import borrowed_generators
+from frostline.training.session import begin_session
+from frostline.training.supervised import SupervisedTask
+from frostline.tuner import layers_of, search_task
+
+VALIDATIONS = 10
+RANDOM, OPTUNA = "random search, full trainings", "Optuna's Hyperband pruner with TPE"
+
+
+class Reached(Exception):
+    """The goal was met: nothing more is trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What is searched, from which seed on, and up to which loss."""
+
+    task: SupervisedTask
+    target: float
+    configurations: int
+    runs: int
+
+    def full_training(self, score: float | None) -> None:
+        if score is not None and (score if self.task.direction == "minimize" else -score) <= self.target:
+            raise Reached
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A search of frostline's."""
+
+    search: Search
+    alignment: Alignment = IDENTITY
+
+    def run(self, bench: Bench, seed: int) -> None:
+        """Search once."""
+        full = self.search.ladder.rungs[-1]
+
+        def observe(evaluation: Evaluation, _: History) -> None:
+            if evaluation.fidelity == full:
+                bench.full_training(evaluation.score)
+
+        with tempfile.TemporaryDirectory() as runs:
+            search_task(
+                bench.task,
+                self.search,
+                study="search",
+                storage=MEMORY,
+                seed=seed,
+                options=TrainingOptions(
+                    device="cpu", horizon="full", num_validations=VALIDATIONS, runs=Path(runs), memory="2GiB"
+                ),
+                observer=observe,
+                alignment=self.alignment,
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptunaMethod:
+    """Optuna's pruner and sampler around a training that is validated at ten equal shares."""
+
+    def run(self, bench: Bench, seed: int) -> None:
+        """Search once."""
+        task, settings = (
+            bench.task,
+            TrainingOptions(device="cpu", horizon="full", num_validations=VALIDATIONS).settings(
+                study="search", seed=seed
+            ),
+        )
+        optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+        study = optuna.create_study(
+            direction=task.direction,
+            study_name=f"{seed}",
+            sampler=TPESampler(seed=seed % 2**32),
+            pruner=HyperbandPruner(min_resource=1, max_resource=VALIDATIONS, reduction_factor=3),
+        )
+        num_layers = layers_of(task).num_layers
+        full = Ladder.samples_only(num_layers=num_layers, full_samples=task.full_samples).rungs[-1]
+
+        def train(trial: optuna.Trial) -> float:
+            values = {name: trial._suggest(name, one) for name, one in task.space.distributions.items()}
+            configuration = Configuration(number=trial.number, hyperparameters=values)
+            begin = partial(
+                begin_session,
+                task,
+                configuration,
+                trainable_layers=num_layers,
+                device_plan=settings.device_plan,
+                root_seed=seed,
+            )
+            with borrowed_generators(settings.device_plan.device):
+                course = Course(Job(configuration=configuration, rung=0, fidelity=full), begin, settings)
+                for batch in task.training_batches(configuration, seed=seed, skip_samples=0):
+                    before = len(course.session.curve)
+                    if not course.wants(task.num_samples(batch)):
+                        break
+                    course.learn(batch)
+                    if len(course.session.curve) > before and not course.finished:
+                        trial.report(course.session.curve[-1].score, len(course.session.curve))
+                        if trial.should_prune():
+                            raise optuna.TrialPruned
+                    if course.finished:
+                        break
+                course.close()
+            score = course.evaluation(peak_bytes=None).score
+            if score is None:
+                raise optuna.TrialPruned
+            bench.full_training(score)
+            return score
+
+        study.optimize(train, n_trials=bench.configurations)
+
+
+def methods_of(bench: Bench, tables: list[Landscape]) -> dict[str, Method | OptunaMethod]:
+    """Return the methods by name, random search first."""
+    sizes = {"num_layers": tables[0].layers[-1], "full_samples": bench.task.full_samples}
+    count = {"configurations": bench.configurations}
+    ninths = Ladder.explicit([(sizes["num_layers"], sizes["full_samples"] // part) for part in (9, 3, 1)], **sizes)
+    diagonal = SuccessiveHalving(ladder=Ladder.diagonal(**sizes), **count)
+    found: dict[str, Method | OptunaMethod] = {
+        RANDOM: Method(search=FullFidelity(ladder=ninths, **count)),
+        "halving, samples only from 1/9": Method(search=SuccessiveHalving(ladder=ninths, **count)),
+        "Hyperband, samples only from 1/9": Method(search=Hyperband(ladder=ninths, **count)),
+        OPTUNA: OptunaMethod(),
+        "halving, diagonal": Method(search=diagonal),
+        "halving, diagonal, --align auto": Method(search=RealignedSearch(search=diagonal, space=bench.task.space)),
+    }
+    for table in tables:
+        chosen = recommend(table, configurations=bench.configurations).chosen
+        climb = SuccessiveHalving(ladder=chosen.ladder, reduction_factor=chosen.reduction_factor, **count)
+        name = "recommended by an audit" + ("" if table.alignment.is_identity else ", aligned")
+        found[name] = Method(search=climb, alignment=table.alignment)
+    return found
+
+
+def seconds_to_goal(method: Method | OptunaMethod, bench: Bench, seed: int) -> float | None:
+    """Return the processor's seconds until the goal was met; None if it was not in so many runs."""
+    begin = time.process_time()
+    for run in range(bench.runs):
+        try:
+            method.run(bench, derive_seed(seed, "search", run))
+        except Reached:
+            return time.process_time() - begin
+    return None
+
+
+def measured(methods: dict[str, Method | OptunaMethod], bench: Bench, file: Path, seeds: int) -> Iterator[dict]:
+    """Yield all measurements, those in the file first; new ones are added to it."""
+    known = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    yield from (one for one in known if one["seed"] < seeds and one["method"] in methods)
+    done = {(one["method"], one["seed"]) for one in known}
+    for seed in range(seeds):
+        for name, method in methods.items():
+            if (name, seed) not in done:
+                found = {"method": name, "seed": seed, "seconds": seconds_to_goal(method, bench, seed)}
+                with file.open("a") as lines:
+                    lines.write(json.dumps(found) + "\n")
+                print(found, flush=True)
+                yield found
+
+
+def median(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Return the lower median: an element, also where some are infinite."""
+    return np.sort(values, axis=axis).take((values.shape[axis] - 1) // 2, axis=axis)
+
+
+def interval(statistic: Callable[..., np.ndarray], *samples: np.ndarray) -> list[float]:
+    found = bootstrap(
+        samples, statistic, paired=True, vectorized=True, method="percentile", rng=0
+    ).confidence_interval
+    return [float(found.low), float(found.high)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=OPTIONS)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--configurations", type=int, default=27, help="of one run of a search")
+    parser.add_argument("--runs", type=int, default=8, help="how often a search is begun before it has missed")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    words = parser.parse_args()
+    torch.set_num_threads(1)
+    # A process's first optimizer makes torch import its compiler: nobody's cost.
+    torch.optim.SGD([torch.zeros(1)])
+    task = load_task(words.task, OPTIONS[words.task])
+    paths = (FOLDER / f"{words.task}{suffix}.csv.gz" for suffix in ("", "-aligned"))
+    tables = [read_table(path) for path in paths if path.exists()]
+    noise = seed_noise(tables[0])
+    assert noise is not None, "the table has no repeats"
+    goal = goal_of(tables[0], tolerance=noise.tolerance)
+    bench = Bench(task=task, target=goal.target, configurations=words.configurations, runs=words.runs)
+    methods = methods_of(bench, tables)
+    words.results.mkdir(parents=True, exist_ok=True)
+    stem = f"searches-{words.task}-{words.configurations}"
+    seconds: dict[str, dict[int, float]] = {name: {} for name in methods}
+    for one in measured(methods, bench, words.results / f"{stem}.jsonl", words.seeds):
+        seconds[one["method"]][one["seed"]] = np.inf if one["seconds"] is None else one["seconds"]
+    arrays = {name: np.array([of[seed] for seed in range(words.seeds)]) for name, of in seconds.items()}
+    rows = []
+    print(f"\n{words.task}: seconds of one core to a loss of {goal.target:.4g}, {words.seeds} seeds")
+    for name, found in arrays.items():
+        middle = float(median(found))
+        ratio = float(median(arrays[RANDOM])) / middle
+        row = {
+            "method": name,
+            "median_seconds": middle,
+            "interval": interval(median, found),
+            "times_faster_than_random": ratio,
+            "ratio_interval": interval(
+                lambda a, b, axis: median(a, axis) / median(b, axis), arrays[RANDOM], found
+            ),
+            "missed": int(np.isinf(found).sum()),
+        }
+        rows.append(row)
+        print(
+            f"{name:44} {middle:7.1f} ({row['interval'][0]:.1f} to {row['interval'][1]:.1f}); random over it {ratio:5.2f} "
+            f"({row['ratio_interval'][0]:.2f} to {row['ratio_interval'][1]:.2f}); missed {row['missed']}"
+        )
+    record = {"task": words.task, "target": goal.target, "tolerance": noise.tolerance, "seeds": words.seeds}
+    record |= {"configurations_of_a_run": words.configurations, "runs": words.runs, "methods": rows}
+    (words.results / f"{stem}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
