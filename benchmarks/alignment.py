@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from optuna.distributions import FloatDistribution
 
-from frostline.audit.resampling import estimate_of, resampled_counts
 from frostline.records import Configuration, Cost, Evaluation, Status
+from frostline.resampling import estimate_of, resampled_counts
 from frostline.search.halving import SuccessiveHalving
 from frostline.search.history import History
 from frostline.search.ladder import Ladder

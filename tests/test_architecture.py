@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "frostline"
 # From the ground up: a room imports only rooms of lower floors. What is on one floor does not see its neighbours.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("seeding", "records", "sizes"),
+    ("seeding", "records", "sizes", "resampling"),
     ("layers", "search", "protocols"),
     ("storage", "workers", "training", "summary", "pages"),
     ("study", "display", "costs"),

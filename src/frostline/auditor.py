@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from frostline.audit.agreement import FEWEST
 from frostline.audit.landscape import Landscape, LayerCost
 from frostline.audit.reading import (
     ALIGNED_NOTE,
@@ -28,6 +27,7 @@ from frostline.running import TrainingOptions
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.grid import Grid
 from frostline.search.history import History
+from frostline.search.ranking import FEWEST
 from frostline.search.sampling import RANDOM, Sampling
 from frostline.search.sweep import FullFidelity, Sweep
 from frostline.storage import DEFAULT_STORAGE, MEMORY

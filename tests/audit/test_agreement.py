@@ -18,7 +18,8 @@ from frostline.audit.ranking import (
     regret_replicates,
     spearman_replicates,
 )
-from frostline.audit.resampling import (
+from frostline.errors import AuditError
+from frostline.resampling import (
     estimate_of,
     fall_probabilities,
     holm,
@@ -26,7 +27,6 @@ from frostline.audit.resampling import (
     sign_interval,
     sign_probability,
 )
-from frostline.errors import AuditError
 
 LOSSES = st.lists(st.sampled_from([0.5, 1.0, 2.0, 3.5, 4.0, 7.0, np.inf]), min_size=7, max_size=7).map(np.array)
 

@@ -14,11 +14,11 @@ from test_search_report import Contents, figures_of
 from frostline.audit.audit import audit_of
 from frostline.audit.landscape import Landscape
 from frostline.audit.recommendation import recommend
-from frostline.audit.resampling import Estimate
 from frostline.audit.shifts import CellShift, shifts
 from frostline.report.audit_page import audit_page
 from frostline.report.levels import pairs_section
 from frostline.report.maps import ladders_of, threshold_map
+from frostline.resampling import Estimate
 
 
 def page_of(found: Landscape) -> str:

@@ -16,8 +16,9 @@ from frostline.audit.ranking import (
     regret_replicates,
     spearman_replicates,
 )
-from frostline.audit.resampling import Estimate, estimate_of, resampled_counts
 from frostline.errors import AuditError
+from frostline.resampling import Estimate, estimate_of, resampled_counts
+from frostline.search.ranking import FEWEST
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Agreement", "Estimate", "SurvivorAgreement", "agreement", "rank_correlation", "survivor_agreement"]
 
-FEWEST = 5
-"""Configurations below which no rank correlation is told: of four, one order in 24 is perfect by chance."""
 _SHARE_OF_BEST = 4
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frostline.search.watched import FEWEST_TO_AGREE, spearman
+from frostline.search.ranking import FEWEST
+from frostline.search.watched import spearman
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,7 @@ def least_agreements(landscape: Landscape, outcome: LadderOutcome, *, seed: int 
         alive = generator.integers(landscape.num_configurations, size=outcome.configurations)
         for rung, quota in enumerate(outcome.quotas[1:]):
             alive = alive[np.argsort(losses[alive, *cells[rung]], kind="stable")][:quota]
-            if quota >= FEWEST_TO_AGREE:
+            if quota >= FEWEST:
                 found[rung].append(spearman(losses[alive, *cells[rung]], losses[alive, *cells[rung + 1]]))
     return tuple(_lowest(values) for values in found)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,8 +115,9 @@ class Landscape:
         return Fidelity(trainable_layers=self.layers[cell[0]], samples=self.samples[cell[1]])
 
     def nearest_cell(self, fidelity: Fidelity) -> tuple[int, int]:
-        """Return the indices of the cell nearest to ``fidelity`` by the logarithms of both axes, the lower at a tie."""
-        return _nearest(fidelity.trainable_layers, self.layers), _nearest(fidelity.samples, self.samples)
+        """Return the indices of the cell nearest to ``fidelity``, the lower at a tie."""
+        cells = product(range(len(self.layers)), range(len(self.samples)))
+        return min(cells, key=lambda cell: distance(self.fidelity(cell), fidelity))
 
     def of(self, indices: Sequence[int] | NDArray[np.intp]) -> Landscape:
         """Return the landscape of the configurations at these indices alone, in their order."""
@@ -132,8 +133,10 @@ class Landscape:
         )
 
 
-def _nearest(value: int, axis: Sequence[int]) -> int:
-    return min(range(len(axis)), key=lambda index: abs(math.log(axis[index] / value)))
+def distance(first: Fidelity, second: Fidelity) -> float:
+    """Return how far apart two fidelities are, by the logarithms of layers and samples."""
+    layers = abs(math.log(first.trainable_layers / second.trainable_layers))
+    return layers + abs(math.log(first.samples / second.samples))
 
 
 def _as_losses(scores: Array, direction: Direction, *, missing: float) -> Array:

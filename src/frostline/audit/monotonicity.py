@@ -15,7 +15,7 @@ import numpy as np
 
 from frostline.audit.agreement import require_enough
 from frostline.audit.ranking import spearman_replicates
-from frostline.audit.resampling import (
+from frostline.resampling import (
     estimate_of,
     fall_probabilities,
     holm,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frostline.audit.agreement import FEWEST
 from frostline.audit.ranking import spearman_replicates
-from frostline.audit.resampling import Estimate, estimate_of, resampled_counts
+from frostline.resampling import Estimate, estimate_of, resampled_counts
+from frostline.search.ranking import FEWEST
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from frostline.audit.agreement import require_enough
 from frostline.audit.ranking import places
-from frostline.audit.resampling import Estimate, estimate_of, fall_probabilities, holm, resampled_counts
+from frostline.resampling import Estimate, estimate_of, fall_probabilities, holm, resampled_counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frostline.audit.agreement import FEWEST, require_rankings
+from frostline.audit.agreement import require_rankings
 from frostline.audit.chains import Chains, Plan, is_below
 from frostline.audit.noise import seed_noise
 from frostline.errors import AuditError
 from frostline.search.halving import CONFIGURATIONS, divided
 from frostline.search.ladder import Ladder
+from frostline.search.ranking import FEWEST
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

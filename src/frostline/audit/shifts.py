@@ -9,7 +9,6 @@ Axes: C configurations, D coordinates, T trainings at a cell, G tried shifts, B 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,10 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.audit.agreement import require_enough
+from frostline.audit.landscape import distance
 from frostline.audit.ranking import spearman_replicates
 from frostline.audit.reading import configuration_key
-from frostline.audit.resampling import Estimate, estimate_of, resampled_counts
 from frostline.records import HEAD, Fidelity
+from frostline.resampling import Estimate, estimate_of, resampled_counts
 from frostline.search.alignment import Alignment, is_of_head
 from frostline.search.surrogate import Coordinates, Response, ranking_shifts
 
@@ -124,7 +124,7 @@ def alignment_of_ladder(found: Sequence[CellShift], ladder: Rungs) -> Alignment:
         layers = rung.trainable_layers
         if layers in factors or layers == ladder.num_layers or not found:
             continue
-        nearest = min(found, key=lambda cell: _distance(cell.fidelity, rung))
+        nearest = min(found, key=lambda cell: distance(cell.fidelity, rung))
         factors[layers] = nearest.factors
     return Alignment(factors=factors)
 
@@ -153,11 +153,6 @@ def shift_sentences(found: Sequence[CellShift], landscape: Landscape) -> list[st
                 f"{cell.gain.low:.2f} to {cell.gain.high:.2f})."
             )
     return sentences
-
-
-def _distance(first: Fidelity, second: Fidelity) -> float:
-    layers = abs(math.log(first.trainable_layers / second.trainable_layers))
-    return layers + abs(math.log(first.samples / second.samples))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frostline.audit.agreement import FEWEST, survivor_agreement
+from frostline.audit.agreement import survivor_agreement
 from frostline.records import Status
+from frostline.search.ranking import FEWEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

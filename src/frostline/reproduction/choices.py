@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from frostline.audit.agreement import agreement
-from frostline.audit.resampling import Estimate
 from frostline.errors import AuditError
 from frostline.reproduction.drawing import lines_with_intervals
 from frostline.reproduction.paired import (
@@ -19,6 +18,7 @@ from frostline.reproduction.paired import (
 from frostline.reproduction.reproduced import Drawing, Finding, Reproduced, Verdict, counted, with_interval
 from frostline.reproduction.scales import BUDGETS
 from frostline.reproduction.workbench import circumstances, too_few
+from frostline.resampling import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

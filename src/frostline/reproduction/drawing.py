@@ -10,7 +10,7 @@ from frostline.pages.drawing import SCALE, VERMILLION, line_style, new_figure, r
 
 if TYPE_CHECKING:
     from frostline.audit.landscape import Landscape
-    from frostline.audit.resampling import Estimate
+    from frostline.resampling import Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

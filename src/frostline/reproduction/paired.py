@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frostline.audit.agreement import FEWEST
 from frostline.audit.ranking import spearman_replicates
 from frostline.audit.reading import configuration_key
-from frostline.audit.resampling import estimate_of, resampled_counts
 from frostline.errors import AuditError
+from frostline.resampling import estimate_of, resampled_counts
+from frostline.search.ranking import FEWEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from frostline.audit.landscape import Array, Landscape
-    from frostline.audit.resampling import Estimate
+    from frostline.resampling import Estimate
 
 _RESAMPLES = 1000
 _SEED = 0

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from frostline.audit.resampling import Estimate
 from frostline.costs.tables import write_whole
 from frostline.pages.page import figures_page, table, warnings_box
+from frostline.resampling import Estimate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""Spearman's rank correlation, as searches need it."""
+"""Spearman's rank correlation, as searches need it, and of how many it may be told."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
+
+FEWEST = 5
+"""Configurations below which no rank correlation is told: of four, one order in 24 is perfect by chance."""
 
 
 def rank_correlations(values: Array, reference: Array) -> Array:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from frostline.records import Evaluation, Request, Status
+from frostline.resampling import estimate_of, resampled_counts
 from frostline.search.history import History
 from frostline.search.surrogate import Coordinates, Response, ranking_shifts
 
@@ -37,7 +38,6 @@ _SHARE_OF_SCOUTS = 3
 _SCOUTED = (0.5, -0.5, 1.0, -1.0)
 _RESAMPLES = 200
 _MOST_FITTED = 256
-_TAIL = 0.025
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,15 +246,15 @@ class RealignedSearch:
     def _found(self, history: History, rung: int, pairs: Sequence[int]) -> Reading:
         """Return how a rung is read that ``pairs`` have left, in the order in which the next one ranks them."""
         number = len(pairs)
-        drawn = np.random.default_rng(0).multinomial(number, np.full(number, 1 / number), size=_RESAMPLES)
-        counts = np.concatenate([np.ones((1, number)), drawn])
+        counts = resampled_counts(number, resamples=_RESAMPLES, seed=0)
         points, losses = self._positions(history, pairs), np.arange(number, dtype=np.float64)
         shifts = {}
         for name in self.space.scales:
             response = self._response(history, rung)
-            found = ranking_shifts(response, Coordinates(space=self.space), name, points, losses, counts)
-            low, high = np.quantile(found[1:], [_TAIL, 1 - _TAIL], method="inverted_cdf")
-            shifts[name] = (float(found[0]), float(low), float(high))
+            found = estimate_of(
+                ranking_shifts(response, Coordinates(space=self.space), name, points, losses, counts)
+            )
+            shifts[name] = (float(found.value), float(found.low), float(found.high))
         sure = [name for name, (_, low, high) in shifts.items() if low > 0 or high < 0]
         # The surest is the one whose interval lies furthest from 0 for its width.
         moved = max(

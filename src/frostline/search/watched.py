@@ -12,15 +12,12 @@ from frostline.errors import LadderError
 from frostline.records import Request, Status
 from frostline.search.halving import check_climb, divided, first_requests
 from frostline.search.ladder import Ladder
-from frostline.search.ranking import rank_correlations
+from frostline.search.ranking import FEWEST, rank_correlations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from frostline.search.history import History
-
-FEWEST_TO_AGREE = 5
-"""Between fewer configurations no rank correlation is computed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +113,7 @@ class WatchedHalving:
         lower, upper = (
             [float("inf") if loss is None else loss for loss in side] for side in zip(*pairs, strict=True)
         )
-        return len(pairs) >= FEWEST_TO_AGREE and spearman(lower, upper) < self.least_agreement[rung]
+        return len(pairs) >= FEWEST and spearman(lower, upper) < self.least_agreement[rung]
 
     def _ranked(self, history: History, contenders: Sequence[int], rung: int) -> list[int]:
         """Return, best first, those of ``contenders`` that finished at ``rung``."""
