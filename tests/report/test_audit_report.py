@@ -138,13 +138,20 @@ def test_shifts_are_told_with_their_intervals_and_what_is_sure_first() -> None:
         fidelity=found.fidelity((0, 0)),
         best={"learning_rate": estimate(1.0, 0.5, 1.25)},
         taken={"learning_rate": 1.0},
+        factors={"learning_rate": 10.0},
         unaligned=0.3,
         gain=estimate(0.5, 0.2, 0.6),
     )
     words = Contents(audit_page(found, None, found_shifts=[cell], source="A test")).words
     assert "10 times the learning_rate would rank better: by the surrogate, ρ 0.80 instead of 0.30" in words
     assert "+1.00 (+0.50 to +1.25) 10 times 0.30 0.80" in words
-    unsure = dataclasses.replace(cell, taken={})
+    # At the next number of layers the head alone was trained otherwise too.
+    moved = {"learning_rate": cell.best["learning_rate"], "head.learning_rate": estimate(-0.75, -1.0, -0.5)}
+    second = dataclasses.replace(cell, fidelity=found.fidelity((1, 0)), best=moved)
+    page = audit_page(found, None, found_shifts=[cell, second], source="A test")
+    assert page.count("head.learning_rate") >= 2, "in the figure and in the table"
+    assert "-0.75 (-1.00 to -0.50) as it is" in Contents(page).words
+    unsure = dataclasses.replace(cell, taken={}, factors={})
     words = Contents(audit_page(found, None, found_shifts=[unsure], source="A test")).words
     assert "No shift is sure" in words
     assert "+1.00 (+0.50 to +1.25) as it is 0.30" in words

@@ -64,20 +64,20 @@ def _figure(landscape: Landscape, found: Sequence[CellShift]) -> Any:
     most = max(cell.fidelity.samples for cell in found if cell.fidelity.trainable_layers < landscape.layers[-1])
     cells = [cell for cell in found if cell.fidelity.samples == most]
     styles = ((BLUE, "circle"), (VERMILLION, "diamond"), (BLACK, "square"), (GREY, "triangle-up"))
-    for position, name in enumerate(found[0].best):
+    for position, name in enumerate(dict.fromkeys(name for cell in cells for name in cell.best)):
         colour, symbol = styles[position % len(styles)]
-        values = [float(cell.best[name].value) for cell in cells]
+        # The head alone may have been trained otherwise at some numbers of layers only.
+        with_name = [cell for cell in cells if name in cell.best]
+        shifts = [cell.best[name] for cell in with_name]
         figure.add_scatter(
             # Beside each other, not on each other.
-            x=[cell.fidelity.trainable_layers + 0.12 * position for cell in cells],
-            y=values,
+            x=[cell.fidelity.trainable_layers + 0.12 * position for cell in with_name],
+            y=[float(shift.value) for shift in shifts],
             error_y={
                 "type": "data",
                 "symmetric": False,
-                "array": [float(cell.best[name].high) - value for cell, value in zip(cells, values, strict=True)],
-                "arrayminus": [
-                    value - float(cell.best[name].low) for cell, value in zip(cells, values, strict=True)
-                ],
+                "array": [float(shift.high - shift.value) for shift in shifts],
+                "arrayminus": [float(shift.value - shift.low) for shift in shifts],
                 "thickness": 1.5,
             },
             mode="markers",
