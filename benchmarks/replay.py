@@ -1,15 +1,15 @@
 """Searches compared on recorded tables, by replay: how long each takes to a configuration as good as the table's best.
 
     python benchmarks/replay.py [TABLE ...] [--seeds 100] [--configurations 27] [--audit 24] [--workers 1]
-                                [--typical-seconds LEVEL] [--tolerance LOSS] [--results FOLDER]
+                                [--typical-seconds LEVEL] [--tolerance LOSS | --deviations 2] [--results FOLDER]
 
 The tables are those of `frostline audit --table`; by default all of benchmarks/tables. Every seed sets other
-configurations aside for an audit, from which alone the recommended ladder is made, and all methods search the others, in
-the same order. The goal is a configuration within the seed noise of the best of those searched; in a table without repeats,
-one of the best 5 %. The answer's quality is the mean over the recorded seeds. A method that misses starts again with fresh
-configurations until none is left. "Recommended by the whole table" knows what is searched: it is what an audit of everything
-would have given. `--typical-seconds 0.25` gives every configuration the lower quartile of its cell's seconds over all of
-them, for tables recorded while others used the machine.
+configurations aside for an audit, from which alone the recommended ladder is made, and all methods search the others,
+in the same order. The goal is a configuration within the seed noise, two standard deviations, of the best of those
+searched; in a table without repeats, one of the best 5 %. The answer's quality is the mean over the recorded seeds. A
+method that misses starts again with fresh configurations until none is left. "Recommended by the whole table" knows
+what is searched: it is what an audit of everything would have given. `--typical-seconds 0.25` gives every configuration
+the lower quartile of its cell's seconds over all of them, for tables recorded while others used the machine.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ def recommend_ladder(audited: Landscape, *, configurations: int, tolerance: floa
 def conditions_of(landscape: Landscape, arguments: argparse.Namespace) -> Conditions:
     noise = seed_noise(landscape)
     tolerance, share = arguments.tolerance, 0.0
-    if tolerance is None:
-        tolerance, share = (0.0, SHARE_WITHOUT_REPEATS) if noise is None else (noise.tolerance, 0.0)
+    if tolerance is None and noise is None:
+        tolerance, share = 0.0, SHARE_WITHOUT_REPEATS
+    elif tolerance is None:
+        tolerance = arguments.deviations * noise.standard_deviation
     return Conditions(
         num_seeds=arguments.seeds,
         workers=arguments.workers,
@@ -95,6 +97,7 @@ def main() -> None:
     parser.add_argument("--audit", type=int, default=24, help="how many are set aside")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--tolerance", type=float, help="in units of the loss; by default the seed noise's")
+    parser.add_argument("--deviations", type=float, default=2.0, help="of the seed noise: what is near enough")
     parser.add_argument("--typical-seconds", type=float, metavar="LEVEL", help="a quantile, such as 0.25")
     parser.add_argument("--without-recommended", action="store_true")
     parser.add_argument("--results", type=Path, default=HERE / "results")
@@ -131,7 +134,9 @@ def main() -> None:
             record["verdicts"] = verdicts(comparison)
             print("\n".join(verdicts(comparison)), end="\n\n")
         arguments.results.mkdir(parents=True, exist_ok=True)
-        target = arguments.results / f"replay-{path.name.removesuffix('.csv.gz')}-{arguments.configurations}.json"
+        goal = "" if arguments.deviations == 2 else f"-within-{arguments.deviations:g}"
+        name = f"replay-{path.name.removesuffix('.csv.gz')}-{arguments.configurations}{goal}.json"
+        target = arguments.results / name
         target.write_text(json.dumps(record, indent=1) + "\n")
 
 
