@@ -61,6 +61,10 @@ def test_medians_quartiles_and_ratios_by_hand() -> None:
     # One run ends before the best is found, at the second best.
     assert comparison.result("first").run_seconds.tolist() == [10.0] * 5
     assert comparison.result("first").run_regrets.tolist() == [1.0] * 5
+    assert comparison.result("first").run_successes.tolist() == [False] * 5
+    near, _ = told((20.0,), (80.0,), audited=0, tolerance=1.0)
+    assert near.result("first").run_successes.tolist() == [True]
+    assert near.run_ratio("second", "first").value == 1.0
 
 
 def test_intervals_are_those_of_the_bootstrap() -> None:

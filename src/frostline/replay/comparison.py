@@ -20,6 +20,8 @@ from frostline.seeding import derive_seed
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     from frostline.audit.landscape import Array, Landscape
     from frostline.replay.methods import Method
     from frostline.replay.simulation import Step, Trace
@@ -75,6 +77,8 @@ class MethodResult:
     run_seconds: Array
     """What a single run takes, without restarts."""
     run_regrets: Array
+    run_successes: NDArray[np.bool_]
+    """Whether the answer of a single run meets the goal."""
     regrets: Array
     """At equal cost: after each of the budgets."""
     work: Array
@@ -119,7 +123,13 @@ class Comparison:
 
         Not a number where neither reaches the goal in half of the seeds.
         """
-        mine, theirs = self.result(name).seconds, self.result(over).seconds
+        return self._ratio(self.result(name).seconds, self.result(over).seconds)
+
+    def run_ratio(self, name: str, over: str) -> Interval:
+        """Return the median seconds of a single run of one method over those of another, wherever they end."""
+        return self._ratio(self.result(name).run_seconds, self.result(over).run_seconds)
+
+    def _ratio(self, mine: Array, theirs: Array) -> Interval:
         return _bootstrapped(
             lambda chosen: _divided(_quantile(mine[chosen], 0.5), _quantile(theirs[chosen], 0.5)), self._num_seeds
         )
@@ -175,6 +185,7 @@ class _Outcome:
     seconds: float
     run_seconds: float
     run_regret: float
+    run_success: bool
     regrets: tuple[float, ...]
     work: float
 
@@ -196,10 +207,12 @@ def _outcome(trace: Trace, goal: Goal, budgets: Sequence[float]) -> _Outcome:
         return math.inf if answer is None else float(goal.qualities[answer.index]) - goal.best
 
     first_run = trace.run_ends[0]
+    answer = trace.incumbent_at(first_run)
     return _Outcome(
         seconds=trace.time_to_goal(goal),
         run_seconds=first_run,
-        run_regret=regret(trace.incumbent_at(first_run)),
+        run_regret=regret(answer),
+        run_success=answer is not None and bool(goal.met[answer.index]),
         regrets=tuple(regret(trace.incumbent_at(budget)) for budget in budgets),
         work=trace.work,
     )
@@ -211,6 +224,7 @@ def _result(name: str, outcomes: Sequence[_Outcome]) -> MethodResult:
         seconds=np.array([outcome.seconds for outcome in outcomes]),
         run_seconds=np.array([outcome.run_seconds for outcome in outcomes]),
         run_regrets=np.array([outcome.run_regret for outcome in outcomes]),
+        run_successes=np.array([outcome.run_success for outcome in outcomes]),
         regrets=np.array([outcome.regrets for outcome in outcomes]),
         work=np.array([outcome.work for outcome in outcomes]),
     )

@@ -22,7 +22,7 @@ def comparison_table(comparison: Comparison) -> str:
     budgets = [f"at {budget:g}" for budget in comparison.conditions.budgets]
     header = [
         "method", "to the goal", "95 %", "quartiles", f"/ {reference.split(',')[0]}", "missed",
-        "one run", "its regret", *budgets,
+        "one run", "ends well", "its regret", *budgets,
     ]  # fmt: skip
     lines = [header]
     for result in comparison.results:
@@ -37,6 +37,7 @@ def comparison_table(comparison: Comparison) -> str:
                 _number(ratio.value),
                 f"{result.num_censored} of {len(result.seconds)}",
                 _number(float(np.median(result.run_seconds)) / full),
+                f"{result.run_successes.mean():.0%}",
                 _number(_middle(result.run_regrets)),
                 *(_number(_middle(result.regrets[:, index])) for index in range(len(budgets))),
             ]
@@ -64,6 +65,7 @@ def comparison_record(comparison: Comparison) -> dict[str, Any]:
                 "ratio_to_reference": _interval(comparison.ratio(result.name, reference)),
                 "never_reached": result.num_censored,
                 "run_seconds_median": float(np.median(result.run_seconds)),
+                "run_success_share": float(result.run_successes.mean()),
                 "run_regret_median": _finite(_middle(result.run_regrets)),
                 "regret_median_at_budgets": [_finite(_middle(column)) for column in result.regrets.T],
             }
