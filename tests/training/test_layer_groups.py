@@ -115,6 +115,12 @@ def test_a_checkpoint_is_that_of_its_head(tmp_path: Path) -> None:
     assert len(stems) == 3
 
 
+def test_what_the_optimizer_does_not_read_is_refused() -> None:
+    head = replace(configuration_of(0), head={"warmup_fraction": 0.4})
+    with pytest.raises(HyperparameterError, match=r"warmup_fraction of the head changes nothing, because AdamW"):
+        session_of_case(BY_NAME["mlp"], head, layers=2)
+
+
 def test_a_model_that_frostline_did_not_freeze_has_no_head() -> None:
     class Own(type(BY_NAME["mlp"].task())):
         def freeze(self, model: nn.Module, *, trainable_layers: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from frostline.errors import HyperparameterError
 from frostline.layers.freezing import freezing_of
@@ -26,7 +26,7 @@ def build_group_optimizer(
     The task builds an optimizer for each of the two groups, and one takes the other's parameters over: whatever the task
     reads for an optimizer can differ.
     Raises: HyperparameterError if the head has hyperparameters of its own and frostline did not freeze the model, so that
-        nothing says which layer is the last; and as the task's ``build_optimizer``.
+        nothing says which layer is the last, or if the optimizer reads none of them; and as the task's ``build_optimizer``.
     """
     if not configuration.head:
         return task.build_optimizer(parameters, configuration)
@@ -44,6 +44,15 @@ def build_group_optimizer(
     groups = [(members, one) for members, one in ((others, plain), (head, of_head)) if members]
     optimizer, *more = [task.build_optimizer(members, one) for members, one in groups]
     for other in more:
+        if _settings(other) == _settings(optimizer):
+            raise HyperparameterError(
+                f"{', '.join(configuration.head)} of the head changes nothing, because {type(optimizer).__name__} does not "
+                f"read it: align a hyperparameter of the optimizer."
+            )
         for group in other.param_groups:
             optimizer.add_param_group(group)
     return optimizer
+
+
+def _settings(optimizer: Optimizer) -> list[dict[str, Any]]:
+    return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
