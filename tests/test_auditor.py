@@ -354,6 +354,10 @@ def test_an_alignment_that_does_not_fit_is_refused(audited, tmp_path) -> None:
     wrong = Alignment(factors={6: {"learning_rate": 10.0}})
     with pytest.raises(AlignmentError, match="trainings of 6 layers"):
         audit_task(task, plan_of(task), study="wrong", alignment=wrong, **common)
+    with pytest.raises(
+        AuditError, match=r"no audit 'none' whose configurations.*make it first with `frostline audit tiny`"
+    ):
+        audit_task(task, plan_of(task), study="wrong", alignment=Alignment(), **{**common, "base": "none"})
     with pytest.raises(AuditError, match="another seed than this one \\(0 and 3\\)"):
         audit_task(task, plan_of(task), study="wrong", seed=3, **common)
 

@@ -201,7 +201,13 @@ def audit_task(
 
 def _base(storage: str, base: str, task: Task, options: TrainingOptions, seed: int) -> tuple[Terms, History]:
     """Return the audit ``base``, if what it trained is what this one would train without its alignment."""
-    terms, history = read_study(storage, base)
+    try:
+        terms, history = read_study(storage, base)
+    except StudyError as error:
+        raise AuditError(
+            f"there is no audit {base!r} whose configurations could be trained otherwise: make it first with "
+            f"`frostline audit {task.name}`, or name another with --of. (Looked for it: {error})"
+        ) from None
     for what, theirs, mine in (
         ("task", terms.data, task.fingerprint),
         ("space", terms.space, task.space.fingerprint),
