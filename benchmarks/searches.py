@@ -17,10 +17,11 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import frostline_launcher
 
@@ -31,15 +32,16 @@ import optuna
 import torch
 from optuna.pruners import HyperbandPruner
 from optuna.samplers import TPESampler
+from optuna.trial import TrialState
 from record_table import FOLDER, OPTIONS
-from scipy.stats import bootstrap
 
 from frostline.audit.landscape import Landscape
 from frostline.audit.noise import seed_noise
 from frostline.audit.recommendation import recommend
 from frostline.audit.table import read_table
 from frostline.protocols import Search
-from frostline.records import Configuration, Evaluation, Job
+from frostline.records import Configuration, Evaluation, Fidelity, Job
+from frostline.replay.comparison import median_seconds, ratio_of_medians
 from frostline.replay.recorded import goal_of
 from frostline.running import TrainingOptions
 from frostline.search.alignment import IDENTITY, Alignment
@@ -75,7 +77,11 @@ class Bench:
     configurations: int
     runs: int
 
-    def full_training(self, score: float | None) -> None:
+    def options(self, **changes: Any) -> TrainingOptions:
+        return TrainingOptions(device="cpu", horizon="full", num_validations=VALIDATIONS, **changes)
+
+    def stop_if_good(self, score: float | None) -> None:
+        """Raise Reached if this score of a full training meets the goal."""
         if score is not None and (score if self.task.direction == "minimize" else -score) <= self.target:
             raise Reached
 
@@ -93,7 +99,7 @@ class Method:
 
         def observe(evaluation: Evaluation, _: History) -> None:
             if evaluation.fidelity == full:
-                bench.full_training(evaluation.score)
+                bench.stop_if_good(evaluation.score)
 
         with tempfile.TemporaryDirectory() as runs:
             search_task(
@@ -102,9 +108,7 @@ class Method:
                 study="search",
                 storage=MEMORY,
                 seed=seed,
-                options=TrainingOptions(
-                    device="cpu", horizon="full", num_validations=VALIDATIONS, runs=Path(runs), memory="2GiB"
-                ),
+                options=bench.options(runs=Path(runs), memory="2GiB"),
                 observer=observe,
                 alignment=self.alignment,
             )
@@ -116,54 +120,52 @@ class OptunaMethod:
 
     def run(self, bench: Bench, seed: int) -> None:
         """Search once."""
-        task, settings = (
-            bench.task,
-            TrainingOptions(device="cpu", horizon="full", num_validations=VALIDATIONS).settings(
-                study="search", seed=seed
-            ),
-        )
-        optuna.logging.set_verbosity(optuna.logging.CRITICAL)
         study = optuna.create_study(
-            direction=task.direction,
+            direction=bench.task.direction,
             study_name=f"{seed}",
             sampler=TPESampler(seed=seed % 2**32),
             pruner=HyperbandPruner(min_resource=1, max_resource=VALIDATIONS, reduction_factor=3),
         )
-        num_layers = layers_of(task).num_layers
-        full = Ladder.samples_only(num_layers=num_layers, full_samples=task.full_samples).rungs[-1]
-
-        def train(trial: optuna.Trial) -> float:
-            values = {name: trial._suggest(name, one) for name, one in task.space.distributions.items()}
-            configuration = Configuration(number=trial.number, hyperparameters=values)
-            begin = partial(
-                begin_session,
-                task,
-                configuration,
-                trainable_layers=num_layers,
-                device_plan=settings.device_plan,
-                root_seed=seed,
-            )
-            with borrowed_generators(settings.device_plan.device):
-                course = Course(Job(configuration=configuration, rung=0, fidelity=full), begin, settings)
-                for batch in task.training_batches(configuration, seed=seed, skip_samples=0):
-                    before = len(course.session.curve)
-                    if not course.wants(task.num_samples(batch)):
-                        break
-                    course.learn(batch)
-                    if len(course.session.curve) > before and not course.finished:
-                        trial.report(course.session.curve[-1].score, len(course.session.curve))
-                        if trial.should_prune():
-                            raise optuna.TrialPruned
-                    if course.finished:
-                        break
-                course.close()
-            score = course.evaluation(peak_bytes=None).score
+        num_layers = layers_of(bench.task).num_layers
+        for _ in range(bench.configurations):
+            trial = study.ask(dict(bench.task.space.distributions))
+            score = trained(trial, bench, seed, num_layers=num_layers)
+            bench.stop_if_good(score)
             if score is None:
-                raise optuna.TrialPruned
-            bench.full_training(score)
-            return score
+                study.tell(trial, state=TrialState.PRUNED)
+            else:
+                study.tell(trial, score)
 
-        study.optimize(train, n_trials=bench.configurations)
+
+def trained(trial: optuna.Trial, bench: Bench, seed: int, *, num_layers: int) -> float | None:
+    """Return the score of a full training that the trial watches; None if it was pruned or diverged."""
+    task, settings = bench.task, bench.options().settings(study="search", seed=seed)
+    configuration = Configuration(number=trial.number, hyperparameters=trial.params)
+    begin = partial(
+        begin_session,
+        task,
+        configuration,
+        trainable_layers=num_layers,
+        device_plan=settings.device_plan,
+        root_seed=seed,
+    )
+    full = Fidelity(trainable_layers=num_layers, samples=task.full_samples)
+    with borrowed_generators(settings.device_plan.device):
+        course = Course(Job(configuration=configuration, rung=0, fidelity=full), begin, settings)
+        for batch in task.training_batches(configuration, seed=seed, skip_samples=0):
+            before = len(course.session.curve)
+            if not course.wants(task.num_samples(batch)):
+                break
+            course.learn(batch)
+            if course.finished:
+                break
+            curve = course.session.curve
+            if len(curve) > before:
+                trial.report(curve[-1].score, len(curve))
+                if trial.should_prune():
+                    return None
+        course.close()
+    return course.evaluation(peak_bytes=None).score
 
 
 def methods_of(bench: Bench, tables: list[Landscape]) -> dict[str, Method | OptunaMethod]:
@@ -214,18 +216,6 @@ def measured(methods: dict[str, Method | OptunaMethod], bench: Bench, file: Path
                 yield found
 
 
-def median(values: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Return the lower median: an element, also where some are infinite."""
-    return np.sort(values, axis=axis).take((values.shape[axis] - 1) // 2, axis=axis)
-
-
-def interval(statistic: Callable[..., np.ndarray], *samples: np.ndarray) -> list[float]:
-    found = bootstrap(
-        samples, statistic, paired=True, vectorized=True, method="percentile", rng=0
-    ).confidence_interval
-    return [float(found.low), float(found.high)]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=OPTIONS)
@@ -235,6 +225,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     words = parser.parse_args()
     torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     # A process's first optimizer makes torch import its compiler: nobody's cost.
     torch.optim.SGD([torch.zeros(1)])
     task = load_task(words.task, OPTIONS[words.task])
@@ -254,22 +245,12 @@ def main() -> None:
     rows = []
     print(f"\n{words.task}: seconds of one core to a loss of {goal.target:.4g}, {words.seeds} seeds")
     for name, found in arrays.items():
-        middle = float(median(found))
-        ratio = float(median(arrays[RANDOM])) / middle
-        row = {
-            "method": name,
-            "median_seconds": middle,
-            "interval": interval(median, found),
-            "times_faster_than_random": ratio,
-            "ratio_interval": interval(
-                lambda a, b, axis: median(a, axis) / median(b, axis), arrays[RANDOM], found
-            ),
-            "missed": int(np.isinf(found).sum()),
-        }
-        rows.append(row)
+        middle, ratio = median_seconds(found), ratio_of_medians(arrays[RANDOM], found)
+        row = {"method": name, "median_seconds": asdict(middle), "times_faster_than_random": asdict(ratio)}
+        rows.append(row | {"missed": int(np.isinf(found).sum())})
         print(
-            f"{name:44} {middle:7.1f} ({row['interval'][0]:.1f} to {row['interval'][1]:.1f}); random over it {ratio:5.2f} "
-            f"({row['ratio_interval'][0]:.2f} to {row['ratio_interval'][1]:.2f}); missed {row['missed']}"
+            f"{name:44} {middle.value:7.1f} ({middle.low:.1f} to {middle.high:.1f}); random over it {ratio.value:5.2f} "
+            f"({ratio.low:.2f} to {ratio.high:.2f}); missed {rows[-1]['missed']}"
         )
     record = {"task": words.task, "target": goal.target, "tolerance": noise.tolerance, "seeds": words.seeds}
     record |= {"configurations_of_a_run": words.configurations, "runs": words.runs, "methods": rows}

@@ -121,6 +121,7 @@ def test_a_search_may_align_by_hand_or_by_an_audit_and_says_so(capsys: pytest.Ca
     code, _, err = run(f"tune {TASK} --study other --align 1:optimizer=3 --device cpu", capsys)
     assert code == 1
     assert "multiplies optimizer, but only floats on a logarithmic range can be" in err
+    assert "head.NAME: learning_rate here" in err
 
 
 def test_an_audit_may_draw_the_heads_factors_to_learn_from(capsys: pytest.CaptureFixture[str]) -> None:

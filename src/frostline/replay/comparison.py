@@ -111,7 +111,7 @@ class Comparison:
 
     def median(self, name: str) -> Interval:
         """Return the median seconds to the goal."""
-        return _bootstrapped(lambda chosen: _quantile(self.result(name).seconds[chosen], 0.5), self._num_seeds)
+        return median_seconds(self.result(name).seconds)
 
     def quartiles(self, name: str) -> tuple[float, float]:
         """Return the lower and the upper quartile of the seconds to the goal."""
@@ -123,20 +123,11 @@ class Comparison:
 
         Not a number where neither reaches the goal in half of the seeds.
         """
-        return self._ratio(self.result(name).seconds, self.result(over).seconds)
+        return ratio_of_medians(self.result(name).seconds, self.result(over).seconds)
 
     def run_ratio(self, name: str, over: str) -> Interval:
         """Return the median seconds of a single run of one method over those of another, wherever they end."""
-        return self._ratio(self.result(name).run_seconds, self.result(over).run_seconds)
-
-    def _ratio(self, mine: Array, theirs: Array) -> Interval:
-        return _bootstrapped(
-            lambda chosen: _divided(_quantile(mine[chosen], 0.5), _quantile(theirs[chosen], 0.5)), self._num_seeds
-        )
-
-    @property
-    def _num_seeds(self) -> int:
-        return self.conditions.num_seeds
+        return ratio_of_medians(self.result(name).run_seconds, self.result(over).run_seconds)
 
 
 def compare(landscape: Landscape, methods: Sequence[Method], conditions: Conditions) -> Comparison:
@@ -239,6 +230,18 @@ def _divided(above: float, below: float) -> float:
     if math.isinf(below):
         return math.nan if math.isinf(above) else 0.0
     return above / below
+
+
+def median_seconds(seconds: Array) -> Interval:
+    """Return the median over seeds of ``seconds`` (N,), which are infinite where a goal was never met."""
+    return _bootstrapped(lambda chosen: _quantile(seconds[chosen], 0.5), len(seconds))
+
+
+def ratio_of_medians(seconds: Array, over: Array) -> Interval:
+    """Return the median of ``seconds`` (N,) over that of ``over`` (N,), seeds paired; NaN where both are infinite."""
+    return _bootstrapped(
+        lambda chosen: _divided(_quantile(seconds[chosen], 0.5), _quantile(over[chosen], 0.5)), len(seconds)
+    )
 
 
 def _bootstrapped(statistic: Callable[[np.ndarray], float], num_seeds: int) -> Interval:
