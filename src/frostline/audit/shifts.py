@@ -90,6 +90,7 @@ def shifts(
     bench = _Bench.of(landscape, aligned, resamples=resamples, seed=seed)
     found = []
     for z, layers in enumerate(landscape.layers):
+        tried = (*names, *_heads_in(aligned, landscape.space, layers=layers))
         start: Response | None = None
         for s, budget in enumerate(landscape.samples):
             fidelity = Fidelity(trainable_layers=layers, samples=budget)
@@ -97,7 +98,7 @@ def shifts(
                 continue
             cell = bench.cell(bench.trained_at(landscape, aligned, (z, s)), start=start)
             start = cell.response
-            first = [cell.trial(name, {}) for name in (*names, *cell.of_head)]
+            first = [cell.trial(name, {}) for name in tried]
             taken = cell.climb(first)
             last = taken[-1] if taken else max(first, key=lambda trial: float(trial.gain.value))
             found.append(
@@ -181,8 +182,6 @@ class _Trained:
     """(T,)."""
     owners: NDArray[np.intp]
     """(T,), whose training it is: the index of the configuration."""
-    of_head: tuple[str, ...]
-    """Hyperparameters that some of them have the head alone train with."""
 
 
 def _factors(taken: Sequence[_Trial], of_head: Sequence[str]) -> dict[str, float]:
@@ -254,7 +253,6 @@ class _Bench:
             positions=self.coordinates.of(trained),
             losses=np.concatenate(losses),
             owners=np.array(owners, dtype=np.intp),
-            of_head=_heads_in(aligned, landscape.space, layers=fidelity.trainable_layers),
         )
 
     def agreement(self, predicted: Array) -> Array:
@@ -269,13 +267,7 @@ class _Bench:
             rest = ~np.isin(trained.owners, left_out)
             of_rest = Response.fit(trained.positions[rest], trained.losses[rest], start=response)
             of_folds.append((np.setdiff1d(everyone, left_out), of_rest))
-        return _Cell(
-            bench=self,
-            response=response,
-            owners=trained.owners,
-            of_head=trained.of_head,
-            of_folds=tuple(of_folds),
-        )
+        return _Cell(bench=self, response=response, owners=trained.owners, of_folds=tuple(of_folds))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -285,7 +277,6 @@ class _Cell:
     bench: _Bench
     response: Response
     owners: NDArray[np.intp]
-    of_head: tuple[str, ...]
     of_folds: tuple[tuple[NDArray[np.intp], Response], ...]
 
     @cached_property
