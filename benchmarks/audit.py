@@ -20,13 +20,13 @@ frostline_launcher.prepare_process()
 
 import torch
 
-from frostline.auditor import AuditPlan, audit_task
-from frostline.running import TrainingOptions
+from frostline.audit.auditor import AuditPlan, audit_task
+from frostline.run.options import TrainingOptions
+from frostline.run.tuning import search_task
 from frostline.search.grid import Grid
 from frostline.search.sweep import Sweep
-from frostline.storage import MEMORY
-from frostline.task_loading import load_task
-from frostline.tuner import search_task
+from frostline.store.storage import MEMORY
+from frostline.tasks.loading import load_task
 
 TASKS = {"python-source-gpt": {"full_tokens": 96 * 2048}, "digits-resnet": {"full_images": 200 * 64}}
 # As many as are taken from a study at once, with eight numbers of layers each.

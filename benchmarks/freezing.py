@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from frostline import Configuration, Task, inspect_freezing
-from frostline.task_loading import load_task
+from frostline.tasks.loading import load_task
 from frostline.training.devices import DevicePlan, move_batch, resolve_device
 from frostline.training.session import Session, begin_session
 

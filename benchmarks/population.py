@@ -44,23 +44,23 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from frostline import Configuration, SearchSpace, SuccessiveHalving, SupervisedTask, Task, tune_task
 from frostline.layers import Freezing, freezing_of
-from frostline.layers.nesting import tensors
-from frostline.layers.saved_tensors import SavedTensors
-from frostline.layers.sharing import copy_sharing_frozen
-from frostline.storage import open_storage
-from frostline.task_loading import load_task
+from frostline.layers.cutting.nesting import tensors
+from frostline.layers.freezing.saved_tensors import SavedTensors
+from frostline.populations.prefix.prefix_store import PrefixStore
+from frostline.populations.prefix.proof import prove
+from frostline.populations.prefix.shared_prefix import SharedPrefix
+from frostline.populations.prefix.shared_weights import copy_sharing_frozen
+from frostline.populations.stacked import StackedStep
+from frostline.run.tuning import default_ladder, layers_of
+from frostline.store.storage import open_storage
 from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss
+from frostline.tasks.loading import load_task
 from frostline.tasks.mlp import MLPSettings, build_mlp
 from frostline.tasks.resnet import ResNet, ResNetSettings
 from frostline.training.course import TrainingSettings
 from frostline.training.devices import DevicePlan, move_batch, resolve_device, synchronise
-from frostline.training.prefix import SharedPrefix
-from frostline.training.prefix_store import PrefixStore
-from frostline.training.proof import prove
 from frostline.training.randomness import borrowed_generators
 from frostline.training.session import Session, begin_session, session_of
-from frostline.training.stacked import StackedStep
-from frostline.tuner import default_ladder, layers_of
 
 WAYS = ("one_by_one", "serial", "shared", "stacked", "compiled")
 WARM_UP_STEPS = 2

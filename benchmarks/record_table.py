@@ -29,17 +29,17 @@ frostline_launcher.prepare_process()
 
 import numpy as np
 
+from frostline.audit.auditor import predicted_costs
+from frostline.audit.csv_table import write_table
 from frostline.audit.landscape import Landscape
-from frostline.audit.reading import read_landscape
-from frostline.audit.table import write_table
-from frostline.auditor import predicted_costs
+from frostline.audit.stored_landscape import read_landscape
 from frostline.records import Fidelity, Job
-from frostline.running import TrainingOptions, executor_of
+from frostline.run.options import TrainingOptions, executor_of
+from frostline.run.tuning import layers_of
 from frostline.search.history import History
 from frostline.search.mirror import Learning
 from frostline.search.sampling import RANDOM, Draws
-from frostline.task_loading import load_task
-from frostline.tuner import layers_of
+from frostline.tasks.loading import load_task
 
 OPTIONS = {
     "python-source-gpt": {"full_tokens": 96 * 2048},

@@ -21,14 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
+from frostline.audit.csv_table import read_table
 from frostline.audit.landscape import Landscape
 from frostline.audit.noise import seed_noise
 from frostline.audit.recommendation import recommend
-from frostline.audit.table import read_table
-from frostline.replay.comparison import Comparison, Conditions, compare
-from frostline.replay.comparison_table import comparison_record, comparison_table
-from frostline.replay.methods import SearchMethod, halving, realigned, recommended, usual_methods
-from frostline.replay.recorded import with_typical_seconds
+from frostline.research.replay.comparison import Comparison, Conditions, compare
+from frostline.research.replay.comparison_table import comparison_record, comparison_table
+from frostline.research.replay.methods import SearchMethod, halving, realigned, recommended, usual_methods
+from frostline.research.replay.recorded import with_typical_seconds
 from frostline.search.ladder import Ladder
 
 HERE = Path(__file__).parent

@@ -27,15 +27,15 @@ from rich.table import Table
 
 from frostline.protocols import Search
 from frostline.records import Cost, Evaluation, Job, Status
+from frostline.run.tuning import climb
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
 from frostline.search.sampling import RANDOM, TPE, Draws, Sampling
 from frostline.search.space import SearchSpace
 from frostline.search.sweep import FullFidelity
-from frostline.storage import open_storage
-from frostline.study import SearchStudy, Terms
-from frostline.tuner import climb
+from frostline.store.storage import open_storage
+from frostline.store.study import SearchStudy, Terms
 
 DISTRIBUTIONS: dict[str, BaseDistribution] = {f"x{i}": FloatDistribution(1e-5, 1.0, log=True) for i in range(5)}
 LADDER = Ladder.diagonal(num_layers=10, full_samples=100_000)

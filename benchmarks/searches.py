@@ -35,15 +35,16 @@ from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 from record_table import FOLDER, OPTIONS
 
+from frostline.audit.csv_table import read_table
 from frostline.audit.landscape import Landscape
 from frostline.audit.noise import seed_noise
 from frostline.audit.recommendation import recommend
-from frostline.audit.table import read_table
 from frostline.protocols import Search
 from frostline.records import Configuration, Evaluation, Fidelity, Job
-from frostline.replay.comparison import median_seconds, ratio_of_medians
-from frostline.replay.recorded import goal_of
-from frostline.running import TrainingOptions
+from frostline.research.replay.comparison import median_seconds, ratio_of_medians
+from frostline.research.replay.recorded import goal_of
+from frostline.run.options import TrainingOptions
+from frostline.run.tuning import layers_of, search_task
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.halving import SuccessiveHalving
 from frostline.search.history import History
@@ -52,13 +53,12 @@ from frostline.search.ladder import Ladder
 from frostline.search.realigned import RealignedSearch
 from frostline.search.sweep import FullFidelity
 from frostline.seeding import derive_seed
-from frostline.storage import MEMORY
-from frostline.task_loading import load_task
+from frostline.store.storage import MEMORY
+from frostline.tasks.loading import load_task
 from frostline.training.course import Course
 from frostline.training.randomness import borrowed_generators
 from frostline.training.session import begin_session
 from frostline.training.supervised import SupervisedTask
-from frostline.tuner import layers_of, search_task
 
 VALIDATIONS = 10
 RANDOM, OPTUNA = "random search, full trainings", "Optuna's Hyperband pruner with TPE"

@@ -33,13 +33,13 @@ from rich.table import Table
 from frostline.costs.capacity import Capacity
 from frostline.errors import NotEnoughMemoryError
 from frostline.records import Configuration, Fidelity
+from frostline.run.tuning import layers_of, train_task
 from frostline.sizes import format_size
-from frostline.task_loading import load_task
+from frostline.tasks.loading import load_task
 from frostline.training.devices import DevicePlan
 from frostline.training.memory import available_bytes
 from frostline.training.randomness import borrowed_generators
 from frostline.training.session import begin_session
-from frostline.tuner import layers_of, train_task
 
 # How frozen weights and logits are kept, from plain freezing on.
 WAYS: dict[str, dict[str, Any]] = {

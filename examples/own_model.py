@@ -19,7 +19,7 @@ from torch.utils.data import TensorDataset
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import frostline
-from frostline.storage import DEFAULT_STORAGE
+from frostline.store.storage import DEFAULT_STORAGE
 
 CONTEXT, BATCH = 32, 8
 

@@ -1,4 +1,4 @@
-"""The ``frostline`` command: sets up the process before torch is loaded, then runs ``frostline.cli``.
+"""The ``frostline`` command: sets up the process before torch is loaded, then runs ``frostline.cli.main``.
 
 It stands beside the package because importing anything of ``frostline`` loads torch, and with it OpenMP, which reads its
 environment once. As a library frostline leaves process and environment alone. Why these settings: docs/decisions/0009.
@@ -16,7 +16,7 @@ _LARGE = 2**20
 def main() -> None:
     """Run the command line."""
     prepare_process()
-    from frostline.cli import main as run
+    from frostline.cli.main import main as run
 
     run()
 

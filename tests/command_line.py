@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from frostline.cli import main
+from frostline.cli.main import main
 
 
 def run(command: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:

@@ -12,23 +12,23 @@ import pytest
 import torch
 from optuna.distributions import FloatDistribution
 
-from frostline.audit.reading import landscape_of, read_aligned, repeat_study
+from frostline.audit.audited_search import alignment_of_audit, search_of_audit, small_audit
+from frostline.audit.auditor import AuditPlan, audit_task, predicted_costs
+from frostline.audit.csv_table import read_table, write_table
 from frostline.audit.reuse import AuditedEvaluations
-from frostline.audit.table import read_table, write_table
-from frostline.audited_search import alignment_of_audit, search_of_audit, small_audit
-from frostline.auditor import AuditPlan, audit_task, predicted_costs
+from frostline.audit.stored_landscape import landscape_of, read_aligned, repeat_study
 from frostline.costs.prediction import predict_step
 from frostline.errors import AlignmentError, AuditError, StudyError
-from frostline.execution import RememberingExecutor
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job, Status
-from frostline.running import TrainingOptions
+from frostline.run.executors import RememberingExecutor
+from frostline.run.options import TrainingOptions
+from frostline.run.tuning import search_task, train_task
 from frostline.search.alignment import Alignment
 from frostline.search.halving import SuccessiveHalving
 from frostline.search.ladder import Ladder
 from frostline.search.space import SearchSpace
-from frostline.storage import MEMORY
-from frostline.study import read_study
-from frostline.tuner import search_task, train_task
+from frostline.store.storage import MEMORY
+from frostline.store.study import read_study
 from tiny_task import make
 
 LAYERS = (1, 3, 6)

@@ -16,7 +16,7 @@ import optuna
 import pytest
 
 from command_line import run
-from frostline.cli import main
+from frostline.cli.main import main
 
 TINY = f"{Path(__file__).parent / 'tiny_task.py'}:task"
 
@@ -183,7 +183,7 @@ def test_the_installed_command_keeps_freed_memory_but_for_models_that_are_kept_s
     code = (
         "import frostline_launcher; frostline_launcher.prepare_process()\n"
         "import resource, sys, torch\n"
-        "from frostline.cli_arguments import task_named\n"
+        "from frostline.cli.arguments import task_named\n"
         "task_named('digits-mlp', sys.argv[1:])\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "for _ in range(30): torch.ones(12_000_000)\n"
@@ -214,7 +214,7 @@ def test_an_interrupt_says_that_nothing_is_lost(folder: Path) -> None:
         "-c",
         # A shell's background jobs, and all they start, ignore the interrupt otherwise.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from frostline.cli import main; main()",
+        "from frostline.cli.main import main; main()",
         "tune",
         TINY,
         "-n",

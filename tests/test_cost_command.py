@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from command_line import run
-from frostline.cost_commands import _spread
+from frostline.cli.cost_command import _spread
+from frostline.costs.cost_tables import CostRow, read_costs
 from frostline.costs.measurement import FailedStep
 from frostline.costs.step_cost import StepCost
-from frostline.costs.tables import CostRow, read_costs
 
 TINY = f"{Path(__file__).parent / 'tiny_task.py'}:task"
 

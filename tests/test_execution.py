@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from frostline.execution import LocalExecutor, is_out_of_memory
 from frostline.records import Configuration, Evaluation, Fidelity, Job, Status
+from frostline.run.executors import LocalExecutor, is_out_of_memory
 from frostline.training.black_box import BlackBox
 
 FIDELITY = Fidelity(trainable_layers=2, samples=100)

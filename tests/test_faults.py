@@ -24,8 +24,8 @@ from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.ladder import Ladder
 from frostline.search.sampling import RANDOM, TPE
 from frostline.search.space import SearchSpace
-from frostline.storage import close_storage, open_storage
-from frostline.study import read_study
+from frostline.store.storage import close_storage, open_storage
+from frostline.store.study import read_study
 
 pytestmark = pytest.mark.multiprocess
 
@@ -85,7 +85,7 @@ def processes() -> multiprocessing.context.ForkServerContext:
     """Processes that start fast: torch is imported once, in their common parent."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["frostline", "frostline.storage", "sqlalchemy", "alembic", "tiny_task", __name__]
+        ["frostline", "frostline.store.storage", "sqlalchemy", "alembic", "tiny_task", __name__]
     )
     return context
 

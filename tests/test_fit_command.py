@@ -10,7 +10,7 @@ import pytest
 
 from command_line import run
 from frostline.costs.capacity import Capacity
-from frostline.task_loading import load_task
+from frostline.tasks.loading import load_task
 
 TINY = f"{Path(__file__).parent / 'tiny_task.py'}:task"
 

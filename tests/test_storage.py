@@ -10,7 +10,7 @@ import pytest
 from optuna.storages import InMemoryStorage, JournalStorage
 
 from frostline.errors import StudyError
-from frostline.storage import MEMORY, open_storage, storage_errors, without_password
+from frostline.store.storage import MEMORY, open_storage, storage_errors, without_password
 
 
 def test_a_url_a_path_and_memory_open_the_three_kinds(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from frostline.search.ladder import Ladder
 from frostline.search.sampling import RANDOM, Draws
 from frostline.search.space import SearchSpace
 from frostline.search.sweep import Sweep
-from frostline.storage import open_storage
-from frostline.study import SearchStudy, Terms, read_study
+from frostline.store.storage import open_storage
+from frostline.store.study import SearchStudy, Terms, read_study
 
 LADDER = Ladder.diagonal(num_layers=10, full_samples=1000)
 MIXED = Ladder.explicit([(2, 100), (2, 500), (6, 500), (10, 1000)], num_layers=10, full_samples=1000)

@@ -8,7 +8,7 @@ import pytest
 
 from frostline.errors import OptionError, TaskError
 from frostline.records import Configuration
-from frostline.task_loading import load_task
+from frostline.tasks.loading import load_task
 from frostline.training.supervised import SupervisedTask
 
 TINY = f"{Path(__file__).with_name('tiny_task.py')}:task"
@@ -52,7 +52,7 @@ def test_other_options_are_refused(options: dict[str, object], error: type[Excep
 def test_a_task_of_the_users_own_class_is_not_changed(tmp_path: Path) -> None:
     file = tmp_path / "own.py"
     file.write_text(
-        "from frostline.task_loading import load_task\n"
+        "from frostline.tasks.loading import load_task\n"
         "class Own:\n"
         "    def __init__(self, task): self._task = task\n"
         "    def __getattr__(self, name): return getattr(self._task, name)\n"

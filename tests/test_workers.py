@@ -12,8 +12,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from frostline.storage import open_storage
-from frostline.workers import SharedTurn, SoleWorker
+from frostline.store.storage import open_storage
+from frostline.store.workers import SharedTurn, SoleWorker
 
 
 @pytest.fixture(params=["sqlite", "journal"])
@@ -30,8 +30,8 @@ def study_in(place: str) -> int:
 COUNTER = """
     import sys
     from pathlib import Path
-    from frostline.storage import open_storage
-    from frostline.workers import SharedTurn
+    from frostline.store.storage import open_storage
+    from frostline.store.workers import SharedTurn
 
     place, counter, rounds = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     storage = open_storage(place)
@@ -60,8 +60,8 @@ def test_two_workers_never_decide_at_once(place: str, tmp_path: Path) -> None:
 
 HOLDER = """
     import sys, time
-    from frostline.storage import open_storage
-    from frostline.workers import SharedTurn
+    from frostline.store.storage import open_storage
+    from frostline.store.workers import SharedTurn
 
     storage = open_storage(sys.argv[1])
     turn = SharedTurn(storage, storage.get_study_id_from_name("s"))

@@ -1,17 +1,17 @@
 """Tune the hyperparameters of deep networks cheaply: train only the last layers, on part of the data, and climb."""
 
-from frostline.auditor import AuditPlan, audit_task
+from frostline.audit.auditor import AuditPlan, audit_task
 from frostline.errors import FrostlineError
 from frostline.layers import Freezing, Layer, LayerStack, build_deferred, freeze, inspect_freezing, split_layers
 from frostline.protocols import Task
 from frostline.records import Configuration, Evaluation, Fidelity
+from frostline.run.tuning import TuneResult, tune, tune_task
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.hyperband import Hyperband
 from frostline.search.ladder import Ladder
 from frostline.search.space import SearchSpace
 from frostline.search.sweep import FullFidelity, Sweep
 from frostline.training.supervised import SupervisedTask
-from frostline.tuner import TuneResult, tune, tune_task
 
 __all__ = [
     "AsynchronousHalving",

@@ -12,20 +12,20 @@ from landscapes import landscape, noisy
 from scipy import stats
 
 from frostline.audit.agreement import agreement, rank_correlation, survivor_agreement
-from frostline.audit.ranking import (
-    pair_order_replicates,
-    recall_replicates,
-    regret_replicates,
-    spearman_replicates,
-)
 from frostline.errors import AuditError
-from frostline.resampling import (
+from frostline.statistics.bootstrap import (
     estimate_of,
     fall_probabilities,
     holm,
     resampled_counts,
     sign_interval,
     sign_probability,
+)
+from frostline.statistics.replicates import (
+    pair_order_replicates,
+    recall_replicates,
+    regret_replicates,
+    spearman_replicates,
 )
 
 LOSSES = st.lists(st.sampled_from([0.5, 1.0, 2.0, 3.5, 4.0, 7.0, np.inf]), min_size=7, max_size=7).map(np.array)

@@ -10,12 +10,12 @@ import pytest
 from optuna.distributions import FloatDistribution
 
 from frostline.audit.landscape import LayerCost
-from frostline.audit.reading import landscape_of, repeated_scores
+from frostline.audit.stored_landscape import landscape_of, repeated_scores
 from frostline.errors import AuditError
 from frostline.records import Configuration, Cost, CurvePoint, Direction, Evaluation, Fidelity, Status
 from frostline.search.history import History
 from frostline.search.space import SearchSpace
-from frostline.study import Terms
+from frostline.store.study import Terms
 
 SPACE = SearchSpace(distributions={"rate": FloatDistribution(0.0, 1.0)})
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from landscapes import landscape
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from frostline.audit.csv_table import read_table, write_table
 from frostline.audit.landscape import Landscape
-from frostline.audit.table import read_table, write_table
 from frostline.errors import AuditError
 from frostline.records import Configuration
 from frostline.search.space import SearchSpace

@@ -8,7 +8,7 @@ from landscapes import landscape as landscape_of_losses
 
 from frostline.audit.expectation import least_agreements
 from frostline.audit.recommendation import recommend
-from frostline.audit.watching import AgreementWatch, agreement_of_rungs
+from frostline.audit.rung_watch import AgreementWatch, agreement_of_rungs
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Status
 from frostline.search.history import History
 

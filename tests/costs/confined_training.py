@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from frostline.costs.allocations import storage_bytes
+from frostline.populations.engines import Engine
+from frostline.populations.population import Population
 from frostline.records import Configuration, Fidelity, Job
 from frostline.search.space import SearchSpace
 from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss
@@ -24,9 +26,7 @@ from frostline.tasks.random_images import RandomImages
 from frostline.tasks.random_tokens import RandomTokens
 from frostline.training.course import TrainingSettings
 from frostline.training.devices import DevicePlan
-from frostline.training.engines import Engine
 from frostline.training.failures import is_out_of_memory
-from frostline.training.population import Population
 from frostline.training.session import begin_session
 from frostline.training.supervised import SupervisedTask
 

@@ -12,9 +12,9 @@ from frostline.costs.admission import require_memory
 from frostline.costs.capacity import Capacity
 from frostline.errors import NotEnoughMemoryError
 from frostline.records import Fidelity, Status
-from frostline.storage import MEMORY
+from frostline.run.tuning import train_task, tune_task
+from frostline.store.storage import MEMORY
 from frostline.tasks.digits_resnet import digits_resnet
-from frostline.tuner import train_task, tune_task
 
 
 def test_a_training_that_does_not_fit_is_refused_with_what_does() -> None:

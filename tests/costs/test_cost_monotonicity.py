@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from frostline.costs.cost_monotonicity import cost_violations
 from frostline.costs.measurement import measure_steps
-from frostline.costs.monotonicity import cost_violations
 from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
-from frostline.task_loading import load_task
+from frostline.tasks.loading import load_task
 
 
 def cost(layers: int, *, milliseconds: float | None = None, spread: float = 1.0) -> StepCost:

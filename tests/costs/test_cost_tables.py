@@ -11,10 +11,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from frostline.costs.figures import cost_page
-from frostline.costs.measurement import FailedStep
-from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
-from frostline.costs.tables import (
+from frostline.costs.cost_figures import cost_page
+from frostline.costs.cost_tables import (
     Circumstances,
     CostRow,
     failure_lines,
@@ -25,6 +23,8 @@ from frostline.costs.tables import (
     write_costs,
     write_whole,
 )
+from frostline.costs.measurement import FailedStep
+from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
 from frostline.errors import OptionError
 
 MIB = 2**20

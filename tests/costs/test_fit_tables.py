@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from frostline.costs.capacity import MOST, Fit, RungFit
+from frostline.costs.cost_tables import Circumstances
 from frostline.costs.fit_figures import fit_page
 from frostline.costs.fit_tables import (
     fit_heading,
@@ -18,7 +19,6 @@ from frostline.costs.fit_tables import (
     served_sentences,
     write_fits,
 )
-from frostline.costs.tables import Circumstances
 from frostline.errors import OptionError
 from frostline.records import Fidelity
 

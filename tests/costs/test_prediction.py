@@ -19,11 +19,11 @@ from frostline.costs.prediction import StepPredictor, predict_step, predict_step
 from frostline.costs.step_cost import StepCost
 from frostline.costs.true_peak import PeakBytes
 from frostline.errors import FidelityError, OptionError, PredictionError
-from frostline.layers.saved_tensors import SavedTensors
+from frostline.layers.freezing.saved_tensors import SavedTensors
 from frostline.records import Configuration
 from frostline.search.space import SearchSpace
-from frostline.task_loading import load_task
 from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss
+from frostline.tasks.loading import load_task
 from frostline.tasks.mlp import MLPSettings, build_mlp
 from frostline.tasks.random_images import RandomImages
 from frostline.tasks.random_tokens import RandomTokens, random_tokens

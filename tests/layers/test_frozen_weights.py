@@ -24,10 +24,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from frostline.errors import ModelError, OptionError
 from frostline.layers import Freezing, freeze, freezing_of, inspect_freezing, split_layers
-from frostline.layers.frozen_weights import KeptParameter
-from frostline.layers.replay import Replay, StandIns
-from frostline.layers.sharing import copy_sharing_frozen, share_frozen
-from frostline.layers.weight_file import WeightFile, WeightFileWriter
+from frostline.layers.weights.frozen_weights import KeptParameter
+from frostline.layers.weights.weight_file import WeightFile, WeightFileWriter
+from frostline.populations.prefix.recorded_outputs import Replay, StandIns
+from frostline.populations.prefix.shared_weights import copy_sharing_frozen, share_frozen
 from frostline.records import Configuration
 from frostline.tasks.digits_mlp import digits_mlp
 from frostline.tasks.gpt import GPT, GPTSettings
@@ -342,7 +342,7 @@ def test_a_replayed_prefix_is_not_brought_to_memory(options: Any, monkeypatch: p
     recording = replay.record(lambda: model(batch()))
     replay.load(recording)
     touched: list[Any] = []
-    monkeypatch.setattr("frostline.layers.frozen_weights._let_go", touched.append)
+    monkeypatch.setattr("frostline.layers.weights.frozen_weights._let_go", touched.append)
     assert torch.equal(model(batch()), expected)
     assert not touched
     replay.remove()
@@ -578,7 +578,7 @@ def run_child(code: str) -> str:
 def test_a_process_killed_while_it_writes_leaves_no_file_under_the_name(tmp_path: Path) -> None:
     code = f"""
         import time, torch
-        from frostline.layers.weight_file import WeightFileWriter
+        from frostline.layers.weights.weight_file import WeightFileWriter
         plan = {{"a": ((1000,), torch.float32), "b": ((1000,), torch.float32)}}
         with WeightFileWriter({str(tmp_path / "f")!r}, plan, {{}}) as writer:
             writer.write("a", torch.zeros(1000))

@@ -5,7 +5,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from replay_tables import table
 
-from frostline.replay.drawing import Unused, unit_points
+from frostline.research.replay.unused import Unused, unit_points
 from frostline.search.space import SearchSpace
 
 

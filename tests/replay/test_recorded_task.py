@@ -6,7 +6,7 @@ from replay_tables import table
 
 from frostline.errors import AuditError, LadderError
 from frostline.records import Configuration, Fidelity, Job, Status
-from frostline.replay.recorded import RecordedTask, goal_of, with_typical_seconds
+from frostline.research.replay.recorded import RecordedTask, goal_of, with_typical_seconds
 from frostline.search.ladder import Ladder
 
 RANDOM = np.random.default_rng(0)

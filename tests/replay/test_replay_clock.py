@@ -13,11 +13,11 @@ from replay_tables import table
 
 from frostline.errors import LadderError, OptionError
 from frostline.records import Fidelity
-from frostline.replay.drawing import Unused
-from frostline.replay.recorded import RecordedTask, goal_of
-from frostline.replay.simulation import Patience, Step, Trace, replay
-from frostline.replay.synthetic import hartmann
-from frostline.replay.synthetic_tables import synthetic_landscape
+from frostline.research.replay.recorded import RecordedTask, goal_of
+from frostline.research.replay.simulation import Patience, Step, Trace, replay
+from frostline.research.replay.synthetic import hartmann
+from frostline.research.replay.synthetic_tables import synthetic_landscape
+from frostline.research.replay.unused import Unused
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.hyperband import Hyperband
 from frostline.search.ladder import Ladder

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from frostline.replay.synthetic import augmented_branin, augmented_hartmann, augmented_rosenbrock, hartmann
+from frostline.research.replay.synthetic import (
+    augmented_branin,
+    augmented_hartmann,
+    augmented_rosenbrock,
+    hartmann,
+)
 
 FUNCTIONS = [
     hartmann(3),

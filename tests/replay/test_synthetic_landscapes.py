@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from frostline.audit.table import read_table, write_table
+from frostline.audit.csv_table import read_table, write_table
 from frostline.errors import OptionError
-from frostline.replay.synthetic import augmented_branin, augmented_rosenbrock, hartmann
-from frostline.replay.synthetic_tables import SyntheticGrid, levels, synthetic_landscape
+from frostline.research.replay.synthetic import augmented_branin, augmented_rosenbrock, hartmann
+from frostline.research.replay.synthetic_tables import SyntheticGrid, levels, synthetic_landscape
 
 
 def correlations(landscape) -> np.ndarray:

@@ -9,10 +9,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from frostline.audit.landscape import Landscape
 from frostline.records import Configuration, Cost, CurvePoint, Direction, Evaluation, Fidelity, Status
-from frostline.report.reading import StudyRecord
+from frostline.report.study_record import StudyRecord
 from frostline.search.history import History
 from frostline.search.space import SearchSpace
-from frostline.study import Terms
+from frostline.store.study import Terms
 
 RUNGS = ((2, 1000), (4, 3000), (9, 9000))
 NASTY = "</script><img src=x onerror=alert(1)><b>"

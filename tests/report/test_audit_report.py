@@ -18,7 +18,7 @@ from frostline.audit.shifts import CellShift, shifts
 from frostline.report.audit_page import audit_page
 from frostline.report.levels import pairs_section
 from frostline.report.maps import ladders_of, threshold_map
-from frostline.resampling import Estimate
+from frostline.statistics.bootstrap import Estimate
 
 
 def page_of(found: Landscape) -> str:

@@ -9,14 +9,14 @@ import pytest
 from optuna.distributions import FloatDistribution
 from report_cases import landscape
 
-from frostline.audit.table import write_table
+from frostline.audit.csv_table import write_table
+from frostline.cli.report_command import report, report_command
 from frostline.errors import AuditError, StudyError
 from frostline.records import Fidelity
-from frostline.report_commands import report, report_command
+from frostline.run.tuning import tune
 from frostline.search.ladder import Ladder
 from frostline.search.space import SearchSpace
 from frostline.search.sweep import Sweep
-from frostline.tuner import tune
 
 SPACE = SearchSpace(distributions={"rate": FloatDistribution(1e-3, 1.0, log=True)})
 LADDER = Ladder.diagonal(num_layers=4, full_samples=400)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from frostline.reproduction.scales import Data, Recipe, Scale
+from frostline.research.reproduction.scales import Data, Recipe, Scale
 
 FULL = 640
 

@@ -12,21 +12,21 @@ from micro_recipes import micro
 from optuna.distributions import FloatDistribution
 
 from frostline.audit.agreement import agreement, rank_correlation
+from frostline.audit.csv_table import read_table
 from frostline.audit.landscape import Landscape
-from frostline.audit.table import read_table
 from frostline.costs.prediction import predict_step
 from frostline.errors import AuditError
 from frostline.records import Configuration
-from frostline.reproduction import architectures, choices, parallel_halving, steps
-from frostline.reproduction.catalogue import FIGURES, figure_named
-from frostline.reproduction.joint import TABLE_3, diagonal_layer, paper_traces
-from frostline.reproduction.paired import correlation_difference, in_common, lowest_first
-from frostline.reproduction.reproduced import Reproduced, Verdict
-from frostline.reproduction.scales import Scale
-from frostline.reproduction.workbench import Workbench
+from frostline.research.reproduction import architectures, choices, parallel_halving, steps
+from frostline.research.reproduction.catalogue import FIGURES, figure_named
+from frostline.research.reproduction.joint import TABLE_3, diagonal_layer, paper_traces
+from frostline.research.reproduction.paired import correlation_difference, in_common, lowest_first
+from frostline.research.reproduction.reproduced import Reproduced, Verdict
+from frostline.research.reproduction.scales import Scale
+from frostline.research.reproduction.workbench import Workbench
 from frostline.search.space import SearchSpace
-from frostline.study import read_study
-from frostline.task_loading import load_task
+from frostline.store.study import read_study
+from frostline.tasks.loading import load_task
 
 
 @pytest.fixture(scope="session")

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from micro_recipes import micro
 
-from frostline.auditor import predicted_costs
+from frostline.audit.auditor import predicted_costs
 from frostline.errors import OptionError
-from frostline.reproduction import parallel_halving, steps
-from frostline.reproduction.catalogue import FIGURES, figure_named
-from frostline.reproduction.scales import BUDGETS, Data, Scale, recipe, resnet_grid, transformer_grid
-from frostline.reproduction.workbench import Workbench, plan_of
+from frostline.research.reproduction import parallel_halving, steps
+from frostline.research.reproduction.catalogue import FIGURES, figure_named
+from frostline.research.reproduction.scales import BUDGETS, Data, Scale, recipe, resnet_grid, transformer_grid
+from frostline.research.reproduction.workbench import Workbench, plan_of
 from frostline.search.history import History
 from frostline.search.sampling import Draws
-from frostline.task_loading import load_task
+from frostline.tasks.loading import load_task
 from frostline.training.supervised import SupervisedTask
 
 MODELS = sorted({model for figure in FIGURES for model in figure.models})

@@ -9,7 +9,7 @@ import pytest
 from micro_recipes import micro
 
 from command_line import run
-from frostline.reproduction import workbench
+from frostline.research.reproduction import workbench
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ import torch
 
 from frostline.errors import OptionError
 from frostline.records import Configuration
-from frostline.task_loading import load_task
 from frostline.tasks.gpt import count_parameters, named_settings
+from frostline.tasks.loading import load_task
 from frostline.tasks.random_images import RandomImages, random_images
 from frostline.tasks.random_tokens import RandomTokens, random_tokens
 from frostline.training.supervised import SupervisedTask

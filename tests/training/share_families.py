@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from split_families import cases
 from training_cases import SPACE, configured, job_of, settings_of
 
-from frostline.training.engines import Engine
-from frostline.training.population import Population
+from frostline.populations.engines import Engine
+from frostline.populations.population import Population
 from frostline.training.serial import train_serially
 from frostline.training.supervised import SupervisedTask
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from frostline.errors import OptionError
-from frostline.training.engines import Engine, EngineTrial
+from frostline.populations.engines import Engine, EngineTrial
 
 
 def chosen(shared: float, stacked: float, *, members: int = 4) -> tuple[Engine, list[Engine]]:

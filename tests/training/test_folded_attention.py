@@ -11,7 +11,7 @@ from torch.func import vmap
 from torch.nn import functional
 from training_cases import CPU
 
-from frostline.training.folded_attention import batched_attention
+from frostline.populations.folded_attention import batched_attention
 
 NUM_MEMBERS, BATCH, HEADS, QUERIES, KEYS, WIDTH = 3, 2, 4, 5, 6, 8
 

@@ -10,9 +10,9 @@ from population_cases import CASES, Case, configuration_of, jobs_of
 from training_cases import settings_of
 
 from frostline.layers import frozen_weights
-from frostline.training.engines import Engine
-from frostline.training.population import Population
-from frostline.training.prefix_store import PrefixStore
+from frostline.populations.engines import Engine
+from frostline.populations.population import Population
+from frostline.populations.prefix.prefix_store import PrefixStore
 from frostline.training.serial import train_serially
 
 OPTIONS = {

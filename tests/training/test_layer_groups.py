@@ -14,11 +14,11 @@ from training_cases import settings_of
 
 from frostline.errors import HyperparameterError
 from frostline.layers import freezing_of
+from frostline.populations.engines import Engine
+from frostline.populations.population import Population
 from frostline.records import Configuration, Fidelity, Job
 from frostline.training.checkpoints import CheckpointKey
 from frostline.training.devices import DevicePlan
-from frostline.training.engines import Engine
-from frostline.training.population import Population
 from frostline.training.serial import train_model, train_serially
 from frostline.training.session import begin_session
 

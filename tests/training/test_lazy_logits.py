@@ -18,13 +18,13 @@ from training_cases import settings_of
 from frostline.costs.prediction import predict_step
 from frostline.costs.true_peak import PeakBytes
 from frostline.errors import TaskError
-from frostline.layers.saved_tensors import SavedTensors
+from frostline.layers.freezing.saved_tensors import SavedTensors
+from frostline.populations.engines import Engine
+from frostline.populations.population import Population
 from frostline.records import Configuration
 from frostline.search.space import SearchSpace
 from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss
-from frostline.training.engines import Engine
-from frostline.training.lazy_logits import LazyLogits, lazy_output
-from frostline.training.population import Population
+from frostline.training.losses.lazy_logits import LazyLogits, lazy_output
 from frostline.training.serial import train_serially
 from frostline.training.supervised import SupervisedTask
 

@@ -16,14 +16,14 @@ from torch import nn
 from training_cases import settings_of
 
 import frostline
-from frostline.display import progress_line
-from frostline.execution import LocalExecutor, PopulationExecutor
-from frostline.packing import Packing
+from frostline.cli.display import progress_line
+from frostline.populations.footprint import Footprint, even_share, footprint_of
+from frostline.populations.packing import Packing
+from frostline.populations.population import Population, Progress
+from frostline.populations.prefix.shared_prefix import CannotShareError
+from frostline.populations.programs import Program
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job, Status
-from frostline.training.footprint import Footprint, even_share, footprint_of
-from frostline.training.population import Population, Progress
-from frostline.training.prefix import CannotShareError
-from frostline.training.programs import Program
+from frostline.run.executors import LocalExecutor, PopulationExecutor
 from frostline.training.session import begin_session
 
 BY_NAME = {case.name: case for case in CASES}

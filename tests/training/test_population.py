@@ -26,12 +26,12 @@ from torch import Tensor, nn
 from training_cases import settings_of
 
 from frostline.layers import freezing_of
+from frostline.populations.engines import Engine
+from frostline.populations.population import Population, Progress
+from frostline.populations.prefix.shared_prefix import CannotShareError
 from frostline.protocols import Task
 from frostline.records import Evaluation, Fidelity, Job, Status
 from frostline.training.course import TrainingSettings
-from frostline.training.engines import Engine
-from frostline.training.population import Population, Progress
-from frostline.training.prefix import CannotShareError
 from frostline.training.serial import train_model, train_serially
 
 ENGINES = (Engine.SHARED, Engine.STACKED)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from training_cases import settings_of
 
-from frostline.training.engines import Engine
-from frostline.training.population import Population
+from frostline.populations.engines import Engine
+from frostline.populations.population import Population
 from frostline.training.serial import train_serially
 from frostline.training.supervised import SupervisedTask
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from frostline.training.prefix_cache import ExampleKeys, PrefixCache
+from frostline.populations.prefix.prefix_cache import ExampleKeys, PrefixCache
 
 DTYPES = [
     torch.float32,
@@ -469,7 +469,7 @@ SCRIPT = """
 import logging, os, resource, sys, time
 from pathlib import Path
 import torch
-from frostline.training.prefix_cache import PrefixCache
+from frostline.populations.prefix.prefix_cache import PrefixCache
 
 logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
 directory, ending = Path(sys.argv[1]), sys.argv[2]

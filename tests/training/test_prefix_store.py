@@ -13,10 +13,10 @@ from population_cases import BATCH_SIZE, CASES, NUM_STEPS, Case, configuration_o
 from torch import Tensor, nn
 from training_cases import settings_of
 
+from frostline.populations.engines import Engine
+from frostline.populations.population import Population
+from frostline.populations.prefix.prefix_store import PrefixStore
 from frostline.records import Evaluation
-from frostline.training.engines import Engine
-from frostline.training.population import Population
-from frostline.training.prefix_store import PrefixStore
 from frostline.training.serial import train_serially
 
 BY_NAME = {case.name: case for case in CASES}

@@ -15,15 +15,15 @@ from torch import nn
 from training_cases import SPACE, configured, perceptron, regression_task
 
 from frostline.errors import HyperparameterError
+from frostline.populations.programs import ABSENT, Program, Programs
 from frostline.protocols import Batch, Task
 from frostline.records import Configuration, Value
 from frostline.search.space import SearchSpace
 from frostline.seeding import derive_seed
 from frostline.tasks.digits_resnet import digits_resnet
 from frostline.tasks.python_source_gpt import python_source_gpt
-from frostline.training.programs import ABSENT, Program, Programs
+from frostline.training.hyperparameter_reads import CompletedHyperparameters, Reads, WatchedHyperparameters
 from frostline.training.supervised import SupervisedTask
-from frostline.training.watching import CompletedHyperparameters, Reads, WatchedHyperparameters
 
 FLOAT = FloatDistribution(0.0, 1.0)
 WHOLE = IntDistribution(1, 64)

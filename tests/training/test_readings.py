@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from frostline.training.readings import Readings
+from frostline.training.finiteness import Readings
 
 
 def test_the_earliest_reading_that_is_not_finite_is_named_when_it_is_time() -> None:

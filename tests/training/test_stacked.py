@@ -16,6 +16,7 @@ from torch.utils.data import TensorDataset
 from training_cases import CPU, configured, noisy_network, perceptron, regression_task
 
 from frostline.errors import ModelError
+from frostline.populations.stacked import StackedStep
 from frostline.protocols import Batch
 from frostline.records import Configuration
 from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss
@@ -23,7 +24,6 @@ from frostline.tasks.resnet import ResNet, ResNetSettings
 from frostline.training.devices import DevicePlan
 from frostline.training.randomness import borrowed_generators
 from frostline.training.session import Session, begin_session
-from frostline.training.stacked import StackedStep
 from frostline.training.supervised import SupervisedTask
 
 OPTIMIZERS: tuple[dict[str, Any], ...] = (

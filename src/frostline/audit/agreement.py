@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frostline.audit.ranking import (
+from frostline.errors import AuditError
+from frostline.statistics.bootstrap import Estimate, estimate_of, resampled_counts
+from frostline.statistics.ranks import FEWEST
+from frostline.statistics.replicates import (
     pair_order_replicates,
     recall_replicates,
     regret_replicates,
     spearman_replicates,
 )
-from frostline.errors import AuditError
-from frostline.resampling import Estimate, estimate_of, resampled_counts
-from frostline.search.ranking import FEWEST
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frostline.search.ranking import FEWEST
 from frostline.search.watched import spearman
+from frostline.statistics.ranks import FEWEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from frostline.audit.agreement import require_enough
-from frostline.audit.ranking import spearman_replicates
-from frostline.resampling import (
+from frostline.statistics.bootstrap import (
     estimate_of,
     fall_probabilities,
     holm,
@@ -23,6 +22,7 @@ from frostline.resampling import (
     sign_interval,
     sign_probability,
 )
+from frostline.statistics.replicates import spearman_replicates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

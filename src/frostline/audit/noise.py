@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frostline.audit.ranking import spearman_replicates
-from frostline.resampling import Estimate, estimate_of, resampled_counts
-from frostline.search.ranking import FEWEST
+from frostline.statistics.bootstrap import Estimate, estimate_of, resampled_counts
+from frostline.statistics.ranks import FEWEST
+from frostline.statistics.replicates import spearman_replicates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,8 +12,8 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from frostline.audit.agreement import require_enough
-from frostline.audit.ranking import places
-from frostline.resampling import Estimate, estimate_of, fall_probabilities, holm, resampled_counts
+from frostline.statistics.bootstrap import Estimate, estimate_of, fall_probabilities, holm, resampled_counts
+from frostline.statistics.replicates import places
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

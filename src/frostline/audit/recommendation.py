@@ -18,7 +18,7 @@ from frostline.audit.noise import seed_noise
 from frostline.errors import AuditError
 from frostline.search.halving import CONFIGURATIONS, divided
 from frostline.search.ladder import Ladder
-from frostline.search.ranking import FEWEST
+from frostline.statistics.ranks import FEWEST
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

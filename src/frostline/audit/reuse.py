@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.audit.reading import configuration_key, settings_of
+from frostline.audit.stored_landscape import configuration_key, settings_of
 from frostline.records import Cost, Evaluation, Status
 
 if TYPE_CHECKING:
     from frostline.records import Configuration, Fidelity, Job
     from frostline.search.history import History
-    from frostline.study import Terms
+    from frostline.store.study import Terms
 
 
 class AuditedEvaluations:

@@ -17,12 +17,12 @@ import numpy as np
 
 from frostline.audit.agreement import require_enough
 from frostline.audit.landscape import distance
-from frostline.audit.ranking import spearman_replicates
-from frostline.audit.reading import configuration_key
+from frostline.audit.stored_landscape import configuration_key
 from frostline.records import HEAD, Fidelity
-from frostline.resampling import Estimate, estimate_of, resampled_counts
 from frostline.search.alignment import Alignment, is_of_head
 from frostline.search.surrogate import Coordinates, Response, ranking_shifts
+from frostline.statistics.bootstrap import Estimate, estimate_of, resampled_counts
+from frostline.statistics.replicates import spearman_replicates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

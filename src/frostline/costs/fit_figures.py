@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from frostline.costs.capacity import Fit
-    from frostline.costs.tables import Circumstances
+    from frostline.costs.cost_tables import Circumstances
 
 
 def fit_page(fits: Sequence[Fit], circumstances: Circumstances, *, margin: float) -> str:

@@ -7,7 +7,7 @@ import io
 from typing import TYPE_CHECKING
 
 from frostline.costs.capacity import MOST
-from frostline.costs.tables import write_whole
+from frostline.costs.cost_tables import write_whole
 from frostline.sizes import format_size
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from frostline.costs.capacity import Fit, RungFit
-    from frostline.costs.tables import Circumstances
+    from frostline.costs.cost_tables import Circumstances
 
 _COLUMNS = (
     "task", "precision", "torch_version", "threads", "origin", "margin",

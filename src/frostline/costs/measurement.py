@@ -18,8 +18,8 @@ from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
 from frostline.costs.true_peak import PeakBytes
 from frostline.errors import FidelityError, HyperparameterError, OptionError
 from frostline.layers import freezing_of
-from frostline.layers.nesting import tensors
-from frostline.layers.saved_tensors import SavedTensors
+from frostline.layers.cutting.nesting import tensors
+from frostline.layers.freezing.saved_tensors import SavedTensors
 from frostline.records import Configuration
 from frostline.training.devices import DevicePlan, first_tensor, move_batch, synchronise
 from frostline.training.randomness import borrowed_generators

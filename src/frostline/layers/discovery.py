@@ -17,13 +17,13 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from frostline.errors import ModelError
-from frostline.layers.boundary import suspended
-from frostline.layers.deferred import deferred_of, fill
-from frostline.layers.execution import Inputs, Trace, trace
+from frostline.layers.cutting.boundary import suspended
+from frostline.layers.cutting.execution import Inputs, Trace, trace
 from frostline.layers.families import known_units
 from frostline.layers.outline import Unit, child_name, has_parameters, joined, units_of, walk
 from frostline.layers.stack import Layer, LayerStack
 from frostline.layers.ties import aliases_of, find_ties
+from frostline.layers.weights.deferred import deferred_of, fill
 
 logger = logging.getLogger(__name__)
 

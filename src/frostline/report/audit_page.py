@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.audit.shifts import shift_sentences
-from frostline.display import train_command
+from frostline.cli.display import train_command
 from frostline.pages.page import Section, answer, bullets, command, note, page, paragraph, warnings_box
 from frostline.report.cells import (
     agreement_section,
@@ -22,7 +22,7 @@ from frostline.report.maps import ladders_of
 from frostline.report.rungs import trouble_warnings
 from frostline.report.scored import Scored
 from frostline.report.search_page import about, closing, configuration_table
-from frostline.report.shifts import shifts_section
+from frostline.report.shift_maps import shifts_section
 from frostline.report.verdict import headline, ladders_section, recommendation_warnings, recommended_lines
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from frostline.audit.recommendation import Recommendation
     from frostline.audit.shifts import CellShift
     from frostline.records import Configuration
-    from frostline.report.reading import StudyRecord
+    from frostline.report.study_record import StudyRecord
 
 
 def audit_page(

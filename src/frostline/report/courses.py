@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from frostline.display import cost_lines, duration
+from frostline.cli.display import cost_lines, duration
 from frostline.pages.drawing import (
     BLACK,
     BLUE,
@@ -26,8 +26,8 @@ from frostline.pages.page import Section, bullets, drawn, note
 
 if TYPE_CHECKING:
     from frostline.records import Direction, Evaluation
-    from frostline.report.reading import StudyRecord
-    from frostline.summary import Summary
+    from frostline.report.study_record import StudyRecord
+    from frostline.run.summary import Summary
 
 _COLOURS = (SKY, ORANGE, BLUE, VERMILLION, GREEN, PURPLE)
 _MOST_CURVES = 60

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from frostline.audit.agreement import rank_correlation, survivor_agreement
-from frostline.audit.watching import UNMEASURED, losses_at
+from frostline.audit.rung_watch import UNMEASURED, losses_at
 from frostline.errors import AuditError
 from frostline.pages.drawing import (
     BLACK,
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from frostline.records import Evaluation
-    from frostline.report.reading import StudyRecord
+    from frostline.report.study_record import StudyRecord
+    from frostline.run.summary import Summary
     from frostline.search.history import History
-    from frostline.summary import Summary
 
     Array = NDArray[np.float64]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from frostline.records import Configuration, Direction
-    from frostline.report.reading import StudyRecord
+    from frostline.report.study_record import StudyRecord
     from frostline.search.space import SearchSpace
 
 

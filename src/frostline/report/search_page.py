@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.display import cost_lines, duration, train_command
+from frostline.cli.display import cost_lines, duration, train_command
 from frostline.pages.drawing import better, layers_word, shown
 from frostline.pages.page import (
     Section,
@@ -22,15 +22,15 @@ from frostline.report.courses import curves_section, spending_section
 from frostline.report.hyperparameters import edge_warnings, importance_section, slices_section
 from frostline.report.rungs import agreement_section, rungs_section, trouble_warnings
 from frostline.report.scored import scored_at
-from frostline.storage import without_password
-from frostline.summary import best_evaluation, summarise
+from frostline.run.summary import best_evaluation, summarise
+from frostline.store.storage import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from frostline.records import Configuration, Evaluation
-    from frostline.report.reading import StudyRecord
-    from frostline.summary import Summary
+    from frostline.report.study_record import StudyRecord
+    from frostline.run.summary import Summary
 
 
 def search_page(record: StudyRecord, *, warnings: Sequence[str] = ()) -> str:

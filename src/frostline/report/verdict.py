@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.audit.audit import GOOD, WEAK
-from frostline.display import duration
+from frostline.cli.display import duration
 from frostline.pages.drawing import layers_word
 from frostline.pages.page import Section, command, note, paragraph, table
 from frostline.report.maps import percent, share
-from frostline.storage import DEFAULT_STORAGE, without_password
+from frostline.store.storage import DEFAULT_STORAGE, without_password
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from frostline.audit.landscape import Landscape
     from frostline.audit.noise import SeedNoise
     from frostline.audit.recommendation import LadderOutcome, Recommendation
-    from frostline.report.reading import StudyRecord
+    from frostline.report.study_record import StudyRecord
 
     Array = NDArray[np.float64]
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from frostline.records import Evaluation, Request, Status
-from frostline.resampling import estimate_of, resampled_counts
 from frostline.search.history import History
 from frostline.search.surrogate import Coordinates, Response, ranking_shifts
+from frostline.statistics.bootstrap import estimate_of, resampled_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

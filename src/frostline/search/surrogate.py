@@ -14,7 +14,7 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from frostline.records import HEAD
-from frostline.search.ranking import rank_correlations
+from frostline.statistics.ranks import rank_correlations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ from frostline.errors import LadderError
 from frostline.records import Request, Status
 from frostline.search.halving import check_climb, divided, first_requests
 from frostline.search.ladder import Ladder
-from frostline.search.ranking import FEWEST, rank_correlations
+from frostline.statistics.ranks import FEWEST, rank_correlations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

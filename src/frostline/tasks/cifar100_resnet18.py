@@ -13,8 +13,8 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from frostline.errors import TaskError
+from frostline.tasks.checks import require_positive
 from frostline.tasks.images import shift_images
-from frostline.tasks.options import require_positive
 from frostline.tasks.spaces import image_space
 from frostline.training.supervised import SupervisedTask
 

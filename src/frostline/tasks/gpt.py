@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from frostline.errors import OptionError
-from frostline.tasks.options import require_positive
+from frostline.tasks.checks import require_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from frostline.tasks.checks import require_positive
 from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss
-from frostline.tasks.options import require_positive
 from frostline.tasks.spaces import TRANSFORMER_DEFAULTS, transformer_space
 from frostline.tasks.windows import TokenWindows, split_tokens
 from frostline.training.supervised import SupervisedTask

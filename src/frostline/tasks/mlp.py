@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from frostline.tasks.options import require_positive
+from frostline.tasks.checks import require_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from frostline.errors import OptionError, TaskError
 from frostline.seeding import derive_seed
-from frostline.tasks.options import require_positive
+from frostline.tasks.checks import require_positive
 from frostline.tasks.spaces import image_space
 from frostline.training.supervised import SupervisedTask
 

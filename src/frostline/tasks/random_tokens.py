@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from frostline.seeding import derive_seed
+from frostline.tasks.checks import require_positive
 from frostline.tasks.gpt import GPT, GPTSettings, named_settings, next_token_loss
-from frostline.tasks.options import require_positive
 from frostline.tasks.spaces import TRANSFORMER_DEFAULTS, transformer_space
 from frostline.training.supervised import SupervisedTask
 

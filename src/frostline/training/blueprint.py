@@ -13,11 +13,11 @@ from optuna.distributions import CategoricalDistribution
 from torch import nn
 
 from frostline.errors import HyperparameterError
-from frostline.layers.deferred import build_shapes
+from frostline.layers.weights.deferred import build_shapes
 from frostline.records import Configuration, Value
+from frostline.training.hyperparameter_reads import Reads, WatchedHyperparameters
 from frostline.training.optimizers import hyperparameters_of, optimizer_class, suggested_name
 from frostline.training.randomness import borrowed_generators, seed_generators
-from frostline.training.watching import Reads, WatchedHyperparameters
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

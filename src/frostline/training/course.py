@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from frostline.errors import FidelityError, OptionError, TaskError
 from frostline.records import Cost, CurvePoint, Evaluation, Fidelity, Job, Status
 from frostline.training.checkpoints import CheckpointKey, Checkpoints
-from frostline.training.readings import Readings
+from frostline.training.finiteness import Readings
 from frostline.training.schedules import share_done
 
 if TYPE_CHECKING:

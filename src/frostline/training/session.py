@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from frostline.layers.deferred import move
+from frostline.layers.weights.deferred import move
 from frostline.seeding import derive_seed
 from frostline.training.checkpoints import Checkpoint
 from frostline.training.devices import DevicePlan, move_batch

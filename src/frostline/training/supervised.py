@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from frostline.errors import HyperparameterError, TaskError
 from frostline.layers import LayerStack, build_deferred, freeze, freezing_of, split_layers
-from frostline.layers.freezing import check_options
+from frostline.layers.freezing.freeze import check_options
 from frostline.records import Configuration, Direction, Value
 from frostline.seeding import derive_seed
 from frostline.training.blueprint import ALWAYS_READ, Blueprint, draw_blueprint, largest_value
@@ -27,7 +27,8 @@ from frostline.training.data import (
     shuffled_batches,
 )
 from frostline.training.devices import first_tensor, move_batch
-from frostline.training.lazy_logits import (
+from frostline.training.hyperparameter_reads import CompletedHyperparameters, unwatched
+from frostline.training.losses.lazy_logits import (
     is_transformed,
     lazy_output,
     output_projection,
@@ -35,7 +36,6 @@ from frostline.training.lazy_logits import (
 )
 from frostline.training.optimizers import build_optimizer, hyperparameters_of, optimizer_class
 from frostline.training.schedules import schedule_from_hyperparameters
-from frostline.training.watching import CompletedHyperparameters, unwatched
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

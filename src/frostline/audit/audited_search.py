@@ -1,0 +1,142 @@
+"""Searches on the ladder that an audit recommends: of an audit that was made, or of a small one that is made first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from frostline.audit.auditor import AuditPlan
+from frostline.audit.expectation import least_agreements
+from frostline.audit.landscape import Landscape
+from frostline.audit.recommendation import Recommendation, recommend
+from frostline.audit.reuse import AuditedEvaluations
+from frostline.audit.shifts import alignment_of_ladder, shifts
+from frostline.audit.stored_landscape import read_aligned, read_landscape, settings_of
+from frostline.errors import StudyError
+from frostline.protocols import Rungs, Task
+from frostline.records import Configuration, Evaluation, Value
+from frostline.run.options import TrainingOptions
+from frostline.run.summary import best_evaluation
+from frostline.run.tuning import layers_of
+from frostline.search.alignment import Alignment
+from frostline.search.halving import CONFIGURATIONS
+from frostline.search.history import History
+from frostline.search.ladder import Ladder
+from frostline.search.watched import WatchedHalving
+from frostline.store.study import read_study
+
+# A small audit: few configurations, so few numbers of layers too. It still costs as much as many full trainings.
+_SMALL_CONFIGURATIONS = 12
+_SMALL_LAYERS = 4
+_SMALL_REPEATS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditedSearch:
+    """A search that follows from an audit: its ladder, what it may take for granted, what is known already."""
+
+    recommendation: Recommendation
+    least_agreement: tuple[float, ...]
+    horizon: str
+    known: AuditedEvaluations
+    num_known: int
+    """How many of the configurations are the audit's."""
+    initial: Sequence[Mapping[str, Value]]
+    configurations: int
+    best: Evaluation | None
+    """The best full training of the audit: the search may have to beat it. None if all diverged, or nothing is known."""
+    best_configuration: Configuration | None
+    alignment: Alignment
+    """What the audit trained in place of its configurations where few layers were, and so the search does too."""
+
+    @property
+    def ladder(self) -> Ladder:
+        """The recommended ladder."""
+        return self.recommendation.chosen.ladder
+
+    def watched(self, *, ladder: Ladder, configurations: int) -> WatchedHalving:
+        """Return the search: halving by the recommended factor, which skips a rung that ranks worse than the audit says."""
+        return WatchedHalving(
+            ladder=ladder,
+            configurations=configurations,
+            reduction_factor=self.recommendation.chosen.reduction_factor,
+            least_agreement=self.least_agreement,
+        )
+
+
+def small_audit(task: Task) -> AuditPlan:
+    """Return the plan of a small audit: twelve configurations at about four numbers of layers."""
+    num_layers = layers_of(task).num_layers
+    layers = {1, num_layers, *(max(1, num_layers >> power) for power in range(1, _SMALL_LAYERS - 1))}
+    return AuditPlan.of(task, configurations=_SMALL_CONFIGURATIONS, layers=sorted(layers), repeats=_SMALL_REPEATS)
+
+
+def search_of_audit(
+    task: Task,
+    *,
+    storage: str,
+    study: str,
+    options: TrainingOptions,
+    seed: int,
+    configurations: int | None = None,
+) -> AuditedSearch:
+    """Return the search on the ladder that the audit ``study`` recommends.
+
+    Of its ``configurations`` the first are the audit's own, whose evaluations are known: they cost nothing more. By default
+    27 others are drawn. Under another ``seed`` or precision other numbers would come out, and nothing is known.
+    Raises: StudyError if there is no such audit, or it is one of another task, budget or space; AuditError if nothing can be
+    recommended.
+    """
+    terms, history = read_study(storage, study)
+    for what, theirs, mine in (
+        ("task", terms.data, task.fingerprint),
+        ("space", terms.space, task.space.fingerprint),
+    ):
+        if theirs != mine:
+            raise StudyError(
+                f"the audit {study!r} is of another {what} than this search: audit this one with "
+                f"`frostline audit {task.name}`, with the same options."
+            )
+    landscape = read_landscape(storage, study)
+    same = terms.seed == seed and settings_of(terms).get("precision") == options.precision
+    initial = _initial(landscape) if same else ()
+    total = len(initial) + CONFIGURATIONS if configurations is None else configurations
+    recommendation = recommend(landscape, configurations=total)
+    best = best_evaluation(history) if same else None
+    return AuditedSearch(
+        recommendation=recommendation,
+        least_agreement=least_agreements(landscape, recommendation.chosen),
+        horizon=landscape.horizon,
+        known=AuditedEvaluations(terms, history if same else History(terms.direction)),
+        num_known=min(total, len(initial)),
+        initial=initial[:total],
+        configurations=total,
+        best=best if best is not None and best.fidelity == landscape.full else None,
+        best_configuration=None if best is None else history.configurations[best.number],
+        alignment=landscape.alignment,
+    )
+
+
+def alignment_of_audit(task: Task, ladder: Rungs, *, storage: str, study: str) -> Alignment:
+    """Return what the audit ``study``, and those that aligned its configurations, say to train on a ladder's lower rungs.
+
+    The identity where the evidence is weak. The audit may be one of another budget of the same model and space.
+    Raises: StudyError if there is no such audit, or it is one of another space or number of layers; AuditError if it has
+    fewer than five configurations.
+    """
+    terms, _ = read_study(storage, study)
+    if terms.space != task.space.fingerprint or terms.num_layers != ladder.num_layers:
+        raise StudyError(
+            f"the audit {study!r} is of another space or model than this search: align by one that "
+            f"`frostline audit {task.name}` made, with the same options."
+        )
+    landscape = read_landscape(storage, study)
+    if not landscape.alignment.is_identity:
+        return landscape.alignment
+    budgets = [landscape.samples[landscape.nearest_cell(rung)[1]] for rung in ladder.rungs]
+    found = shifts(landscape, read_aligned(storage, study), samples=budgets)
+    return alignment_of_ladder(found, ladder)
+
+
+def _initial(landscape: Landscape) -> tuple[Mapping[str, Value], ...]:
+    return tuple(dict(configuration.hyperparameters) for configuration in landscape.configurations)

@@ -1,0 +1,261 @@
+"""Measuring whether freezing is a valid fidelity for a task: every configuration at every cell of the grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from frostline.audit.landscape import Landscape, LayerCost
+from frostline.audit.reuse import AuditedEvaluations
+from frostline.audit.stored_landscape import (
+    ALIGNED_NOTE,
+    BASE_NOTE,
+    COSTS_NOTE,
+    landscape_of,
+    read_landscape,
+    repeat_study,
+    repeated_scores,
+)
+from frostline.costs.asked_batch import completed, first_batch
+from frostline.costs.prediction import predict_step
+from frostline.errors import AuditError, PredictionError, StudyError
+from frostline.populations.population import Progress
+from frostline.protocols import Task
+from frostline.records import Value
+from frostline.run.options import TrainingOptions
+from frostline.run.tuning import Observer, layers_of, search_task
+from frostline.search.alignment import IDENTITY, Alignment
+from frostline.search.grid import Grid
+from frostline.search.history import History
+from frostline.search.sampling import RANDOM, Sampling
+from frostline.search.sweep import FullFidelity, Sweep
+from frostline.statistics.ranks import FEWEST
+from frostline.store.storage import DEFAULT_STORAGE, MEMORY
+from frostline.store.study import Terms, read_note, read_study, write_note
+
+_OPTIONS = TrainingOptions(horizon="full")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditPlan:
+    """What an audit trains. Raises: AuditError if it could say nothing, or the grid is not one of this model and budget.
+
+    ``layers`` are numbers of trained layers, rising to all of them; ``samples`` budgets, rising to the full one, of equal
+    distance. Under the horizon "full" one training passes through all budgets, so that they cost nothing but their
+    validations; under "rung" each is a training of its own. ``repeats`` of the configurations, spread evenly over the
+    ranking, are trained in full again under ``repeat_seeds`` other seeds each: the noise that no fidelity can be below.
+    """
+
+    configurations: int
+    layers: tuple[int, ...]
+    samples: tuple[int, ...]
+    horizon: str = "full"
+    repeats: int = 8
+    repeat_seeds: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        *,
+        configurations: int = 24,
+        layers: Sequence[int] | None = None,
+        budgets: int = 10,
+        horizon: str = "full",
+        repeats: int = 8,
+        repeat_seeds: int = 1,
+    ) -> AuditPlan:
+        """Return the plan over ``layers``, all by default, and ``budgets`` equal shares of the task's samples."""
+        num_layers = layers_of(task).num_layers
+        rising = tuple(sorted({*(layers or range(1, num_layers + 1)), num_layers}))
+        if rising[0] < 1 or rising[-1] > num_layers:
+            raise AuditError(
+                f"layers are {', '.join(map(str, rising))}, but {task.name} has {num_layers} layers: choose from 1 to that."
+            )
+        if not 1 <= budgets <= task.full_samples:
+            raise AuditError(
+                f"budgets is {budgets}, but must be at least 1 and at most the {task.full_samples:,} {task.sample_unit} of "
+                f"a full training."
+            )
+        return cls(
+            configurations=configurations,
+            layers=rising,
+            samples=tuple(task.full_samples * (index + 1) // budgets for index in range(budgets)),
+            horizon=horizon,
+            repeats=min(repeats, configurations),
+            repeat_seeds=repeat_seeds,
+        )
+
+    def __post_init__(self) -> None:
+        if self.configurations < FEWEST:
+            raise AuditError(
+                f"{self.configurations} configurations were asked for, but a rank correlation over fewer than {FEWEST} "
+                f"says nothing: ask for {FEWEST} or more; 24 give an interval worth having."
+            )
+        for name in ("repeats", "repeat_seeds"):
+            if getattr(self, name) < 0:
+                raise AuditError(f"{name} is {getattr(self, name)}, but must be at least 0.")
+
+    @property
+    def grid(self) -> Grid:
+        """The trainings of every configuration."""
+        return Grid.product(self.layers, self.samples if self.horizon == "rung" else self.samples[-1:])
+
+    @property
+    def num_validations(self) -> int:
+        """How often each training is validated."""
+        return 1 if self.horizon == "rung" else len(self.samples)
+
+    @property
+    def num_repeated(self) -> int:
+        """How many full trainings are repeats."""
+        return self.repeats * self.repeat_seeds
+
+    def trainings(self) -> int:
+        """Return how many trainings the audit makes."""
+        return self.configurations * len(self.grid.rungs) + self.num_repeated
+
+    def one_by_one(self) -> float:
+        """Return what its cells cost if each is trained by itself, in full trainings: n + 2z of 3n layer passes a sample."""
+        num_layers, full = self.layers[-1], self.samples[-1]
+        passes = sum(num_layers + 2 * z for z in self.layers) * sum(self.samples) * self.configurations
+        return passes / (3 * num_layers * full) + self.num_repeated
+
+
+def audit_task(
+    task: Task,
+    plan: AuditPlan,
+    *,
+    study: str,
+    options: TrainingOptions = _OPTIONS,
+    sampling: Sampling = RANDOM,
+    initial: Sequence[Mapping[str, Value]] = (),
+    seed: int = 0,
+    storage: str = DEFAULT_STORAGE,
+    observer: Observer | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    reference: str = "",
+    alignment: Alignment = IDENTITY,
+    base: str | None = None,
+) -> Landscape:
+    """Train every configuration of ``plan`` at every cell, and some again under other seeds; return the landscape.
+
+    It lies in the study ``study``, a sweep, and the repeats of other seeds in studies beside it; what is there is continued.
+    How often trainings are validated and their horizon are the plan's, whatever ``options`` say. Under an ``alignment``
+    cells of few layers train other values than the configurations have; ``base`` then names the audit, in the same
+    storage, that trained them as they are: its configurations are taken, and what the alignment does not change is not
+    trained again, repeats neither. The rest is as in ``tune_task``.
+    Raises: AuditError if ``base`` is of another task, space, seed or setting.
+    """
+    options = replace(options, horizon=plan.horizon, num_validations=plan.num_validations)
+    known = None
+    if base is not None:
+        terms, history = _base(storage, base, task, options, seed)
+        known = AuditedEvaluations(terms, history)
+        initial = [dict(configuration) for configuration in history.configurations][: plan.configurations]
+        write_note(storage, base, ALIGNED_NOTE, sorted({study, *(read_note(storage, base, ALIGNED_NOTE) or [])}))
+    found = search_task(
+        task,
+        Sweep(ladder=plan.grid, configurations=plan.configurations),
+        study=study,
+        options=options,
+        sampling=sampling,
+        initial=initial,
+        seed=seed,
+        storage=storage,
+        observer=observer,
+        progress=progress,
+        reference=reference,
+        known=known,
+        alignment=alignment,
+    )
+    if base is not None:
+        write_note(storage, study, BASE_NOTE, base)
+    costs = predicted_costs(task, plan.layers)
+    swept = landscape_of(found.terms, found.history, task.space, layer_costs=costs)
+    repeats: dict[int, Mapping[int, float]] = {}
+    for offset in range(1, plan.repeat_seeds + 1) if base is None else ():
+        name = repeat_study(study, offset)
+        chosen = _chosen(swept, plan.repeats, before=_configurations_in(storage, name))
+        if not chosen:
+            break
+        repeated = search_task(
+            task,
+            FullFidelity(ladder=Grid.product(plan.layers[-1:], plan.samples[-1:]), configurations=len(chosen)),
+            study=name,
+            options=options,
+            initial=chosen,
+            seed=seed + offset,
+            storage=storage,
+            progress=progress,
+            reference=reference,
+        )
+        repeats[offset] = repeated_scores(found.history, repeated.history)
+    if storage == MEMORY:
+        return landscape_of(found.terms, found.history, task.space, layer_costs=costs, repeats=repeats)
+    write_note(storage, study, COSTS_NOTE, {z: asdict(cost) for z, cost in costs.items()})
+    return read_landscape(storage, study)
+
+
+def _base(storage: str, base: str, task: Task, options: TrainingOptions, seed: int) -> tuple[Terms, History]:
+    """Return the audit ``base``, if what it trained is what this one would train without its alignment."""
+    try:
+        terms, history = read_study(storage, base)
+    except StudyError as error:
+        raise AuditError(
+            f"there is no audit {base!r} whose configurations could be trained otherwise: make it first with "
+            f"`frostline audit {task.name}`, or name another with --of. (Looked for it: {error})"
+        ) from None
+    for what, theirs, mine in (
+        ("task", terms.data, task.fingerprint),
+        ("space", terms.space, task.space.fingerprint),
+        ("seed", terms.seed, seed),
+        ("settings", terms.settings, options.fingerprint),
+    ):
+        if theirs != mine:
+            raise AuditError(
+                f"the audit {base!r} has another {what} than this one ({theirs} and {mine}): give the options that it was "
+                f"made with."
+            )
+    return terms, history
+
+
+def predicted_costs(task: Task, layers: Sequence[int]) -> dict[int, LayerCost]:
+    """Return the cost of training at each number of layers; nothing where it cannot be told without running."""
+    try:
+        configuration = completed(task, None, None)
+        samples = task.num_samples(first_batch(task, configuration, None))
+        steps = {z: predict_step(task, trainable_layers=z) for z in layers}
+    except PredictionError:
+        return {}
+    return {
+        z: LayerCost(flops_per_sample=step.flops / samples, peak_bytes=float(step.memory.peak))
+        for z, step in steps.items()
+    }
+
+
+def _configurations_in(storage: str, study: str) -> list[dict[str, Value]]:
+    if storage == MEMORY:
+        return []
+    try:
+        _, history = read_study(storage, study)
+    except StudyError:
+        return []
+    return [dict(configuration.hyperparameters) for configuration in history.configurations]
+
+
+def _chosen(
+    landscape: Landscape, repeats: int, *, before: Sequence[Mapping[str, Value]]
+) -> list[Mapping[str, Value]]:
+    """Return the configurations to repeat: those that were before, then others spread evenly over the ranking."""
+    ranking = np.argsort(landscape.full_losses, kind="stable")
+    positions = np.linspace(0, len(ranking) - 1, min(repeats, len(ranking))).round().astype(int)
+    spread = [*positions, *(position for position in range(len(ranking)) if position not in positions)]
+    chosen = list(before)
+    for position in spread:
+        values = dict(landscape.configurations[ranking[position]].hyperparameters)
+        if len(chosen) < repeats and values not in chosen:
+            chosen.append(values)
+    return chosen

@@ -1,0 +1,186 @@
+"""A search on a terminal: a live table; plain lines elsewhere. Figures come from ``frostline.run.summary``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from frostline.populations.engines import Engine
+from frostline.populations.population import Progress
+from frostline.records import Configuration, Evaluation, Fidelity, Status
+from frostline.run.summary import Summary, summarise
+from frostline.search.history import History
+
+if TYPE_CHECKING:
+    from frostline.store.study import Terms
+
+# Summing up reads the whole history: with thousands of configurations that must not happen after each.
+_REFRESH_SECONDS = 0.5
+
+
+class SearchDisplay:
+    """Shows a search while it runs; its ``observe`` is the tuner's observer. Use it as a context manager."""
+
+    def __init__(
+        self, console: Console, *, rungs: Sequence[Fidelity], expected: Sequence[int], sample_unit: str
+    ) -> None:
+        self._console = console
+        self._rungs = rungs
+        self._expected = expected
+        self._sample_unit = sample_unit
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._shown = 0.0
+        self._summary: Summary | None = None
+        self._training = ""
+        self._engine: Engine | None = None
+
+    def __enter__(self) -> SearchDisplay:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def observe(self, evaluation: Evaluation, history: History) -> None:
+        """Show ``evaluation``, the latest of ``history``."""
+        if self._live is None:
+            self._print(evaluation)
+            return
+        if evaluation.status is not Status.FINISHED:
+            self._print(evaluation)
+        if time.monotonic() - self._shown < _REFRESH_SECONDS:
+            return
+        self._summary = summarise(history, self._rungs, self._expected)
+        self._show()
+
+    def progress(self, progress: Progress) -> None:
+        """Show how far the configurations are that are being trained together."""
+        self._training = progress_line(progress, self._sample_unit)
+        if self._live is None:
+            if progress.samples == progress.started or progress.engine is not self._engine:
+                self._print_line(self._training)
+            self._engine = progress.engine
+        elif time.monotonic() - self._shown >= _REFRESH_SECONDS:
+            self._show()
+
+    def say(self, sentence: str) -> None:
+        """Print a sentence above the table, or between the lines."""
+        self._print_line(sentence)
+
+    def _show(self) -> None:
+        assert self._live is not None
+        parts: list[Table | Text] = []
+        if self._summary is not None:
+            left = self._summary.seconds_left
+            note = "" if left is None else f"about {duration(left)} left"
+            parts = [rung_table(self._summary, self._sample_unit), Text(note)]
+        self._live.update(Group(*parts, Text(self._training)), refresh=True)
+        self._shown = time.monotonic()
+
+    def _print(self, evaluation: Evaluation) -> None:
+        self._print_line(evaluation_line(evaluation, self._sample_unit))
+
+    def _print_line(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def evaluation_line(evaluation: Evaluation, sample_unit: str) -> str:
+    """Return one line about an evaluation that ended."""
+    fidelity = evaluation.fidelity
+    return (
+        f"rung {evaluation.rung}  configuration {evaluation.number}  "
+        f"{fidelity.trainable_layers} layers  {fidelity.samples:,} {sample_unit}  {evaluation.cost.seconds:.1f} s  "
+        f"{outcome(evaluation)}"
+    )
+
+
+def progress_line(progress: Progress, sample_unit: str) -> str:
+    """Return one line about configurations that are being trained together, or about the only one there is memory for."""
+    share = progress.samples / progress.budget
+    who = "1 configuration" if progress.members == 1 else f"{progress.members} configurations together"
+    return (
+        f"rung {progress.rung}  {who}  engine {progress.engine}  {share:.0%} of {progress.budget:,} {sample_unit}"
+    )
+
+
+def outcome(evaluation: Evaluation) -> str:
+    """Return how an evaluation ended: its score, or why it has none."""
+    if evaluation.score is not None:
+        return f"score {evaluation.score:.5g}"
+    return f"{evaluation.status}: {evaluation.reason}"
+
+
+def rung_table(summary: Summary, sample_unit: str) -> Table:
+    """Return the table of the rungs: what they train, what is done, the best score and the seconds."""
+    table = Table("rung", "layers", sample_unit, "done", "best score", "seconds each", "seconds", "left", box=None)
+    for column in table.columns:
+        column.justify = "right"
+    for rung in summary.rungs:
+        trouble = [f"{rung.diverged} diverged"] * bool(rung.diverged) + [f"{rung.failed} failed"] * bool(
+            rung.failed
+        )
+        left = summary.seconds_left_at(rung)
+        table.add_row(
+            f"{rung.rung}",
+            f"{rung.fidelity.trainable_layers}",
+            f"{rung.fidelity.samples:,}",
+            f"{rung.ended}/{rung.expected}" + (f" ({', '.join(trouble)})" if trouble else ""),
+            "" if rung.best is None else f"{rung.best.score:.5g}",
+            "" if rung.seconds_each is None else f"{rung.seconds_each:.2f}",
+            f"{rung.seconds:.1f}",
+            "" if left is None else duration(left),
+        )
+    return table
+
+
+def configuration_table(configuration: Configuration) -> Table:
+    """Return the table of a configuration's hyperparameters."""
+    table = Table(box=None, show_header=False)
+    for name, value in configuration.items():
+        table.add_row(name, f"{value:.5g}" if isinstance(value, float) else f"{value}")
+    return table
+
+
+def cost_lines(summary: Summary) -> list[str]:
+    """Return what the search cost, in seconds and full trainings, against training every candidate in full."""
+    lines = [f"{duration(summary.seconds)} of training and validation."]
+    if summary.full_training_seconds is not None and summary.full_trainings is not None:
+        every = summary.num_configurations * summary.full_training_seconds
+        lines = [
+            f"{duration(summary.seconds)} of training and validation, as much as {summary.full_trainings:.1f} full "
+            f"trainings of {duration(summary.full_training_seconds)}.",
+            f"Training all {summary.num_configurations} candidates in full would have taken {duration(every)} by the same "
+            f"measure: {every / summary.seconds:.1f} times as long.",
+        ]
+    return lines
+
+
+def train_command(terms: Terms, configuration: Configuration) -> str:
+    """Return the command that trains a configuration of a study in full."""
+    values = json.dumps(dict(configuration.hyperparameters))
+    seed = f" --seed {terms.seed}" if terms.seed else ""
+    return f"frostline train {terms.reference}{seed} --configuration {shlex.quote(values)}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words that suit its length."""
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"

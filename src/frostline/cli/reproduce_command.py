@@ -1,0 +1,116 @@
+"""The command that makes the method's figures again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from frostline.cli.arguments import DeviceOption
+from frostline.errors import OptionError
+from frostline.research.reproduction.catalogue import FIGURES, figure_named
+from frostline.research.reproduction.scales import Data, Scale
+from frostline.research.reproduction.workbench import Workbench
+
+if TYPE_CHECKING:
+    from frostline.research.reproduction.reproduced import Reproduced
+
+_FOLDER = Path("frostline-reproduction")
+
+# What a table needs where nobody says how wide the page is.
+_WIDTH = 120
+
+
+def reproduce_command(
+    figure: Annotated[
+        str | None, typer.Argument(metavar="FIGURE", help="fig4, table3, ...; --list shows all of them.")
+    ] = None,
+    scale: Annotated[
+        str, typer.Option("--scale", help="tiny: minutes; small: up to an hour; paper: the original setting.")
+    ] = "tiny",
+    out: Annotated[
+        Path, typer.Option("--out", help="The folder of all figures, and of the trainings they share.")
+    ] = _FOLDER,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show what would be trained and what that costs, and train nothing.")
+    ] = False,
+    show_list: Annotated[bool, typer.Option("--list", help="Show what can be made again.")] = False,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--table",
+            metavar="MODEL=FILE",
+            help="Read the landscape of gpt, resnet, ... from a table that `frostline audit` wrote. Repeat for more.",
+        ),
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option("--text", help="For --scale paper: the text or tokens for the GPT.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="For --scale paper: the folder that holds CIFAR-100.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Make a figure of the Frozen Layers paper again. Stop at any time: the same command goes on where it was."""
+    if show_list:
+        width = max(len(one.name) for one in FIGURES)
+        for one in FIGURES:
+            typer.echo(f"{one.name:<{width}}  {one.title}")
+        return
+    if figure is None:
+        raise OptionError("which figure? Name one, such as `frostline reproduce fig4`; --list shows all of them.")
+    chosen = figure_named(figure)
+    if out.exists() and not out.is_dir():
+        raise OptionError(f"--out {out}: this is a file; name a folder.")
+    bench = Workbench(
+        scale=_scale(scale),
+        out=out,
+        data=Data(text=text, images=images),
+        tables=_tables(table or []),
+        device=device,
+        say=typer.echo,
+    )
+    typer.echo(f"{chosen.name}, scale {bench.scale}: {chosen.title}")
+    if plan:
+        for line in chosen.plan(bench):
+            typer.echo(line)
+        return
+    made = chosen.run(bench)
+    places = made.write(bench.folder)
+    _show(made)
+    typer.echo(f"\nin {bench.folder}: {', '.join(place.name for place in places)}")
+
+
+def _scale(name: str) -> Scale:
+    try:
+        return Scale(name)
+    except ValueError:
+        raise OptionError(f"--scale is {name!r}, but must be one of {', '.join(Scale)}.") from None
+
+
+def _tables(options: list[str]) -> dict[str, Path]:
+    models = sorted({model for figure in FIGURES for model in figure.models})
+    tables: dict[str, Path] = {}
+    for option in options:
+        model, separator, path = option.partition("=")
+        if not separator or model not in models:
+            raise OptionError(f"--table {option!r}: write MODEL=FILE, MODEL one of {', '.join(models)}.")
+        tables[model] = Path(path)
+    return tables
+
+
+def _show(made: Reproduced) -> None:
+    """Print what was found beside what the paper found."""
+    console = Console() if Console().is_terminal else Console(width=_WIDTH)
+    typer.echo(f"\n{made.title}\n{made.circumstances}\n")
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "the paper", "here", ""):
+        table.add_column(heading, overflow="fold")
+    for finding in made.findings:
+        table.add_row(finding.what, finding.paper, finding.ours, f"{finding.verdict}")
+    console.print(table, markup=False, highlight=False)
+    for note in made.notes:
+        typer.echo(note)

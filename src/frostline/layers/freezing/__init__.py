@@ -1,0 +1,1 @@
+"""Freezing a model in place, and proving that it saved."""

@@ -1,0 +1,1 @@
+"""Weights that weigh almost nothing: made later, kept in fewer bytes, streamed from a file."""

@@ -1,0 +1,1 @@
+"""Many configurations trained together behind one frozen prefix."""

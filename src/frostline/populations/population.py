@@ -1,0 +1,366 @@
+"""Several configurations of one rung trained in lockstep, behind one frozen prefix."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from frostline.layers import freezing_of
+from frostline.populations.engines import Engine, EngineTrial
+from frostline.populations.footprint import even_share, footprint_of
+from frostline.populations.prefix.proof import prove
+from frostline.populations.prefix.shared_prefix import CannotShareError, SharedPrefix
+from frostline.populations.prefix.shared_weights import copy_sharing_frozen, share_frozen
+from frostline.populations.stacked import StackedStep
+from frostline.records import Evaluation, Job
+from frostline.sizes import format_size
+from frostline.training.course import Course, TrainingSettings, checkpoints_of
+from frostline.training.devices import peak_bytes, reset_peak_bytes, synchronise
+from frostline.training.failures import failed, is_out_of_memory
+from frostline.training.randomness import borrowed_generators
+from frostline.training.session import Session, begin_session, session_of
+
+if TYPE_CHECKING:
+    from frostline.populations.prefix.prefix_store import PrefixStore
+    from frostline.protocols import Batch, Task
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a population is: at ``samples``, between where it ``started`` and the ``budget`` of its longest training."""
+
+    rung: int
+    members: int
+    engine: Engine
+    started: int
+    samples: int
+    budget: int
+
+
+class Population:
+    """Trains the configurations of several jobs together; each comes to what ``train_serially`` makes of it, to rounding.
+
+    The configurations are of one program (``training/programs.py``): the same model, initialisation and data. Their
+    fidelities may differ, in layers and in samples. Each has its own model, optimizer, schedule, clipping and
+    checkpoints; they share the frozen tensors and, for every batch, one pass through the frozen layers. One that
+    diverges, fails or is done leaves, and its memory with it. Of the jobs it takes as many as fit into ``memory_bytes``,
+    and at least one: ``size`` of them, the first ones.
+    Raises: CannotShareError if the frozen layers cannot be computed once for all; nothing is trained then. Whatever the
+    task raises on building its model, or torch when memory runs out.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        jobs: Sequence[Job],
+        settings: TrainingSettings,
+        *,
+        engine: Engine = Engine.AUTO,
+        memory_bytes: int | None = None,
+        store: PrefixStore | None = None,
+        observe: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self.trial = EngineTrial(engine, why="as asked for")
+        self._said = Engine.AUTO
+        self._task = task
+        self._settings = settings
+        self._memory_bytes = memory_bytes
+        self.size = len(jobs)
+        self._observe = observe
+        self._living: list[Course] = []
+        self._ended: list[Evaluation] = []
+        self._stacked: Sequence[tuple[list[Course], StackedStep]] = ()
+        device = settings.device_plan.device
+        # A process's first optimizer makes torch import its compiler (seconds, torch 2.13): no cost of these evaluations.
+        torch.optim.SGD([torch.zeros(1)])
+        reset_peak_bytes(device)
+        begin = time.perf_counter()
+        with borrowed_generators(device):
+            self._begin(jobs)
+            sessions = [course.session for course in self._living]
+            self._prefix = SharedPrefix(sessions, store=store)
+            if self._prefix.shares:
+                try:
+                    prove(self._prefix)
+                except BaseException:
+                    self._prefix.release()
+                    raise
+        self._split(time.perf_counter() - begin, self._living)
+
+    def run(self) -> Iterator[Evaluation]:
+        """Train, and yield every evaluation as it ends."""
+        steps = self._steps()
+        more = True
+        while more:
+            # Borrowed step by step: what is between two evaluations is other people's code.
+            with borrowed_generators(self._settings.device_plan.device):
+                more = next(steps, False)
+            yield from self._ended
+            self._ended = []
+
+    def _begin(self, jobs: Sequence[Job]) -> None:
+        """Build a model for every job that fits, each from the template of its number of trainable layers."""
+        sessions: dict[int, Session] = {}
+        for job in sorted(jobs, key=lambda job: job.fidelity.trainable_layers):
+            if job.fidelity.trainable_layers not in sessions:
+                sessions[job.fidelity.trainable_layers] = self._template(job, among=sessions)
+        jobs = jobs[: self._fitting(jobs, sessions)]
+        self.size = len(jobs)
+        checkpoints = checkpoints_of(self._task, self._settings)
+        # Whoever has the most frozen layers goes first: what it records of them serves all others.
+        for job in sorted(jobs, key=lambda job: job.fidelity.trainable_layers):
+            begin = time.perf_counter()
+            beginning = _Beginning(sessions[job.fidelity.trainable_layers], job, self._settings)
+            try:
+                course = Course(job, beginning, self._settings, checkpoints=checkpoints)
+            except CannotShareError:
+                raise
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                self._ended.append(failed(job, error, seconds=time.perf_counter() - begin))
+            else:
+                self._living.append(course)
+
+    def _fitting(self, jobs: Sequence[Job], templates: Mapping[int, Session]) -> int:
+        """Return how many of the jobs fit into memory, evenly over as many populations as they need."""
+        if self._memory_bytes is None:
+            return len(jobs)
+        hungriest = templates[max(templates)]
+        batches = self._task.training_batches(
+            hungriest.configuration, seed=self._settings.root_seed, skip_samples=0
+        )
+        footprint = footprint_of(hungriest, next(batches))
+        most = footprint.most(self._memory_bytes, stacked=self.trial.engine in (Engine.STACKED, Engine.COMPILED))
+        size = even_share(len(jobs), most=most)
+        if most == 0:
+            logger.warning(
+                "%s of memory is not enough for one configuration, which needs %s: it is trained all the same",
+                format_size(self._memory_bytes),
+                format_size(footprint.member + footprint.step),
+            )
+        elif size < len(jobs):
+            logger.info(
+                "%d of %d configurations together: each needs %s, and a step %s, of %s",
+                size,
+                len(jobs),
+                *map(format_size, (footprint.member, footprint.step, self._memory_bytes)),
+            )
+        return size
+
+    def _template(self, job: Job, *, among: Mapping[int, Session]) -> Session:
+        """Return a session at its beginning, to be copied; its frozen tensors are those of the others."""
+        session = begin_session(
+            self._task,
+            job.configuration,
+            trainable_layers=job.fidelity.trainable_layers,
+            device_plan=self._settings.device_plan,
+            root_seed=self._settings.root_seed,
+        )
+        freezing = freezing_of(session.model)
+        if freezing is None:
+            raise CannotShareError(
+                "the task's freeze does not call frostline.freeze, so what is frozen is not known"
+            )
+        # The first one has the most frozen layers.
+        source = freezing_of(next(iter(among.values())).model) if among else None
+        if source is not None:
+            share_frozen(freezing, source)
+        return session
+
+    def _steps(self) -> Iterator[bool]:
+        """Offer batch after batch to all members; yield True whenever one has ended, and stop when none is left."""
+        if not self._living:
+            return
+        leader = self._living[0].session
+        position = min(course.session.samples_seen for course in self._living)
+        progress = Progress(
+            rung=min(course.job.rung for course in self._living),
+            members=len(self._living),
+            engine=self.trial.engine,
+            started=position,
+            samples=position,
+            budget=max(course.job.fidelity.samples for course in self._living),
+        )
+        self._observe(progress)
+        batches = self._task.training_batches(
+            leader.configuration, seed=self._settings.root_seed, skip_samples=position
+        )
+        while self._living:
+            begin = time.perf_counter()
+            members = list(self._living)
+            before = sum(course.seconds for course in members)
+            batch = self._next(batches)
+            if batch is None:
+                break
+            num_samples = self._task.num_samples(batch)
+            # One that has a checkpoint further on joins when the others have come there.
+            here = [course for course in members if course.session.samples_seen == position]
+            for course in here:
+                self._guarded(course, course.wants, num_samples)
+            ready = [course for course in here if not course.finished and course in self._living]
+            if ready:
+                self._step(batch, num_samples, ready)
+            position += num_samples
+            progress = replace(progress, members=len(self._living), engine=self.trial.engine, samples=position)
+            self._observe(progress)
+            own = sum(course.seconds for course in members) - before
+            self._split(time.perf_counter() - begin - own, members)
+            if self._collect():
+                yield True
+        for course in list(self._living):
+            self._guarded(course, course.close)
+        self._collect()
+        self._prefix.release()
+        yield False
+
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        """Return the next batch, or None if there is none; data that raise fail every member."""
+        try:
+            return next(batches, None)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            for course in list(self._living):
+                self._drop(course, error)
+            return None
+
+    def _step(self, batch: Batch, num_samples: int, courses: Sequence[Course]) -> None:
+        """Let ``courses`` learn from a batch."""
+        device = self._settings.device_plan.device
+        self._refuse_stacking_in_vain(batch, courses)
+        engine = self.trial.next()
+        begin = time.perf_counter()
+        if engine is Engine.SHARED:
+            self._unstack()
+            for course in courses:
+                self._guarded(course, course.learn, batch)
+            if self.trial.engine is Engine.AUTO:
+                synchronise(device)
+                self.trial.took(time.perf_counter() - begin, members=len(courses))
+        else:
+            for group, stacked in self._stacks(courses, compiled=engine is Engine.COMPILED):
+                results = stacked.step(batch, [course.rate_factor(num_samples) for course in group])
+                if self.trial.engine is Engine.AUTO:
+                    synchronise(device)
+                    self.trial.took(time.perf_counter() - begin, members=len(courses))
+                for course, (loss, norm) in zip(group, results, strict=True):
+                    self._guarded(course, course.note, num_samples, loss, norm)
+        self._say_engine(len(courses))
+
+    def _say_engine(self, members: int) -> None:
+        """Log the engine as soon as it is settled."""
+        if self.trial.engine is not self._said and self.trial.engine is not Engine.AUTO:
+            self._said = self.trial.engine
+            logger.info("%d configurations together, engine %s: %s", members, self._said, self.trial.why)
+
+    def _refuse_stacking_in_vain(self, batch: Batch, courses: Sequence[Course]) -> None:
+        """Settle for sharing where stacking is not possible, before its first step."""
+        if self.trial.next() in (Engine.SHARED, Engine.SERIAL) or self._stacked:
+            return
+        is_forced = self.trial.engine is not Engine.AUTO
+        reason = None
+        if not is_forced and len({course.job.fidelity.trainable_layers for course in courses}) > 1:
+            reason = "they train different numbers of layers"
+        for _, stacked in (
+            self._stacks(courses, compiled=self.trial.engine is Engine.COMPILED) if not reason else ()
+        ):
+            reason = reason or stacked.prove(batch)
+        self._prefix.forget()
+        if reason is not None:
+            level = logging.WARNING if is_forced else logging.INFO
+            logger.log(level, "%d configurations cannot be stacked: %s", len(courses), reason)
+            self.trial.settle(Engine.SHARED, reason)
+
+    def _stacks(self, courses: Sequence[Course], *, compiled: bool) -> Sequence[tuple[list[Course], StackedStep]]:
+        """Return the members in groups that train as many layers, each with its stack."""
+        if [course for group, _ in self._stacked for course in group] != list(courses):
+            self._unstack()
+            groups: dict[int, list[Course]] = {}
+            for course in courses:
+                groups.setdefault(course.job.fidelity.trainable_layers, []).append(course)
+            self._stacked = [
+                (group, StackedStep([course.session for course in group], compiled=compiled))
+                for group in groups.values()
+            ]
+        return self._stacked
+
+    def _unstack(self) -> None:
+        for _, stacked in self._stacked:
+            stacked.release()
+        self._stacked = ()
+
+    def _guarded(self, course: Course, function: Callable[..., object], *args: object) -> None:
+        """Call a function of one member's; if it raises, that member has failed, and the others go on."""
+        begin, shared = time.perf_counter(), self._prefix.seconds
+        try:
+            function(*args)
+        except CannotShareError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            logger.debug("configuration %d failed", course.job.configuration.number, exc_info=True)
+            self._drop(course, error)
+        course.seconds += time.perf_counter() - begin - (self._prefix.seconds - shared)
+
+    def _drop(self, course: Course, error: Exception) -> None:
+        self._ended.append(failed(course.job, error, seconds=course.seconds))
+        self._leave(course)
+
+    def _collect(self) -> bool:
+        """Take the evaluations of those that are finished; return whether any member has ended."""
+        peak = peak_bytes(self._settings.device_plan.device)
+        for course in [course for course in self._living if course.finished]:
+            self._ended.append(course.evaluation(peak_bytes=peak, population=self.size))
+            self._leave(course)
+        return bool(self._ended)
+
+    def _leave(self, course: Course) -> None:
+        self._living.remove(course)
+        self._unstack()
+        session = course.session
+        self._prefix.leave(session)
+        # At once, and not when the garbage collector comes: model and freezing hold each other.
+        session.optimizer.state.clear()
+        for parameter in session.parameters:
+            parameter.grad = None
+            parameter.data = parameter.data.new_empty(0)
+
+    def _split(self, seconds: float, courses: Sequence[Course]) -> None:
+        """Share out what nobody spent alone."""
+        for course in courses:
+            course.seconds += seconds / len(courses)
+
+
+@dataclass(frozen=True, slots=True)
+class _Beginning:
+    """Begins one configuration's session with a copy of the template's model, which stays as it is."""
+
+    template: Session
+    job: Job
+    settings: TrainingSettings
+
+    def __call__(self) -> Session:
+        freezing = freezing_of(self.template.model)
+        assert freezing is not None
+        try:
+            model = copy_sharing_frozen(freezing)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise CannotShareError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
+        return session_of(
+            self.template.task,
+            self.job.configuration,
+            model,
+            device_plan=self.settings.device_plan,
+            root_seed=self.settings.root_seed,
+        )

@@ -1,0 +1,1 @@
+"""The frozen layers that a population shares: computed once, proven, kept."""

@@ -1,0 +1,196 @@
+"""Proof on real batches that frozen layers computed once and handed back give what every model computes by itself.
+
+A model's forward is code that nobody has read. So one session's model is run whole, and then with outputs handed back that
+another session's model gave: loss, gradients, scores and the state of the random generators have to be the same. The model
+has run on other data in between, so that nothing it keeps for itself can help it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from frostline.layers.cutting.execution import undisturbed
+from frostline.populations.prefix.recorded_outputs import Call, Cut, Recording
+from frostline.populations.prefix.shared_prefix import CannotShareError, Share, SharedPrefix
+from frostline.training.randomness import generator_states
+
+if TYPE_CHECKING:
+    from frostline.protocols import Batch
+
+logger = logging.getLogger(__name__)
+
+# Rounding of a few thousand operations, in units of the number type's precision.
+_TOLERANCE = 1e3
+
+
+def prove(shared: SharedPrefix) -> Cut:
+    """Find the smallest set of outputs to hand back, show that it suffices, and let ``shared`` use it.
+
+    Nothing is trained; generators, modes and buffers are left as they were. Validation that does not stand the proof is
+    not shared.
+    Raises: CannotShareError if training does not stand it.
+    """
+    deepest = shared.deepest
+    # The last of each depth: where there are several, the one that records and the one that is tested are different.
+    tested = {share.depth: share for share in shared.shares}
+    session = deepest.session
+    task, seen = session.task, session.samples_seen
+    batches = task.training_batches(session.configuration, seed=session.root_seed, skip_samples=seen)
+    training = list(islice(batches, 2))
+    validation = list(islice(task.validation_batches(session.configuration), 2))
+    handovers = {id(share): share.session.prefix for share in shared.shares}
+    with ExitStack() as stack:
+        for share in {id(share): share for share in (deepest, *tested.values())}.values():
+            stack.enter_context(undisturbed(share.session.model))
+            share.session.prefix = None
+            stack.callback(setattr, share.session, "prefix", handovers[id(share)])
+        cut = Cut(frozenset(), frozenset())
+        for share in tested.values():
+            cut |= _Trial(deepest, share, shared, training).cut()
+        shared.use(cut)
+        for share in tested.values():
+            _prove_validation(shared, share, validation)
+    return cut
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    loss: Tensor
+    gradients: tuple[Tensor | None, ...]
+    generators: tuple[Tensor, ...]
+
+    def equals(self, other: _Outcome) -> bool:
+        return (
+            _close(self.loss, other.loss)
+            and all(map(_close, self.gradients, other.gradients))
+            and all(map(torch.equal, self.generators, other.generators))
+        )
+
+
+class _Trial:
+    """One session's model, tested with outputs that another one records."""
+
+    def __init__(self, recorder: Share, tested: Share, shared: SharedPrefix, batches: Sequence[Batch]) -> None:
+        self._recorder = recorder
+        self._tested = tested
+        self._stand_ins = shared.stand_ins
+        self._batch = batches[0]
+        self._other_batch = batches[-1]
+
+    def cut(self) -> Cut:
+        """Return what has to be handed back; CannotShareError if nothing will do."""
+        whole = self._outcome(None)
+        if not bool(torch.isfinite(whole.loss)):
+            raise CannotShareError(
+                f"the first training loss is {float(whole.loss)}, with which nothing can be proven"
+            )
+        with torch.no_grad():
+            self._tested.session.loss(self._other_batch)
+        recording = self._record(frozenset())
+        names = self._tested.replay.names
+        calls = [call for call in recording.outputs if call[0] in names]
+        if not calls:
+            raise CannotShareError("no frozen module was called before the first trained one")
+        changed = recording.changed() & frozenset(calls)
+        if not changed:
+            # Nearly every model passes on the output of its last frozen layer alone.
+            cut = Cut(frozenset(calls[-1:]) | self._fixed(recording, calls), changed)
+            if self._suffices(cut, recording, whole) and not recording.changed():
+                return cut
+        return self._smallest(calls, changed, whole)
+
+    def _smallest(self, calls: Sequence[Call], changed: frozenset[Call], whole: _Outcome) -> Cut:
+        """Return the outputs without which the outcome is another one; those written into are copied."""
+        everything = frozenset(calls)
+        for _ in calls:
+            recording = self._record(changed)
+            same = self._suffices(Cut(everything, changed), recording, whole)
+            found = changed | (recording.changed() & everything)
+            if found == changed:
+                break
+            changed = found
+        if not same:
+            raise CannotShareError(
+                "the model computes something else when its frozen layers hand back outputs of the same batch: they "
+                "keep or draw something on the way"
+            )
+        needed = everything
+        for call in calls:
+            if call not in self._fixed(recording, calls):
+                fewer = Cut(needed - {call}, changed)
+                needed = fewer.needed if self._suffices(fewer, recording, whole) else needed
+        return Cut(needed, changed & needed)
+
+    def _record(self, changed: frozenset[Call]) -> Recording:
+        replay = self._recorder.replay
+        replay.cut = None
+        recording = self._recorder.record(self._batch)
+        if changed:
+            replay.cut = Cut(frozenset(recording.outputs), changed)
+            recording = self._recorder.record(self._batch)
+        replay.cut = None
+        return recording
+
+    def _suffices(self, cut: Cut, recording: Recording, whole: _Outcome) -> bool:
+        self._tested.replay.cut = cut
+        try:
+            with suppress(RuntimeError, ValueError):  # what a model may make of stand-ins
+                return self._outcome(recording.reduced(cut.needed, self._stand_ins)).equals(whole)
+            return False
+        finally:
+            self._tested.replay.cut = None
+
+    def _outcome(self, recording: Recording | None) -> _Outcome:
+        session = self._tested.session
+        self._tested.replay.load(recording)
+        loss = session.loss(self._batch)
+        gradients = torch.autograd.grad(loss, session.parameters, allow_unused=True)
+        self._tested.replay.load(None)
+        return _Outcome(loss.detach(), gradients, generator_states(session.device_plan.device))
+
+    def _fixed(self, recording: Recording, calls: Sequence[Call]) -> frozenset[Call]:
+        return frozenset(call for call in calls if not recording.can_stand_in(call))
+
+
+def _prove_validation(shared: SharedPrefix, share: Share, batches: Sequence[Batch]) -> None:
+    session = share.session
+    session.prefix = None
+    share.replay.load(None)
+    whole = session.score(batches)
+    session.prefix = _Recorded(share)
+    replayed = session.score(batches)
+    share.replay.load(None)
+    session.prefix = None
+    if shared.shares_validation and not _close(torch.tensor(whole), torch.tensor(replayed)):
+        logger.info(
+            "validation computes the frozen layers for every configuration: with their outputs handed back the score "
+            "was %s instead of %s",
+            replayed,
+            whole,
+        )
+        shared.shares_validation = False
+
+
+class _Recorded:
+    """A prefix of one: records a batch with the session's own model and hands it back."""
+
+    def __init__(self, share: Share) -> None:
+        self._share = share
+
+    def prepare(self, batch: Batch) -> None:
+        self._share.replay.load(self._share.record(batch))
+
+
+def _close(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    tolerance = _TOLERANCE * torch.finfo(one.dtype).eps
+    return bool(torch.linalg.vector_norm(one - other) <= tolerance * torch.linalg.vector_norm(one))

@@ -1,0 +1,173 @@
+"""The frozen layers of several sessions, computed once for every batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from frostline.errors import FrostlineError
+from frostline.layers import Freezing, freezing_of
+from frostline.populations.prefix.recorded_outputs import Cut, Recording, Replay, StandIns
+from frostline.training.devices import move_batch
+
+if TYPE_CHECKING:
+    from frostline.populations.prefix.prefix_store import PrefixStore
+    from frostline.protocols import Batch
+    from frostline.training.session import Session
+
+
+class CannotShareError(FrostlineError, RuntimeError):
+    """Why the frozen layers of a model cannot be computed for several configurations at once."""
+
+
+class Share:
+    """One session's part in a shared prefix: its model hands back what is loaded."""
+
+    def __init__(self, session: Session, stand_ins: StandIns) -> None:
+        freezing = freezing_of(session.model)
+        assert freezing is not None
+        _refuse_what_changes(freezing)
+        self.session = session
+        self.depth = len(freezing.frozen_layers)
+        self.is_constant = freezing.frozen_statistics == "calibrated"
+        """Whether the frozen layers are the same function at every step: statistics of every batch change them."""
+        self.replay = Replay(freezing, stand_ins)
+
+    def record(self, batch: Batch) -> Recording:
+        """Compute the frozen layers on a CPU batch, in the model's present mode, and return what they gave."""
+        task, model, plan = self.session.task, self.session.model, self.session.device_plan
+        moved = move_batch(batch, plan.device)
+        with plan.autocast():
+            if model.training:
+                return self.replay.record(lambda: task.loss(model, moved))
+            return self.replay.record(lambda: task.score(model, [moved]))
+
+
+class SharedPrefix:
+    """Computes the frozen layers of several sessions once for every batch, and hands their outputs to each.
+
+    The sessions are of one model and one data order, and share their frozen tensors (``layers/sharing.py``); they may
+    train different numbers of layers: one pass feeds all of them, each from its own depth. ``store`` keeps outputs for
+    when a batch's examples come again. What is handed back has to be proven first (``training/proof.py``).
+    Raises: CannotShareError if the frozen layers are not the same function for all sessions.
+    """
+
+    def __init__(self, sessions: Sequence[Session], *, store: PrefixStore | None = None) -> None:
+        self.seconds = 0.0
+        """What computing the frozen layers took so far."""
+        self.stand_ins = StandIns()
+        self.shares_validation = True
+        self.store = store
+        # Apart: members are validated in the middle of a training step of the others.
+        self._latest: dict[bool, _Latest] = {}
+        self.shares: list[Share] = []
+        try:
+            for session in sessions:
+                if _has_frozen_layers(session):
+                    self.shares.append(Share(session, self.stand_ins))
+        except CannotShareError:
+            self.release()
+            raise
+        for share in self.shares:
+            share.session.prefix = _Handover(self, share)
+
+    @property
+    def deepest(self) -> Share:
+        """The share with the most frozen layers: what it records serves all others."""
+        return max(self.shares, key=lambda share: share.depth)
+
+    def use(self, cut: Cut) -> None:
+        """Record and hand back what ``cut`` says, from now on."""
+        for share in self.shares:
+            share.replay.cut = cut
+
+    def forget(self) -> None:
+        """Compute the next batch anew, even if it is the one before: what computing it changed was put back."""
+        self._latest = {}
+
+    def release(self) -> None:
+        """Let every session compute its frozen layers itself again."""
+        for share in self.shares:
+            share.replay.remove()
+            share.session.prefix = None
+        self.shares = []
+        self._latest = {}
+
+    def leave(self, session: Session) -> None:
+        """Let one session go."""
+        for share in self.shares:
+            if share.session is session:
+                share.replay.remove()
+                session.prefix = None
+        self.shares = [share for share in self.shares if share.session is not session]
+
+    def recording(self, share: Share, batch: Batch) -> Recording:
+        """Return what the frozen layers give on a CPU batch: all that ``share`` needs, and more."""
+        training = share.session.model.training
+        latest = self._latest.get(training)
+        if latest is not None and batch is latest.batch and latest.depth >= share.depth:
+            if latest.recording.changed():
+                if self.store is not None:
+                    self.store.clear()  # what is handed out may be its memory
+                raise CannotShareError(
+                    "the trained layers write into the outputs of the frozen ones, but not always"
+                )
+            return latest.recording
+        begin = time.perf_counter()
+        self._latest.pop(training, None)  # given back before the next one takes memory
+        if training and self.store is not None and not share.is_constant:
+            self.store.clear()
+        if self.store is None or (training and not share.is_constant):
+            recording = share.record(batch)
+        else:
+            recording = self.store.recording(share, batch, self.stand_ins)
+        self._latest[training] = _Latest(batch, recording, share.depth)
+        self.seconds += time.perf_counter() - begin
+        return recording
+
+
+@dataclass(frozen=True, slots=True)
+class _Latest:
+    """What was recorded last, on which batch, and by a model with how many frozen layers."""
+
+    batch: Batch
+    recording: Recording
+    depth: int
+
+
+class _Handover:
+    """What a session knows of the shared prefix."""
+
+    def __init__(self, shared: SharedPrefix, share: Share) -> None:
+        self._shared = shared
+        self._share = share
+
+    def prepare(self, batch: Batch) -> None:
+        """Load what the frozen layers give on ``batch`` into the session's model."""
+        if self._share.session.model.training or self._shared.shares_validation:
+            self._share.replay.load(self._shared.recording(self._share, batch))
+        else:
+            self._share.replay.load(None)
+
+
+def _has_frozen_layers(session: Session) -> bool:
+    freezing = freezing_of(session.model)
+    return freezing is not None and bool(freezing.frozen_layers)
+
+
+def _refuse_what_changes(freezing: Freezing) -> None:
+    """Raise CannotShareError if the frozen layers see a weight that is trained."""
+    crossing = freezing.stack.crossing_ties(freezing.trainable_layers)
+    if freezing.tied == "detach" and crossing:
+        raise CannotShareError(
+            f"{crossing[0].names[0]} is frozen and tied to {crossing[0].names[-1]}, which is trained: with tied='detach' "
+            f"the frozen layers see its current value, another one for every configuration; use tied='snapshot' to share "
+            f"them"
+        )
+    for layer in freezing.frozen_layers:
+        for name in layer.modules:
+            for own, parameter in freezing.model.get_submodule(name).named_parameters():
+                if parameter.requires_grad:
+                    raise CannotShareError(f"{name}.{own} is trained, but a frozen layer uses it")

@@ -1,0 +1,414 @@
+"""Several configurations' training steps as one: their trained weights stacked, their losses computed by vmap.
+
+Axes: K sessions. What ends in ``_K`` is stacked: its first axis is K.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from frostline.errors import ModelError
+from frostline.layers import Layer, freezing_of
+from frostline.populations.folded_attention import batched_attention
+from frostline.seeding import derive_seed
+from frostline.training.devices import move_batch
+from frostline.training.randomness import seed_generators
+
+if TYPE_CHECKING:
+    from frostline.protocols import Batch, Task
+    from frostline.training.session import Session
+
+_Losses = Callable[[dict[str, Tensor], "Batch"], Tensor]
+"""Maps stacked tensors, by canonical name, and a batch on the device to the losses, of shape (K,)."""
+
+
+class StackedStep:
+    """One training step of K sessions at once: to rounding the same as their steps one by one.
+
+    The sessions must agree in everything but numbers: the task, the model's structure, what is trained, the samples
+    seen. From here on their trained parameters, and the buffers that training may change, are views of stacked tensors:
+    models, optimizers, checkpoints and validation go on working, on the same memory. ``release`` gives the sessions
+    memory of their own again. Those that go on together may be stacked anew without that: the older step is then void,
+    and who is not among them has what it needs to go on alone.
+
+    The first session's model is the one that runs. Its frozen layers are not stacked: they run once for all. With
+    ``compiled`` torch.compile makes the step, which takes its time at the first one. Whether a model can be stacked at
+    all, and gives the same numbers, only ``prove`` tells.
+    Raises: ModelError if the sessions differ in structure or samples, or a trained weight shares memory with another.
+    """
+
+    def __init__(self, sessions: Sequence[Session], *, compiled: bool = False) -> None:
+        assert sessions
+        first = sessions[0]
+        members = [_contents_of(session.model) for session in sessions]
+        _check(sessions, members)
+        self._sessions = tuple(sessions)
+        self._members = members
+        frozen, trained = _names_by_layer(first.model)
+        # A prefix computes the frozen layers of all sessions: their buffers are its own affair.
+        self._watched = [name for name in members[0].buffers if first.prefix is None or name not in frozen]
+        shared = [
+            name
+            for name in self._watched
+            if not (name in trained and members[0].may_change(name)) and _are_equal(_each(members, name))
+        ]
+        differing = [name for name in self._watched if name not in shared and name not in frozen]
+        self._trained_K = {name: _stack(_each(members, name)).requires_grad_() for name in members[0].parameters}
+        self._buffers_K = {name: _stack(_each(members, name)) for name in differing}
+        for name in shared:
+            _share(_each(members, name))
+        self._moved = [*self._trained_K, *self._buffers_K, *shared]
+        self._is_compiled = compiled
+        self._losses = _losses(first.task, first.model, members[0].names, frozen, compiled=compiled)
+
+    def step(self, batch: Batch, rate_factors: Sequence[float]) -> list[tuple[Tensor, Tensor | None]]:
+        """Train every session on one CPU batch; return its loss and its gradient's norm before clipping, if clipped."""
+        for stack in self._trained_K.values():
+            stack.grad = None
+        losses = self._loss(batch)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        for name, stack in self._trained_K.items():
+            gradients = [None] * len(self._sessions) if stack.grad is None else stack.grad.unbind()
+            for member, gradient in zip(self._members, gradients, strict=True):
+                member.parameters[name].grad = gradient
+        triples = zip(self._sessions, losses.detach().unbind(), rate_factors, strict=True)
+        return [(loss, session.update(batch, rate_factor=factor)) for session, loss, factor in triples]
+
+    def prove(self, batch: Batch) -> str | None:
+        """Return None if all sessions' losses, gradients and buffers come out as one by one on a CPU batch, or why not.
+
+        They are compared at weights that are moved a little, each session's by itself: where all start from the same
+        ones, a mix-up would not show. Nothing is changed: weights, buffers and modes are put back.
+        Raises: what a session's own loss raises.
+        """
+        state = _State(self._sessions)
+        with _moved_apart(self._trained_K.values()), state:
+            try:
+                found = self._outcomes(batch)
+            except Exception as error:
+                return f"{type(error).__name__}: {_first_line(error)}"
+            for session, member, outcome in zip(self._sessions, self._members, found, strict=True):
+                state.put_back()
+                expected = self._outcome_alone(session, member, batch)
+                complaint = outcome.complaint(expected, tolerance=_tolerance(session))
+                if complaint is not None:
+                    return f"configuration {session.configuration.number}: {complaint}"
+        return None
+
+    def release(self) -> None:
+        """Give the sessions' parameters and buffers memory of their own; the step is void from then on."""
+        for member in self._members:
+            for name in self._moved:
+                tensor = member[name]
+                tensor.data = tensor.data.clone()
+                tensor.grad = None
+        self._members, self._trained_K, self._buffers_K, self._moved = [], {}, {}, []
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """Return the losses, of shape (K,), with gradient; prefix, generators and precision as in ``Session.loss``."""
+        session = self._sessions[0]
+        device = session.device_plan.device
+        if session.prefix is not None:
+            session.prefix.prepare(batch)
+        seed_generators(derive_seed(session.root_seed, "dropout", session.samples_seen), device)
+        folding = nullcontext() if self._is_compiled else batched_attention(device)
+        with session.device_plan.autocast(), folding:
+            return self._losses({**self._trained_K, **self._buffers_K}, move_batch(batch, device))
+
+    def _outcomes(self, batch: Batch) -> list[_Outcome]:
+        with warnings.catch_warnings():
+            # An operation that vmap can only loop over is slow and not wrong: the clock will tell.
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+            losses = self._loss(batch)
+            stacks = self._trained_K
+            gradients = torch.autograd.grad(losses.sum(), list(stacks.values()), allow_unused=True)
+        return [
+            _Outcome(
+                loss=losses[index].detach(),
+                gradients={
+                    name: None if stack is None else stack[index]
+                    for name, stack in zip(stacks, gradients, strict=True)
+                },
+                buffers={name: member[name].clone() for name in self._watched},
+            )
+            for index, member in enumerate(self._members)
+        ]
+
+    def _outcome_alone(self, session: Session, member: _Contents, batch: Batch) -> _Outcome:
+        loss = session.loss(batch)
+        gradients = torch.autograd.grad(loss, list(member.parameters.values()), allow_unused=True)
+        # By name and not by identity: a model may put another tensor in a buffer's place.
+        now = dict(session.model.named_buffers(remove_duplicate=False))
+        return _Outcome(
+            loss=loss.detach(),
+            gradients=dict(zip(member.parameters, gradients, strict=True)),
+            buffers={name: now[name] for name in self._watched},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contents:
+    """The trained parameters and all buffers of a model, each under one name; ``names`` leads there from all others."""
+
+    parameters: dict[str, nn.Parameter]
+    buffers: dict[str, Tensor]
+    names: dict[str, str]
+    persistent: frozenset[str]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.parameters[name] if name in self.parameters else self.buffers[name]
+
+    def may_change(self, name: str) -> bool:
+        """Whether training may make a buffer another for every session.
+
+        Statistics are no whole numbers, and kept in checkpoints. A table, a mask, a counter of batches is not both; were
+        one changed by what differs between sessions after all, vmap would raise.
+        """
+        return name in self.persistent and self.buffers[name].is_floating_point()
+
+    def structure(self) -> list[tuple[Any, ...]]:
+        """Return what two models that are stacked must agree in."""
+        return [
+            (name, canonical, canonical in self.parameters, tensor.shape, tensor.dtype, tensor.device)
+            for name, canonical in self.names.items()
+            for tensor in (self[canonical],)
+        ]
+
+
+def _contents_of(model: nn.Module) -> _Contents:
+    """Return the contents of ``model``: a module that has several names counts once."""
+    parameters: dict[str, nn.Parameter] = {}
+    buffers: dict[str, Tensor] = {}
+    names: dict[str, str] = {}
+    persistent: set[str] = set()
+    canonical: dict[int, str] = {}
+    for owner, module in model.named_modules():
+        prefix = f"{owner}." if owner else ""
+        for own, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            if parameter.requires_grad:
+                name = names[prefix + own] = canonical.setdefault(id(parameter), prefix + own)
+                parameters[name] = parameter
+        for own, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
+            name = names[prefix + own] = canonical.setdefault(id(buffer), prefix + own)
+            buffers[name] = buffer
+            if own not in module._non_persistent_buffers_set:
+                persistent.add(name)
+    return _Contents(parameters=parameters, buffers=buffers, names=names, persistent=frozenset(persistent))
+
+
+def _names_by_layer(model: nn.Module) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of the parameters and buffers in modules of frozen layers alone, and of trained layers."""
+    freezing = freezing_of(model)
+    whole = {id(module) for module in model.modules()}
+    trained = whole if freezing is None else _modules_of(model, freezing.trained_layers)
+    frozen = set() if freezing is None else _modules_of(model, freezing.frozen_layers) - trained
+    return _names_in(model, frozen), _names_in(model, trained)
+
+
+def _modules_of(model: nn.Module, layers: Iterable[Layer]) -> set[int]:
+    names = [name for layer in layers for name in layer.modules]
+    return {id(module) for name in names for module in model.get_submodule(name).modules()}
+
+
+def _names_in(model: nn.Module, modules: Container[int]) -> frozenset[str]:
+    return frozenset(
+        f"{name}.{own}".lstrip(".")
+        for name, module in model.named_modules()
+        if id(module) in modules
+        for own in (*module._parameters, *module._buffers)
+    )
+
+
+def _check(sessions: Sequence[Session], members: Sequence[_Contents]) -> None:
+    first, expected = sessions[0], members[0].structure()
+    for session, member in zip(sessions, members, strict=True):
+        structure = member.structure()
+        if structure != expected:
+            differing = [row[0] for row in set(structure) ^ set(expected)]
+            raise ModelError(
+                f"configurations {first.configuration.number} and {session.configuration.number} cannot be stacked: "
+                f"their models differ in {min(differing, default='the order of their weights')}; train them apart."
+            )
+        if session.samples_seen != first.samples_seen:
+            raise ModelError(
+                f"configurations {first.configuration.number} and {session.configuration.number} cannot be stacked: "
+                f"they have seen {first.samples_seen} and {session.samples_seen} samples; train them apart."
+            )
+    overlapping = _sharing_memory(first.model)
+    if overlapping is not None:
+        raise ModelError(
+            f"configuration {first.configuration.number} cannot be stacked: {' and '.join(overlapping)} of its model share "
+            f"memory without being one parameter; tie them by assigning the parameter itself, or train one by one."
+        )
+
+
+def _sharing_memory(model: nn.Module) -> tuple[str, str] | None:
+    """Return a trained parameter and another tensor of ``model`` in the same storage, or None."""
+    seen: dict[int, tuple[str, bool]] = {}
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        other, is_trained = seen.setdefault(tensor.untyped_storage()._cdata, (name, tensor.requires_grad))
+        if other != name and tensor.numel() and (is_trained or tensor.requires_grad):
+            return other, name
+    return None
+
+
+def _each(members: Sequence[_Contents], name: str) -> list[Tensor]:
+    return [member[name] for member in members]
+
+
+def _are_equal(tensors: Sequence[Tensor]) -> bool:
+    return all(torch.equal(tensors[0], each) for each in tensors[1:])
+
+
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    """Return a stack of ``tensors``, which become views of it."""
+    stack = torch.stack([each.detach() for each in tensors])
+    for tensor, part in zip(tensors, stack.unbind(), strict=True):
+        tensor.data = part
+    return stack
+
+
+def _share(tensors: Sequence[Tensor]) -> None:
+    """Let equal ``tensors`` lie in one place, which is no other's."""
+    place = tensors[0].detach().clone()
+    for tensor in tensors:
+        tensor.data = place
+
+
+def _losses(
+    task: Task, model: nn.Module, names: Mapping[str, str], frozen: frozenset[str], *, compiled: bool
+) -> _Losses:
+    """Return the function from stacked tensors and a batch to the losses; ``names`` leads to the stacked ones' names."""
+    runner = _Runner(task, model)
+
+    def losses_of(stacks: dict[str, Tensor], batch: Batch) -> Tensor:
+        def loss_of(tensors: dict[str, Tensor]) -> Tensor:
+            # What a frozen layer holds of a tied weight is cut off here: inside vmap, no tensor says that it requires a
+            # gradient, and the frozen layers' own hooks would let it pass (torch 2.13).
+            swapped = {
+                f"model.{name}": tensors[other].detach() if name in frozen else tensors[other]
+                for name, other in names.items()
+                if other in tensors
+            }
+            value: Tensor = functional_call(runner, swapped, (batch,), tie_weights=False)
+            return value
+
+        losses: Tensor = vmap(loss_of, randomness="same")(stacks)
+        return losses
+
+    if not compiled:
+        return losses_of
+    # The compiler counts what it makes of one code object, and gives up at the eighth.
+    losses_of.__code__ = losses_of.__code__.replace()
+    # Its own random numbers are others than those of the sessions one by one.
+    return torch.compile(losses_of, fullgraph=True, dynamic=False, options={"fallback_random": True})
+
+
+class _Runner(nn.Module):
+    """A task's loss as a module, whose tensors ``functional_call`` can swap."""
+
+    def __init__(self, task: Task, model: nn.Module) -> None:
+        super().__init__()
+        self.task = task
+        self.model = model
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.task.loss(self.model, batch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """What a batch makes of one session."""
+
+    loss: Tensor
+    gradients: dict[str, Tensor | None]
+    buffers: dict[str, Tensor]
+
+    def complaint(self, expected: _Outcome, *, tolerance: float) -> str | None:
+        """Return how this differs from ``expected`` by more than rounding, or None."""
+        if not abs(float(self.loss) - float(expected.loss)) <= tolerance * (1 + abs(float(expected.loss))):
+            return f"the loss is {float(self.loss)!r} stacked and {float(expected.loss)!r} alone"
+        whole = math.hypot(*(float(each.norm()) for each in expected.gradients.values() if each is not None))
+        for name, gradient in expected.gradients.items():
+            found = self.gradients[name]
+            if gradient is None or found is None:
+                if gradient is not found:
+                    return f"{name} gets a gradient {'alone' if found is None else 'stacked'} only"
+            elif gradient.layout != torch.strided:
+                return f"the gradient of {name} is sparse"
+            # A gradient that is zero but for rounding (a bias before a norm) is measured by the others.
+            elif not float((found - gradient).norm()) <= tolerance * (float(gradient.norm()) + whole / 10):
+                return f"the gradient of {name} is another stacked than alone"
+        for name, buffer in expected.buffers.items():
+            if not torch.allclose(self.buffers[name].double(), buffer.double(), rtol=tolerance, atol=tolerance):
+                return f"the buffer {name} becomes another stacked than alone"
+        return None
+
+
+def _tolerance(session: Session) -> float:
+    """Return the relative difference that rounding may make.
+
+    The cube root: of the many units of a model some lie so close to a kink that rounding moves them across.
+    """
+    dtype = session.device_plan.compute_dtype or session.parameters[0].dtype
+    return min(math.cbrt(torch.finfo(dtype).eps), 0.05)
+
+
+@contextmanager
+def _moved_apart(stacks: Iterable[Tensor]) -> Iterator[None]:
+    """Move all weights by about a hundredth, and put them back."""
+    stacks = [each.detach() for each in stacks]
+    kept = [each.clone() for each in stacks]
+    try:
+        for stack in stacks:
+            generator = torch.Generator(stack.device).manual_seed(0)
+            noise = torch.randn(stack.shape, generator=generator, dtype=stack.dtype, device=stack.device)
+            stack += noise * (0.01 * stack.square().mean().sqrt() + 0.001)
+        yield
+    finally:
+        for stack, values in zip(stacks, kept, strict=True):
+            stack.copy_(values)
+
+
+class _State:
+    """The buffers and modes of the sessions' models, to be put back."""
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        self._modules = {id(module): module for session in sessions for module in session.model.modules()}
+        self._modes = {key: module.training for key, module in self._modules.items()}
+        self._buffers = {key: dict(module._buffers) for key, module in self._modules.items()}
+        # Sessions share what does not change: each place counts once.
+        places = {
+            each.data_ptr(): each for held in self._buffers.values() for each in held.values() if each is not None
+        }
+        self._values = [(each, each.detach().clone()) for each in places.values()]
+
+    def put_back(self) -> None:
+        for key, module in self._modules.items():
+            module.training = self._modes[key]
+            module._buffers.update(self._buffers[key])
+        with torch.no_grad():
+            for buffer, value in self._values:
+                # A table may lie expanded in memory, and cannot be written then.
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self.put_back()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "without a message"

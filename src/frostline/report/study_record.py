@@ -1,0 +1,42 @@
+"""What a report is made from: a study, looked at and never written to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from frostline.store.study import READINGS_NOTE, read_note, read_space, read_study
+
+if TYPE_CHECKING:
+    from frostline.search.history import History
+    from frostline.search.space import SearchSpace
+    from frostline.store.study import Terms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRecord:
+    """A study as it was when it was read."""
+
+    name: str
+    storage: str
+    terms: Terms
+    history: History
+    space: SearchSpace
+    readings: tuple[str, ...] = ()
+    """How a search that learned to read its rungs of few layers read them, in sentences."""
+
+
+def read_record(storage: str, name: str) -> StudyRecord:
+    """Return what the study ``name`` in ``storage`` holds; the task itself, its data and its model, is not needed.
+
+    Raises: StudyError if there is no such study, it is not frostline's, or nothing has been drawn yet.
+    """
+    terms, history = read_study(storage, name)
+    return StudyRecord(
+        name=name,
+        storage=storage,
+        terms=terms,
+        history=history,
+        space=read_space(storage, name),
+        readings=tuple(read_note(storage, name, READINGS_NOTE) or ()),
+    )

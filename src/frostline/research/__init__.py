@@ -1,0 +1,1 @@
+"""The method itself studied: replays on recorded tables, the paper redone. Nothing of the product imports this."""

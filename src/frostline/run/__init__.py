@@ -1,0 +1,1 @@
+"""The one loop, and what it drives: executors, how trainings run, what came of them."""

@@ -1,0 +1,1 @@
+"""Losses whose logits are never held whole."""
