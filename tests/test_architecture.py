@@ -1,10 +1,25 @@
-"""Imports run one way; the half that decides knows no torch, and the half that trains knows no search."""
+"""Imports run one way, of every kind: at the top, inside functions and for types alone.
+
+The rules, from the ground up:
+
+1. `errors`, then the small modules beside it, know nothing of the rest; `process` is loaded before anything heavy.
+2. `layers` (what a model is), `search` (what to evaluate next) and `pages` (how a page is written) never see each other.
+3. `search` knows no torch, disk or clock; it meets the half that trains in `records` and `protocols` alone.
+4. `training` (one configuration) knows nothing of `populations` (many), and neither of what was decided.
+5. `store` (a history kept) and `costs` (a price known before) stand beside each other.
+6. `run` drives the one loop over all of these; `audit` is a run that measures, `report` a page about what ran.
+7. `tasks` are examples of what is tuned: of the product only the command line loads them.
+8. Nothing of the product imports `research`; the command line loads it when it is called.
+"""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,60 +27,85 @@ import pytest
 import frostline
 
 PACKAGE = Path(__file__).parents[1] / "src" / "frostline"
+MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# From the ground up: a room imports only rooms of lower floors. What is on one floor does not see its neighbours.
+# A room (a folder, or a module beside them) imports only rooms of lower floors: it does not see its neighbours.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("seeding", "records", "sizes", "resampling"),
-    ("layers", "search", "protocols"),
-    ("storage", "workers", "training", "summary", "pages"),
-    ("study", "display", "costs"),
-    ("audit",),
-    ("tasks", "task_loading", "packing", "replay", "report"),
-    ("execution",),
-    ("running",),
-    ("tuner",),
-    ("auditor",),
-    ("audited_search",),
-    ("cli_arguments", "__init__"),
-    ("reproduction",),
-    ("cost_commands", "audit_commands", "report_commands", "reproduce_commands"),
-    ("tune_command",),
+    ("seeding", "records", "sizes", "statistics"),
+    ("layers", "pages", "search"),
+    ("protocols",),
+    ("training",),
+    ("populations",),
+    ("costs", "store"),
+    ("run",),
+    ("audit", "tasks"),
+    ("report",),
+    ("__init__",),
+    ("research",),
     ("cli",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+MOST_ENTRIES_AT_THE_ROOT = 12
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports_of(path: Path) -> set[str]:
-    """The rooms of frostline that a module imports at run time, in functions too; type-only imports are left out."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = [ast.Pass()]
-    names: set[str] = set()
-    for node in ast.walk(tree):
+NAMES = {name_of(path) for path in MODULES}
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, int]]:
+    """The modules of frostline that a module imports, wherever in it, and on which line."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
-            module = node.module.split(".")
             assert node.level == 0, f"{path}: relative import"
-            if module[0] == "frostline":
-                names |= {module[1]} if len(module) > 1 else {alias.name for alias in node.names}
+            for alias in node.names if node.module.split(".")[0] == "frostline" else ():
+                inner = f"{node.module}.{alias.name}"
+                yield (inner if inner in NAMES else node.module), node.lineno
         elif isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("frostline.")}
-    return names
+            yield from ((alias.name, node.lineno) for alias in node.names if alias.name in NAMES)
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def room_of(module: str) -> str:
+    _, _, inner = module.partition(".")
+    return inner.split(".")[0] or "__init__"
+
+
+def ids(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=ids)
 def test_imports_run_downwards(path: Path) -> None:
-    room = room_of(path)
+    room = room_of(name_of(path))
     assert room in FLOOR_OF, f"{room} is on no floor: give it one here"
-    for target in imports_of(path) - {room}:
-        assert FLOOR_OF.get(target, 0) < FLOOR_OF[room], (
-            f"{path.name} of {room} imports {target}, which is not below it"
-        )
+    for target, line in imports_of(path):
+        if room_of(target) != room:
+            assert FLOOR_OF[room_of(target)] < FLOOR_OF[room], (
+                f"{ids(path)}:{line} imports {target}, which is not below {room}"
+            )
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    try:
+        TopologicalSorter(
+            {name_of(path): {target for target, _ in imports_of(path)} for path in MODULES}
+        ).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
+
+
+def test_folders_stand_beside_few_modules() -> None:
+    beside = [entry.name for entry in PACKAGE.iterdir() if entry.is_file()]
+    assert len(beside) <= MOST_ENTRIES_AT_THE_ROOT
+
+
+def test_no_two_modules_share_a_name() -> None:
+    stems = Counter(path.stem for path in MODULES if path.stem != "__init__")
+    assert [stem for stem, times in stems.items() if times > 1] == []
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -106,7 +146,7 @@ def test_importing_frostline_loads_nothing_that_is_slow_to_import() -> None:
     assert not heavy & loaded_by("import frostline")
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", MODULES, ids=ids)
 def test_a_module_holds_one_idea(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 450
     assert not {"utils", "common", "core", "base", "helpers"} & set(path.with_suffix("").parts)
