@@ -25,11 +25,11 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from rich.console import Console
 from rich.table import Table
 
-from frostline.protocols import Search
 from frostline.records import Cost, Evaluation, Job, Status
 from frostline.run.tuning import climb
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.history import History
+from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
 from frostline.search.sampling import RANDOM, TPE, Draws, Sampling
 from frostline.search.space import SearchSpace

@@ -39,7 +39,6 @@ from frostline.audit.csv_table import read_table
 from frostline.audit.landscape import Landscape
 from frostline.audit.noise import seed_noise
 from frostline.audit.recommendation import recommend
-from frostline.protocols import Search
 from frostline.records import Configuration, Evaluation, Fidelity, Job
 from frostline.research.replay.comparison import median_seconds, ratio_of_medians
 from frostline.research.replay.recorded import goal_of
@@ -49,6 +48,7 @@ from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.halving import SuccessiveHalving
 from frostline.search.history import History
 from frostline.search.hyperband import Hyperband
+from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
 from frostline.search.realigned import RealignedSearch
 from frostline.search.sweep import FullFidelity

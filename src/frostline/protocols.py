@@ -1,4 +1,4 @@
-"""The seams: what a task gives to training, what an executor gives to a search, what a search gives to the tuner."""
+"""The seams: what a task gives to training, and an executor to the loop. A search's is ``search.interface``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from frostline.layers import LayerStack
-    from frostline.records import Configuration, Direction, Evaluation, Fidelity, Job, Request, Value
-    from frostline.search.history import History
+    from frostline.records import Configuration, Direction, Evaluation, Job, Value
     from frostline.search.space import SearchSpace
 
 Batch = Any
@@ -105,74 +104,6 @@ class Task(Protocol):
 
     def score(self, model: nn.Module, batches: Iterable[Batch]) -> float:
         """Return the score over validation batches that are on the model's device; called in evaluation mode."""
-        ...
-
-
-class Rungs(Protocol):
-    """The fidelities of a search, by number: a ``Ladder`` to climb, or a ``Grid`` to sweep. The last one is full."""
-
-    @property
-    def rungs(self) -> tuple[Fidelity, ...]:
-        """The fidelities."""
-        ...
-
-    @property
-    def num_layers(self) -> int:
-        """The number of layers of the model."""
-        ...
-
-    @property
-    def full_samples(self) -> int:
-        """The full budget of one training, in samples."""
-        ...
-
-    def continues(self, rung: int) -> bool:
-        """Return whether an evaluation at ``rung`` goes on with the training of the rung before."""
-        ...
-
-
-class Search(Protocol):
-    """Decides what to evaluate next: a pure function of history, so that resuming is replaying.
-
-    Knows no torch, disk or clock. Same history, same answer; it writes nothing.
-    """
-
-    @property
-    def ladder(self) -> Rungs:
-        """The rungs of the search."""
-        ...
-
-    @property
-    def configurations(self) -> int:
-        """The total number of configurations, over all runs of the study."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """A string that changes when a study made with this search cannot be continued with another."""
-        ...
-
-    def evaluations_per_rung(self) -> tuple[int, ...]:
-        """Return how many evaluations each rung will see if nothing fails."""
-        ...
-
-    def started_per_rung(self) -> tuple[int, ...]:
-        """Return how many configurations begin their climb at each rung."""
-        ...
-
-    def next_requests(self, history: History, *, capacity: int) -> list[Request]:
-        """Return up to ``capacity`` requests that are neither finished nor pending.
-
-        New configurations are asked for by the next numbers in order. An empty list with nothing pending means that the
-        search is over; an empty list with requests pending means: wait for one of them.
-        """
-        ...
-
-    def eliminated(self, history: History) -> list[int]:
-        """Return, rising, the configurations that have an evaluation below full fidelity and will get no further.
-
-        Those that ``history.eliminate`` was told of are left out, so that this is cheap after every evaluation.
-        """
         ...
 
 

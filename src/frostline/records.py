@@ -155,3 +155,16 @@ class Evaluation:
     def request(self) -> Request:
         """The request that this evaluation answers."""
         return Request(self.number, self.rung)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a population is: at ``samples``, between where it ``started`` and the ``budget`` of its longest training."""
+
+    rung: int
+    members: int
+    engine: str
+    """How they are trained: see ``populations.engines``."""
+    started: int
+    samples: int
+    budget: int

@@ -12,7 +12,7 @@ from frostline.search.history import History
 from frostline.search.ladder import Ladder
 
 if TYPE_CHECKING:
-    from frostline.protocols import Search
+    from frostline.search.interface import Search
 
 Outcome = Callable[[Request], float | Status]
 """The score of a request, or how it ends instead."""

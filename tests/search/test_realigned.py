@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from simulation import Simulation
 
-from frostline.protocols import Search
 from frostline.records import Configuration, Request, Status
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.history import History
 from frostline.search.hyperband import Hyperband
+from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
 from frostline.search.realigned import RealignedSearch, reading_sentences
 from frostline.search.space import SearchSpace

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulation import LADDER, Simulation, drawn, ended
 
-from frostline.protocols import Search
 from frostline.records import Request, Status
 from frostline.search.history import History
+from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
 from frostline.search.sweep import Sweep
 

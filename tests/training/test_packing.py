@@ -19,10 +19,10 @@ import frostline
 from frostline.cli.display import progress_line
 from frostline.populations.footprint import Footprint, even_share, footprint_of
 from frostline.populations.packing import Packing
-from frostline.populations.population import Population, Progress
-from frostline.populations.prefix.shared_prefix import CannotShareError
+from frostline.populations.population import Population
+from frostline.populations.prefix.share import CannotShareError
 from frostline.populations.programs import Program
-from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job, Status
+from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job, Progress, Status
 from frostline.run.executors import LocalExecutor, PopulationExecutor
 from frostline.training.session import begin_session
 

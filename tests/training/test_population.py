@@ -27,10 +27,10 @@ from training_cases import settings_of
 
 from frostline.layers import freezing_of
 from frostline.populations.engines import Engine
-from frostline.populations.population import Population, Progress
-from frostline.populations.prefix.shared_prefix import CannotShareError
+from frostline.populations.population import Population
+from frostline.populations.prefix.share import CannotShareError
 from frostline.protocols import Task
-from frostline.records import Evaluation, Fidelity, Job, Status
+from frostline.records import Evaluation, Fidelity, Job, Progress, Status
 from frostline.training.course import TrainingSettings
 from frostline.training.serial import train_model, train_serially
 

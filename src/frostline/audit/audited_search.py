@@ -13,7 +13,7 @@ from frostline.audit.reuse import AuditedEvaluations
 from frostline.audit.shifts import alignment_of_ladder, shifts
 from frostline.audit.stored_landscape import read_aligned, read_landscape, settings_of
 from frostline.errors import StudyError
-from frostline.protocols import Rungs, Task
+from frostline.protocols import Task
 from frostline.records import Configuration, Evaluation, Value
 from frostline.run.options import TrainingOptions
 from frostline.run.summary import best_evaluation
@@ -21,6 +21,7 @@ from frostline.run.tuning import layers_of
 from frostline.search.alignment import Alignment
 from frostline.search.halving import CONFIGURATIONS
 from frostline.search.history import History
+from frostline.search.interface import Rungs
 from frostline.search.ladder import Ladder
 from frostline.search.watched import WatchedHalving
 from frostline.store.study import read_study

@@ -21,9 +21,8 @@ from frostline.audit.stored_landscape import (
 from frostline.costs.asked_batch import completed, first_batch
 from frostline.costs.prediction import predict_step
 from frostline.errors import AuditError, PredictionError, StudyError
-from frostline.populations.population import Progress
 from frostline.protocols import Task
-from frostline.records import Value
+from frostline.records import Progress, Value
 from frostline.run.options import TrainingOptions
 from frostline.run.tuning import Observer, layers_of, search_task
 from frostline.search.alignment import IDENTITY, Alignment

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from frostline.audit.landscape import Landscape
-    from frostline.protocols import Rungs
+    from frostline.search.interface import Rungs
     from frostline.search.space import SearchSpace
 
     Array = NDArray[np.float64]

@@ -9,22 +9,21 @@ import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
-import frostline_launcher
 from frostline.errors import OptionError, SearchSpaceError
-from frostline.protocols import Search, Task
+from frostline.protocols import Task
 from frostline.records import Value
 from frostline.run.tuning import SearchFactory, layers_of
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.hyperband import Hyperband
+from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
 from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Sampling, grid
 from frostline.search.space import SearchSpace
 from frostline.search.sweep import FullFidelity, Sweep
-from frostline.tasks.loading import load_task
 from frostline.training.supervised import SupervisedTask
 
 Choice = TypeVar("Choice")
@@ -89,14 +88,6 @@ def _choose(kind: str, name: str, choices: Mapping[str, Choice]) -> Choice:
     raise OptionError(f"there is no {kind} {name!r}: choose one of {', '.join(choices)}.{hint}")
 
 
-def task_named(reference: str, options: list[str] | None) -> Task:
-    """Return the task behind ``reference``; where its frozen weights are kept small, let this process be small too."""
-    task = load_task(reference, parse_options(options))
-    if isinstance(task, SupervisedTask) and (task.frozen_dtype is not None or task.frozen_placement == "stream"):
-        frostline_launcher.return_freed_memory()
-    return task
-
-
 def search_named(name: str, reduction_factor: int) -> SearchFactory:
     """Return the search called ``name``."""
     halving = functools.partial(SuccessiveHalving, reduction_factor=reduction_factor)
@@ -158,20 +149,6 @@ def reference_of(task: str, options: list[str] | None, precision: str) -> str:
     """Return the words that name a task, with its options, on the command line."""
     words = [task, *(word for option in options or [] for word in ("--set", option))]
     return shlex.join(words if precision == "float32" else [*words, "--precision", precision])
-
-
-def parse_options(options: list[str] | None) -> dict[str, Any]:
-    """Return a task's options from NAME=VALUE: JSON where it is some, else a string."""
-    parsed: dict[str, Any] = {}
-    for option in options or []:
-        name, separator, text = option.partition("=")
-        if not separator or not name:
-            raise OptionError(f"--set {option!r}: write NAME=VALUE.")
-        try:
-            parsed[name.replace("-", "_")] = json.loads(text)
-        except json.JSONDecodeError:
-            parsed[name.replace("-", "_")] = text
-    return parsed
 
 
 def parse_configuration(text: str | None) -> dict[str, Value]:

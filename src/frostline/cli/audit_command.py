@@ -36,7 +36,6 @@ from frostline.cli.arguments import (
     parse_numbers,
     reference_of,
     sampling_named,
-    task_named,
     with_space,
 )
 from frostline.errors import OptionError
@@ -44,6 +43,7 @@ from frostline.run.options import TrainingOptions
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.sampling import RANDOM
 from frostline.store.storage import DEFAULT_STORAGE, MEMORY, without_password
+from frostline.tasks.loading import task_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -19,7 +19,6 @@ from frostline.cli.arguments import (
     TaskArgument,
     ladder_named,
     parse_configuration,
-    task_named,
 )
 from frostline.costs.capacity import MARGIN, Capacity, Fit
 from frostline.costs.cost_figures import cost_page
@@ -52,6 +51,7 @@ from frostline.costs.prediction import predict_step
 from frostline.costs.step_cost import StepCost
 from frostline.errors import OptionError, PredictionError, TaskError
 from frostline.sizes import parse_size
+from frostline.tasks.loading import task_named
 from frostline.training.devices import DevicePlan, resolve_device
 
 if TYPE_CHECKING:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -14,14 +12,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from frostline.populations.engines import Engine
-from frostline.populations.population import Progress
-from frostline.records import Configuration, Evaluation, Fidelity, Status
+from frostline.records import Configuration, Evaluation, Fidelity, Progress, Status
 from frostline.run.summary import Summary, summarise
 from frostline.search.history import History
+from frostline.wording import duration
 
 if TYPE_CHECKING:
-    from frostline.store.study import Terms
+    pass
 
 # Summing up reads the whole history: with thousands of configurations that must not happen after each.
 _REFRESH_SECONDS = 0.5
@@ -41,7 +38,7 @@ class SearchDisplay:
         self._shown = 0.0
         self._summary: Summary | None = None
         self._training = ""
-        self._engine: Engine | None = None
+        self._engine: str | None = None
 
     def __enter__(self) -> SearchDisplay:
         if self._live is not None:
@@ -70,7 +67,7 @@ class SearchDisplay:
         """Show how far the configurations are that are being trained together."""
         self._training = progress_line(progress, self._sample_unit)
         if self._live is None:
-            if progress.samples == progress.started or progress.engine is not self._engine:
+            if progress.samples == progress.started or progress.engine != self._engine:
                 self._print_line(self._training)
             self._engine = progress.engine
         elif time.monotonic() - self._shown >= _REFRESH_SECONDS:
@@ -152,35 +149,3 @@ def configuration_table(configuration: Configuration) -> Table:
     for name, value in configuration.items():
         table.add_row(name, f"{value:.5g}" if isinstance(value, float) else f"{value}")
     return table
-
-
-def cost_lines(summary: Summary) -> list[str]:
-    """Return what the search cost, in seconds and full trainings, against training every candidate in full."""
-    lines = [f"{duration(summary.seconds)} of training and validation."]
-    if summary.full_training_seconds is not None and summary.full_trainings is not None:
-        every = summary.num_configurations * summary.full_training_seconds
-        lines = [
-            f"{duration(summary.seconds)} of training and validation, as much as {summary.full_trainings:.1f} full "
-            f"trainings of {duration(summary.full_training_seconds)}.",
-            f"Training all {summary.num_configurations} candidates in full would have taken {duration(every)} by the same "
-            f"measure: {every / summary.seconds:.1f} times as long.",
-        ]
-    return lines
-
-
-def train_command(terms: Terms, configuration: Configuration) -> str:
-    """Return the command that trains a configuration of a study in full."""
-    values = json.dumps(dict(configuration.hyperparameters))
-    seed = f" --seed {terms.seed}" if terms.seed else ""
-    return f"frostline train {terms.reference}{seed} --configuration {shlex.quote(values)}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in words that suit its length."""
-    if seconds < 100:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 100:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"

@@ -31,7 +31,6 @@ from frostline.cli.arguments import (
     ladder_table,
     parse_configuration,
     search_named,
-    task_named,
 )
 from frostline.cli.audit_command import audit_command
 from frostline.cli.cost_command import cost_command, fit_command
@@ -40,11 +39,14 @@ from frostline.cli.reproduce_command import reproduce_command
 from frostline.cli.tune_command import tune_command
 from frostline.errors import FrostlineError, OptionError, TaskError
 from frostline.records import Fidelity
+from frostline.run.sentences import cost_lines, train_command
 from frostline.run.summary import best_evaluation, summarise
 from frostline.run.tuning import layers_of, train_task
 from frostline.search.halving import CONFIGURATIONS
 from frostline.store.storage import DEFAULT_STORAGE, without_password
 from frostline.store.study import read_study
+from frostline.tasks.loading import task_named
+from frostline.wording import duration
 
 # What typer returns for Ctrl-C, as shells do.
 _INTERRUPTED = 130
@@ -111,7 +113,7 @@ def show_status(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE) 
         f"study {study!r} in {without_password(storage)}: task {terms.task}, {summary.num_configurations} configurations"
     )
     console.print(display.rung_table(summary, terms.sample_unit))
-    for line in display.cost_lines(summary):
+    for line in cost_lines(summary):
         _print(line)
 
 
@@ -139,11 +141,11 @@ def show_best(
     )
     _print(f"configuration {best.number}, score {best.score:.5g} {rung}")
     Console().print(display.configuration_table(configuration))
-    _print(f"train it in full: {display.train_command(terms, configuration)}")
+    _print(f"train it in full: {train_command(terms, configuration)}")
 
 
 @application.command("train")
-def train_command(
+def train_configuration(
     task: TaskArgument,
     options: SetOption = None,
     configuration: Annotated[
@@ -182,7 +184,7 @@ def train_command(
         _print(f"{point.samples:>14,} {loaded.sample_unit}  score {point.score:.5g}")
     if evaluation.score is None:
         raise TaskError(f"the training {evaluation.status}: {evaluation.reason}")
-    _print(f"score {evaluation.score:.5g} after {display.duration(evaluation.cost.seconds)}")
+    _print(f"score {evaluation.score:.5g} after {duration(evaluation.cost.seconds)}")
     if save is not None:
         import torch
 

@@ -38,12 +38,12 @@ from frostline.cli.arguments import (
     reference_of,
     sampling_named,
     search_named,
-    task_named,
     with_space,
 )
 from frostline.cli.audit_command import run_audit
 from frostline.errors import OptionError
 from frostline.run.options import TrainingOptions
+from frostline.run.sentences import cost_lines, train_command
 from frostline.run.tuning import SearchFactory, TuneResult, search_task, train_task
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.halving import CONFIGURATIONS, AsynchronousHalving, SuccessiveHalving
@@ -53,11 +53,13 @@ from frostline.search.sweep import FullFidelity, Sweep
 from frostline.search.watched import WatchedHalving
 from frostline.store.storage import DEFAULT_STORAGE, MEMORY, without_password
 from frostline.store.study import READINGS_NOTE, write_note
+from frostline.tasks.loading import task_named
 
 if TYPE_CHECKING:
-    from frostline.protocols import Search, Task
+    from frostline.protocols import Task
     from frostline.records import Direction, Evaluation, Job, Value
     from frostline.search.history import History
+    from frostline.search.interface import Search
     from frostline.search.ladder import Ladder
     from frostline.search.sampling import Sampling
 
@@ -377,7 +379,7 @@ def _show_audits_best(audited: AuditedSearch, result: TuneResult) -> None:
         typer.echo(
             f"\nThe audit has a better one, which this ladder lost: score {best.score:.5g} at full fidelity."
         )
-        typer.echo(f"train it in full: {display.train_command(result.terms, configuration)}")
+        typer.echo(f"train it in full: {train_command(result.terms, configuration)}")
 
 
 def _compare(task: Task, result: TuneResult, *, device: str, precision: str, seed: int) -> None:
@@ -400,9 +402,9 @@ def _show_result(console: Console, result: TuneResult, sample_unit: str) -> None
     typer.echo("")
     console.print(display.rung_table(result.summary, sample_unit))
     typer.echo("")
-    for line in display.cost_lines(result.summary):
+    for line in cost_lines(result.summary):
         typer.echo(line)
     place = without_password(result.storage)
     if result.storage != MEMORY:
         typer.echo(f"\nthe study: {result.study!r} in {place}; look at it with `optuna-dashboard {place}`")
-    typer.echo(f"train the best in full: {display.train_command(result.terms, result.configuration)}")
+    typer.echo(f"train the best in full: {train_command(result.terms, result.configuration)}")

@@ -14,10 +14,11 @@ from frostline.layers import freezing_of
 from frostline.populations.engines import Engine, EngineTrial
 from frostline.populations.footprint import even_share, footprint_of
 from frostline.populations.prefix.proof import prove
-from frostline.populations.prefix.shared_prefix import CannotShareError, SharedPrefix
+from frostline.populations.prefix.share import CannotShareError
+from frostline.populations.prefix.shared_prefix import SharedPrefix
 from frostline.populations.prefix.shared_weights import copy_sharing_frozen, share_frozen
 from frostline.populations.stacked import StackedStep
-from frostline.records import Evaluation, Job
+from frostline.records import Evaluation, Job, Progress
 from frostline.sizes import format_size
 from frostline.training.course import Course, TrainingSettings, checkpoints_of
 from frostline.training.devices import peak_bytes, reset_peak_bytes, synchronise
@@ -30,18 +31,6 @@ if TYPE_CHECKING:
     from frostline.protocols import Batch, Task
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where a population is: at ``samples``, between where it ``started`` and the ``budget`` of its longest training."""
-
-    rung: int
-    members: int
-    engine: Engine
-    started: int
-    samples: int
-    budget: int
 
 
 class Population:

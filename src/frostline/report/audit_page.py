@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.audit.shifts import shift_sentences
-from frostline.cli.display import train_command
 from frostline.pages.page import Section, answer, bullets, command, note, page, paragraph, warnings_box
 from frostline.report.cells import (
     agreement_section,
@@ -24,6 +23,7 @@ from frostline.report.scored import Scored
 from frostline.report.search_page import about, closing, configuration_table
 from frostline.report.shift_maps import shifts_section
 from frostline.report.verdict import headline, ladders_section, recommendation_warnings, recommended_lines
+from frostline.run.sentences import train_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

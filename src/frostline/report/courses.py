@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from frostline.cli.display import cost_lines, duration
 from frostline.pages.drawing import (
     BLACK,
     BLUE,
@@ -23,6 +22,8 @@ from frostline.pages.drawing import (
     thinned,
 )
 from frostline.pages.page import Section, bullets, drawn, note
+from frostline.run.sentences import cost_lines
+from frostline.wording import duration
 
 if TYPE_CHECKING:
     from frostline.records import Direction, Evaluation

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.cli.display import cost_lines, duration, train_command
 from frostline.pages.drawing import better, layers_word, shown
 from frostline.pages.page import (
     Section,
@@ -22,8 +21,10 @@ from frostline.report.courses import curves_section, spending_section
 from frostline.report.hyperparameters import edge_warnings, importance_section, slices_section
 from frostline.report.rungs import agreement_section, rungs_section, trouble_warnings
 from frostline.report.scored import scored_at
+from frostline.run.sentences import cost_lines, train_command
 from frostline.run.summary import best_evaluation, summarise
 from frostline.store.storage import without_password
+from frostline.wording import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

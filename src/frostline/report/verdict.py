@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.audit.audit import GOOD, WEAK
-from frostline.cli.display import duration
 from frostline.pages.drawing import layers_word
 from frostline.pages.page import Section, command, note, paragraph, table
 from frostline.report.maps import percent, share
 from frostline.store.storage import DEFAULT_STORAGE, without_password
+from frostline.wording import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from frostline.populations.packing import Packing
 from frostline.populations.population import Population
-from frostline.populations.prefix.shared_prefix import CannotShareError
+from frostline.populations.prefix.share import CannotShareError
 from frostline.protocols import Executor
 from frostline.records import Evaluation, Job
 from frostline.search.alignment import Alignment

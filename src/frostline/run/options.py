@@ -13,11 +13,11 @@ import torch
 from frostline.errors import OptionError
 from frostline.populations.engines import Engine
 from frostline.populations.packing import Packing
-from frostline.populations.population import Population, Progress
+from frostline.populations.population import Population
 from frostline.populations.prefix.prefix_store import PrefixStore
 from frostline.populations.programs import Programs
 from frostline.protocols import Executor, Task
-from frostline.records import Job
+from frostline.records import Job, Progress
 from frostline.run.executors import LocalExecutor, PopulationExecutor
 from frostline.search.mirror import Learning
 from frostline.sizes import parse_size

@@ -15,15 +15,15 @@ from frostline.costs.admission import require_memory
 from frostline.errors import LadderError, ModelError, OptionError, SearchFailedError
 from frostline.layers import LayerStack, build_deferred
 from frostline.layers.weights.deferred import build_shapes
-from frostline.populations.population import Progress
-from frostline.protocols import Executor, Search, Task
-from frostline.records import Configuration, Direction, Evaluation, Fidelity, Job, Status, Value
+from frostline.protocols import Executor, Task
+from frostline.records import Configuration, Direction, Evaluation, Fidelity, Job, Progress, Status, Value
 from frostline.run.executors import AligningExecutor, LocalExecutor, RememberingExecutor
 from frostline.run.options import TrainingOptions, device_plan_of, executor_of
 from frostline.run.summary import Summary, best_evaluation, summarise
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.halving import CONFIGURATIONS, SuccessiveHalving
 from frostline.search.history import History
+from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
 from frostline.search.sampling import RANDOM, Draws, Sampling
 from frostline.search.space import SearchSpace

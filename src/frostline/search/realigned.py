@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from frostline.protocols import Rungs, Search
+    from frostline.search.interface import Rungs, Search
     from frostline.search.space import SearchSpace
 
     Array = NDArray[np.float64]

@@ -13,8 +13,8 @@ from frostline.search.halving import first_requests
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from frostline.protocols import Rungs
     from frostline.search.history import History
+    from frostline.search.interface import Rungs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,6 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from frostline.errors import StudyError
-from frostline.protocols import Rungs, Search
 from frostline.records import (
     Configuration,
     Cost,
@@ -45,6 +44,7 @@ from frostline.records import (
     Status,
 )
 from frostline.search.history import History
+from frostline.search.interface import Rungs, Search
 from frostline.search.sampling import Draws
 from frostline.search.space import SearchSpace
 from frostline.store.storage import close_storage, exists, open_storage, storage_errors, without_password

@@ -6,12 +6,14 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from frostline.errors import TaskError
+import frostline_launcher
+from frostline.errors import OptionError, TaskError
 from frostline.protocols import Task
 from frostline.training.supervised import SupervisedTask
 
@@ -60,6 +62,28 @@ def load_task(reference: str, options: Mapping[str, Any]) -> Task:
         raise TaskError(f"{reference} is no frostline.SupervisedTask, and takes no {', '.join(of_freezing)}.")
     task: Task = dataclasses.replace(made, **of_freezing) if of_freezing else made
     return task
+
+
+def task_named(reference: str, options: list[str] | None) -> Task:
+    """Return the task behind ``reference``; where its frozen weights are kept small, let this process be small too."""
+    task = load_task(reference, parse_options(options))
+    if isinstance(task, SupervisedTask) and (task.frozen_dtype is not None or task.frozen_placement == "stream"):
+        frostline_launcher.return_freed_memory()
+    return task
+
+
+def parse_options(options: list[str] | None) -> dict[str, Any]:
+    """Return a task's options from NAME=VALUE: JSON where it is some, else a string."""
+    parsed: dict[str, Any] = {}
+    for option in options or []:
+        name, separator, text = option.partition("=")
+        if not separator or not name:
+            raise OptionError(f"--set {option!r}: write NAME=VALUE.")
+        try:
+            parsed[name.replace("-", "_")] = json.loads(text)
+        except json.JSONDecodeError:
+            parsed[name.replace("-", "_")] = text
+    return parsed
 
 
 def _of_freezing(made: Any, options: Mapping[str, Any]) -> dict[str, Any]:

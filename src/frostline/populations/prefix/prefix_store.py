@@ -16,7 +16,7 @@ from frostline.populations.prefix.prefix_cache import ExampleKeys, PrefixCache
 
 if TYPE_CHECKING:
     from frostline.populations.prefix.recorded_outputs import Cut, Recording, StandIns
-    from frostline.populations.prefix.shared_prefix import Share
+    from frostline.populations.prefix.share import Share
     from frostline.protocols import Batch
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from frostline.layers.cutting.execution import undisturbed
 from frostline.populations.prefix.recorded_outputs import Call, Cut, Recording
-from frostline.populations.prefix.shared_prefix import CannotShareError, Share, SharedPrefix
+from frostline.populations.prefix.share import CannotShareError, Share
+from frostline.populations.prefix.shared_prefix import SharedPrefix
 from frostline.training.randomness import generator_states
 
 if TYPE_CHECKING:

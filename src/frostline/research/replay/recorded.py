@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from frostline.audit.landscape import Array, Landscape
-    from frostline.protocols import Rungs
     from frostline.records import Job
+    from frostline.search.interface import Rungs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

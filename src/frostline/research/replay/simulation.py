@@ -17,9 +17,9 @@ from frostline.search.sweep import FullFidelity
 from frostline.seeding import derive_seed
 
 if TYPE_CHECKING:
-    from frostline.protocols import Rungs, Search
     from frostline.records import Evaluation, Request
     from frostline.research.replay.recorded import Goal, RecordedTask
+    from frostline.search.interface import Rungs, Search
     from frostline.search.sampling import Sampling
 
 

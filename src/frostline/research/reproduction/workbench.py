@@ -12,9 +12,9 @@ import torch
 
 from frostline.audit.auditor import AuditPlan, audit_task
 from frostline.audit.csv_table import read_table, write_table
-from frostline.cli.arguments import task_named
 from frostline.research.reproduction.scales import Data, Recipe, Scale, recipe
 from frostline.run.options import TrainingOptions
+from frostline.tasks.loading import task_named
 from frostline.training.devices import resolve_device
 
 if TYPE_CHECKING:

@@ -1,0 +1,35 @@
+"""What is said of a search wherever it is shown: what it cost, and the command that goes on from it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING
+
+from frostline.wording import duration
+
+if TYPE_CHECKING:
+    from frostline.records import Configuration
+    from frostline.run.summary import Summary
+    from frostline.store.study import Terms
+
+
+def cost_lines(summary: Summary) -> list[str]:
+    """Return what the search cost, in seconds and full trainings, against training every candidate in full."""
+    lines = [f"{duration(summary.seconds)} of training and validation."]
+    if summary.full_training_seconds is not None and summary.full_trainings is not None:
+        every = summary.num_configurations * summary.full_training_seconds
+        lines = [
+            f"{duration(summary.seconds)} of training and validation, as much as {summary.full_trainings:.1f} full "
+            f"trainings of {duration(summary.full_training_seconds)}.",
+            f"Training all {summary.num_configurations} candidates in full would have taken {duration(every)} by the same "
+            f"measure: {every / summary.seconds:.1f} times as long.",
+        ]
+    return lines
+
+
+def train_command(terms: Terms, configuration: Configuration) -> str:
+    """Return the command that trains a configuration of a study in full."""
+    values = json.dumps(dict(configuration.hyperparameters))
+    seed = f" --seed {terms.seed}" if terms.seed else ""
+    return f"frostline train {terms.reference}{seed} --configuration {shlex.quote(values)}"

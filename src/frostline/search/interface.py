@@ -1,0 +1,77 @@
+"""What a search is: the seam between deciding what to evaluate next and the loop that has it evaluated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from frostline.records import Fidelity, Request
+    from frostline.search.history import History
+
+
+class Rungs(Protocol):
+    """The fidelities of a search, by number: a ``Ladder`` to climb, or a ``Grid`` to sweep. The last one is full."""
+
+    @property
+    def rungs(self) -> tuple[Fidelity, ...]:
+        """The fidelities."""
+        ...
+
+    @property
+    def num_layers(self) -> int:
+        """The number of layers of the model."""
+        ...
+
+    @property
+    def full_samples(self) -> int:
+        """The full budget of one training, in samples."""
+        ...
+
+    def continues(self, rung: int) -> bool:
+        """Return whether an evaluation at ``rung`` goes on with the training of the rung before."""
+        ...
+
+
+class Search(Protocol):
+    """Decides what to evaluate next: a pure function of history, so that resuming is replaying.
+
+    Knows no torch, disk or clock. Same history, same answer; it writes nothing.
+    """
+
+    @property
+    def ladder(self) -> Rungs:
+        """The rungs of the search."""
+        ...
+
+    @property
+    def configurations(self) -> int:
+        """The total number of configurations, over all runs of the study."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """A string that changes when a study made with this search cannot be continued with another."""
+        ...
+
+    def evaluations_per_rung(self) -> tuple[int, ...]:
+        """Return how many evaluations each rung will see if nothing fails."""
+        ...
+
+    def started_per_rung(self) -> tuple[int, ...]:
+        """Return how many configurations begin their climb at each rung."""
+        ...
+
+    def next_requests(self, history: History, *, capacity: int) -> list[Request]:
+        """Return up to ``capacity`` requests that are neither finished nor pending.
+
+        New configurations are asked for by the next numbers in order. An empty list with nothing pending means that the
+        search is over; an empty list with requests pending means: wait for one of them.
+        """
+        ...
+
+    def eliminated(self, history: History) -> list[int]:
+        """Return, rising, the configurations that have an evaluation below full fidelity and will get no further.
+
+        Those that ``history.eliminate`` was told of are left out, so that this is cheap after every evaluation.
+        """
+        ...

@@ -1,0 +1,14 @@
+"""Quantities in words."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words that suit its length."""
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
