@@ -12,6 +12,7 @@ import torch
 
 from frostline.errors import OptionError
 from frostline.populations.engines import Engine
+from frostline.populations.memory_budget import MemoryBudget
 from frostline.populations.packing import Packing
 from frostline.populations.population import Population
 from frostline.populations.prefix.prefix_store import PrefixStore
@@ -20,10 +21,8 @@ from frostline.protocols import Executor, Task
 from frostline.records import Job, Progress
 from frostline.run.executors import LocalExecutor, PopulationExecutor
 from frostline.search.mirror import Learning
-from frostline.sizes import parse_size
 from frostline.training.course import TrainingSettings
 from frostline.training.devices import DevicePlan, resolve_device
-from frostline.training.memory import available_bytes
 from frostline.training.serial import train_serially
 
 # How many jobs are taken from a study at once, to be packed into populations.
@@ -32,10 +31,6 @@ _CAPACITY = 32
 # A sampler that learns from what was evaluated has to see some of it before it draws more.
 _CAPACITY_LEARNING = 8
 
-# What of the free memory populations may use, and what of that the outputs of frozen layers that are kept.
-_SHARE_OF_MEMORY = 0.8
-_SHARE_OF_CACHE = 0.25
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingOptions:
@@ -43,8 +38,8 @@ class TrainingOptions:
 
     ``horizon`` and ``num_validations`` are those of ``TrainingSettings``. Configurations are trained together behind one
     frozen prefix: how, says ``engine`` (``Engine``; "serial" for one by one). ``memory`` is what they may take, such as
-    "8GiB"; "auto" for most of what is free. ``prefix_cache`` is what the outputs of frozen layers that come again may take:
-    a size, "auto" for a part of the memory, or "off". Checkpoints of trainings that may be continued lie in ``runs``.
+    "8GiB"; "auto" for most of what is free. ``prefix_cache`` is what of it the outputs of frozen layers that come again may
+    take: a size, "auto" for a part of it, or "off". Checkpoints of trainings that may be continued lie in ``runs``.
     Raises: OptionError if one is not among those allowed, or ``runs`` is a file.
     """
 
@@ -103,8 +98,8 @@ def executor_of(
     """
     alone = LocalExecutor(evaluate=functools.partial(train_serially, task, settings=settings))
     engine = Engine.parse(options.engine)
-    memory_bytes = None if options.memory == "auto" else parse_size(options.memory)
-    store = _prefix_store(options.prefix_cache, memory_bytes=memory_bytes, directory=options.runs)
+    budget = MemoryBudget.parse(options.memory, device=settings.device_plan.device)
+    store = budget.store(options.prefix_cache, directory=options.runs)
     if engine is Engine.SERIAL:
         return alone
     programs = Programs(task, root_seed=settings.root_seed)
@@ -113,7 +108,7 @@ def executor_of(
         settings=settings,
         programs=programs,
         engine=engine,
-        memory_bytes=memory_bytes,
+        budget=budget,
         store=store,
         progress=progress,
     )
@@ -137,33 +132,18 @@ class _Populations:
     settings: TrainingSettings
     programs: Programs
     engine: Engine
-    memory_bytes: int | None
-    """None: most of what is free when a population is made."""
+    budget: MemoryBudget
     store: PrefixStore
     progress: Callable[[Progress], None]
 
     def __call__(self, jobs: Sequence[Job]) -> Population:
-        memory = self.memory_bytes
-        if memory is None:
-            memory = round(_SHARE_OF_MEMORY * available_bytes(self.settings.device_plan.device))
         self.store.belongs_to(self.programs.of(jobs[0].configuration))
         return Population(
             self.task,
             jobs,
             self.settings,
             engine=self.engine,
-            memory_bytes=memory,
+            memory_bytes=self.budget.left_beside(self.store),
             store=self.store,
             observe=self.progress,
         )
-
-
-def _prefix_store(prefix_cache: str, *, memory_bytes: int | None, directory: Path) -> PrefixStore:
-    free = available_bytes(torch.device("cpu"))
-    kept = round(_SHARE_OF_CACHE * (free if memory_bytes is None else min(free, memory_bytes)))
-    if prefix_cache in ("auto", "off"):
-        return PrefixStore(training_bytes=kept if prefix_cache == "auto" else 0, validation_bytes=kept)
-    size = parse_size(prefix_cache)
-    return PrefixStore(
-        training_bytes=size, validation_bytes=min(size, kept), directory=directory if size > free // 2 else None
-    )
