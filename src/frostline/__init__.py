@@ -5,7 +5,8 @@ from frostline.errors import FrostlineError
 from frostline.layers import Freezing, Layer, LayerStack, build_deferred, freeze, inspect_freezing, split_layers
 from frostline.protocols import Task
 from frostline.records import Configuration, Evaluation, Fidelity
-from frostline.run.tuning import TuneResult, tune, tune_task
+from frostline.run.result import TuneResult
+from frostline.run.tuning import tune, tune_task
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.hyperband import Hyperband
 from frostline.search.ladder import Ladder

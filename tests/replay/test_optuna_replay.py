@@ -12,7 +12,7 @@ from replay_tables import table
 from frostline.errors import AuditError, OptionError
 from frostline.research.replay.optuna_hyperband import _NearestRecorded, replay_optuna
 from frostline.research.replay.recorded import RecordedTask, goal_of
-from frostline.research.replay.simulation import Patience
+from frostline.research.replay.trace import Patience
 from frostline.research.replay.unused import Unused
 from frostline.search.mirror import private_storage
 from frostline.seeding import derive_seed

@@ -14,9 +14,10 @@ from replay_tables import table
 from frostline.errors import LadderError, OptionError
 from frostline.records import Fidelity
 from frostline.research.replay.recorded import RecordedTask, goal_of
-from frostline.research.replay.simulation import Patience, Step, Trace, replay
+from frostline.research.replay.simulation import replay
 from frostline.research.replay.synthetic import hartmann
 from frostline.research.replay.synthetic_tables import synthetic_landscape
+from frostline.research.replay.trace import Patience, Step, Trace
 from frostline.research.replay.unused import Unused
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.hyperband import Hyperband

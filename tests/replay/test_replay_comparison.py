@@ -12,9 +12,9 @@ from frostline.errors import AuditError, OptionError
 from frostline.research.replay.comparison import Conditions, compare
 from frostline.research.replay.comparison_table import comparison_record, comparison_table
 from frostline.research.replay.methods import Replayed, hyperband, random_search, recommended, usual_methods
-from frostline.research.replay.simulation import Step, Trace
 from frostline.research.replay.synthetic import hartmann
 from frostline.research.replay.synthetic_tables import synthetic_landscape
+from frostline.research.replay.trace import Step, Trace
 from frostline.search.ladder import Ladder
 
 COUNT = 12

@@ -64,7 +64,7 @@ def realigned(
 
 
 def run(search: Search, outcome: Callable[[Request], float | Status], **rest) -> History:
-    return Simulation(search=search, outcome=outcome, draw=drawn, prunes=True, **rest).run()
+    return Simulation(search=search, outcome=outcome, drawn=drawn, prunes=True, **rest).run()
 
 
 def requests_of(history: History) -> set[Request]:

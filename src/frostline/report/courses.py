@@ -56,7 +56,7 @@ def curves_section(record: StudyRecord, best: Evaluation | None) -> Section:
     sign = 1 if record.terms.direction == "minimize" else -1
     for rung, group in enumerate(by_rung):
         ranked = sorted(group, key=lambda one: float("inf") if one.score is None else sign * one.score)
-        layers = record.terms.rungs[rung][0]
+        layers = record.terms.rungs[rung].trainable_layers
         _add_curves(figure, thinned(ranked, _MOST_CURVES), name=f"rung {rung}, {layers_word(layers)}", rung=rung)
     if best is not None and len(best.curve) > 1:
         _add_curves(figure, [best], name="the best", rung=None)

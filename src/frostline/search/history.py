@@ -42,13 +42,6 @@ class RungHistory:
         """How many are under way."""
         return self.num_started - self.num_ended
 
-    def best_unpromoted(self) -> tuple[int, int] | None:
-        """Return the best configuration not yet started at the next rung, and its rank from 0."""
-        if not self._unpromoted:
-            return None
-        key = self._unpromoted[0]
-        return key[1], bisect_left(self._contenders, key)
-
     def promotable(self, *, limit: int, most: int) -> list[int]:
         """Return, best first, up to ``most`` of the best ``limit`` that are not yet started at the next rung."""
         return [number for _, number in self._unpromoted[: min(most, self.num_promotable(limit=limit))]]
@@ -81,11 +74,6 @@ class RungHistory:
             _discard(self._unpromoted, key)
             if not _holds(self._contenders, key):
                 insort(self._contenders, key)
-
-    def _demote(self, number: int) -> None:
-        key = self._key_of.get(number)
-        if key is not None and not _holds(self._unpromoted, key):
-            insort(self._unpromoted, key)
 
     def _eliminate(self, number: int) -> None:
         _discard(self._unpromotable, number)
@@ -154,18 +142,6 @@ class History:
         assert (request.number, request.rung) not in self._found, f"{request} has ended, and was started again"
         self._pending[request] = None
         self._begin(request)
-
-    def abandon(self, request: Request) -> None:
-        """Let a request be under way no longer: its worker died, and nothing is known of it."""
-        del self._pending[request]
-        number, rung = request.number, request.rung
-        self._num_begun[number] -= 1
-        if self._num_begun[number] == 0 and number not in self._eliminated:
-            insort(self._unstarted, number)
-        for rungs in self._rungs_of(number, rung):
-            rungs[rung].num_started -= 1
-            if rung > 0 and number not in self._eliminated:
-                rungs[rung - 1]._demote(number)
 
     def finish(self, evaluation: Evaluation) -> None:
         """Let a request have ended, however it did; one that was not under way is started first."""
