@@ -29,7 +29,7 @@ from frostline.search.ladder import Ladder
 from frostline.search.space import SearchSpace
 from frostline.store.storage import MEMORY
 from frostline.store.study import read_study
-from tiny_task import make
+from tests.tiny_task import make
 
 LAYERS = (1, 3, 6)
 

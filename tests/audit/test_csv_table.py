@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from landscapes import landscape
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from frostline.audit.csv_table import read_table, write_table
@@ -19,6 +18,7 @@ from frostline.audit.landscape import Landscape
 from frostline.errors import AuditError
 from frostline.records import Configuration
 from frostline.search.space import SearchSpace
+from tests.audit.landscapes import landscape
 
 SPACE = SearchSpace(
     distributions={

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from landscapes import landscape as landscape_of_losses
 
 from frostline.audit.expectation import least_agreements
 from frostline.audit.recommendation import recommend
 from frostline.audit.rung_watch import AgreementWatch, agreement_of_rungs
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Status
 from frostline.search.history import History
+from tests.audit.landscapes import landscape as landscape_of_losses
 
 
 def history_of(*rungs: dict[int, float | Status], direction="minimize") -> History:

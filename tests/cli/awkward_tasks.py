@@ -1,14 +1,11 @@
 """Tasks whose costs are not to be had in the usual way, given to the command line as a file."""
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import numpy as np
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny_task
+from tests import tiny_task
 
 
 class Through(nn.Module):

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from command_line import run
 from frostline.audit.csv_table import read_table
 from frostline.audit.stored_landscape import read_landscape
 from frostline.search.alignment import Alignment
 from frostline.store.storage import DEFAULT_STORAGE
 from frostline.store.study import read_study
+from tests.cli.command_line import run
 
-TASK = f"{Path(__file__).parent / 'tiny_task.py'}:task"
+TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 AUDIT = f"audit {TASK} --configurations 6 --layers 1,3,6 --budgets 4 --repeats 5 --device cpu"
 
 

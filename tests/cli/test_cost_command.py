@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from command_line import run
 from frostline.cli.cost_command import _spread
 from frostline.costs.cost_tables import CostRow, read_costs
 from frostline.costs.measurement import FailedStep
 from frostline.costs.step_cost import StepCost
+from tests.cli.command_line import run
 
-TINY = f"{Path(__file__).parent / 'tiny_task.py'}:task"
+TINY = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 
 AWKWARD = Path(__file__).with_name("awkward_tasks.py")
 
@@ -120,9 +120,7 @@ def test_when_every_step_fails_the_status_is_one(capsys: pytest.CaptureFixture[s
 def test_what_was_measured_is_written_before_the_rest_is(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # A hyperparameter that only a batch shows wrong: the first size is fine, the second ends the command.
     (folder / "fixed.py").write_text(
-        "import sys\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "import tiny_task\n"
+        "from tests import tiny_task\n"
         "class Fixed:\n"
         "    def __getattr__(self, name):\n"
         "        return getattr(tiny_task.task, name)\n"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from command_line import run
 from frostline.costs.capacity import Capacity
 from frostline.tasks.loading import load_task
+from tests.cli.command_line import run
 
-TINY = f"{Path(__file__).parent / 'tiny_task.py'}:task"
+TINY = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 
 AWKWARD = Path(__file__).with_name("awkward_tasks.py")
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import optuna
 import pytest
 
-from command_line import run
 from frostline.cli.main import main
+from tests.cli.command_line import run
 
-TINY = f"{Path(__file__).parent / 'tiny_task.py'}:task"
+TINY = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from optuna.distributions import FloatDistribution
-from report_cases import landscape
 
 from frostline.audit.csv_table import write_table
 from frostline.cli.report_command import report, report_command
@@ -17,6 +16,7 @@ from frostline.run.tuning import tune
 from frostline.search.ladder import Ladder
 from frostline.search.space import SearchSpace
 from frostline.search.sweep import Sweep
+from tests.report.cases import landscape
 
 SPACE = SearchSpace(distributions={"rate": FloatDistribution(1e-3, 1.0, log=True)})
 LADDER = Ladder.diagonal(num_layers=4, full_samples=400)

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from micro_recipes import micro
 
-from command_line import run
 from frostline.research.reproduction import workbench
+from tests.cli.command_line import run
+from tests.research.reproduction.recipes import micro
 
 
 @pytest.fixture(autouse=True)

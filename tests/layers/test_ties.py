@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from layer_models import WIDTH, Decoder, TiedByUse, gpt2, tokens
 from torch import Tensor, nn
 
 from frostline.errors import ModelError
 from frostline.layers import freeze, split_layers
+from tests.layers.models import WIDTH, Decoder, TiedByUse, gpt2, tokens
 
 
 def train_a_step(model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Run by test_population_families.py in a process of its own: trains two configurations of each model together and alone."""
+"""Run by test_families.py in a process of its own: trains two configurations of each model together and alone."""
 
 from __future__ import annotations
 
@@ -6,23 +6,18 @@ import copy
 import json
 import math
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "layers"))
-sys.path.insert(0, str(Path(__file__).parent))
-
-from split_families import cases
-from training_cases import SPACE, configured, job_of, settings_of
-
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.training.serial import train_serially
 from frostline.training.supervised import SupervisedTask
+from tests.layers.split_families import cases
+from tests.training.cases import SPACE, configured, job_of, settings_of
 
 
 def outcome(model: nn.Module, inputs: Tensor) -> str:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from population_cases import DEFAULTS, SPACE, configuration_of, jobs_of
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from training_cases import settings_of
 
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.training.serial import train_serially
 from frostline.training.supervised import SupervisedTask
+from tests.populations.cases import DEFAULTS, SPACE, configuration_of, jobs_of
+from tests.training.cases import settings_of
 
 SMALL = {
     "vocab_size": 32,
@@ -126,5 +125,5 @@ def test_models_of_other_libraries(together: dict[str, Any], family: str) -> Non
 
 
 @pytest.fixture(scope="module")
-def together(run_with_families: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    return run_with_families(Path(__file__).with_name("share_families.py"))
+def together(run_with_families: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    return run_with_families("tests.populations.share_families")

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 from torch.nn import functional
-from training_cases import CPU
 
 from frostline.populations.folded_attention import batched_attention
+from tests.training.cases import CPU
 
 NUM_MEMBERS, BATCH, HEADS, QUERIES, KEYS, WIDTH = 3, 2, 4, 5, 6, 8
 

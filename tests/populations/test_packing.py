@@ -11,9 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from population_cases import CASES, configuration_of, gpt, jobs_of, token_case
 from torch import nn
-from training_cases import settings_of
 
 import frostline
 from frostline.cli.display import progress_line
@@ -25,6 +23,8 @@ from frostline.populations.programs import Program
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job, Progress, Status
 from frostline.run.executors import LocalExecutor, PopulationExecutor
 from frostline.training.session import begin_session
+from tests.populations.cases import CASES, configuration_of, gpt, jobs_of, token_case
+from tests.training.cases import settings_of
 
 BY_NAME = {case.name: case for case in CASES}
 NUM_LAYERS = 4

@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 import torch
-from population_cases import (
+from torch import Tensor, nn
+
+from frostline.layers import freezing_of
+from frostline.populations.engines import Engine
+from frostline.populations.population import Population
+from frostline.populations.prefix.share import CannotShareError
+from frostline.protocols import Task
+from frostline.records import Evaluation, Fidelity, Job, Progress, Status
+from frostline.training.course import TrainingSettings
+from frostline.training.serial import train_model, train_serially
+from tests.populations.cases import (
     BATCH_SIZE,
     CASES,
     NUM_STEPS,
@@ -22,17 +32,7 @@ from population_cases import (
     token_case,
     vectors,
 )
-from torch import Tensor, nn
-from training_cases import settings_of
-
-from frostline.layers import freezing_of
-from frostline.populations.engines import Engine
-from frostline.populations.population import Population
-from frostline.populations.prefix.share import CannotShareError
-from frostline.protocols import Task
-from frostline.records import Evaluation, Fidelity, Job, Progress, Status
-from frostline.training.course import TrainingSettings
-from frostline.training.serial import train_model, train_serially
+from tests.training.cases import settings_of
 
 ENGINES = (Engine.SHARED, Engine.STACKED)
 BY_NAME = {case.name: case for case in CASES}

@@ -12,7 +12,6 @@ import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
 from torch import nn
-from training_cases import SPACE, configured, perceptron, regression_task
 
 from frostline.errors import HyperparameterError
 from frostline.populations.programs import ABSENT, Program, Programs
@@ -24,6 +23,7 @@ from frostline.tasks.digits_resnet import digits_resnet
 from frostline.tasks.python_source_gpt import python_source_gpt
 from frostline.training.hyperparameter_reads import CompletedHyperparameters, Reads, WatchedHyperparameters
 from frostline.training.supervised import SupervisedTask
+from tests.training.cases import SPACE, configured, perceptron, regression_task
 
 FLOAT = FloatDistribution(0.0, 1.0)
 WHOLE = IntDistribution(1, 64)

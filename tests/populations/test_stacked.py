@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
-from training_cases import CPU, configured, noisy_network, perceptron, regression_task
 
 from frostline.errors import ModelError
 from frostline.populations.stacked import StackedStep
@@ -25,6 +24,7 @@ from frostline.training.devices import DevicePlan
 from frostline.training.randomness import borrowed_generators
 from frostline.training.session import Session, begin_session
 from frostline.training.supervised import SupervisedTask
+from tests.training.cases import CPU, configured, noisy_network, perceptron, regression_task
 
 OPTIMIZERS: tuple[dict[str, Any], ...] = (
     {"optimizer": "AdamW", "weight_decay": 0.1},

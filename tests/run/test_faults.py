@@ -17,7 +17,6 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 import frostline
-import tiny_task
 from frostline.errors import LadderError, OptionError, StudyError
 from frostline.records import Configuration, Fidelity, Status
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
@@ -26,6 +25,7 @@ from frostline.search.sampling import RANDOM, TPE
 from frostline.search.space import SearchSpace
 from frostline.store.storage import close_storage, open_storage
 from frostline.store.study import read_study
+from tests import tiny_task
 
 pytestmark = pytest.mark.multiprocess
 
@@ -85,7 +85,7 @@ def processes() -> multiprocessing.context.ForkServerContext:
     """Processes that start fast: torch is imported once, in their common parent."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["frostline", "frostline.store.storage", "sqlalchemy", "alembic", "tiny_task", __name__]
+        ["frostline", "frostline.store.storage", "sqlalchemy", "alembic", "tests.tiny_task", __name__]
     )
     return context
 

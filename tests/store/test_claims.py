@@ -219,7 +219,7 @@ def test_a_failure_does_not_end_a_trial_of_which_another_worker_evaluates_a_rung
 KILLED = """
     import sys, time
     from frostline.records import Status
-    from test_study_claims import Worker
+    from tests.store.test_claims import Worker
 
     worker = Worker(sys.argv[1])
     print(worker.take(), flush=True)
@@ -237,7 +237,7 @@ def kill(place: str) -> Iterator[Any]:
 
     def start(how: str) -> str:
         command = [sys.executable, "-c", textwrap.dedent(KILLED), place, how]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
         processes.append(process)
         assert process.stdout is not None
         taken = process.stdout.readline().strip()

@@ -11,7 +11,7 @@ from frostline.records import Configuration
 from frostline.tasks.loading import load_task
 from frostline.training.supervised import SupervisedTask
 
-TINY = f"{Path(__file__).with_name('tiny_task.py')}:task"
+TINY = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 
 
 def supervised(reference: str, **options: object) -> SupervisedTask:

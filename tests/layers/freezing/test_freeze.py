@@ -9,7 +9,12 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from layer_models import (
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from frostline.errors import FidelityError, ModelError, OptionError
+from frostline.layers import Freezing, freeze, freezing_of, inspect_freezing, split_layers
+from tests.layers.models import (
     ALL_CASES,
     WIDTH,
     Case,
@@ -24,11 +29,6 @@ from layer_models import (
     named,
     tokens,
 )
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-
-from frostline.errors import FidelityError, ModelError, OptionError
-from frostline.layers import Freezing, freeze, freezing_of, inspect_freezing, split_layers
 
 
 def fingerprint_of(model: nn.Module) -> list[Any]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from layer_models import ConvolutionalNet, Decoder, gpt2, images, resnet, tokens
 from torch import Tensor, nn
 
 from frostline.errors import ModelError
 from frostline.layers import freeze, freezing_of
+from tests.layers.models import ConvolutionalNet, Decoder, gpt2, images, resnet, tokens
 
 
 def batches(number: int = 4) -> list[tuple[Tensor]]:

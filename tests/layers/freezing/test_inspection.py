@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from layer_models import (
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from frostline.errors import ModelError
+from frostline.layers import FreezingReport, freeze, inspect_freezing, split_layers
+from tests.layers.models import (
     WIDTH,
     ClassTokenModel,
     ConvolutionalNet,
@@ -18,11 +23,6 @@ from layer_models import (
     images,
     tokens,
 )
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from frostline.errors import ModelError
-from frostline.layers import FreezingReport, freeze, inspect_freezing, split_layers
 
 
 def mean_square(model: nn.Module, batch: Any) -> Tensor:

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 import torch
-from layer_models import ALL_CASES, Case, gpt2, named, tokens
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -31,6 +30,7 @@ from frostline.populations.prefix.shared_weights import copy_sharing_frozen, sha
 from frostline.records import Configuration
 from frostline.tasks.digits_mlp import digits_mlp
 from frostline.tasks.gpt import GPT, GPTSettings
+from tests.layers.models import ALL_CASES, Case, gpt2, named, tokens
 
 OPTIONS: list[dict[str, Any]] = [
     {"frozen_dtype": "bfloat16"},

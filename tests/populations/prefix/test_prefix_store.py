@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from population_cases import BATCH_SIZE, CASES, NUM_STEPS, Case, configuration_of, jobs_of, vectors
 from torch import Tensor, nn
-from training_cases import settings_of
 
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.populations.prefix.prefix_store import PrefixStore
 from frostline.records import Evaluation
 from frostline.training.serial import train_serially
+from tests.populations.cases import BATCH_SIZE, CASES, NUM_STEPS, Case, configuration_of, jobs_of, vectors
+from tests.training.cases import settings_of
 
 BY_NAME = {case.name: case for case in CASES}
 ROOM = 2**24

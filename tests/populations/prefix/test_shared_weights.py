@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from population_cases import CASES, Case, configuration_of, jobs_of
-from training_cases import settings_of
 
-from frostline.layers import frozen_weights
+from frostline.layers.weights import frozen_weights
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.populations.prefix.prefix_store import PrefixStore
 from frostline.training.serial import train_serially
+from tests.populations.cases import CASES, Case, configuration_of, jobs_of
+from tests.training.cases import settings_of
 
 OPTIONS = {
     "rounded": {"frozen_dtype": "bfloat16"},

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from replay_tables import table
 
 from frostline.errors import AuditError, OptionError
 from frostline.research.replay.comparison import Conditions, compare
@@ -16,6 +15,7 @@ from frostline.research.replay.simulation import Step, Trace
 from frostline.research.replay.synthetic import hartmann
 from frostline.research.replay.synthetic_tables import synthetic_landscape
 from frostline.search.ladder import Ladder
+from tests.research.replay.tables import table
 
 COUNT = 12
 LANDSCAPE = table(5.0 + np.arange(COUNT))

@@ -7,7 +7,6 @@ import optuna
 import pytest
 from optuna.pruners import HyperbandPruner
 from optuna.samplers import TPESampler
-from replay_tables import table
 
 from frostline.errors import AuditError, OptionError
 from frostline.research.replay.optuna_hyperband import _NearestRecorded, replay_optuna
@@ -16,6 +15,7 @@ from frostline.research.replay.simulation import Patience
 from frostline.research.replay.unused import Unused
 from frostline.search.mirror import private_storage
 from frostline.seeding import derive_seed
+from tests.research.replay.tables import table
 
 SAMPLES = tuple(range(10, 101, 10))
 

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from replay_tables import table
 
 from frostline.errors import AuditError, LadderError
 from frostline.records import Configuration, Fidelity, Job, Status
 from frostline.research.replay.recorded import RecordedTask, goal_of, with_typical_seconds
 from frostline.search.ladder import Ladder
+from tests.research.replay.tables import table
 
 RANDOM = np.random.default_rng(0)
 SCORES = RANDOM.random((4, 2, 3))

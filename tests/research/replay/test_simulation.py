@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replay_tables import table
 
 from frostline.errors import LadderError, OptionError
 from frostline.records import Fidelity
@@ -23,6 +22,7 @@ from frostline.search.hyperband import Hyperband
 from frostline.search.ladder import Ladder
 from frostline.search.sampling import TPE
 from frostline.search.sweep import FullFidelity, Sweep
+from tests.research.replay.tables import table
 
 # Continued once, then from scratch, then continued again.
 LADDER = Ladder.explicit([(1, 10), (1, 20), (2, 20), (2, 30)], num_layers=2, full_samples=30)

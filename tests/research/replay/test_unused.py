@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from replay_tables import table
 
 from frostline.research.replay.unused import Unused, unit_points
 from frostline.search.space import SearchSpace
+from tests.research.replay.tables import table
 
 
 def test_every_configuration_comes_once_in_an_order_of_the_seed() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from micro_recipes import micro
 from optuna.distributions import FloatDistribution
 
 from frostline.audit.agreement import agreement, rank_correlation
@@ -27,6 +26,7 @@ from frostline.research.reproduction.workbench import Workbench
 from frostline.search.space import SearchSpace
 from frostline.store.study import read_study
 from frostline.tasks.loading import load_task
+from tests.research.reproduction.recipes import micro
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from micro_recipes import micro
 
 from frostline.audit.auditor import predicted_costs
 from frostline.errors import OptionError
@@ -17,6 +16,7 @@ from frostline.search.history import History
 from frostline.search.sampling import Draws
 from frostline.tasks.loading import load_task
 from frostline.training.supervised import SupervisedTask
+from tests.research.reproduction.recipes import micro
 
 MODELS = sorted({model for figure in FIGURES for model in figure.models})
 

@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 import torch
 from optuna.distributions import FloatDistribution
-from population_cases import configuration_of, gpt, jobs_of, token_case
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset, TensorDataset
-from training_cases import settings_of
 
 from frostline.costs.prediction import predict_step
 from frostline.costs.true_peak import PeakBytes
@@ -27,6 +25,8 @@ from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss
 from frostline.training.losses.lazy_logits import LazyLogits, lazy_output
 from frostline.training.serial import train_serially
 from frostline.training.supervised import SupervisedTask
+from tests.populations.cases import configuration_of, gpt, jobs_of, token_case
+from tests.training.cases import settings_of
 
 CPU = torch.device("cpu")
 CONFIGURATION = Configuration(number=0, hyperparameters={"learning_rate": 0.1})
