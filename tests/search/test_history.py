@@ -5,10 +5,10 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulation import drawn, ended
 
 from frostline.records import Request, Status
 from frostline.search.history import History
+from tests.search.simulation import drawn, ended
 
 OUTCOMES = st.one_of(st.integers(-2, 2).map(float), st.sampled_from([Status.DIVERGED, Status.FAILED]))
 NUM_RUNGS = 3

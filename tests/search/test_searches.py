@@ -7,7 +7,6 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulation import LADDER, Delegating, Simulation, drawn, ended, evaluated, same_facts
 
 from frostline.errors import LadderError
 from frostline.records import Request, Status
@@ -16,6 +15,7 @@ from frostline.search.history import History
 from frostline.search.hyperband import Hyperband
 from frostline.search.ladder import Ladder
 from frostline.search.sweep import FullFidelity, Sweep
+from tests.search.simulation import LADDER, Delegating, Simulation, drawn, ended, evaluated, same_facts
 
 SYNCHRONOUS = [SuccessiveHalving, Hyperband, Sweep, FullFidelity]
 EVERY = [*SYNCHRONOUS, AsynchronousHalving]

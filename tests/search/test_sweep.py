@@ -7,13 +7,13 @@ from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
-from simulation import LADDER, Delegating, Simulation, drawn, ended, same_facts
 
 from frostline.records import Request, Status
 from frostline.search.history import History
 from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
 from frostline.search.sweep import Sweep
+from tests.search.simulation import LADDER, Delegating, Simulation, drawn, ended, same_facts
 
 # Rung 1 continues rung 0, rung 4 rung 3; rungs 2 and 3 start from scratch.
 MIXED = Ladder.explicit([(2, 100), (2, 500), (6, 500), (10, 500), (10, 1000)], num_layers=10, full_samples=1000)
