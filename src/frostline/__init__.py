@@ -1,17 +1,29 @@
 """Tune the hyperparameters of deep networks cheaply: train only the last layers, on part of the data, and climb."""
 
-from frostline.audit.auditor import AuditPlan, audit_task
-from frostline.errors import FrostlineError
-from frostline.layers import Freezing, Layer, LayerStack, build_deferred, freeze, inspect_freezing, split_layers
-from frostline.protocols import Task
-from frostline.records import Configuration, Evaluation, Fidelity
-from frostline.run.tuning import TuneResult, tune, tune_task
-from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
-from frostline.search.hyperband import Hyperband
-from frostline.search.ladder import Ladder
-from frostline.search.space import SearchSpace
-from frostline.search.sweep import FullFidelity, Sweep
-from frostline.training.supervised import SupervisedTask
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from frostline.audit.auditor import AuditPlan, audit_task
+    from frostline.errors import FrostlineError
+    from frostline.layers import (
+        Freezing,
+        Layer,
+        LayerStack,
+        build_deferred,
+        freeze,
+        inspect_freezing,
+        split_layers,
+    )
+    from frostline.protocols import Task
+    from frostline.records import Configuration, Evaluation, Fidelity
+    from frostline.run.tuning import TuneResult, tune, tune_task
+    from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+    from frostline.search.hyperband import Hyperband
+    from frostline.search.ladder import Ladder
+    from frostline.search.space import SearchSpace
+    from frostline.search.sweep import FullFidelity, Sweep
+    from frostline.training.supervised import SupervisedTask
 
 __all__ = [
     "AsynchronousHalving",
@@ -41,3 +53,41 @@ __all__ = [
     "tune_task",
 ]
 __version__ = "0.1.0"
+
+# Where each name comes from: its module, and with it torch, is loaded when the name is used first.
+_NAMES_OF = {
+    "frostline.audit.auditor": ("AuditPlan", "audit_task"),
+    "frostline.errors": ("FrostlineError",),
+    "frostline.layers": (
+        "Freezing",
+        "Layer",
+        "LayerStack",
+        "build_deferred",
+        "freeze",
+        "inspect_freezing",
+        "split_layers",
+    ),
+    "frostline.protocols": ("Task",),
+    "frostline.records": ("Configuration", "Evaluation", "Fidelity"),
+    "frostline.run.tuning": ("TuneResult", "tune", "tune_task"),
+    "frostline.search.halving": ("AsynchronousHalving", "SuccessiveHalving"),
+    "frostline.search.hyperband": ("Hyperband",),
+    "frostline.search.ladder": ("Ladder",),
+    "frostline.search.space": ("SearchSpace",),
+    "frostline.search.sweep": ("FullFidelity", "Sweep"),
+    "frostline.training.supervised": ("SupervisedTask",),
+}
+_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Return the public name ``name``, and keep it (PEP 562)."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
