@@ -167,8 +167,8 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
 @pytest.mark.multiprocess
 def test_the_installed_command_prepares_its_threads_before_torch_is_loaded() -> None:
     code = (
-        "import os, sys, frostline_launcher; assert 'torch' not in sys.modules; sys.argv = ['frostline', '--version']\n"
-        "try: frostline_launcher.main()\n"
+        "import os, sys, frostline.__main__; sys.argv = ['frostline', '--version']\n"
+        "try: frostline.__main__.main()\n"
         "finally: print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
     )
     environment = {name: value for name, value in os.environ.items() if "OMP_WAIT" not in name}
@@ -181,7 +181,7 @@ def test_the_installed_command_prepares_its_threads_before_torch_is_loaded() -> 
 @pytest.mark.parametrize("options", [[], ["frozen_placement=stream"], ["frozen_dtype=bfloat16"]])
 def test_the_installed_command_keeps_freed_memory_but_for_models_that_are_kept_small(options: list[str]) -> None:
     code = (
-        "import frostline_launcher; frostline_launcher.prepare_process()\n"
+        "from frostline.process import prepare_process; prepare_process()\n"
         "import resource, sys, torch\n"
         "from frostline.tasks.loading import task_named\n"
         "task_named('digits-mlp', sys.argv[1:])\n"

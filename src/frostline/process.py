@@ -1,7 +1,7 @@
-"""The ``frostline`` command: sets up the process before torch is loaded, then runs ``frostline.cli.main``.
+"""Threads and memory of a process that trains on the CPU, to be set before torch is loaded.
 
-It stands beside the package because importing anything of ``frostline`` loads torch, and with it OpenMP, which reads its
-environment once. As a library frostline leaves process and environment alone. Why these settings: docs/decisions/0009.
+Nothing of ours and nothing heavy is imported here: torch brings OpenMP, which reads its environment once. The ``frostline``
+command does this; as a library frostline leaves process and environment alone. Why these settings: docs/decisions/0009.
 """
 
 import ctypes
@@ -11,14 +11,6 @@ from typing import Any
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _LARGE = 2**20
-
-
-def main() -> None:
-    """Run the command line."""
-    prepare_process()
-    from frostline.cli.main import main as run
-
-    run()
 
 
 def prepare_process() -> None:
