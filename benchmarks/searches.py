@@ -39,7 +39,7 @@ from frostline.audit.csv_table import read_table
 from frostline.audit.landscape import Landscape
 from frostline.audit.noise import seed_noise
 from frostline.audit.recommendation import recommend
-from frostline.records import Configuration, Evaluation, Fidelity, Job
+from frostline.records import Configuration, Evaluation, Fidelity, Job, loss_sign
 from frostline.research.replay.comparison import median_seconds, ratio_of_medians
 from frostline.research.replay.recorded import goal_of
 from frostline.run.options import TrainingOptions
@@ -82,7 +82,7 @@ class Bench:
 
     def stop_if_good(self, score: float | None) -> None:
         """Raise Reached if this score of a full training meets the goal."""
-        if score is not None and (score if self.task.direction == "minimize" else -score) <= self.target:
+        if score is not None and loss_sign(self.task.direction) * score <= self.target:
             raise Reached
 
 

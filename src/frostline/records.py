@@ -19,6 +19,11 @@ HEAD = "head."
 Direction = Literal["minimize", "maximize"]
 
 
+def loss_sign(direction: Direction) -> int:
+    """Return 1 where lower scores are better, else -1: a score times it is a loss, of which less is better."""
+    return 1 if direction == "minimize" else -1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
     """How much of the full training an evaluation gets.

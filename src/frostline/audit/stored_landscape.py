@@ -12,7 +12,7 @@ import numpy as np
 
 from frostline.audit.landscape import Landscape, LayerCost
 from frostline.errors import AuditError, StudyError
-from frostline.records import Status
+from frostline.records import Status, loss_sign
 from frostline.search.alignment import IDENTITY
 from frostline.store.reading import read_study
 from frostline.store.storage import Storage, opened
@@ -91,7 +91,7 @@ def repeated_scores(history: History, repeated: History) -> dict[int, float]:
 
     One that diverged is infinite in the worse direction; one that failed is left out.
     """
-    worst = math.inf if history.direction == "minimize" else -math.inf
+    worst = loss_sign(history.direction) * math.inf
     number_of = {
         configuration_key(configuration): configuration.number
         for configuration in reversed(history.configurations)

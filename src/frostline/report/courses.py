@@ -22,6 +22,7 @@ from frostline.pages.drawing import (
     thinned,
 )
 from frostline.pages.page import Section, bullets, drawn, note
+from frostline.records import loss_sign
 from frostline.run.sentences import cost_lines
 from frostline.wording import duration
 
@@ -53,7 +54,7 @@ def curves_section(record: StudyRecord, best: Evaluation | None) -> Section:
     figure.update_xaxes(rangemode="tozero", exponentformat="SI", nticks=7)
     if limits is not None:
         figure.update_yaxes(range=list(limits))
-    sign = 1 if record.terms.direction == "minimize" else -1
+    sign = loss_sign(record.terms.direction)
     for rung, group in enumerate(by_rung):
         ranked = sorted(group, key=lambda one: float("inf") if one.score is None else sign * one.score)
         layers = record.terms.rungs[rung].trainable_layers

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, TypeVar
 
-from frostline.records import Configuration, Direction, Evaluation, Request, Status
+from frostline.records import Configuration, Direction, Evaluation, Request, Status, loss_sign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -229,7 +229,7 @@ class History:
         key = None
         if evaluation.status is Status.FINISHED:
             assert evaluation.score is not None
-            key = (evaluation.score if self.direction == "minimize" else -evaluation.score, number)
+            key = (loss_sign(self.direction) * evaluation.score, number)
         rungs[rung]._finish(number, key)
         climbed = Request(number, rung + 1)
         if climbed in self._pending or (number, rung + 1) in self._found:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from frostline.records import Evaluation, Request, Status
+from frostline.records import Evaluation, Request, Status, loss_sign
 from frostline.search.history import History
 from frostline.search.surrogate import Coordinates, Response, ranking_shifts
 from frostline.statistics.bootstrap import estimate_of, resampled_counts
@@ -303,9 +303,7 @@ def _seen(evaluation: Evaluation, history: History, ranks: Mapping[int, int] | N
     if evaluation.score is None:
         return evaluation
     if ranks is None:
-        return replace(
-            evaluation, score=evaluation.score if history.direction == "minimize" else -evaluation.score
-        )
+        return replace(evaluation, score=loss_sign(history.direction) * evaluation.score)
     return replace(evaluation, score=float(ranks[evaluation.number]))
 
 

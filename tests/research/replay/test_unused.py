@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from frostline.research.replay.unused import Unused, unit_points
+from frostline.research.replay.unused import Unused, comparable_points
 from frostline.search.space import SearchSpace
 from tests.research.replay.tables import table
 
@@ -20,25 +20,13 @@ def test_every_configuration_comes_once_in_an_order_of_the_seed() -> None:
     assert orders[0] == orders[1] != orders[2]
 
 
-def test_points_of_the_unit_cube_by_hand() -> None:
+def test_two_different_choices_are_one_apart() -> None:
     space = SearchSpace(
-        distributions={
-            "log": FloatDistribution(1e-4, 1.0, log=True),
-            "whole": IntDistribution(10, 20),
-            "choice": CategoricalDistribution((1, "b", "a")),
-            "fixed": CategoricalDistribution(("only",)),
-        }
+        distributions={"rate": FloatDistribution(0.0, 4.0), "choice": CategoricalDistribution((1, "b", "a"))}
     )
-    rows = [
-        {"log": 1e-3, "whole": 15, "choice": "b", "fixed": "only"},
-        {"log": 1.0, "whole": 10, "choice": 1, "fixed": "only"},
-    ]
-    half = np.sqrt(0.5)
-    expected = [[0.25, 0.5, 0.0, half, 0.0, half], [1.0, 0.0, half, 0.0, 0.0, half]]
-    points = unit_points(space, rows)
-    np.testing.assert_allclose(points, expected, atol=1e-12)
-    # Two different choices are 1 apart.
-    assert np.linalg.norm((points[0] - points[1])[2:]) == pytest.approx(1.0)
+    points = comparable_points(space, [{"rate": 1.0, "choice": "b"}, {"rate": 1.0, "choice": 1}])
+    np.testing.assert_allclose(points, [[0.25, 0, np.sqrt(0.5), 0], [0.25, np.sqrt(0.5), 0, 0]])
+    assert np.linalg.norm(points[0] - points[1]) == pytest.approx(1.0)
 
 
 def test_the_nearest_is_taken_and_then_the_next_nearest() -> None:

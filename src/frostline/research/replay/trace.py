@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from frostline.records import loss_sign
+
 if TYPE_CHECKING:
     from frostline.records import Direction, Evaluation, Fidelity
     from frostline.research.replay.recorded import Goal
@@ -85,12 +87,11 @@ class Patience:
 def step_of(evaluation: Evaluation, *, seconds: float, run: int, index: int, direction: Direction) -> Step:
     """Return the step that an evaluation of the configuration at ``index`` of the table is, ended at ``seconds``."""
     score = evaluation.score
-    sign = 1.0 if direction == "minimize" else -1.0
     return Step(
         seconds=seconds,
         run=run,
         index=index,
         fidelity=evaluation.fidelity,
-        loss=math.inf if score is None else sign * score,
+        loss=math.inf if score is None else loss_sign(direction) * score,
         cost=evaluation.cost.seconds,
     )
