@@ -10,9 +10,10 @@ import pytest
 
 from command_line import run
 from frostline.cli.cost_command import _spread
-from frostline.costs.cost_tables import CostRow, read_costs
+from frostline.costs.cost_tables import CostRow
 from frostline.costs.measurement import FailedStep
 from frostline.costs.step_cost import StepCost
+from written_costs import read_costs
 
 TINY = f"{Path(__file__).parent / 'tiny_task.py'}:task"
 

@@ -11,6 +11,7 @@ from frostline.audit.agreement import Agreement, agreement
 from frostline.audit.monotonicity import Finding, monotonicity
 from frostline.audit.noise import SeedNoise, seed_noise
 from frostline.audit.optima import Optimum, move_sentences, optima
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,7 +88,7 @@ def _of_ranks(landscape: Landscape, agreed: Agreement) -> list[str]:
     if weak.any():
         worst = np.unravel_index(np.nanargmin(below_full), below_full.shape)
         where = [
-            f"with {_layers(landscape.layers[z])} on {_budgets(landscape, weak[z])}"
+            f"with {counted(landscape.layers[z], 'layer')} on {_budgets(landscape, weak[z])}"
             for z in np.flatnonzero(weak.any(axis=1))
         ]
         more = [f"and {len(where) - _MOST_NAMED} more numbers of layers"] if len(where) > _MOST_NAMED else []
@@ -151,11 +152,9 @@ def _of_width(agreed: Agreement) -> list[str]:
 
 
 def _cell(landscape: Landscape, cell: tuple[np.intp, ...]) -> str:
-    return f"{_layers(landscape.layers[cell[0]])} on {landscape.samples[cell[1]]:,} {landscape.sample_unit}"
-
-
-def _layers(number: int) -> str:
-    return "1 layer" if number == 1 else f"{number} layers"
+    return (
+        f"{counted(landscape.layers[cell[0]], 'layer')} on {landscape.samples[cell[1]]:,} {landscape.sample_unit}"
+    )
 
 
 def _budgets(landscape: Landscape, weak: NDArray[np.bool_]) -> str:

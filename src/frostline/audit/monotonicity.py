@@ -23,6 +23,7 @@ from frostline.statistics.bootstrap import (
     sign_probability,
 )
 from frostline.statistics.ranks import rank_correlation_replicates
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,23 +110,23 @@ class _Grid:
 
     def level(self, value: int) -> str:
         """Return "2 layers" or "1,024 tokens", along the axis."""
-        return _layers(value) if self.axis == "layers" else f"{value:,} {self.landscape.sample_unit}"
+        return counted(value, "layer") if self.axis == "layers" else f"{value:,} {self.landscape.sample_unit}"
 
     def training(self, value: int) -> str:
         """Return "Training 2 of 8 layers" or "Training on 1,024 of 8,192 tokens"."""
         if self.axis == "layers":
-            return f"Training {value} of {_layers(self.along[-1])}"
+            return f"Training {value} of {counted(self.along[-1], 'layer')}"
         return f"Training on {value:,} of {self.along[-1]:,} {self.landscape.sample_unit}"
 
     def place(self, value: int | None) -> str:
         """Return "on 1,024 tokens" or "with 2 layers", on the other axis."""
         if value is None:
             return "in the mean over all " + ("budgets" if self.axis == "layers" else "numbers of layers")
-        return f"on {value:,} {self.landscape.sample_unit}" if self.axis == "layers" else f"with {_layers(value)}"
-
-
-def _layers(number: int) -> str:
-    return "1 layer" if number == 1 else f"{number} layers"
+        return (
+            f"on {value:,} {self.landscape.sample_unit}"
+            if self.axis == "layers"
+            else f"with {counted(value, 'layer')}"
+        )
 
 
 def _information(grid: _Grid, correlations: Array) -> Finding:

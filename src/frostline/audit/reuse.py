@@ -29,10 +29,6 @@ class AuditedEvaluations:
             fidelity = evaluation.fidelity
             self._found[key, fidelity.trainable_layers, fidelity.samples] = evaluation
 
-    def knows(self, configuration: Configuration, fidelity: Fidelity) -> bool:
-        """Return whether the audit evaluated ``configuration`` at ``fidelity``."""
-        return self._reached(configuration, fidelity) is not None
-
     def __call__(self, job: Job) -> Evaluation | None:
         """Return the evaluation that ``job`` asks for, or None if the audit did not make it."""
         reached = self._reached(job.configuration, job.fidelity)

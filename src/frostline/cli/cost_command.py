@@ -53,6 +53,7 @@ from frostline.errors import OptionError, PredictionError, TaskError
 from frostline.sizes import parse_size
 from frostline.tasks.loading import task_named
 from frostline.training.devices import DevicePlan, resolve_device
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -234,8 +235,8 @@ class _Known:
         )
         if isinstance(row, FailedStep):
             raise TaskError(
-                f"the step of {self.task.name} with {trainable_layers} layers trained can neither be predicted nor measured "
-                f"here: {row.reason}."
+                f"the step of {self.task.name} with {counted(trainable_layers, 'layer')} trained can neither be "
+                f"predicted nor measured here: {row.reason}."
             )
         return row
 
