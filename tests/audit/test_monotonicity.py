@@ -7,8 +7,9 @@ import pytest
 from landscapes import landscape, noisy
 from scipy import stats
 
+from frostline.audit.findings import Fall, Finding
 from frostline.audit.landscape import Landscape
-from frostline.audit.monotonicity import Fall, Finding, monotonicity
+from frostline.audit.monotonicity import monotonicity
 from frostline.errors import AuditError
 
 QUALITY = np.random.default_rng(5).normal(size=40)

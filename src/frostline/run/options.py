@@ -22,7 +22,7 @@ from frostline.run.executors import LocalExecutor, PopulationExecutor
 from frostline.search.mirror import Learning
 from frostline.sizes import parse_size
 from frostline.training.course import TrainingSettings
-from frostline.training.devices import DevicePlan, resolve_device
+from frostline.training.devices import device_plan_of
 from frostline.training.memory import available_bytes
 from frostline.training.serial import train_serially
 
@@ -75,17 +75,6 @@ class TrainingOptions:
             num_validations=self.num_validations,
             checkpoint_directory=self.runs / quote(study, safe=""),  # a name may hold slashes
         )
-
-
-def device_plan_of(device: str, precision: str) -> DevicePlan:
-    """Return the device of that name and the precision to compute in.
-
-    Raises: OptionError if there is no such device, or precision is neither float32 nor bfloat16.
-    """
-    compute_dtypes = {"float32": None, "bfloat16": torch.bfloat16}
-    if precision not in compute_dtypes:
-        raise OptionError(f"precision is {precision!r}, but must be one of {', '.join(compute_dtypes)}.")
-    return DevicePlan(device=resolve_device(device), compute_dtype=compute_dtypes[precision])
 
 
 def executor_of(

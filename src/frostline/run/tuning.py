@@ -18,7 +18,7 @@ from frostline.layers.weights.deferred import build_shapes
 from frostline.protocols import Executor, Task
 from frostline.records import Configuration, Direction, Evaluation, Fidelity, Job, Progress, Status, Value
 from frostline.run.executors import AligningExecutor, LocalExecutor, RememberingExecutor
-from frostline.run.options import TrainingOptions, device_plan_of, executor_of
+from frostline.run.options import TrainingOptions, executor_of
 from frostline.run.summary import Summary, best_evaluation, summarise
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.halving import CONFIGURATIONS, SuccessiveHalving
@@ -32,6 +32,7 @@ from frostline.store.storage import DEFAULT_STORAGE
 from frostline.store.study import SearchStudy, Terms
 from frostline.training.black_box import BlackBox, TrainFunction
 from frostline.training.course import TrainingSettings, checkpoints_of
+from frostline.training.devices import device_plan_of
 from frostline.training.memory import available_bytes
 from frostline.training.serial import train_model
 

@@ -74,14 +74,14 @@ class Alignment:
                         f"the factor of {name} at {counted(layers, 'layer')} is {factor}, but must be a number above 0."
                     )
         # Without those that change nothing equal alignments are equal.
-        told = {
+        changing = {
             layers: MappingProxyType(
                 {name: of_layers[name] for name in sorted(of_layers) if _changes(name, of_layers)}
             )
             for layers, of_layers in sorted(self.factors.items())
         }
         object.__setattr__(
-            self, "factors", MappingProxyType({layers: named for layers, named in told.items() if named})
+            self, "factors", MappingProxyType({layers: named for layers, named in changing.items() if named})
         )
 
     @classmethod
