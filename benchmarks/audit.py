@@ -14,9 +14,9 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-import frostline_launcher
+from frostline.process import prepare_process
 
-frostline_launcher.prepare_process()
+prepare_process()
 
 import torch
 

@@ -15,9 +15,9 @@ The limit is by exactly counted FLOPs, everything else free of charge.
 
 from __future__ import annotations
 
-import frostline_launcher
+from frostline.process import prepare_process
 
-frostline_launcher.prepare_process()  # as the frostline command does, before torch is loaded
+prepare_process()  # as the frostline command does, before torch is loaded
 
 import argparse
 import gc

@@ -23,9 +23,9 @@ import json
 import tempfile
 from pathlib import Path
 
-import frostline_launcher
+from frostline.process import prepare_process
 
-frostline_launcher.prepare_process()
+prepare_process()
 
 import numpy as np
 

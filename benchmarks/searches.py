@@ -23,9 +23,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import frostline_launcher
+from frostline.process import prepare_process
 
-frostline_launcher.prepare_process()
+prepare_process()
 
 import numpy as np
 import optuna

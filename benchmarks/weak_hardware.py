@@ -9,10 +9,10 @@ says so. Rows that FILE holds are not measured again without ``--again``.
 
 from __future__ import annotations
 
-import frostline_launcher
+from frostline.process import prepare_process, return_freed_memory
 
-frostline_launcher.prepare_process()  # as the frostline command does, before torch is loaded
-frostline_launcher.return_freed_memory()
+prepare_process()  # as the frostline command does, before torch is loaded
+return_freed_memory()
 
 import argparse
 import json

@@ -31,8 +31,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A room (a folder, or a module beside them) imports only rooms of lower floors: it does not see its neighbours.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
-    ("atomic", "seeding", "records", "sizes", "wording", "statistics"),
+    ("errors", "process"),
+    ("atomic", "seeding", "records", "sizes", "text_tables", "wording", "statistics"),
     ("layers", "pages", "search"),
     ("protocols",),
     ("training",),
@@ -44,6 +44,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
     ("research",),
     ("cli",),
+    ("__main__",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MOST_ENTRIES_AT_THE_ROOT = 12
@@ -133,6 +134,9 @@ def test_search_knows_no_torch_disk_or_clock(path: Path) -> None:
 @pytest.mark.multiprocess
 def test_importing_frostline_loads_nothing_that_is_slow_to_import() -> None:
     heavy = {
+        "torch",
+        "numpy",
+        "optuna",
         "transformers",
         "torchvision",
         "timm",
@@ -143,7 +147,28 @@ def test_importing_frostline_loads_nothing_that_is_slow_to_import() -> None:
         "sqlalchemy",
         "scipy",
     }
-    assert not heavy & loaded_by("import frostline")
+    loaded = loaded_by("import frostline")
+    assert not heavy & loaded
+    # Nothing of ours either: a name is loaded when it is used.
+    assert {name for name in loaded if name.split(".")[0] == "frostline"} == {"frostline"}
+
+
+@pytest.mark.multiprocess
+def test_using_frostline_loads_no_library_that_only_some_need() -> None:
+    heavy = {
+        "transformers",
+        "torchvision",
+        "timm",
+        "sklearn",
+        "tokenizers",
+        "plotly",
+        "typer",
+        "sqlalchemy",
+        "scipy",
+    }
+    loaded = loaded_by("import frostline; [getattr(frostline, name) for name in frostline.__all__]")
+    assert "torch" in loaded
+    assert not heavy & loaded
 
 
 @pytest.mark.parametrize("path", MODULES, ids=ids)
@@ -180,4 +205,20 @@ def test_the_public_names_are_these() -> None:
         "tune",
         "tune_task",
     ]
-    assert all(hasattr(frostline, name) for name in frostline.__all__)
+    for name in frostline.__all__:
+        assert getattr(frostline, name).__name__ == name
+    assert set(frostline.__all__) <= set(dir(frostline))
+    with pytest.raises(AttributeError, match="module 'frostline' has no attribute 'nothing'"):
+        frostline.nothing  # noqa: B018
+
+
+def test_type_checkers_and_the_running_program_take_the_public_names_from_the_same_modules() -> None:
+    for_types = {
+        (node.module, alias.name)
+        for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("frostline.")
+        for alias in node.names
+    }
+    when_run = {(module, name) for name, module in frostline._MODULE_OF.items()}
+    assert for_types == when_run
+    assert {name for _, name in when_run} == set(frostline.__all__)

@@ -73,11 +73,13 @@ class Configuration(Mapping[str, Value]):
 class Request:
     """What a search asks for next: configuration ``number`` at ``rung``, counted from 0, of its ladder.
 
-    A number that the history does not hold yet asks for a new configuration to be drawn.
+    A number that the history does not hold yet asks for a new configuration.
     """
 
     number: int
     rung: int
+    values: Mapping[str, Value] | None = field(default=None, compare=False, repr=False)
+    """The hyperparameters of a new configuration, where the search chooses them itself; None: they are drawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from landscapes import landscape, noisy
 from scipy import stats
 
 from frostline.audit.agreement import agreement, rank_correlation, survivor_agreement
@@ -27,6 +26,7 @@ from frostline.statistics.replicates import (
     recall_replicates,
     regret_replicates,
 )
+from tests.audit.landscapes import landscape, noisy
 
 LOSSES = st.lists(st.sampled_from([0.5, 1.0, 2.0, 3.5, 4.0, 7.0, np.inf]), min_size=7, max_size=7).map(np.array)
 

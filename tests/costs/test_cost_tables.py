@@ -23,7 +23,7 @@ from frostline.costs.cost_tables import (
 from frostline.costs.measurement import FailedStep
 from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
 from frostline.errors import OptionError
-from written_costs import read_costs
+from tests.costs.written_costs import read_costs
 
 MIB = 2**20
 HERE = Circumstances(task="tiny", device="cpu x", precision="float32", torch_version="2.13.0", threads=2)

@@ -10,13 +10,13 @@ from optuna.distributions import FloatDistribution
 from optuna.samplers import RandomSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
-from simulation import ended
 
 from frostline.records import Direction, Request
 from frostline.search.history import History
 from frostline.search.sampling import TPE, Draws
 from frostline.search.space import SearchSpace
 from frostline.search.trial_view import STUDY_NAME, TrialView
+from tests.search.simulation import ended
 
 SPACE = SearchSpace(distributions={"rate": FloatDistribution(0.0, 1.0)})
 

@@ -54,7 +54,7 @@ def report(study: str, *, storage: str) -> str:
     if study.endswith(_TABLES):
         return _page_of(read_table(Path(study)), source=f"Table {study}")
     record = read_record(storage, study)
-    if record.terms.search != "sweep":
+    if not record.terms.is_sweep:
         return search_page(record)
     try:
         landscape = read_landscape(storage, study)

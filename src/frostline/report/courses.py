@@ -56,7 +56,7 @@ def curves_section(record: StudyRecord, best: Evaluation | None) -> Section:
     sign = loss_sign(record.terms.direction)
     for rung, group in enumerate(by_rung):
         ranked = sorted(group, key=lambda one: float("inf") if one.score is None else sign * one.score)
-        layers = record.terms.rungs[rung][0]
+        layers = record.terms.rungs[rung].trainable_layers
         _add_curves(
             figure, thinned(ranked, _MOST_CURVES), name=f"rung {rung}, {counted(layers, 'layer')}", rung=rung
         )

@@ -95,7 +95,7 @@ def rungs_section(record: StudyRecord, summary: Summary) -> Section:
 
 def agreement_section(record: StudyRecord) -> tuple[Section, list[str]]:
     """Return how well neighbouring rungs agree on the order of the configurations that both have, and warnings."""
-    everyone = record.terms.search == "sweep"
+    everyone = record.terms.is_sweep
     rows, warnings = [], []
     if not any(record.history.rung(rung).num_ended for rung in range(len(record.terms.rungs) - 1)):
         text = "No configuration was trained at a lower rung, so there is nothing to agree with."
@@ -194,7 +194,7 @@ def _figure(record: StudyRecord, limits: tuple[float, float] | None) -> Any:
         _add_points(figure, [best], history, name="the best", marker=marker)
     labels = [
         f"rung {index}<br>{counted(layers, 'layer')}<br>{short(samples)}"
-        for index, (layers, samples) in enumerate(terms.rungs)
+        for index, (layers, samples) in enumerate((rung.trainable_layers, rung.samples) for rung in terms.rungs)
     ]
     lowest = min(one.rung for one in history.evaluations())
     figure.update_xaxes(
