@@ -34,6 +34,8 @@ def map_leaves(
 
     A leaf is a tensor, what is no container, and what ``is_leaf`` says is one.
     """
+    if isinstance(value, Tensor):
+        return function(value)
     inside = None if is_leaf(value) else parts_of(value)
     if inside is None:
         return function(value)
