@@ -33,13 +33,14 @@ from rich.table import Table
 from frostline.costs.capacity import Capacity
 from frostline.errors import NotEnoughMemoryError
 from frostline.records import Configuration, Fidelity
-from frostline.run.tuning import layers_of, train_task
+from frostline.run.tuning import train_task
 from frostline.sizes import format_size
 from frostline.tasks.loading import load_task
 from frostline.training.devices import DevicePlan
 from frostline.training.memory import available_bytes
 from frostline.training.randomness import borrowed_generators
 from frostline.training.session import begin_session
+from frostline.training.task_layers import layers_of
 
 # How frozen weights and logits are kept, from plain freezing on.
 WAYS: dict[str, dict[str, Any]] = {

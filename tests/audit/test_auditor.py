@@ -22,16 +22,20 @@ from frostline.errors import AlignmentError, AuditError, StudyError
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job, Status
 from frostline.run.executors import RememberingExecutor
 from frostline.run.options import TrainingOptions
-from frostline.run.tuning import search_task, train_task
+from frostline.run.plan import SearchPlan
+from frostline.run.simulated import SimulatedExecutor
+from frostline.run.tuning import TaskSearch, search_task, train_task
 from frostline.search.alignment import Alignment
 from frostline.search.halving import SuccessiveHalving
 from frostline.search.ladder import Ladder
 from frostline.search.space import SearchSpace
+from frostline.store.reading import read_study
 from frostline.store.storage import MEMORY
-from frostline.store.study import read_study
+from tests.executing import Watching
 from tests.tiny_task import make
 
 LAYERS = (1, 3, 6)
+CPU = TrainingOptions(device="cpu")
 
 
 def plan_of(task, **changes) -> AuditPlan:
@@ -42,11 +46,15 @@ def options(tmp_path: Path, **changes) -> TrainingOptions:
     return TrainingOptions(**{"device": "cpu", "runs": tmp_path / "runs", **changes})
 
 
+def training(tmp_path: Path, *, horizon: str = "full", **changes) -> TaskSearch:
+    return TaskSearch(options=options(tmp_path, horizon=horizon), **changes)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory):
     folder, task = tmp_path_factory.mktemp("audit"), make()
     storage = f"sqlite:///{folder}/audit.db"
-    landscape = audit_task(task, plan_of(task), study="audit", storage=storage, options=options(folder))
+    landscape = audit_task(task, plan_of(task), study="audit", storage=storage, training=training(folder))
     return task, folder / "audit.db", landscape
 
 
@@ -92,19 +100,17 @@ def test_full_trainings_are_repeated_under_another_seed_for_a_spread_of_the_rank
     assert repeated[ranking[0]]
     assert repeated[ranking[-1]]
     index = ranking[0]
-    again, _ = train_task(task, landscape.configurations[index].hyperparameters, seed=1, device="cpu")
+    again, _ = train_task(task, landscape.configurations[index].hyperparameters, seed=1, options=CPU)
     assert landscape.repeats[0, index] == pytest.approx(again.score)
-    assert read_study(storage, repeat_study("audit", 1))[0].seed == 1
+    assert read_study(storage, repeat_study("audit", 1)).terms.seed == 1
 
 
 def test_an_audit_goes_on_where_it_was_and_may_grow(audited, tmp_path: Path) -> None:
     task, storage, landscape = audited
-    audit = partial(audit_task, task, study="audit", storage=storage, options=options(tmp_path))
+    audit = partial(audit_task, task, study="audit", storage=storage, training=training(tmp_path))
     trained: list[Evaluation] = []
 
-    def seen(evaluation: Evaluation, _history) -> None:
-        trained.append(evaluation)
-
+    seen = Watching(trained.append)
     same = audit(plan_of(task), observer=seen)
     assert trained == []
     assert np.array_equal(same.scores, landscape.scores)
@@ -118,7 +124,7 @@ def test_an_audit_goes_on_where_it_was_and_may_grow(audited, tmp_path: Path) -> 
 def test_audits_in_memory_and_without_repeats(tmp_path: Path) -> None:
     task = make()
     plan = plan_of(task, repeats=0)
-    landscape = audit_task(task, plan, study="audit", storage=MEMORY, options=options(tmp_path))
+    landscape = audit_task(task, plan, study="audit", storage=MEMORY, training=training(tmp_path))
     assert landscape.repeats.shape == (0, 6)
     assert not np.isnan(landscape.flops).any()
 
@@ -127,10 +133,10 @@ def test_under_the_horizon_of_the_rung_every_cell_is_a_training_of_its_own(tmp_p
     task = make()
     plan = plan_of(task, horizon="rung", budgets=2, layers=(3, 6), repeats=0, configurations=5)
     assert plan.trainings() == 20
-    landscape = audit_task(task, plan, study="audit", storage=MEMORY, options=options(tmp_path))
+    landscape = audit_task(task, plan, study="audit", storage=MEMORY, training=training(tmp_path))
     assert landscape.scores.shape == (5, 2, 2)
     values = landscape.configurations[2].hyperparameters
-    alone, _ = train_task(task, values, fidelity=Fidelity(trainable_layers=3, samples=512), device="cpu")
+    alone, _ = train_task(task, values, fidelity=Fidelity(trainable_layers=3, samples=512), options=CPU)
     assert landscape.scores[2, 0, 0] == pytest.approx(alone.score)
 
 
@@ -171,7 +177,7 @@ def test_a_search_study_is_no_landscape(tmp_path: Path) -> None:
         SuccessiveHalving(ladder=ladder, configurations=9),
         study="search",
         storage=MEMORY,
-        options=options(tmp_path),
+        training=training(tmp_path, horizon="rung"),
     )
     with pytest.raises(AuditError, match="its survivors alone were trained further"):
         landscape_of(found.terms, found.history, task.space)
@@ -194,9 +200,8 @@ def test_a_search_on_an_audit_makes_none_of_its_evaluations_again(audited, tmp_p
         search.watched(ladder=search.ladder, configurations=search.configurations),
         study="search",
         storage=storage,
-        options=options(tmp_path, horizon="full"),
-        initial=search.initial,
-        known=known,
+        plan=SearchPlan(initial=search.initial),
+        training=training(tmp_path, known=known),
     )
     evaluations = list(found.history.evaluations())
     assert sum(answered.values()) == sum(evaluation.number < 6 for evaluation in evaluations)
@@ -222,8 +227,8 @@ def test_an_audit_of_another_task_or_space_is_refused(audited, tmp_path: Path) -
 
 def test_a_continued_rung_costs_the_rest_of_the_way(audited) -> None:
     _, storage, landscape = audited
-    terms, history = read_study(storage, "audit")
-    known = AuditedEvaluations(terms, history)
+    audit = read_study(storage, "audit")
+    known = AuditedEvaluations(audit.terms, audit.history)
     lower, upper = (Fidelity(trainable_layers=3, samples=samples) for samples in (256, 768))
     job = Job(configuration=landscape.configurations[0], rung=1, fidelity=upper, continued_from=(lower,))
     evaluation = known(job)
@@ -257,18 +262,24 @@ def test_what_is_known_is_answered_and_the_rest_handed_on() -> None:
             cost=Cost(seconds=1.0, samples=1),
         )
 
-    class Rest:
-        capacity = 3
+    handed_on: list[int] = []
 
-        def run(self, rest):
-            assert [job.configuration.number for job in rest] == [1, 3]
-            return (ended(job, 2.0) for job in rest)
+    def rest(job: Job) -> Evaluation:
+        handed_on.append(job.configuration.number)
+        return ended(job, 2.0)
 
     executor = RememberingExecutor(
-        known=lambda job: ended(job, 1.0) if job.configuration.number % 2 == 0 else None, executor=Rest()
+        known=lambda job: ended(job, 1.0) if job.configuration.number % 2 == 0 else None,
+        executor=SimulatedExecutor(rest, workers=4),
     )
-    assert executor.capacity == 3
-    assert [(e.number, e.score) for e in executor.run(jobs)] == [(0, 1.0), (2, 1.0), (1, 2.0), (3, 2.0)]
+    assert executor.room() == 4
+    executor.submit(jobs)
+    # Two are with the workers, and two are answered but not told yet.
+    assert executor.room() == 0
+    assert handed_on == [1, 3]
+    evaluations = [executor.next_ended() for _ in jobs]
+    assert [(e.number, e.score) for e in evaluations] == [(0, 1.0), (2, 1.0), (1, 2.0), (3, 2.0)]
+    assert executor.room() == 4
 
 
 def test_flops_that_cannot_be_told_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,17 +302,15 @@ def test_an_audit_under_an_alignment_trains_what_it_changes_and_takes_the_rest_f
 ) -> None:
     task, storage, landscape = audited
     alignment = Alignment(factors={1: {"learning_rate": 10.0}})
-    plan = plan_of(task, layers=(1, 3))
+    plan = plan_of(task, layers=(1, 3), base="audit")
     seen: list[Evaluation] = []
     found = audit_task(
         task,
         plan,
         study="audit, aligned",
         storage=storage,
-        options=options(tmp_path),
-        observer=lambda evaluation, _: seen.append(evaluation),
-        alignment=alignment,
-        base="audit",
+        training=training(tmp_path, alignment=alignment),
+        observer=Watching(seen.append),
     )
     assert found.alignment == alignment
     assert found.layers == (1, 3, 6)
@@ -314,7 +323,7 @@ def test_an_audit_under_an_alignment_trains_what_it_changes_and_takes_the_rest_f
         task,
         {**own, "learning_rate": 10 * own["learning_rate"]},
         fidelity=Fidelity(trainable_layers=1, samples=1024),
-        device="cpu",
+        options=CPU,
     )
     assert found.scores[2, 0, -1] == pytest.approx(expected.score, rel=1e-4)
     changed = [one for one in seen if one.trained_with]
@@ -326,7 +335,7 @@ def test_an_audit_under_an_alignment_trains_what_it_changes_and_takes_the_rest_f
     assert np.array_equal(again.scores, found.scores)
     assert again.alignment == alignment
     # What Optuna keeps is the configuration at full fidelity; what was trained is beside it.
-    _, history = read_study(storage, "audit, aligned")
+    history = read_study(storage, "audit, aligned").history
     assert dict(history.configurations[2]) == dict(own)
     assert history.evaluation(2, 0).trained_with == {"learning_rate": 10 * own["learning_rate"]}
     write_table(found, tmp_path / "aligned.csv")
@@ -338,8 +347,13 @@ def test_a_search_on_the_ladder_of_an_aligned_audit_is_aligned_and_nothing_is_tr
 ) -> None:
     task, storage, _ = audited
     alignment = Alignment(factors={1: {"learning_rate": 10.0}})
-    common = {"storage": storage, "options": options(tmp_path)}
-    audit_task(task, plan_of(task, layers=(1,)), study="aligned", alignment=alignment, base="audit", **common)
+    audit_task(
+        task,
+        plan_of(task, layers=(1,), base="audit"),
+        study="aligned",
+        storage=storage,
+        training=training(tmp_path, alignment=alignment),
+    )
     audited_search = search_of_audit(task, storage=storage, study="aligned", options=options(tmp_path), seed=0)
     assert audited_search.alignment == alignment
     configuration = Configuration(number=0, hyperparameters=dict(audited_search.initial[0]))
@@ -350,16 +364,16 @@ def test_a_search_on_the_ladder_of_an_aligned_audit_is_aligned_and_nothing_is_tr
 
 def test_an_alignment_that_does_not_fit_is_refused(audited, tmp_path) -> None:
     task, storage, _ = audited
-    common = {"storage": storage, "options": options(tmp_path), "base": "audit"}
+    audit = partial(audit_task, task, study="wrong", storage=storage)
     wrong = Alignment(factors={6: {"learning_rate": 10.0}})
     with pytest.raises(AlignmentError, match="trainings of 6 layers"):
-        audit_task(task, plan_of(task), study="wrong", alignment=wrong, **common)
+        audit(plan_of(task, base="audit"), training=training(tmp_path, alignment=wrong))
     with pytest.raises(
         AuditError, match=r"no audit 'none' whose configurations.*make it first with `frostline audit tiny`"
     ):
-        audit_task(task, plan_of(task), study="wrong", alignment=Alignment(), **{**common, "base": "none"})
+        audit(plan_of(task, base="none"), training=training(tmp_path))
     with pytest.raises(AuditError, match="another seed than this one \\(0 and 3\\)"):
-        audit_task(task, plan_of(task), study="wrong", seed=3, **common)
+        audit(plan_of(task, base="audit"), plan=SearchPlan(seed=3), training=training(tmp_path))
 
 
 def test_an_audit_says_how_to_align_a_ladder(audited) -> None:

@@ -15,18 +15,31 @@ from frostline.errors import AuditError
 from frostline.records import Configuration, Cost, CurvePoint, Direction, Evaluation, Fidelity, Status
 from frostline.search.history import History
 from frostline.search.space import SearchSpace
-from frostline.store.study import Terms
+from frostline.store.terms import TaskReference, Terms, TrainingTerms
 
 SPACE = SearchSpace(distributions={"rate": FloatDistribution(0.0, 1.0)})
 
 
 def terms(rungs: tuple[tuple[int, int], ...], **changed: Any) -> Terms:
     settings: dict[str, Any] = {
-        "task": "quick", "reference": "quick.py:task", "data": "", "space": SPACE.fingerprint, "num_layers": 2,
-        "search": "sweep", "sampler": "random", "seed": 3, "direction": "minimize", "sample_unit": "tokens", "expected": (),
-        "settings": "horizon=full precision=float32 validations=2",
-    }  # fmt: skip
-    return Terms(rungs=rungs, **{**settings, **changed})
+        "task": "quick",
+        "reference": TaskReference(name="quick.py:task"),
+        "data": "",
+        "space": SPACE.fingerprint,
+        "num_layers": 2,
+        "search": "sweep",
+        "is_sweep": True,
+        "sampler": "random",
+        "seed": 3,
+        "direction": "minimize",
+        "sample_unit": "tokens",
+        "expected": (),
+        "training": TrainingTerms(horizon="full", precision="float32", num_validations=2),
+    }
+    return Terms(
+        rungs=tuple(Fidelity(trainable_layers=layers, samples=samples) for layers, samples in rungs),
+        **{**settings, **changed},
+    )
 
 
 def evaluation(
@@ -95,7 +108,10 @@ def test_what_diverges_on_its_way_has_the_scores_before() -> None:
 
 
 def test_budgets_of_their_own_are_trainings_of_their_own() -> None:
-    grid = terms(((1, 50), (1, 100), (2, 50), (2, 100)), settings="horizon=rung precision=float32 validations=4")
+    grid = terms(
+        ((1, 50), (1, 100), (2, 50), (2, 100)),
+        training=TrainingTerms(horizon="rung", precision="float32", num_validations=4),
+    )
     cells = [(1, 50), (1, 100), (2, 50), (2, 100)]
     swept = [
         evaluation(0, rung, cell, [(cell[1], 10.0 - rung)], seconds=rung + 1) for rung, cell in enumerate(cells)
@@ -103,12 +119,14 @@ def test_budgets_of_their_own_are_trainings_of_their_own() -> None:
     found = landscape_of(grid, history(*swept, number=1), SPACE)
     assert found.scores.tolist() == [[[10, 9], [8, 7]]]
     assert found.seconds.tolist() == [[[1, 2], [3, 4]]]
-    cut_short = dataclasses.replace(grid, settings="horizon=full precision=float32 validations=4")
+    cut_short = dataclasses.replace(
+        grid, training=TrainingTerms(horizon="full", precision="float32", num_validations=4)
+    )
     assert landscape_of(cut_short, history(*swept, number=1), SPACE).scores.tolist() == found.scores.tolist()
 
 
 def test_a_training_that_continued_another_costs_what_it_would_from_scratch() -> None:
-    samples_only = terms(((2, 50), (2, 100)), settings="")
+    samples_only = terms(((2, 50), (2, 100)), training=None)
     first = evaluation(0, 0, (2, 50), [(50, 2.0)], seconds=3)
     second = evaluation(0, 1, (2, 100), [(50, 2.0), (100, 1.0)], own=50, seconds=4)
     assert landscape_of(samples_only, history(first, second, number=1), SPACE).seconds.tolist() == [[[3, 8]]]
@@ -122,7 +140,7 @@ def test_what_failed_or_is_not_done_is_left_out_and_nothing_at_all_refused() -> 
 
 def test_survivors_and_rungs_that_are_no_grid_are_refused() -> None:
     with pytest.raises(AuditError, match=r"^the study is a search by halving, .* `frostline audit quick.py:task`"):
-        landscape_of(dataclasses.replace(NESTED, search="halving"), history(), SPACE)
+        landscape_of(dataclasses.replace(NESTED, search="halving", is_sweep=False), history(), SPACE)
     with pytest.raises(
         AuditError, match=r"^the study swept 2 rungs of 2 numbers of layers and 2 of samples, which are no"
     ):

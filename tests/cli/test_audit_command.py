@@ -10,8 +10,8 @@ import pytest
 from frostline.audit.csv_table import read_table
 from frostline.audit.stored_landscape import read_landscape
 from frostline.search.alignment import Alignment
+from frostline.store.reading import read_study
 from frostline.store.storage import DEFAULT_STORAGE
-from frostline.store.study import read_study
 from tests.cli.command_line import run
 
 TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
@@ -133,7 +133,7 @@ def test_an_audit_may_draw_the_heads_factors_to_learn_from(capsys: pytest.Captur
     assert "rank correlation" not in out
     drawn = read_table(Path("drawn.csv"))
     assert drawn.alignment == Alignment.parse("3:head.learning_rate=0.3..30")
-    records = read_study(DEFAULT_STORAGE, "tiny audit, 3:head.learning_rate=0.3..30")[1]
+    records = read_study(DEFAULT_STORAGE, "tiny audit, 3:head.learning_rate=0.3..30").history
     for configuration in records.configurations:
         of_three = [
             one for one in records.evaluations_of(configuration.number) if one.fidelity.trainable_layers == 3

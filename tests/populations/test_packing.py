@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import frostline
+from frostline import SearchPlan, TrainingOptions
 from frostline.cli.display import progress_line
 from frostline.populations.footprint import Footprint, even_share, footprint_of
 from frostline.populations.packing import Packing
@@ -21,8 +22,9 @@ from frostline.populations.population import Population
 from frostline.populations.prefix.share import CannotShareError
 from frostline.populations.programs import Program
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job, Progress, Status
-from frostline.run.executors import LocalExecutor, PopulationExecutor
+from frostline.run.executors import PopulationExecutor
 from frostline.training.session import begin_session
+from tests.executing import Watching, evaluations_by
 from tests.populations.cases import CASES, configuration_of, gpt, jobs_of, token_case
 from tests.training.cases import settings_of
 
@@ -84,7 +86,7 @@ def executor_of(populate: Fits | type[Exception]) -> PopulationExecutor:
 
     return PopulationExecutor(
         populate=populate if isinstance(populate, Fits) else refuse,
-        alone=LocalExecutor(evaluate=lambda job: evaluation_of(job, Status.DIVERGED)),
+        evaluate=lambda job: evaluation_of(job, Status.DIVERGED),
         packing=Packing(program_of=program_of, num_layers=NUM_LAYERS),
         capacity=8,
     )
@@ -98,22 +100,22 @@ def executor_of(populate: Fits | type[Exception]) -> PopulationExecutor:
 )
 def test_every_job_is_evaluated_once(jobs: list[tuple[int, int]], most: int, after: int) -> None:
     asked = [job(number, layers=layers, batch_size=size) for number, (layers, size) in enumerate(jobs)]
-    ended = list(executor_of(Fits(most, after=after)).run(asked))
+    ended = list(evaluations_by(executor_of(Fits(most, after=after)), asked))
     assert sorted(each.request for each in ended) == sorted(each.request for each in asked)
 
 
 def test_what_ran_out_of_memory_is_halved_and_remembered(caplog: pytest.LogCaptureFixture) -> None:
     fits = Fits(most=2)
     executor = executor_of(fits)
-    assert len(list(executor.run([job(number) for number in range(8)]))) == 8
+    assert len(list(evaluations_by(executor, [job(number) for number in range(8)]))) == 8
     assert fits.sizes == [8, 4, 2, 2, 2, 2]
-    assert len(list(executor.run([job(number) for number in range(8, 12)]))) == 4
+    assert len(list(evaluations_by(executor, [job(number) for number in range(8, 12)]))) == 4
     assert fits.sizes[6:] == [2, 2]
     assert "memory ran out with 8 configurations together" in caplog.text
 
 
 def test_what_has_ended_before_memory_ran_out_is_not_made_again() -> None:
-    ended = list(executor_of(Fits(most=2, after=1)).run([job(number) for number in range(4)]))
+    ended = list(evaluations_by(executor_of(Fits(most=2, after=1)), [job(number) for number in range(4)]))
     assert sorted(each.number for each in ended) == [0, 1, 2, 3]
 
 
@@ -125,7 +127,7 @@ def test_what_cannot_be_trained_together_is_trained_alone_and_said_once(
 ) -> None:
     executor = executor_of(error)
     for numbers in (range(3), range(3, 6)):
-        ended = list(executor.run([job(number) for number in numbers]))
+        ended = list(evaluations_by(executor, [job(number) for number in numbers]))
         assert [each.reason for each in ended] == ["alone"] * 3
     assert len([record for record in caplog.records if said in record.getMessage()]) == 1
 
@@ -133,7 +135,7 @@ def test_what_cannot_be_trained_together_is_trained_alone_and_said_once(
 def test_full_trainings_and_single_jobs_are_not_packed() -> None:
     fits = Fits(most=9)
     jobs = [job(0, layers=NUM_LAYERS), job(1, layers=NUM_LAYERS), job(2, batch_size=2), job(3), job(4)]
-    statuses = {each.number: each.status for each in executor_of(fits).run(jobs)}
+    statuses = {each.number: each.status for each in evaluations_by(executor_of(fits), jobs)}
     assert fits.sizes == [2]
     assert statuses == {0: Status.DIVERGED, 1: Status.DIVERGED, 2: Status.DIVERGED} | {
         3: "finished",
@@ -218,9 +220,8 @@ def test_real_lack_of_memory_fails_each_alone_in_the_end() -> None:
             case.task(),
             study="greedy",
             storage=":memory:",
-            configurations=3,
-            search=frostline.Sweep,
-            engine="shared",
+            plan=SearchPlan(configurations=3, search=frostline.Sweep),
+            training=TrainingOptions(engine="shared"),
         )
 
 
@@ -230,7 +231,11 @@ def test_a_search_finds_the_same_in_populations_as_one_by_one(engine: str, tmp_p
     found = {}
     for way in ("serial", engine):
         result = frostline.tune_task(
-            task, study=way, storage=":memory:", configurations=9, engine=way, runs=tmp_path / way
+            task,
+            study=way,
+            storage=":memory:",
+            plan=SearchPlan(configurations=9),
+            training=TrainingOptions(engine=way, runs=tmp_path / way),
         )
         found[way] = [
             (each.request, each.status, pytest.approx(each.score, rel=1e-9))
@@ -242,7 +247,13 @@ def test_a_search_finds_the_same_in_populations_as_one_by_one(engine: str, tmp_p
 def test_tied_weights_are_said_to_share_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     task = token_case("tied", gpt(tied=True), layers=(2,)).task()
-    frostline.tune_task(task, study="tied", storage=":memory:", configurations=9, runs=tmp_path)
+    frostline.tune_task(
+        task,
+        study="tied",
+        storage=":memory:",
+        plan=SearchPlan(configurations=9),
+        training=TrainingOptions(runs=tmp_path),
+    )
     said = [record.getMessage() for record in caplog.records if "one by one" in record.getMessage()]
     assert len(said) == 1
     assert "embedding.tokens.weight" in said[0]
@@ -259,12 +270,10 @@ def test_a_sweep_trains_several_numbers_of_layers_together(tmp_path: Path) -> No
             task,
             study=engine,
             ladder=ladder,
-            search=frostline.Sweep,
+            plan=SearchPlan(configurations=2, search=frostline.Sweep),
+            training=TrainingOptions(engine=engine, runs=tmp_path / engine),
             storage=":memory:",
-            configurations=2,
-            engine=engine,
-            runs=tmp_path / engine,
-            progress=told.append,
+            observer=Watching(progressed=told.append),
         )
         evaluations = sorted(result.history.evaluations(), key=lambda each: each.request)
         found[engine] = [(each.request, each.score) for each in evaluations]

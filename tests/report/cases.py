@@ -12,7 +12,7 @@ from frostline.records import Configuration, Cost, CurvePoint, Direction, Evalua
 from frostline.report.study_record import StudyRecord
 from frostline.search.history import History
 from frostline.search.space import SearchSpace
-from frostline.store.study import Terms
+from frostline.store.terms import TaskReference, Terms, TrainingTerms
 
 RUNGS = ((2, 1000), (4, 3000), (9, 9000))
 NASTY = "</script><img src=x onerror=alert(1)><b>"
@@ -89,18 +89,19 @@ def search_record(
     space = SearchSpace(distributions=distributions)
     terms = Terms(
         task=name,
-        reference="my_task.py:task",
+        reference=TaskReference(name="my_task.py:task"),
         data="0",
         space=space.fingerprint,
-        rungs=RUNGS,
+        rungs=tuple(Fidelity(trainable_layers=layers, samples=samples) for layers, samples in RUNGS),
         num_layers=9,
         search="halving",
+        is_sweep=False,
         sampler="random",
         seed=0,
         direction=direction,
         sample_unit="images",
         expected=tuple(expected),
-        settings="horizon=rung",
+        training=TrainingTerms(horizon="rung", precision="float32", num_validations=4),
     )
     return StudyRecord(name=name, storage="sqlite:///studies.db", terms=terms, history=history, space=space)
 
@@ -130,7 +131,7 @@ def landscape(
     seconds = np.broadcast_to(10 * share, shape).copy()
     return Landscape(
         task=task,
-        reference="my_task.py:task",
+        reference=TaskReference(name="my_task.py:task"),
         space=SearchSpace(distributions=distributions),
         direction=direction,
         sample_unit="images",

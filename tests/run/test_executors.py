@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from frostline.records import Configuration, Evaluation, Fidelity, Job, Status
-from frostline.run.executors import LocalExecutor, is_out_of_memory
+from frostline.run.executors import Evaluator, SerialExecutor, is_out_of_memory
 from frostline.training.black_box import BlackBox
+from tests.executing import evaluations_by
 
 FIDELITY = Fidelity(trainable_layers=2, samples=100)
 
@@ -25,8 +26,8 @@ def job(**hyperparameters: float) -> Job:
 
 
 def evaluate(train: Any, **hyperparameters: float) -> Evaluation:
-    executor = LocalExecutor(evaluate=BlackBox(train=train, root_seed=0))
-    (evaluation,) = executor.run([job(**hyperparameters)])
+    executor = SerialExecutor(Evaluator(train=BlackBox(train=train, root_seed=0)))
+    (evaluation,) = evaluations_by(executor, [job(**hyperparameters)])
     assert (evaluation.number, evaluation.rung, evaluation.fidelity) == (3, 1, FIDELITY)
     return evaluation
 

@@ -9,6 +9,7 @@ import os
 import random
 import resource
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 import frostline
 from frostline.errors import LadderError, OptionError, StudyError
 from frostline.records import Configuration, Fidelity, Status
+from frostline.run.plan import SearchPlan
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.ladder import Ladder
 from frostline.search.sampling import RANDOM, TPE
 from frostline.search.space import SearchSpace
+from frostline.store.reading import read_study
 from frostline.store.storage import close_storage, open_storage
-from frostline.store.study import read_study
 from tests import tiny_task
 
 pytestmark = pytest.mark.multiprocess
@@ -61,9 +63,7 @@ def search(place: str, kind: str = "halving", *, configurations: int = 27) -> fr
         LADDER,
         study="s",
         storage=place,
-        search=algorithm,
-        sampling=sampling,
-        configurations=configurations,
+        plan=SearchPlan(search=algorithm, sampling=sampling, configurations=configurations),
     )
 
 
@@ -120,7 +120,12 @@ def test_a_search_killed_again_and_again_gives_the_answer_of_an_undisturbed_one(
 def train_search(place: str, runs: Path) -> frostline.TuneResult:
     ladder = Ladder.samples_only(num_layers=6, full_samples=1024)
     return frostline.tune_task(
-        tiny_task.task, study="s", storage=place, ladder=ladder, configurations=9, runs=runs
+        tiny_task.task,
+        study="s",
+        storage=place,
+        ladder=ladder,
+        plan=SearchPlan(configurations=9),
+        training=frostline.TrainingOptions(runs=runs),
     )
 
 
@@ -203,7 +208,7 @@ def test_a_full_disk_ends_the_search_in_one_line_and_loses_nothing(
 def test_what_diverges_or_raises_is_recorded_and_the_search_goes_on(tmp_path: Path) -> None:
     place = f"sqlite:///{tmp_path}/study.db"
     result = search(place)
-    _, history = read_study(place, "s")
+    history = read_study(place, "s").history
     by_status = {status: [e for e in history.evaluations() if e.status is status] for status in Status}
     assert all(by_status.values()), "the landscape should give all three"
     assert result.score < 1
@@ -219,7 +224,9 @@ def test_what_diverges_or_raises_is_recorded_and_the_search_goes_on(tmp_path: Pa
 
 
 def test_a_ladder_of_another_model_or_budget_is_refused() -> None:
-    tune = functools.partial(frostline.tune_task, tiny_task.task, study="s", storage=":memory:", configurations=9)
+    tune = functools.partial(
+        frostline.tune_task, tiny_task.task, study="s", storage=":memory:", plan=SearchPlan(configurations=9)
+    )
     with pytest.raises(
         LadderError, match="ends at 3 layers and 500 examples, but the full training of tiny is 6 layers"
     ):
@@ -230,26 +237,29 @@ def test_a_ladder_of_another_model_or_budget_is_refused() -> None:
 
 def test_words_that_are_not_allowed_are_named() -> None:
     with pytest.raises(OptionError, match="direction is 'max', but must be one of minimize, maximize"):
-        frostline.tune(landscape, SPACE, LADDER, study="s", storage=":memory:", direction="max")  # type: ignore[arg-type]
+        SearchPlan(direction="max")  # type: ignore[arg-type]
     with pytest.raises(LadderError, match=r"configurations is 9\.5, but must be a whole number"):
-        frostline.tune(landscape, SPACE, LADDER, study="s", storage=":memory:", configurations=9.5)  # type: ignore[arg-type]
+        frostline.tune(
+            landscape, SPACE, LADDER, study="s", storage=":memory:", plan=SearchPlan(configurations=9.5)
+        )  # type: ignore[arg-type]
 
 
 def test_a_study_of_something_else_is_refused(tmp_path: Path) -> None:
     place = f"sqlite:///{tmp_path}/study.db"
     search(place, configurations=9)
-    tune = functools.partial(frostline.tune, landscape, storage=place, study="s", configurations=9)
+    plan = SearchPlan(configurations=9)
+    tune = functools.partial(frostline.tune, landscape, storage=place, study="s", plan=plan)
     other_space = SearchSpace(distributions={"learning_rate": FloatDistribution(1e-5, 1.0)})
     with pytest.raises(StudyError, match="made with space"):
         tune(other_space, LADDER)
     with pytest.raises(StudyError, match="made with rungs"):
         tune(SPACE, Ladder.samples_only(num_layers=10, full_samples=1000))
     with pytest.raises(StudyError, match="made with search"):
-        tune(SPACE, LADDER, search=AsynchronousHalving)
+        tune(SPACE, LADDER, plan=replace(plan, search=AsynchronousHalving))
     with pytest.raises(StudyError, match="made with seed 0, and this run has 1"):
-        tune(SPACE, LADDER, seed=1)
+        tune(SPACE, LADDER, plan=replace(plan, seed=1))
     with pytest.raises(StudyError, match="made with direction"):
-        tune(SPACE, LADDER, direction="maximize")
+        tune(SPACE, LADDER, plan=replace(plan, direction="maximize"))
     with pytest.raises(StudyError, match="made with task"):
         frostline.tune(lambda configuration, fidelity: 0.0, SPACE, LADDER, storage=place, study="s")
     search(place, configurations=12)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -16,13 +16,16 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from frostline.errors import StudyError
-from frostline.records import Cost, Evaluation, Request, Status
+from frostline.records import Cost, Evaluation, Job, Request, Status
+from frostline.run.loop import Loop
 from frostline.search.ladder import Ladder
 from frostline.search.sampling import RANDOM, Draws
 from frostline.search.space import SearchSpace
 from frostline.search.sweep import Sweep
-from frostline.store.storage import open_storage
-from frostline.store.study import SearchStudy, Terms, read_study
+from frostline.store.reading import read_study
+from frostline.store.storage import Storage, open_storage
+from frostline.store.study import SearchStudy
+from frostline.store.terms import Terms
 
 LADDER = Ladder.diagonal(num_layers=10, full_samples=1000)
 MIXED = Ladder.explicit([(2, 100), (2, 500), (6, 500), (10, 1000)], num_layers=10, full_samples=1000)
@@ -52,28 +55,58 @@ class Worker:
         self.search = Sweep(ladder=ladder, configurations=configurations)
         terms = Terms(
             task="t",
-            reference="",
             data="",
             space=SPACE.fingerprint,
-            rungs=tuple((rung.trainable_layers, rung.samples) for rung in ladder.rungs),
+            rungs=ladder.rungs,
             num_layers=10,
             search=self.search.fingerprint,
+            is_sweep=True,
             sampler=RANDOM.name,
             seed=0,
             direction="minimize",
             sample_unit="samples",
             expected=self.search.evaluations_per_rung(),
-            settings="",
         )
-        self.study = SearchStudy.open(place, "s", terms)
-        self.draws = Draws(space=SPACE, sampling=RANDOM, root_seed=0, direction="minimize")
+        self.study = SearchStudy.open(Storage(place, open_storage(place)), "s", terms=terms, space=SPACE)
+        draws = Draws(space=SPACE, sampling=RANDOM, root_seed=0, direction="minimize")
+        self.executor = ByHand()
+        self.loop = Loop(self.study, self.search, draws, self.executor)
 
     def take(self, capacity: int = 99) -> list[tuple[int, int]]:
-        jobs = self.study.take(self.search, self.draws, capacity=capacity)
-        return [(job.configuration.number, job.rung) for job in jobs]
+        self.executor.capacity, self.executor.jobs = capacity, []
+        self.loop.decide()
+        return [(job.configuration.number, job.rung) for job in self.executor.jobs]
 
     def record(self, number: int, rung: int, outcome: Outcome = 1.0) -> None:
-        self.study.record(ended(Request(number, rung), outcome, self.ladder), self.search)
+        self.loop.record(ended(Request(number, rung), outcome, self.ladder))
+
+    def newly_over(self) -> list[int]:
+        over, self.executor.over = self.executor.over, []
+        return over
+
+
+class ByHand:
+    """Takes jobs, and leaves it to a test how they end."""
+
+    def __init__(self) -> None:
+        self.capacity = 0
+        self.jobs: list[Job] = []
+        self.over: list[int] = []
+
+    def room(self) -> int:
+        return self.capacity
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        self.jobs += jobs
+
+    def next_ended(self) -> Evaluation:
+        raise AssertionError("a test records what has ended")
+
+    def forget(self, number: int) -> None:
+        self.over.append(number)
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture(params=["sqlite", "journal"])
@@ -137,14 +170,14 @@ def test_a_trial_ends_when_its_last_rung_under_way_does_and_by_all_of_them(
     assert worker.take() == [(0, 0), (0, 1)]
     (first, outcome), (second, other) = outcomes
     worker.record(0, first, outcome)
-    assert worker.study.newly_ended() == []
+    assert worker.newly_over() == []
     (trial,) = trials_of(journal)
     assert trial.state is TrialState.RUNNING
     assert worker.take() == []
     worker.record(0, second, other)
-    assert worker.study.newly_ended() == [0]
+    assert worker.newly_over() == [0]
     assert worker.take() == []
-    assert not worker.study.waiting()
+    assert not worker.study.is_waiting
     (trial,) = trials_of(journal)
     assert (trial.state, trial.value, rungs_in(trial)) == (state, None, [0, 1])
     assert trial.user_attrs["reason"] == reason
@@ -165,7 +198,7 @@ def test_what_diverges_below_is_trained_in_full_all_the_same(
     assert worker.take() == [(0, 2)]
     assert trials_of(journal)[0].state is TrialState.RUNNING
     worker.record(0, 2, full)
-    assert worker.study.newly_ended() == [0]
+    assert worker.newly_over() == [0]
     assert worker.take() == []
     (trial,) = trials_of(journal)
     assert (trial.state, trial.value, rungs_in(trial)) == (state, value, [0, 1, 2])
@@ -185,7 +218,7 @@ def test_a_configuration_that_finishes_everywhere_is_complete(place: str) -> Non
         {0: 0.0, 1: 1.0, 2: 2.0},
     )
     assert "reason" not in trial.user_attrs
-    assert worker.study.newly_ended() == [0]
+    assert worker.newly_over() == [0]
     worker.study.close()
 
 
@@ -199,19 +232,19 @@ def test_a_failure_does_not_end_a_trial_of_which_another_worker_evaluates_a_rung
     second = Worker(place)
     assert second.take() == [(0, 1)]
     first.record(0, 0, Status.FAILED)
-    assert first.study.newly_ended() == []
+    assert first.newly_over() == []
     assert trials_of(place)[0].state is TrialState.RUNNING
     assert first.take() == []
-    assert first.study.waiting()
+    assert first.study.is_waiting
     second.record(0, 1, late)
     # The second one may not know of the failure: whoever takes next ends the trial.
     assert second.take() == first.take() == []
     (trial,) = trials_of(place)
     assert (trial.state, rungs_in(trial)) == (TrialState.FAIL, [0, 1])
     assert trial.user_attrs["reason"] == "failed at rung 0"
-    assert sorted(first.study.newly_ended() + second.study.newly_ended()) == [0]
+    assert sorted(first.newly_over() + second.newly_over()) == [0]
     for worker in (first, second):
-        assert not worker.study.waiting()
+        assert not worker.study.is_waiting
         worker.study.close()
 
 
@@ -260,7 +293,7 @@ def test_of_a_killed_worker_the_record_is_kept_and_the_rung_under_way_is_done_ag
     assert start("finish") == "[(0, 0), (0, 1)]"
     other = Worker(place)
     assert other.take() == []
-    assert other.study.waiting()
+    assert other.study.is_waiting
     end()
     assert other.take() == [(0, 0)]
     other.record(0, 0)
@@ -279,11 +312,11 @@ def test_a_trial_that_failed_is_ended_when_the_worker_of_its_other_rung_was_kill
     assert trials_of(place)[0].state is TrialState.RUNNING
     other = Worker(place)
     assert other.take() == []
-    assert other.study.waiting()
+    assert other.study.is_waiting
     end()
     assert other.take() == []
-    assert not other.study.waiting()
-    assert other.study.newly_ended() == [0]
+    assert not other.study.is_waiting
+    assert other.newly_over() == [0]
     (trial,) = trials_of(place)
     assert (trial.state, rungs_in(trial)) == (TrialState.FAIL, [1])
     other.study.close()
@@ -392,10 +425,10 @@ def test_two_workers_that_come_and_go_lose_no_record(seed: int, journal: str) ->
             recorded.add((number, rung))
         else:
             jobs[one] = workers[one].take(random.randint(1, 6))
-        idle = 0 if any(jobs) or workers[one].study.waiting() else idle + 1
+        idle = 0 if any(jobs) or workers[one].study.is_waiting else idle + 1
     for worker in workers:
         assert worker.take() == []
-        assert not worker.study.waiting()
+        assert not worker.study.is_waiting
         worker.study.close()
     check_ended(journal, num_configurations=4)
     kept = {(trial.number, rung) for trial in trials_of(journal) for rung in rungs_in(trial)}
@@ -405,7 +438,8 @@ def test_two_workers_that_come_and_go_lose_no_record(seed: int, journal: str) ->
 def test_what_a_worker_did_that_came_and_went_meanwhile_is_known(journal: str) -> None:
     first = Worker(journal, configurations=3)
     assert first.take(1) == [(0, 0)]
-    assert first.take(0) == []  # knows now that it is alone
+    with first.study.deciding():
+        pass  # knows now that it is alone
     second = Worker(journal, configurations=3)
     second.take()
     second.record(0, 1)

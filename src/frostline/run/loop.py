@@ -45,10 +45,10 @@ def climb(
     ledger: Ledger, search: Search, proposer: Proposer, executor: Executor, observer: Observer = SILENT
 ) -> None:
     """Evaluate until the search asks for nothing more: by this process, and by any other on the same study."""
-    _Loop(ledger, search, proposer, executor).run(observer)
+    Loop(ledger, search, proposer, executor).run(observer)
 
 
-class _Loop:
+class Loop:
     """One run of a search. It decides again whenever the executor has room: after every evaluation if that takes one."""
 
     def __init__(self, ledger: Ledger, search: Search, proposer: Proposer, executor: Executor) -> None:
@@ -60,12 +60,13 @@ class _Loop:
         self._num_under_way = 0
 
     def run(self, observer: Observer) -> None:
+        """Go on to the end of the search."""
         while True:
-            self._decide()
+            self.decide()
             if self._num_under_way > 0:
                 evaluation = self._executor.next_ended()
                 self._num_under_way -= 1
-                self._record(evaluation)
+                self.record(evaluation)
                 observer.ended(evaluation, self._ledger.history)
             elif self._ledger.is_waiting:
                 time.sleep(_WAIT_SECONDS)
@@ -73,7 +74,7 @@ class _Loop:
                 self._end_all()
                 return
 
-    def _decide(self) -> None:
+    def decide(self) -> None:
         """Hand the executor as many jobs as it has room for, or half of them where other workers take the rest."""
         room = self._executor.room()
         if room < 1:
@@ -103,7 +104,8 @@ class _Loop:
         self._ledger.claim(configuration, request.rung)
         return job_of(configuration, request.rung, self._search.ladder, history)
 
-    def _record(self, evaluation: Evaluation) -> None:
+    def record(self, evaluation: Evaluation) -> None:
+        """Write down what has ended, and whose climb is over by that."""
         ledger = self._ledger
         ledger.record(evaluation)
         is_full = evaluation.rung == len(self._search.ladder.rungs) - 1

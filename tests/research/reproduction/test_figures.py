@@ -24,7 +24,7 @@ from frostline.research.reproduction.reproduced import Reproduced, Verdict
 from frostline.research.reproduction.scales import Scale
 from frostline.research.reproduction.workbench import Workbench
 from frostline.search.space import SearchSpace
-from frostline.store.study import read_study
+from frostline.store.reading import read_study
 from frostline.tasks.loading import load_task
 from tests.research.reproduction.recipes import micro
 
@@ -94,7 +94,7 @@ def test_the_landscape_of_a_figure_is_what_was_trained_and_is_the_audits(bench: 
         assert float(row["low"]) == pytest.approx(found.low[z, s], abs=1e-5)
         assert float(row["mean_seconds"]) == pytest.approx(landscape.seconds[:, z, s].mean(), rel=1e-4)
         assert float(row["flops"]) > 0
-    _, history = read_study(bench.storage, "tiny gpt")
+    history = read_study(bench.storage, "tiny gpt").history
     assert landscape.scores[2, 1, -1] == pytest.approx(history.evaluation(2, 1).score, rel=1e-6)  # type: ignore[union-attr]
 
 
