@@ -3,6 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# Where bytecode is not written, every process compiles torch from its sources again: seconds for each of them, minutes for
+# the tests. What is imported is compiled once instead (pip's --no-compile leaves out the rest of the thousands of files).
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test check format clean
 
 demo: .venv/run
@@ -25,12 +29,11 @@ format: .venv/dev
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "frostline needs Python 3.11 or later; say which with: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 
-# The launcher is copied into .venv, the package is not.
-.venv/run: .venv/bin/python pyproject.toml constraints.txt src/frostline_launcher.py
+.venv/run: .venv/bin/python pyproject.toml constraints.txt
 	$(PIP) install --no-compile -c constraints.txt -e '.[tasks]'
 	touch $@
 
-.venv/dev: .venv/bin/python pyproject.toml constraints.txt src/frostline_launcher.py
+.venv/dev: .venv/bin/python pyproject.toml constraints.txt
 	$(PIP) install --no-compile -c constraints.txt -e '.[dev]'
 	touch $@ .venv/run
 

@@ -12,6 +12,7 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from frostline.audit.agreement import require_enough
+from frostline.search.unit_cube import one_hot
 from frostline.statistics.bootstrap import Estimate, estimate_of, fall_probabilities, holm, resampled_counts
 from frostline.statistics.replicates import places
 
@@ -141,17 +142,10 @@ def _scale_of(
     if isinstance(distribution, CategoricalDistribution):
         if len(distribution.choices) < 2:
             return None
-        # 1, 1.0 and True are equal in Python, and different choices to whoever reads them.
-        taken = np.array(
-            [
-                [type(value) is type(choice) and value == choice for value in values]
-                for choice in distribution.choices
-            ],
-            dtype=np.float64,
-        )
-        commonest = int((taken @ best_in_full).argmax())
+        choices = one_hot(distribution, values)
+        commonest = int((choices @ best_in_full).argmax())
         return _Positions(
-            name=name, kind="choice", choice=distribution.choices[commonest], positions=taken[commonest]
+            name=name, kind="choice", choice=distribution.choices[commonest], positions=choices[commonest]
         )
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     numbers = np.array(values, dtype=np.float64)
@@ -173,11 +167,11 @@ def _moves(landscape: Landscape, replicates: Array) -> list[tuple[Move, ...]]:
         *(("samples", level) for level in landscape.samples[:-1]),
     ]
     flat = shifts.reshape(len(shifts), -1)
-    found = estimate_of(flat)
+    estimates = estimate_of(flat)
     probabilities = np.minimum(1.0, 2 * np.minimum(fall_probabilities(flat), fall_probabilities(-flat)))
-    excluded = (found.low > 0) | (found.high < 0)
+    excluded = (estimates.low > 0) | (estimates.high < 0)
     real = (holm(probabilities) & excluded).reshape(shifts.shape[1:])
-    values, lows, highs = (array.reshape(real.shape) for array in (found.value, found.low, found.high))
+    values, lows, highs = (array.reshape(real.shape) for array in (estimates.value, estimates.low, estimates.high))
     return [
         tuple(
             Move(

@@ -6,9 +6,10 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+from frostline.atomic import write_whole
 from frostline.costs.capacity import MOST
-from frostline.costs.cost_tables import write_whole
 from frostline.sizes import format_size
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,8 +71,8 @@ def served_sentences(rungs: Sequence[RungFit], device_memories: Sequence[int]) -
     last = rungs[-1]
     if not any(last.populations):
         sentences.append(
-            f"No device here can serve the last rung: {last.fidelity.trainable_layers} layers need "
-            f"{format_size(last.required)}."
+            f"No device here can serve the last rung: {counted(last.fidelity.trainable_layers, 'layer')} "
+            f"{'needs' if last.fidelity.trainable_layers == 1 else 'need'} {format_size(last.required)}."
         )
     return sentences
 
@@ -89,7 +90,7 @@ def write_fits(path: Path, fits: Sequence[Fit], circumstances: Circumstances, *,
         what = (fit.trainable_layers, fit.num_layers, fit.batch_size, fit.device_memory)
         largest = "" if fit.largest_batch is None else fit.largest_batch
         writer.writerow((*where, fit.origin, margin, *what, fit.required, largest, fit.population))
-    write_whole(path, text.getvalue())
+    write_whole(path, text.getvalue().encode())
 
 
 def _count(number: int | None) -> str:

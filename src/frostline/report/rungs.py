@@ -18,7 +18,6 @@ from frostline.pages.drawing import (
     VERMILLION,
     better,
     frame,
-    layers_word,
     new_figure,
     num_outside,
     outside_words,
@@ -29,6 +28,7 @@ from frostline.pages.drawing import (
 )
 from frostline.pages.page import Section, drawn, note, table
 from frostline.records import Status
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,7 +95,7 @@ def rungs_section(record: StudyRecord, summary: Summary) -> Section:
 
 def agreement_section(record: StudyRecord) -> tuple[Section, list[str]]:
     """Return how well neighbouring rungs agree on the order of the configurations that both have, and warnings."""
-    everyone = record.terms.search == "sweep"
+    everyone = record.terms.is_sweep
     rows, warnings = [], []
     if not any(record.history.rung(rung).num_ended for rung in range(len(record.terms.rungs) - 1)):
         text = "No configuration was trained at a lower rung, so there is nothing to agree with."
@@ -193,8 +193,8 @@ def _figure(record: StudyRecord, limits: tuple[float, float] | None) -> Any:
         marker = {"size": 15, "color": BLACK, "symbol": "star", "line": {"color": "white", "width": 1}}
         _add_points(figure, [best], history, name="the best", marker=marker)
     labels = [
-        f"rung {index}<br>{layers_word(layers)}<br>{short(samples)}"
-        for index, (layers, samples) in enumerate(terms.rungs)
+        f"rung {index}<br>{counted(layers, 'layer')}<br>{short(samples)}"
+        for index, (layers, samples) in enumerate((rung.trainable_layers, rung.samples) for rung in terms.rungs)
     ]
     lowest = min(one.rung for one in history.evaluations())
     figure.update_xaxes(

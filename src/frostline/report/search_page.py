@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.pages.drawing import better, layers_word, shown
+from frostline.pages.drawing import better, shown
 from frostline.pages.page import (
     Section,
     answer,
@@ -24,7 +24,7 @@ from frostline.report.scored import scored_at
 from frostline.run.sentences import cost_lines, train_command
 from frostline.run.summary import best_evaluation, summarise
 from frostline.store.storage import without_password
-from frostline.wording import duration
+from frostline.wording import counted, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def search_page(record: StudyRecord, *, warnings: Sequence[str] = ()) -> str:
     """Return the HTML page of a search, ended or still running; ``warnings`` come before its own."""
-    summary = summarise(record.history, record.terms.fidelities, record.terms.expected)
+    summary = summarise(record.history, record.terms.rungs, record.terms.expected)
     best = best_evaluation(record.history)
     scored = scored_at(record)
     agreement, poor_agreement = agreement_section(record)
@@ -105,12 +105,15 @@ def about(record: StudyRecord) -> str:
     """Return, as HTML, what was tuned and how."""
     terms = record.terms
     rows = [
-        ("task", terms.reference),
+        ("task", "" if terms.reference is None else f"{terms.reference}"),
         ("score", better(terms.direction)),
         ("search", f"{terms.search}, sampler {terms.sampler}, seed {terms.seed}"),
         ("layers of the model", f"{terms.num_layers}"),
-        ("rungs", ", ".join(f"{layers_word(layers)} × {samples:,}" for layers, samples in terms.rungs)),
-        ("settings", terms.settings),
+        (
+            "rungs",
+            ", ".join(f"{counted(rung.trainable_layers, 'layer')} × {rung.samples:,}" for rung in terms.rungs),
+        ),
+        ("settings", "" if terms.training is None else f"{terms.training}"),
         *((f"searched: {name}", text) for name, text in _space_lines(record)),
     ]
     return folded("What was tuned, and how", table(("", ""), rows, words=(0, 1)))
@@ -128,8 +131,8 @@ def _space_lines(record: StudyRecord) -> list[tuple[str, str]]:
 
 
 def _unfinished(record: StudyRecord, summary: Summary, best: Evaluation | None) -> list[str]:
-    ended = sum(min(rung.ended, rung.expected) for rung in summary.rungs)
-    expected = sum(rung.expected for rung in summary.rungs)
+    counts = [(rung.ended, rung.ended if rung.expected is None else rung.expected) for rung in summary.rungs]
+    ended, expected = sum(min(of_rung) for of_rung in counts), sum(expected for _, expected in counts)
     sentences = []
     if ended < expected:
         left = summary.seconds_left

@@ -8,12 +8,12 @@ all alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from frostline.records import Evaluation, Request, Status
+from frostline.records import Evaluation, Request, Status, loss_sign
 from frostline.search.history import History
 from frostline.search.surrogate import Coordinates, Response, ranking_shifts
 from frostline.statistics.bootstrap import estimate_of, resampled_counts
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from frostline.search.interface import Rungs, Search
+    from frostline.search.interface import Climb, Rungs
     from frostline.search.space import SearchSpace
 
     Array = NDArray[np.float64]
@@ -75,7 +75,6 @@ def reading_sentences(readings: Sequence[Reading], ladder: Rungs) -> list[str]:
     return sentences
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RealignedSearch:
     """A search by halving whose rungs of few layers are read through a surrogate once the next rung has told by how much.
 
@@ -86,12 +85,14 @@ class RealignedSearch:
     not, and where a rung promotes fewer than eight, the search is what it is without.
     """
 
-    search: Search
-    space: SearchSpace
-    waits: bool = True
-    """Whether the search is synchronous: then the second half of a rung's promotions waits for the first."""
-    _remembered: dict[tuple[str, int], tuple[object, Any]] = field(default_factory=dict, repr=False, compare=False)
-    """What was last found out about each rung, and from what: it is asked for after every evaluation."""
+    def __init__(self, *, search: Climb, space: SearchSpace, waits: bool = True) -> None:
+        self.search = search
+        self.space = space
+        self.waits = waits
+        """Whether the search is synchronous: then the second half of a rung's promotions waits for the first."""
+        # Both follow from the history alone, and are kept because they are asked for after every evaluation.
+        self._remembered: dict[tuple[str, int], tuple[object, Any]] = {}
+        self._view = _View()
 
     @property
     def ladder(self) -> Rungs:
@@ -108,17 +109,17 @@ class RealignedSearch:
         """A string that changes when a study made with this search cannot be continued with another."""
         return f"{self.search.fingerprint}, realigned"
 
-    def evaluations_per_rung(self) -> tuple[int, ...]:
+    def evaluations_per_rung(self) -> Sequence[int]:
         """Return how many evaluations each rung sees, as the search itself."""
         return self.search.evaluations_per_rung()
 
-    def started_per_rung(self) -> tuple[int, ...]:
+    def started_per_rung(self) -> Sequence[int]:
         """Return how many configurations begin their climb at each rung."""
         return self.search.started_per_rung()
 
     def next_requests(self, history: History, *, capacity: int) -> list[Request]:
         """See ``Search``."""
-        view = self._view(history)
+        view = self._view_of(history)
         wanted = self.search.next_requests(view, capacity=capacity)
         return [request for request in wanted if not self._is_held(request, wanted, history)]
 
@@ -127,8 +128,8 @@ class RealignedSearch:
 
         Before, a new reading may still call upon them.
         """
-        view = self._view(history)
-        found = self.search.eliminated(view)
+        view = self._view_of(history)
+        found = [*self.search.eliminated(view)]
         if not history.pending and not self.search.next_requests(view, capacity=1):
             return found
         expected = self.evaluations_per_rung()
@@ -177,24 +178,14 @@ class RealignedSearch:
         promoted = [one for one in wanted if one.rung == request.rung and history.evaluation(one.number, below)]
         return len(climbed) + promoted.index(request) >= first
 
-    def _view(self, history: History) -> History:
+    def _view_of(self, history: History) -> History:
         """Return the history as the search is to see it: with the ranks that rungs have by their readings for scores."""
-        view = History("minimize")
-        for configuration in history.configurations:
-            view.add_configuration(configuration)
-        for rung in range(history.num_rungs):
-            ranks = (
-                self._ranks(history, rung) if rung < len(self.ladder.rungs) - 1 and self._is_read(rung) else None
-            )
-            for number in range(len(history.configurations)):
-                evaluation = history.evaluation(number, rung)
-                if evaluation is not None:
-                    view.finish(_seen(evaluation, history, ranks))
-        for request in history.pending:
-            view.start(request)
-        for number in history.eliminated:
-            view.eliminate(number)
-        return view
+        last = len(self.ladder.rungs) - 1
+        ranks = [
+            self._ranks(history, rung) if rung < last and self._is_read(rung) else None
+            for rung in range(history.num_rungs)
+        ]
+        return self._view.of(history, ranks)
 
     def _ranks(self, history: History, rung: int) -> dict[int, int] | None:
         """Return the place of every configuration that finished at ``rung``; None where the scores say it.
@@ -291,6 +282,34 @@ class RealignedSearch:
         return found
 
 
+class _View:
+    """A history with ranks for scores, kept up to date as long as no rung's ranks change."""
+
+    def __init__(self) -> None:
+        self._source: History | None = None
+        self._ranks: list[Mapping[int, int] | None] = []
+        self._num_evaluations = 0
+        self._view = History("minimize")
+
+    def of(self, history: History, ranks: Sequence[Mapping[int, int] | None]) -> History:
+        """Return the view of ``history`` in which rung r has the scores ``ranks[r]``, or its losses where that is None."""
+        if history is not self._source or any(rank != new for rank, new in zip(self._ranks, ranks, strict=False)):
+            self._source, self._num_evaluations, self._view = history, 0, History("minimize")
+        self._ranks = [*ranks]
+        view = self._view
+        for configuration in history.configurations[len(view.configurations) :]:
+            view.add_configuration(configuration)
+        for evaluation in history.evaluations(since=self._num_evaluations):
+            view.finish(_seen(evaluation, history, ranks[evaluation.rung]))
+        self._num_evaluations = history.num_evaluations
+        for request in [request for request in history.pending if request not in view.pending]:
+            view.start(request)
+        if len(history.eliminated) > len(view.eliminated):
+            for number in history.eliminated - view.eliminated:
+                view.eliminate(number)
+        return view
+
+
 def _num_fitted(num_ended: int) -> int:
     """Return to how many of so many configurations a surrogate is fitted: the same until a tenth more have ended."""
     fitted = FEWEST_PAIRS
@@ -303,9 +322,7 @@ def _seen(evaluation: Evaluation, history: History, ranks: Mapping[int, int] | N
     if evaluation.score is None:
         return evaluation
     if ranks is None:
-        return replace(
-            evaluation, score=evaluation.score if history.direction == "minimize" else -evaluation.score
-        )
+        return replace(evaluation, score=loss_sign(history.direction) * evaluation.score)
     return replace(evaluation, score=float(ranks[evaluation.number]))
 
 

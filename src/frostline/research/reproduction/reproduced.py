@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from frostline.costs.cost_tables import write_whole
+from frostline.atomic import write_whole
 from frostline.pages.page import figures_page, table, warnings_box
 from frostline.statistics.bootstrap import Estimate
 
@@ -71,8 +71,8 @@ class Reproduced:
         Raises: OptionError if that cannot be done.
         """
         table, page = folder / f"{self.name}.csv", folder / f"{self.name}.html"
-        write_whole(table, self.table())
-        write_whole(page, self.page())
+        write_whole(table, self.table().encode())
+        write_whole(page, self.page().encode())
         return table, page
 
     def table(self) -> str:
@@ -125,11 +125,6 @@ def at(estimate: Estimate, index: tuple[int, ...]) -> Estimate:
     """Return the single figure at ``index``."""
     value, low, high = (np.asarray(part[index]) for part in (estimate.value, estimate.low, estimate.high))
     return Estimate(value=value, low=low, high=high)
-
-
-def counted(number: int) -> str:
-    """Return "1 layer" or "3 layers"."""
-    return "1 layer" if number == 1 else f"{number} layers"
 
 
 def _written(cell: Cell) -> str:
