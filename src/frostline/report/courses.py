@@ -15,7 +15,6 @@ from frostline.pages.drawing import (
     VERMILLION,
     better,
     frame,
-    layers_word,
     new_figure,
     num_outside,
     outside_words,
@@ -24,7 +23,7 @@ from frostline.pages.drawing import (
 from frostline.pages.page import Section, bullets, drawn, note
 from frostline.records import loss_sign
 from frostline.run.sentences import cost_lines
-from frostline.wording import duration
+from frostline.wording import counted, duration
 
 if TYPE_CHECKING:
     from frostline.records import Direction, Evaluation
@@ -58,7 +57,9 @@ def curves_section(record: StudyRecord, best: Evaluation | None) -> Section:
     for rung, group in enumerate(by_rung):
         ranked = sorted(group, key=lambda one: float("inf") if one.score is None else sign * one.score)
         layers = record.terms.rungs[rung].trainable_layers
-        _add_curves(figure, thinned(ranked, _MOST_CURVES), name=f"rung {rung}, {layers_word(layers)}", rung=rung)
+        _add_curves(
+            figure, thinned(ranked, _MOST_CURVES), name=f"rung {rung}, {counted(layers, 'layer')}", rung=rung
+        )
     if best is not None and len(best.curve) > 1:
         _add_curves(figure, [best], name="the best", rung=None)
     return Section(heading=heading, parts=(note(text), drawn(figure, f"Lines: {text}")))

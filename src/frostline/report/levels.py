@@ -11,7 +11,6 @@ from frostline.pages.drawing import (
     SMALL_HEIGHT,
     better,
     frame,
-    layers_word,
     new_figure,
     num_outside,
     outside_words,
@@ -21,6 +20,7 @@ from frostline.pages.drawing import (
 )
 from frostline.pages.page import Section, chooser, drawn, folded, multiples, note, table
 from frostline.report.maps import share
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ def curves_section(landscape: Landscape) -> Section:
             x=landscape.samples,
             y=median.tolist(),
             customdata=np.stack([low, high], axis=1).tolist(),
-            name=layers_word(landscape.layers[z]),
+            name=counted(landscape.layers[z], "layer"),
             mode="lines+markers",
             line={"color": colours[position], "width": 2},
             marker={"symbol": _MARKS[position % len(_MARKS)], "size": 7},
@@ -171,7 +171,7 @@ def _panel(
             hovertext=[_hover(landscape, index, z, s) for index in told],
         )
         ranks = "" if agreement is None else f", ρ {agreement.spearman.value[z, s]:.2f}"
-        captions.append(f"{layers_word(layers)}, {budget}{ranks}")
+        captions.append(f"{counted(layers, 'layer')}, {budget}{ranks}")
     limits = frame(full, landscape.direction)
     if limits is not None:
         figure.update_yaxes(range=list(limits))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.pages.drawing import better, layers_word, shown
+from frostline.pages.drawing import better, shown
 from frostline.pages.page import (
     Section,
     answer,
@@ -24,7 +24,7 @@ from frostline.report.scored import scored_at
 from frostline.run.sentences import cost_lines, train_command
 from frostline.run.summary import best_evaluation, summarise
 from frostline.store.storage import without_password
-from frostline.wording import duration
+from frostline.wording import counted, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +109,10 @@ def about(record: StudyRecord) -> str:
         ("score", better(terms.direction)),
         ("search", f"{terms.search}, sampler {terms.sampler}, seed {terms.seed}"),
         ("layers of the model", f"{terms.num_layers}"),
-        ("rungs", ", ".join(f"{layers_word(rung.trainable_layers)} × {rung.samples:,}" for rung in terms.rungs)),
+        (
+            "rungs",
+            ", ".join(f"{counted(rung.trainable_layers, 'layer')} × {rung.samples:,}" for rung in terms.rungs),
+        ),
         ("settings", "" if terms.training is None else f"{terms.training}"),
         *((f"searched: {name}", text) for name, text in _space_lines(record)),
     ]

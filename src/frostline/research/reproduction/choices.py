@@ -20,12 +20,12 @@ from frostline.research.reproduction.reproduced import (
     Finding,
     Reproduced,
     Verdict,
-    counted,
     with_interval,
 )
 from frostline.research.reproduction.scales import BUDGETS
 from frostline.research.reproduction.workbench import circumstances, too_few
 from frostline.statistics.bootstrap import Estimate
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -189,8 +189,8 @@ def _findings(
             Finding(
                 f"{samples[s]:,} {pair[0].sample_unit}: which ranks better",
                 choice.paper,
-                f"{sentence}; the largest difference, with {counted(layers[largest[0]])}, {with_interval(gains, largest)}; "
-                f"with one layer {at_first}",
+                f"{sentence}; the largest difference, with {counted(layers[largest[0]], 'layer')}, "
+                f"{with_interval(gains, largest)}; with one layer {at_first}",
                 Verdict.SHOWN if better or worse else Verdict.UNCLEAR,
             )
         )

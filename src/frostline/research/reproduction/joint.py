@@ -17,11 +17,11 @@ from frostline.research.reproduction.reproduced import (
     Reproduced,
     Verdict,
     at,
-    counted,
     held,
     with_interval,
 )
 from frostline.research.reproduction.workbench import circumstances, too_few
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from frostline.audit.landscape import Landscape
@@ -202,7 +202,7 @@ def _trace_findings(
         verdict = Verdict.HOLDS if low >= -_AS_GOOD else Verdict.FAILS if high < -_AS_GOOD else Verdict.UNCLEAR
         findings.append(
             Finding(
-                f"{counted(landscape.layers[z])} at {share:.0%} of the samples against all layers there",
+                f"{counted(landscape.layers[z], 'layer')} at {share:.0%} of the samples against all layers there",
                 "ranks as well for less, except at the lowest rung",
                 f"ρ {with_interval(found.spearman, (z, s))} against {with_interval(found.spearman, other)}, difference "
                 f"{with_interval(gain)}; {saved:.2f} times fewer seconds",
@@ -219,7 +219,7 @@ def _few_layers(landscape: Landscape, found: Agreement) -> Finding:
     for threshold in THRESHOLDS:
         below = np.flatnonzero(column < threshold)
         first = 0 if len(below) == 0 else int(below[-1]) + 1
-        parts.append(f"{threshold} from {counted(landscape.layers[first])} on")
+        parts.append(f"{threshold} from {counted(landscape.layers[first], 'layer')} on")
     return Finding(
         "few layers, many samples", "very high ρ in the lower right corner", f"ρ stays above {', '.join(parts)}"
     )

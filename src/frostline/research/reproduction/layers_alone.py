@@ -19,12 +19,12 @@ from frostline.research.reproduction.reproduced import (
     Verdict,
     at,
     at_least,
-    counted,
     held,
     with_interval,
 )
 from frostline.research.reproduction.scales import Scale
 from frostline.research.reproduction.workbench import circumstances, too_few
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from frostline.audit.landscape import Landscape
@@ -215,7 +215,7 @@ def _time(model: str, layers: tuple[int, ...], seconds: list[Seconds | None]) ->
         if after.median < before.median - max(before.spread, after.spread)
     ]
     ratio = known[0][1].median / known[-1][1].median
-    found = f"{ratio:.2f} of full training's time with {counted(known[0][0])} trained"
+    found = f"{ratio:.2f} of full training's time with {counted(known[0][0], 'layer')} trained"
     return Finding(what, "monotone", "; falls from ".join([found, *falls[:1]]), held(not falls))
 
 
