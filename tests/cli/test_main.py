@@ -59,7 +59,7 @@ def test_the_same_command_continues_and_a_larger_total_adds(capsys: pytest.Captu
     assert len(optuna.load_study(study_name="s", storage="sqlite:///frostline.db").trials) == 12
 
 
-# The evaluations of 22 configurations at each rung, and the best configuration: the same of all where two searches train all.
+# The evaluations of 22 configurations at each rung, and the best configuration.
 SEARCHES = {
     "halving": ("successive halving", [22, 7, 2], 18),
     "hyperband": ("hyperband", [12, 10, 7], 12),
