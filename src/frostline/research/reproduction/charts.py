@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from frostline.pages.drawing import SCALE, VERMILLION, line_style, new_figure, restyle
+from frostline.pages.drawing import SCALE, VERMILLION, error_bars, line_style, new_figure, restyle
 
 if TYPE_CHECKING:
     from frostline.audit.landscape import Landscape
@@ -43,29 +43,13 @@ def place(position: int, *, columns: int = 2) -> dict[str, int]:
     return {"row": position // columns + 1, "col": position % columns + 1}
 
 
-def colours(number: int) -> list[str]:
-    """Return so many colours in an order that the eye follows, from dark to light."""
-    from plotly.colors import sample_colorscale
-
-    # The lightest are lost on white paper.
-    shares = [0.85 * index / max(1, number - 1) for index in range(number)]
-    return list(sample_colorscale(SCALE, shares))
-
-
 def lines_with_intervals(
     lines: Mapping[str, tuple[Sequence[float], Estimate]], *, x_title: str, y_title: str
 ) -> Any:
     """Return a figure of named lines, (x, estimates over x), each with its intervals as bars."""
     figure = new_figure(x=x_title, y=y_title)
     for position, (name, (x, estimate)) in enumerate(lines.items()):
-        bars = {
-            "type": "data",
-            "symmetric": False,
-            "array": list(estimate.high - estimate.value),
-            "arrayminus": list(estimate.value - estimate.low),
-            "thickness": 1,
-            "width": 3,
-        }
+        bars = error_bars(estimate.low, estimate.value, estimate.high)
         figure.add_scatter(x=list(x), y=list(estimate.value), error_y=bars, name=name, **line_style(position))
     return figure
 

@@ -15,7 +15,8 @@ from frostline.costs.prediction import predict_step
 from frostline.costs.step_cost import StepCost
 from frostline.errors import PredictionError, TaskError
 from frostline.pages.drawing import line_style, new_figure
-from frostline.research.reproduction.reproduced import Drawing, Finding, Reproduced, Verdict, held
+from frostline.pages.parts import Section, figure_section
+from frostline.research.reproduction.reproduced import Finding, Reproduced, Verdict, held
 from frostline.research.reproduction.scales import Scale
 from frostline.tasks.loading import load_task
 
@@ -142,8 +143,8 @@ def figure_9(bench: Workbench) -> Reproduced:
                     f"batch {size}: {ends[0].memory.peak / ends[1].memory.peak:.2f} of the memory" + _time(ends)
                 )
         findings.append(Finding(f"{name}: lowest fidelity against full", "cheaper in both", "; ".join(parts)))
-        found = "every cost rises" if not violations else f"not everywhere ({len(violations)}): {violations[0]}"
-        findings.append(Finding(f"{name}: costs rise with the layers", "monotone", found, held(not violations)))
+        ours = "every cost rises" if not violations else f"not everywhere ({len(violations)}): {violations[0]}"
+        findings.append(Finding(f"{name}: costs rise with the layers", "monotone", ours, held(not violations)))
     return _cost_figure(
         bench, "fig9", "Figure 9: memory and time of a step, by batch size", costs, findings, notes
     )
@@ -158,8 +159,8 @@ def _cost_figure(
     notes: Sequence[str],
 ) -> Reproduced:
     rows: list[tuple[Cell, ...]] = []
-    for case, found in costs.items():
-        for row in found:
+    for case, of_case in costs.items():
+        for row in of_case:
             if isinstance(row, StepCost):
                 seconds = None if row.seconds is None else row.seconds.whole
                 cells = (row.trainable_parameters, row.memory.peak, row.memory.activations, row.flops)
@@ -173,14 +174,14 @@ def _cost_figure(
         title=title,
         scale=bench.scale,
         circumstances=f"{bench.torch_device}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32",
-        findings=tuple(findings),
+        findings=findings,
         columns=(
             "architecture", "layers", "num_layers", "batch_size", "trainable_parameters", "peak_bytes",
             "activation_bytes", "flops", "step_seconds", "step_seconds_spread", "failure",
         ),
-        rows=tuple(rows),
-        drawings=tuple(drawing for case, found in costs.items() for drawing in _drawings(case, found)),
-        notes=tuple(notes),
+        rows=rows,
+        drawings=[drawing for case, of_case in costs.items() for drawing in _drawings(case, of_case)],
+        notes=notes,
     )  # fmt: skip
 
 
@@ -250,25 +251,21 @@ def _time(ends: tuple[StepCost, StepCost]) -> str:
     return f", {lowest.seconds.whole.median / full.seconds.whole.median:.2f} of the time"
 
 
-def _drawings(case: str, rows: Sequence[CostRow]) -> list[Drawing]:
+def _drawings(case: str, rows: Sequence[CostRow]) -> list[Section]:
     known = [row for row in rows if isinstance(row, StepCost)]
-    memory, time = (
-        new_figure(x="trained layers", y="MiB at the peak"),
-        new_figure(x="trained layers", y="milliseconds per step"),
-    )
+    memory = new_figure(x="trained layers", y="MiB at the peak")
+    time = new_figure(x="trained layers", y="milliseconds per step")
     is_timed = False
     for position, size in enumerate(sorted({row.batch_size for row in known})):
         of_size = [row for row in known if row.batch_size == size]
-        layers = [row.trainable_layers for row in of_size]
         style = {"name": f"batch {size}", **line_style(position)}
+        layers = [row.trainable_layers for row in of_size]
         memory.add_scatter(x=layers, y=[row.memory.peak / _MIB for row in of_size], **style)
-        timed = [
-            (row.trainable_layers, 1e3 * row.seconds.whole.median) for row in of_size if row.seconds is not None
-        ]
+        timed = {row.trainable_layers: 1e3 * row.seconds.whole.median for row in of_size if row.seconds}
         if timed:
             is_timed = True
-            time.add_scatter(x=[number for number, _ in timed], y=[ms for _, ms in timed], **style)
-    memory.update_yaxes(rangemode="tozero")
-    time.update_yaxes(rangemode="tozero")
-    drawn: list[Drawing] = [(f"{case}: memory", "", memory)]
-    return [*drawn, (f"{case}: time", "", time)] if is_timed else drawn
+            time.add_scatter(x=list(timed), y=list(timed.values()), **style)
+    figures = {"memory": memory, "time": time} if is_timed else {"memory": memory}
+    for figure in figures.values():
+        figure.update_yaxes(rangemode="tozero")
+    return [figure_section(f"{case}: {name}", figure) for name, figure in figures.items()]

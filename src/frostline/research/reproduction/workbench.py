@@ -12,7 +12,7 @@ import torch
 
 from frostline.audit.auditor import AuditPlan, audit_task
 from frostline.audit.csv_table import read_table, write_table
-from frostline.research.reproduction.scales import Data, Recipe, Scale, recipe
+from frostline.research.reproduction.scales import Data, Recipe, Scale, recipe_of
 from frostline.run.options import TrainingOptions
 from frostline.tasks.loading import task_named
 from frostline.training.devices import resolve_device
@@ -45,7 +45,7 @@ class Workbench:
     tables: Mapping[str, Path] = field(default_factory=dict)
     device: str = "auto"
     say: Callable[[str], None] = lambda _: None
-    recipes: Callable[[str, Scale, Data], Recipe] = recipe
+    recipes: Callable[[str, Scale, Data], Recipe] = recipe_of
 
     @property
     def folder(self) -> Path:
@@ -73,8 +73,8 @@ class Workbench:
         """
         if model in self.tables:
             return read_table(self.tables[model])
-        made = self.recipe(model)
-        landscape = self._recorded(made, made.task())
+        recipe = self.recipe(model)
+        landscape = self._recorded(recipe, recipe.task())
         write_table(landscape, self.folder / f"landscape-{model}.csv.gz")
         return landscape
 
@@ -86,34 +86,34 @@ class Workbench:
         if model in self.tables:
             words = shlex.split(read_table(self.tables[model]).reference)
             return task_named(words[0], [word for word in words[1:] if word != "--set"])
-        made = self.recipe(model)
-        return made.planned_task() if made.missing else made.task()
+        recipe = self.recipe(model)
+        return recipe.planned_task() if recipe.missing else recipe.task()
 
-    def _recorded(self, made: Recipe, task: Task) -> Landscape:
+    def _recorded(self, recipe: Recipe, task: Task) -> Landscape:
         self.out.mkdir(parents=True, exist_ok=True)
-        plan = plan_of(made, task)
+        plan = plan_of(recipe, task)
 
         def observe(evaluation: Evaluation, history: History) -> None:
             del evaluation
             ended = sum(len(history.evaluations_of(number)) for number in range(len(history.configurations)))
             if ended % len(plan.layers) == 0:
-                self.say(f"{made.study}: {ended} of {plan.trainings()} trainings")
+                self.say(f"{recipe.study}: {ended} of {plan.trainings()} trainings")
 
         return audit_task(
             task,
             plan,
-            study=made.study,
+            study=recipe.study,
             options=TrainingOptions(device=self.device, runs=self.out / "checkpoints"),
-            sampling=made.sampling,
+            sampling=recipe.sampling,
             storage=self.storage,
             observer=observe,
-            reference=made.words,
+            reference=recipe.words,
         )
 
 
-def plan_of(made: Recipe, task: Task) -> AuditPlan:
+def plan_of(recipe: Recipe, task: Task) -> AuditPlan:
     """Return what is trained by a recipe: every number of layers on the full budget, which passes through the others."""
-    return AuditPlan.of(task, configurations=made.configurations, budgets=made.num_validations, repeats=0)
+    return AuditPlan.of(task, configurations=recipe.configurations, budgets=recipe.num_validations, repeats=0)
 
 
 def circumstances(landscapes: Mapping[str, Landscape]) -> str:
@@ -129,9 +129,9 @@ def circumstances(landscapes: Mapping[str, Landscape]) -> str:
 def too_few(landscapes: Mapping[str, Landscape], agreements: Mapping[str, Agreement]) -> tuple[str, ...]:
     """Return a sentence for every landscape whose intervals are too wide to conclude from."""
     sentences = []
-    for name, found in agreements.items():
+    for name, ranked in agreements.items():
         # Full fidelity agrees with itself: its interval has no width.
-        width = float(np.mean((found.spearman.high - found.spearman.low)[:-1, -1]))
+        width = float(np.mean((ranked.spearman.high - ranked.spearman.low)[:-1, -1]))
         if width > _WIDE:
             count = landscapes[name].num_configurations
             sentences.append(
