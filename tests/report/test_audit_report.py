@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from optuna.distributions import FloatDistribution
 from report_cases import NASTY, landscape
-from test_search_report import Contents, figures_of
+from test_search_report import Contents, figures_of, strings_in
 
 from frostline.audit.audit import audit_of
 from frostline.audit.landscape import Landscape
@@ -124,9 +124,12 @@ def test_costs_that_nobody_knows_are_not_drawn() -> None:
 
 def test_names_of_an_audit_are_escaped_too() -> None:
     found = landscape(task=NASTY, distributions={NASTY: FloatDistribution(1e-4, 1e-1, log=True)})
-    contents = Contents(page_of(found))
+    text = page_of(dataclasses.replace(found, sample_unit=NASTY))
+    contents = Contents(text)
     assert not any(tag == "img" for tag, _ in contents.tags)
     assert f"Audit of {NASTY}" in contents.words
+    # plotly reads tags in what it draws.
+    assert not any("<img" in written for figure in figures_of(text) for written in strings_in(figure))
 
 
 def estimate(value: float, low: float, high: float) -> Estimate:
@@ -170,5 +173,5 @@ def test_a_shift_of_tens_is_written_whole() -> None:
         moved, shift=Estimate(value=np.full((3, 3), -0.5), low=np.full((3, 3), -0.75), high=np.full((3, 3), -0.25))
     )
     (maps,) = (part for part in optima_section(found, [moved, little]).parts if isinstance(part, Multiples))
-    written = [{*trace.text} for panel in maps.figures for trace in panel.plotly.data if trace.mode == "text"]
+    written = [{*trace.text} for panel in maps.figures for trace in panel.plotly.select_traces({"mode": "text"})]
     assert written == [{"+20.0"}, {"-.50"}]

@@ -36,7 +36,7 @@ def cost_page(rows: Sequence[CostRow], circumstances: Circumstances) -> str:
     sizes = sorted({cost.batch_size for cost in costs})
     sections = []
     if costs:
-        sections.append(figure_section("Peak memory of a step", _peak_figure(costs, sizes)))
+        sections.append(figure_section("Peak memory of a step", peak_figure(costs, sizes)))
     if any(cost.seconds is not None for cost in costs):
         note = "Bars: the quartiles' distance, half to each side. Dashed: full training's time, by the share of FLOPs."
         sections.append(figure_section("Time of a step", _time_figure(costs, sizes), note=note))
@@ -55,23 +55,25 @@ def cost_page(rows: Sequence[CostRow], circumstances: Circumstances) -> str:
     return page(f"What a step of {circumstances.task} costs", [Note(f"{circumstances}")], sections)
 
 
-def _peak_figure(costs: Sequence[StepCost], sizes: Sequence[int]) -> Any:
-    return _lines_figure(costs, sizes, "MiB at the peak", lambda cost: cost.memory.peak / _MIB)
+def peak_figure(costs: Sequence[StepCost], sizes: Sequence[int]) -> Any:
+    """Return a figure of the peak of memory, a line for each batch size."""
+    return lines_figure(costs, sizes, "MiB at the peak", lambda cost: cost.memory.peak / _MIB)
 
 
 def _flops_figure(costs: Sequence[StepCost], sizes: Sequence[int]) -> Any:
-    return _lines_figure(costs, sizes, "GFLOP per step", lambda cost: cost.flops / 1e9)
+    return lines_figure(costs, sizes, "GFLOP per step", lambda cost: cost.flops / 1e9)
 
 
-def _lines_figure(
+def lines_figure(
     costs: Sequence[StepCost], sizes: Sequence[int], unit: str, number: Callable[[StepCost], float]
 ) -> Any:
     """Return a figure of a ``number`` of each cost against the layers, a line for each batch size."""
     figure = layers_figure(unit, _layers(costs))
     for position, size in enumerate(sizes):
         of_size = [cost for cost in costs if cost.batch_size == size]
-        y = [number(cost) for cost in of_size]
-        figure.add_scatter(x=_layers(of_size), y=y, name=f"batch {size}", **line_style(position))
+        if of_size:
+            y = [number(cost) for cost in of_size]
+            figure.add_scatter(x=_layers(of_size), y=y, name=f"batch {size}", **line_style(position))
     return figure
 
 

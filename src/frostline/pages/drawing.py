@@ -55,25 +55,34 @@ def new_figure(*, x: str = "", y: str = "", height: int = HEIGHT, legend: bool =
     from plotly import graph_objects
 
     figure = graph_objects.Figure()
+    dress(figure, x=x, y=y, height=height)
+    figure.update_layout(showlegend=legend)
+    return figure
+
+
+def dress(figure: Any, *, x: str, y: str, height: int) -> None:
+    """Give a figure of ours the look of the page, room for its legend, and axes that are called ``x`` and ``y``."""
     restyle(figure, height=height)
     # The legend lies above: below, it would be in the way of the axis where the page is narrow.
     figure.update_layout(
-        showlegend=legend,
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "font": {"size": 12}},
         margin={"l": 50, "r": 12, "t": 12, "b": 45},
     )
-    figure.update_xaxes(title={"text": x, "standoff": 8})
-    figure.update_yaxes(title={"text": y, "standoff": 8})
-    return figure
+    figure.update_xaxes(title={"text": safe(x), "standoff": 8})
+    figure.update_yaxes(title={"text": safe(y), "standoff": 8})
 
 
 def layers_figure(unit: str, layers: Sequence[int]) -> Any:
     """Return a figure without data, of something in ``unit`` against numbers of trained layers."""
     figure = new_figure(x="trained layers", y=unit)
-    step = 1 if max(layers) <= _NUMBERED_LAYERS else None
-    figure.update_xaxes(tickformat="d", dtick=step)
+    number_layers(figure, layers)
     figure.update_yaxes(rangemode="tozero")
     return figure
+
+
+def number_layers(figure: Any, layers: Sequence[int]) -> None:
+    """Number the figure's axis of trained layers in whole layers."""
+    figure.update_xaxes(tickformat="d", dtick=1 if max(layers, default=0) <= _NUMBERED_LAYERS else None)
 
 
 def line_style(position: int) -> dict[str, Any]:
@@ -125,7 +134,8 @@ def restyle(figure: Any, *, height: int) -> None:
 
 def safe(text: str) -> str:
     """Return text as a figure may show it: plotly reads tags in it."""
-    return html.escape(text)
+    # Quotes stay: plotly knows no &quot; and would show it as it is.
+    return html.escape(text, quote=False)
 
 
 def shown(value: Value) -> str:

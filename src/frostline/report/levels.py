@@ -16,6 +16,7 @@ from frostline.pages.drawing import (
     layers_word,
     new_figure,
     num_outside,
+    number_layers,
     outside_words,
     scale_colours,
     show_frame,
@@ -83,7 +84,7 @@ def curves_section(landscape: Landscape) -> Section:
 def layers_section(landscape: Landscape) -> Section:
     """Return the median score against the number of layers, one line for each budget."""
     figure = new_figure(x="trained layers", y="score")
-    figure.update_xaxes(tickformat="d", dtick=1 if len(landscape.layers) <= 12 else None)
+    number_layers(figure, landscape.layers)
     quartiles = _quartiles(landscape.scores)
     budgets = shares(landscape)
     chosen = _spread(len(budgets), _MOST_LINES)

@@ -19,6 +19,7 @@ from frostline.pages.drawing import (
     SKY,
     VERMILLION,
     new_figure,
+    safe,
     short,
 )
 from frostline.pages.parts import Key, Mark
@@ -150,9 +151,10 @@ def spearman_hovers(landscape: Landscape, agreement: Agreement) -> list[list[str
 
 def cell_texts(landscape: Landscape, words: Callable[[int, int], str]) -> list[list[str]]:
     """Return, for every cell, its layers and samples, and below them ``words`` of its indices."""
+    unit = safe(landscape.sample_unit)
     return [
         [
-            f"{layers} layers, {samples:,} {landscape.sample_unit} ({share(landscape, s)})<br>{words(z, s)}"
+            f"{layers} layers, {samples:,} {unit} ({share(landscape, s)})<br>{words(z, s)}"
             for s, samples in enumerate(landscape.samples)
         ]
         for z, layers in enumerate(landscape.layers)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frostline.pages.drawing import BLACK, BLUE, GREY, VERMILLION, error_bars, new_figure
+from frostline.pages.drawing import BLACK, BLUE, GREY, VERMILLION, error_bars, new_figure, safe
 from frostline.pages.parts import Bullets, Figure, Folded, Note, Section, Table
 from frostline.report.shares import share
 
@@ -78,7 +78,7 @@ def _figure(landscape: Landscape, shifts: Sequence[CellShift]) -> Any:
             y=value.tolist(),
             error_y=error_bars(low, value, high),
             mode="markers",
-            name=name,
+            name=safe(name),
             marker={"color": colour, "symbol": symbol, "size": 9},
         )
     figure.update_xaxes(tickvals=list(landscape.layers), showgrid=False)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from frostline.pages.drawing import SCALE, VERMILLION, error_bars, line_style, new_figure, restyle
+from frostline.pages.drawing import SCALE, VERMILLION, dress, error_bars, line_style, new_figure
 
 if TYPE_CHECKING:
     from frostline.audit.landscape import Landscape
@@ -28,13 +28,9 @@ def panels(titles: Sequence[str], x_title: str, y_title: str, *, columns: int = 
 
     rows = -(-len(titles) // columns)
     figure = make_subplots(rows=rows, cols=columns, subplot_titles=list(titles), vertical_spacing=0.2 / rows)
-    figure.update_layout(
-        margin={"l": 50, "r": 12, "t": 60, "b": 45},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.05, "x": 0},
-    )
-    restyle(figure, height=80 + 320 * rows)
-    figure.update_xaxes(title=x_title)
-    figure.update_yaxes(title=y_title)
+    dress(figure, x=x_title, y=y_title, height=80 + 320 * rows)
+    # Room for the panels' titles.
+    figure.update_layout(margin={"t": 60}, legend={"y": 1.05})
     return figure
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from frostline.costs.cost_figures import lines_figure, peak_figure
 from frostline.costs.cost_monotonicity import cost_violations
 from frostline.costs.cost_tables import full_costs
 from frostline.costs.measurement import FailedStep, measure_steps, num_layers_of
 from frostline.costs.prediction import predict_step
 from frostline.costs.step_cost import StepCost
 from frostline.errors import PredictionError, TaskError
-from frostline.pages.drawing import line_style, new_figure
 from frostline.pages.parts import Section, figure_section
 from frostline.research.reproduction.reproduced import Finding, Reproduced, Verdict, held
 from frostline.research.reproduction.scales import Scale
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from frostline.research.reproduction.reproduced import Cell
     from frostline.research.reproduction.workbench import Workbench
 
-_MIB = 2**20
 _MEMORY_FACTOR = 3
 _TIME_FACTOR = 4
 
@@ -253,19 +252,15 @@ def _time(ends: tuple[StepCost, StepCost]) -> str:
 
 def _drawings(case: str, rows: Sequence[CostRow]) -> list[Section]:
     known = [row for row in rows if isinstance(row, StepCost)]
-    memory = new_figure(x="trained layers", y="MiB at the peak")
-    time = new_figure(x="trained layers", y="milliseconds per step")
-    is_timed = False
-    for position, size in enumerate(sorted({row.batch_size for row in known})):
-        of_size = [row for row in known if row.batch_size == size]
-        style = {"name": f"batch {size}", **line_style(position)}
-        layers = [row.trainable_layers for row in of_size]
-        memory.add_scatter(x=layers, y=[row.memory.peak / _MIB for row in of_size], **style)
-        timed = {row.trainable_layers: 1e3 * row.seconds.whole.median for row in of_size if row.seconds}
-        if timed:
-            is_timed = True
-            time.add_scatter(x=list(timed), y=list(timed.values()), **style)
-    figures = {"memory": memory, "time": time} if is_timed else {"memory": memory}
-    for figure in figures.values():
-        figure.update_yaxes(rangemode="tozero")
-    return [figure_section(f"{case}: {name}", figure) for name, figure in figures.items()]
+    timed = [row for row in known if row.seconds is not None]
+    sizes = sorted({row.batch_size for row in known})
+    drawings = [figure_section(f"{case}: memory", peak_figure(known, sizes))]
+    if timed:
+        times = lines_figure(timed, sizes, "milliseconds per step", _milliseconds)
+        drawings.append(figure_section(f"{case}: time", times))
+    return drawings
+
+
+def _milliseconds(cost: StepCost) -> float:
+    assert cost.seconds is not None
+    return 1e3 * cost.seconds.whole.median
