@@ -25,12 +25,11 @@ format: .venv/dev
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "frostline needs Python 3.11 or later; say which with: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 
-# The launcher is copied into .venv, the package is not.
-.venv/run: .venv/bin/python pyproject.toml constraints.txt src/frostline_launcher.py
+.venv/run: .venv/bin/python pyproject.toml constraints.txt
 	$(PIP) install --no-compile -c constraints.txt -e '.[tasks]'
 	touch $@
 
-.venv/dev: .venv/bin/python pyproject.toml constraints.txt src/frostline_launcher.py
+.venv/dev: .venv/bin/python pyproject.toml constraints.txt
 	$(PIP) install --no-compile -c constraints.txt -e '.[dev]'
 	touch $@ .venv/run
 

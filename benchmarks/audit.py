@@ -14,15 +14,15 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-import frostline_launcher
+from frostline.process import prepare_process
 
-frostline_launcher.prepare_process()
+prepare_process()
 
 import torch
 
 from frostline.audit.auditor import AuditPlan, audit_task
 from frostline.run.options import TrainingOptions
-from frostline.run.tuning import search_task
+from frostline.run.tuning import TaskSearch, search_task
 from frostline.search.grid import Grid
 from frostline.search.sweep import Sweep
 from frostline.store.storage import MEMORY
@@ -43,14 +43,14 @@ def main() -> None:
     plan = AuditPlan.of(task, configurations=TOGETHER, budgets=words.budgets, repeats=0)
     with tempfile.TemporaryDirectory() as folder:
         options = partial(TrainingOptions, device="cpu", runs=Path(folder))
-        together = audit_task(task, plan, study="audit", storage=MEMORY, options=options())
+        together = audit_task(task, plan, study="audit", storage=MEMORY, training=TaskSearch(options=options()))
         cells = Grid.product(plan.layers, plan.samples)
         alone = search_task(
             task,
             Sweep(ladder=cells, configurations=1),
             study="alone",
             storage=MEMORY,
-            options=options(engine="serial", horizon="full", num_validations=1),
+            training=TaskSearch(options=options(engine="serial", horizon="full", num_validations=1)),
         )
     one_by_one = sum(evaluation.cost.seconds for evaluation in alone.history.evaluations())
     audited = float(together.seconds[:, :, -1].sum()) / TOGETHER

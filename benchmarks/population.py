@@ -15,9 +15,9 @@ The limit is by exactly counted FLOPs, everything else free of charge.
 
 from __future__ import annotations
 
-import frostline_launcher
+from frostline.process import prepare_process
 
-frostline_launcher.prepare_process()  # as the frostline command does, before torch is loaded
+prepare_process()  # as the frostline command does, before torch is loaded
 
 import argparse
 import gc
@@ -51,7 +51,9 @@ from frostline.populations.prefix.proof import prove
 from frostline.populations.prefix.shared_prefix import SharedPrefix
 from frostline.populations.prefix.shared_weights import copy_sharing_frozen
 from frostline.populations.stacked import StackedStep
-from frostline.run.tuning import default_ladder, layers_of
+from frostline.run.options import TrainingOptions
+from frostline.run.plan import SearchPlan
+from frostline.run.tuning import default_ladder
 from frostline.store.storage import open_storage
 from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss
 from frostline.tasks.loading import load_task
@@ -61,6 +63,7 @@ from frostline.training.course import TrainingSettings
 from frostline.training.devices import DevicePlan, move_batch, resolve_device, synchronise
 from frostline.training.randomness import borrowed_generators
 from frostline.training.session import Session, begin_session, session_of
+from frostline.training.task_layers import layers_of
 
 WAYS = ("one_by_one", "serial", "shared", "stacked", "compiled")
 WARM_UP_STEPS = 2
@@ -312,8 +315,9 @@ def search_row(name: str, engine: str, device: torch.device) -> Row:
         open_storage(f"sqlite:///{folder}/warm-up.db")
         begin = time.perf_counter()
         result = tune_task(
-            task, study=name, storage=f"sqlite:///{folder}/study.db", configurations=SEARCH_CONFIGURATIONS, seed=0,
-            device=device.type, engine=engine, runs=Path(folder) / "runs",
+            task, study=name, storage=f"sqlite:///{folder}/study.db",
+            plan=SearchPlan(configurations=SEARCH_CONFIGURATIONS),
+            training=TrainingOptions(device=device.type, engine=engine, runs=Path(folder) / "runs"),
         )  # fmt: skip
         seconds = time.perf_counter() - begin
     return {

@@ -23,9 +23,9 @@ import json
 import tempfile
 from pathlib import Path
 
-import frostline_launcher
+from frostline.process import prepare_process
 
-frostline_launcher.prepare_process()
+prepare_process()
 
 import numpy as np
 
@@ -34,12 +34,13 @@ from frostline.audit.csv_table import write_table
 from frostline.audit.landscape import Landscape
 from frostline.audit.stored_landscape import read_landscape
 from frostline.records import Fidelity, Job
-from frostline.run.options import TrainingOptions, executor_of
-from frostline.run.tuning import layers_of
+from frostline.run.options import TrainingOptions
+from frostline.run.tuning import default_ladder
+from frostline.run.workload import TaskTraining, Workload, local_executor
 from frostline.search.history import History
-from frostline.search.mirror import Learning
 from frostline.search.sampling import RANDOM, Draws
 from frostline.tasks.loading import load_task
+from frostline.training.task_layers import layers_of
 
 OPTIONS = {
     "python-source-gpt": {"full_tokens": 96 * 2048},
@@ -65,14 +66,8 @@ def seconds_of_cells(name: str, *, measure: bool) -> np.ndarray:
             options = TrainingOptions(
                 device="cpu", runs=Path(runs), horizon="full", num_validations=VALIDATIONS // SHARE
             )
-            executor = executor_of(
-                task,
-                options,
-                options.settings(study="timing", seed=0),
-                num_layers=num_layers,
-                learning=Learning.NOTHING,
-                progress=lambda _: None,
-            )
+            training = TaskTraining(task=task, options=options, study="timing", seed=0)
+            executor = local_executor(Workload(training=training, ladder=default_ladder(task)))
             draws = Draws(space=task.space, sampling=RANDOM, root_seed=0, direction=task.direction)
             history = History(task.direction)
             for _ in range(TOGETHER):
@@ -85,7 +80,8 @@ def seconds_of_cells(name: str, *, measure: bool) -> np.ndarray:
                     Job(configuration=one, rung=0, fidelity=fidelity, may_continue=False)
                     for one in history.configurations[:number]
                 ]
-                seconds = [evaluation.cost.seconds for evaluation in executor.run(jobs)]
+                executor.submit(jobs)
+                seconds = [executor.next_ended().cost.seconds for _ in jobs]
                 whole.append(SHARE * float(np.median(seconds)))
                 print(f"{layers} layers: {whole[-1]:.2f} s for each of {number}", flush=True)
         shares = np.arange(1, VALIDATIONS + 1) / VALIDATIONS

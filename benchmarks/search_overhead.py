@@ -15,7 +15,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from frostline.records import Cost, Evaluation, Job, Status
-from frostline.run.tuning import climb
+from frostline.run.loop import Observer, climb
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.history import History
 from frostline.search.interface import Search
@@ -34,8 +34,9 @@ from frostline.search.ladder import Ladder
 from frostline.search.sampling import RANDOM, TPE, Draws, Sampling
 from frostline.search.space import SearchSpace
 from frostline.search.sweep import FullFidelity
-from frostline.store.storage import open_storage
-from frostline.store.study import SearchStudy, Terms
+from frostline.store.storage import open_storage, opened
+from frostline.store.study import SearchStudy
+from frostline.store.terms import Terms
 
 DISTRIBUTIONS: dict[str, BaseDistribution] = {f"x{i}": FloatDistribution(1e-5, 1.0, log=True) for i in range(5)}
 LADDER = Ladder.diagonal(num_layers=10, full_samples=100_000)
@@ -66,27 +67,53 @@ class Row:
 class InstantExecutor:
     """Answers every job at once with a score of the configuration alone; beside every new one Optuna asks and tells."""
 
-    capacity = 1
-
     def __init__(self, study: optuna.Study) -> None:
         self._study = study
+        self._jobs: list[Job] = []
         self.optuna_seconds: list[float] = []
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
-        for job in jobs:
-            if job.configuration.number == len(self.optuna_seconds):
-                begin = time.perf_counter()
-                trial = self._study.ask(DISTRIBUTIONS)
-                self._study.tell(trial, score_of(trial.params))
-                self.optuna_seconds.append(time.perf_counter() - begin)
-            yield Evaluation(
-                number=job.configuration.number,
-                rung=job.rung,
-                fidelity=job.fidelity,
-                status=Status.FINISHED,
-                score=score_of(job.configuration.hyperparameters),
-                cost=Cost(seconds=0.0, samples=job.fidelity.samples),
-            )
+    def room(self) -> int:
+        return 1 - len(self._jobs)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        self._jobs += jobs
+
+    def next_ended(self) -> Evaluation:
+        job = self._jobs.pop()
+        if job.configuration.number == len(self.optuna_seconds):
+            begin = time.perf_counter()
+            trial = self._study.ask(DISTRIBUTIONS)
+            self._study.tell(trial, score_of(trial.params))
+            self.optuna_seconds.append(time.perf_counter() - begin)
+        return Evaluation(
+            number=job.configuration.number,
+            rung=job.rung,
+            fidelity=job.fidelity,
+            status=Status.FINISHED,
+            score=score_of(job.configuration.hyperparameters),
+            cost=Cost(seconds=0.0, samples=job.fidelity.samples),
+        )
+
+    def forget(self, number: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Marks(Observer):
+    """The clock after each evaluation, without Optuna's part."""
+
+    def __init__(self, executor: InstantExecutor) -> None:
+        self._executor = executor
+        self._begin = time.perf_counter()
+        self._optuna_total, self._optuna_counted = 0.0, 0
+        self.seconds: list[float] = []
+
+    def ended(self, evaluation: Evaluation, history: History) -> None:
+        self._optuna_total += sum(self._executor.optuna_seconds[self._optuna_counted :])
+        self._optuna_counted = len(self._executor.optuna_seconds)
+        self.seconds.append(time.perf_counter() - self._begin - self._optuna_total)
 
 
 def score_of(values: Mapping[str, Any]) -> float:
@@ -98,30 +125,20 @@ def side_by_side(place: Callable[[str], str], sampler: str, search: Search) -> t
     sampling, optuna_sampler = SAMPLERS[sampler]
     space = SearchSpace(distributions=DISTRIBUTIONS)
     terms = Terms(
-        task="benchmark", reference="", data="", space=space.fingerprint, rungs=((10, 100_000),) * len(LADDER.rungs),
-        num_layers=10,
-        search="", sampler=sampling.name, seed=0, direction="minimize",
-        sample_unit="samples", expected=(), settings="",
+        task="benchmark", data="", space=space.fingerprint, rungs=LADDER.rungs, num_layers=10, search="", is_sweep=False,
+        sampler=sampling.name, seed=0, direction="minimize", sample_unit="samples", expected=(),
     )  # fmt: skip
     storage = open_storage(place("optuna"))
     executor = InstantExecutor(
         optuna.create_study(storage=storage, sampler=optuna_sampler(seed=0), study_name="o")
     )
-    study = SearchStudy.open(place("frostline"), "frostline", terms)
-    marks: list[float] = []  # after each evaluation: the clock without Optuna's part
-    optuna_total, optuna_counted = 0.0, 0
-    begin = time.perf_counter()
-
-    def mark(evaluation: Evaluation, history: History) -> None:
-        nonlocal optuna_total, optuna_counted
-        optuna_total += sum(executor.optuna_seconds[optuna_counted:])
-        optuna_counted = len(executor.optuna_seconds)
-        marks.append(time.perf_counter() - begin - optuna_total)
-
     draws = Draws(space=space, sampling=sampling, root_seed=0, direction="minimize")
-    climb(study, search, draws, executor, mark)
-    study.close()
-    ours = [after - before for before, after in zip([0.0, *marks], marks, strict=False)]
+    with opened(place("frostline")) as kept:
+        study = SearchStudy.open(kept, "frostline", terms=terms, space=space)
+        marks = Marks(executor)
+        climb(study, search, draws, executor, marks)
+        study.close()
+    ours = [after - before for before, after in zip([0.0, *marks.seconds], marks.seconds, strict=False)]
     return executor.optuna_seconds, ours
 
 

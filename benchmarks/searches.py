@@ -23,9 +23,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import frostline_launcher
+from frostline.process import prepare_process
 
-frostline_launcher.prepare_process()
+prepare_process()
 
 import numpy as np
 import optuna
@@ -39,11 +39,13 @@ from frostline.audit.csv_table import read_table
 from frostline.audit.landscape import Landscape
 from frostline.audit.noise import seed_noise
 from frostline.audit.recommendation import recommend
-from frostline.records import Configuration, Evaluation, Fidelity, Job
+from frostline.records import Configuration, Evaluation, Fidelity, Job, loss_sign
 from frostline.research.replay.comparison import median_seconds, ratio_of_medians
 from frostline.research.replay.recorded import goal_of
+from frostline.run.loop import Observer
 from frostline.run.options import TrainingOptions
-from frostline.run.tuning import layers_of, search_task
+from frostline.run.plan import SearchPlan
+from frostline.run.tuning import TaskSearch, search_task
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.halving import SuccessiveHalving
 from frostline.search.history import History
@@ -59,6 +61,7 @@ from frostline.training.course import Course
 from frostline.training.randomness import borrowed_generators
 from frostline.training.session import begin_session
 from frostline.training.supervised import SupervisedTask
+from frostline.training.task_layers import layers_of
 
 VALIDATIONS = 10
 RANDOM, OPTUNA = "random search, full trainings", "Optuna's Hyperband pruner with TPE"
@@ -82,7 +85,7 @@ class Bench:
 
     def stop_if_good(self, score: float | None) -> None:
         """Raise Reached if this score of a full training meets the goal."""
-        if score is not None and (score if self.task.direction == "minimize" else -score) <= self.target:
+        if score is not None and loss_sign(self.task.direction) * score <= self.target:
             raise Reached
 
 
@@ -95,23 +98,30 @@ class Method:
 
     def run(self, bench: Bench, seed: int) -> None:
         """Search once."""
-        full = self.search.ladder.rungs[-1]
-
-        def observe(evaluation: Evaluation, _: History) -> None:
-            if evaluation.fidelity == full:
-                bench.stop_if_good(evaluation.score)
-
         with tempfile.TemporaryDirectory() as runs:
             search_task(
                 bench.task,
                 self.search,
                 study="search",
                 storage=MEMORY,
-                seed=seed,
-                options=bench.options(runs=Path(runs), memory="2GiB"),
-                observer=observe,
-                alignment=self.alignment,
+                plan=SearchPlan(seed=seed),
+                training=TaskSearch(
+                    options=bench.options(runs=Path(runs), memory="2GiB"), alignment=self.alignment
+                ),
+                observer=_UntilGood(bench, self.search.ladder.rungs[-1]),
             )
+
+
+@dataclass(frozen=True)
+class _UntilGood(Observer):
+    """Ends a search as soon as a full training was good enough."""
+
+    bench: Bench
+    full: Fidelity
+
+    def ended(self, evaluation: Evaluation, history: History) -> None:
+        if evaluation.fidelity == self.full:
+            self.bench.stop_if_good(evaluation.score)
 
 
 @dataclass(frozen=True, kw_only=True)

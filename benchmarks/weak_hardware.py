@@ -9,10 +9,10 @@ says so. Rows that FILE holds are not measured again without ``--again``.
 
 from __future__ import annotations
 
-import frostline_launcher
+from frostline.process import prepare_process, return_freed_memory
 
-frostline_launcher.prepare_process()  # as the frostline command does, before torch is loaded
-frostline_launcher.return_freed_memory()
+prepare_process()  # as the frostline command does, before torch is loaded
+return_freed_memory()
 
 import argparse
 import json
@@ -33,13 +33,14 @@ from rich.table import Table
 from frostline.costs.capacity import Capacity
 from frostline.errors import NotEnoughMemoryError
 from frostline.records import Configuration, Fidelity
-from frostline.run.tuning import layers_of, train_task
+from frostline.run.tuning import train_task
 from frostline.sizes import format_size
 from frostline.tasks.loading import load_task
 from frostline.training.devices import DevicePlan
 from frostline.training.memory import available_bytes
 from frostline.training.randomness import borrowed_generators
 from frostline.training.session import begin_session
+from frostline.training.task_layers import layers_of
 
 # How frozen weights and logits are kept, from plain freezing on.
 WAYS: dict[str, dict[str, Any]] = {

@@ -65,7 +65,9 @@ def tune_gpt2(study: str, storage: str) -> frostline.TuneResult:
         }
     )
     ladder = frostline.Ladder.diagonal(num_layers=6, full_samples=64 * BATCH * CONTEXT)
-    return frostline.tune(train, space, ladder, study=study, storage=storage, configurations=9)
+    return frostline.tune(
+        train, space, ladder, study=study, storage=storage, plan=frostline.SearchPlan(configurations=9)
+    )
 
 
 # --- 2. A model of your own, described as a task ----------------------------------------------------------------------
@@ -126,7 +128,10 @@ def main() -> None:
     gpt2 = tune_gpt2(f"{arguments.study}-gpt2", arguments.storage)
     print(f"GPT-2: {dict(gpt2.configuration)} reaches a loss of {gpt2.score:.4f}")
     rings = frostline.tune_task(
-        own_task(), study=f"{arguments.study}-rings", storage=arguments.storage, configurations=9
+        own_task(),
+        study=f"{arguments.study}-rings",
+        storage=arguments.storage,
+        plan=frostline.SearchPlan(configurations=9),
     )
     print(f"rings: {dict(rings.configuration)} reaches a loss of {rings.score:.4f}")
 

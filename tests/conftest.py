@@ -33,14 +33,16 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 
 @pytest.fixture(scope="session")
-def run_with_families() -> Callable[[Path], dict[str, Any]]:
-    """Run a script beside torchvision, timm and LitGPT, which would break transformers here; return what it prints last."""
-    folder = Path(__file__).parents[1] / ".families"
+def run_with_families() -> Callable[[str], dict[str, Any]]:
+    """Run a module beside torchvision, timm and LitGPT, which would break transformers here; return what it prints last."""
+    root = Path(__file__).parents[1]
+    folder = root / ".families"
     if not (folder / "litgpt").is_dir():
         pytest.skip("the libraries are not installed: make .families/installed")
 
-    def run(script: Path) -> dict[str, Any]:
-        ended = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True)
+    def run(module: str) -> dict[str, Any]:
+        command = [sys.executable, "-m", module, str(folder)]
+        ended = subprocess.run(command, capture_output=True, text=True, cwd=root)
         assert ended.returncode == 0, ended.stderr
         result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
         return result

@@ -31,8 +31,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A room (a folder, or a module beside them) imports only rooms of lower floors: it does not see its neighbours.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
-    ("seeding", "records", "sizes", "wording", "statistics"),
+    ("errors", "process"),
+    ("atomic", "seeding", "records", "sizes", "text_tables", "wording", "statistics"),
     ("layers", "pages", "search"),
     ("protocols",),
     ("training",),
@@ -44,6 +44,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
     ("research",),
     ("cli",),
+    ("__main__",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MOST_ENTRIES_AT_THE_ROOT = 12
@@ -133,6 +134,9 @@ def test_search_knows_no_torch_disk_or_clock(path: Path) -> None:
 @pytest.mark.multiprocess
 def test_importing_frostline_loads_nothing_that_is_slow_to_import() -> None:
     heavy = {
+        "torch",
+        "numpy",
+        "optuna",
         "transformers",
         "torchvision",
         "timm",
@@ -143,7 +147,28 @@ def test_importing_frostline_loads_nothing_that_is_slow_to_import() -> None:
         "sqlalchemy",
         "scipy",
     }
-    assert not heavy & loaded_by("import frostline")
+    loaded = loaded_by("import frostline")
+    assert not heavy & loaded
+    # Nothing of ours either: a name is loaded when it is used.
+    assert {name for name in loaded if name.split(".")[0] == "frostline"} == {"frostline"}
+
+
+@pytest.mark.multiprocess
+def test_using_frostline_loads_no_library_that_only_some_need() -> None:
+    heavy = {
+        "transformers",
+        "torchvision",
+        "timm",
+        "sklearn",
+        "tokenizers",
+        "plotly",
+        "typer",
+        "sqlalchemy",
+        "scipy",
+    }
+    loaded = loaded_by("import frostline; [getattr(frostline, name) for name in frostline.__all__]")
+    assert "torch" in loaded
+    assert not heavy & loaded
 
 
 @pytest.mark.parametrize("path", MODULES, ids=ids)
@@ -158,24 +183,32 @@ def test_the_public_names_are_these() -> None:
         "AuditPlan",
         "Configuration",
         "Evaluation",
+        "Executor",
         "Fidelity",
         "Freezing",
         "FrostlineError",
         "FullFidelity",
         "Hyperband",
         "Ladder",
+        "Landscape",
         "Layer",
         "LayerStack",
+        "Observer",
+        "SearchPlan",
         "SearchSpace",
         "SuccessiveHalving",
         "SupervisedTask",
         "Sweep",
         "Task",
+        "TaskSearch",
+        "TrainingOptions",
         "TuneResult",
+        "Workload",
         "audit_task",
         "build_deferred",
         "freeze",
         "inspect_freezing",
+        "sampling",
         "split_layers",
         "tune",
         "tune_task",

@@ -1,43 +1,136 @@
 """Tune the hyperparameters of deep networks cheaply: train only the last layers, on part of the data, and climb."""
 
-from frostline.audit.auditor import AuditPlan, audit_task
-from frostline.errors import FrostlineError
-from frostline.layers import Freezing, Layer, LayerStack, build_deferred, freeze, inspect_freezing, split_layers
-from frostline.protocols import Task
-from frostline.records import Configuration, Evaluation, Fidelity
-from frostline.run.tuning import TuneResult, tune, tune_task
-from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
-from frostline.search.hyperband import Hyperband
-from frostline.search.ladder import Ladder
-from frostline.search.space import SearchSpace
-from frostline.search.sweep import FullFidelity, Sweep
-from frostline.training.supervised import SupervisedTask
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from frostline.audit.auditor import AuditPlan, audit_task
+    from frostline.audit.landscape import Landscape
+    from frostline.errors import FrostlineError
+    from frostline.layers import (
+        Freezing,
+        Layer,
+        LayerStack,
+        build_deferred,
+        freeze,
+        inspect_freezing,
+        split_layers,
+    )
+    from frostline.protocols import Executor, Task
+    from frostline.records import Configuration, Evaluation, Fidelity
+    from frostline.run.loop import Observer
+    from frostline.run.options import TrainingOptions
+    from frostline.run.plan import SearchPlan
+    from frostline.run.result import TuneResult
+    from frostline.run.tuning import TaskSearch, tune, tune_task
+    from frostline.run.workload import Workload
+    from frostline.search import sampling
+    from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+    from frostline.search.hyperband import Hyperband
+    from frostline.search.ladder import Ladder
+    from frostline.search.space import SearchSpace
+    from frostline.search.sweep import FullFidelity, Sweep
+    from frostline.training.supervised import SupervisedTask
 
 __all__ = [
     "AsynchronousHalving",
     "AuditPlan",
     "Configuration",
     "Evaluation",
+    "Executor",
     "Fidelity",
     "Freezing",
     "FrostlineError",
     "FullFidelity",
     "Hyperband",
     "Ladder",
+    "Landscape",
     "Layer",
     "LayerStack",
+    "Observer",
+    "SearchPlan",
     "SearchSpace",
     "SuccessiveHalving",
     "SupervisedTask",
     "Sweep",
     "Task",
+    "TaskSearch",
+    "TrainingOptions",
     "TuneResult",
+    "Workload",
     "audit_task",
     "build_deferred",
     "freeze",
     "inspect_freezing",
+    "sampling",
     "split_layers",
     "tune",
     "tune_task",
 ]
 __version__ = "0.1.0"
+
+# Where each name comes from: its module, and with it torch, is loaded when the name is used first.
+_NAMES_OF = {
+    "frostline.audit.auditor": (
+        "AuditPlan",
+        "audit_task",
+    ),
+    "frostline.audit.landscape": ("Landscape",),
+    "frostline.errors": ("FrostlineError",),
+    "frostline.layers": (
+        "Freezing",
+        "Layer",
+        "LayerStack",
+        "build_deferred",
+        "freeze",
+        "inspect_freezing",
+        "split_layers",
+    ),
+    "frostline.protocols": (
+        "Executor",
+        "Task",
+    ),
+    "frostline.records": (
+        "Configuration",
+        "Evaluation",
+        "Fidelity",
+    ),
+    "frostline.run.loop": ("Observer",),
+    "frostline.run.options": ("TrainingOptions",),
+    "frostline.run.plan": ("SearchPlan",),
+    "frostline.run.result": ("TuneResult",),
+    "frostline.run.tuning": (
+        "TaskSearch",
+        "tune",
+        "tune_task",
+    ),
+    "frostline.run.workload": ("Workload",),
+    "frostline.search": ("sampling",),
+    "frostline.search.halving": (
+        "AsynchronousHalving",
+        "SuccessiveHalving",
+    ),
+    "frostline.search.hyperband": ("Hyperband",),
+    "frostline.search.ladder": ("Ladder",),
+    "frostline.search.space": ("SearchSpace",),
+    "frostline.search.sweep": (
+        "FullFidelity",
+        "Sweep",
+    ),
+    "frostline.training.supervised": ("SupervisedTask",),
+}
+_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Return the public name ``name``, and keep it (PEP 562)."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(_MODULE_OF[name])
+    value = getattr(module, name, None) or importlib.import_module(f"{module.__name__}.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -108,13 +108,28 @@ class Task(Protocol):
 
 
 class Executor(Protocol):
-    """Runs jobs: the only place that knows devices."""
+    """Has jobs evaluated: the only place that knows devices, memory, checkpoints and other machines.
 
-    @property
-    def capacity(self) -> int:
-        """How many jobs it takes at once."""
+    Used by one thread. A job that raises is an evaluation that failed; what an executor itself raises ends the search,
+    which can be continued.
+    """
+
+    def room(self) -> int:
+        """Return how many more jobs it would take on now; at least 1 when none is under way."""
         ...
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
-        """Yield one evaluation for every job, as they end. A job that raises is an evaluation that failed."""
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Take on ``jobs``, at most ``room()`` of them; they may be evaluated together and end in any order."""
+        ...
+
+    def next_ended(self) -> Evaluation:
+        """Wait until one of the jobs under way has ended, and return its evaluation; called only if there is one."""
+        ...
+
+    def forget(self, number: int) -> None:
+        """Let go of whatever is kept to continue configuration ``number``: it is never evaluated again."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything; jobs under way are given up."""
         ...

@@ -19,6 +19,11 @@ HEAD = "head."
 Direction = Literal["minimize", "maximize"]
 
 
+def loss_sign(direction: Direction) -> int:
+    """Return 1 where lower scores are better, else -1: a score times it is a loss, of which less is better."""
+    return 1 if direction == "minimize" else -1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
     """How much of the full training an evaluation gets.
@@ -68,11 +73,13 @@ class Configuration(Mapping[str, Value]):
 class Request:
     """What a search asks for next: configuration ``number`` at ``rung``, counted from 0, of its ladder.
 
-    A number that the history does not hold yet asks for a new configuration to be drawn.
+    A number that the history does not hold yet asks for a new configuration.
     """
 
     number: int
     rung: int
+    values: Mapping[str, Value] | None = field(default=None, compare=False, repr=False)
+    """The hyperparameters of a new configuration, where the search chooses them itself; None: they are drawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

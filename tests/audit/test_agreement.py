@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from landscapes import landscape, noisy
 from scipy import stats
 
 from frostline.audit.agreement import agreement, rank_correlation, survivor_agreement
@@ -21,12 +20,13 @@ from frostline.statistics.bootstrap import (
     sign_interval,
     sign_probability,
 )
+from frostline.statistics.ranks import rank_correlation_replicates, rank_correlations
 from frostline.statistics.replicates import (
     pair_order_replicates,
     recall_replicates,
     regret_replicates,
-    spearman_replicates,
 )
+from tests.audit.landscapes import landscape, noisy
 
 LOSSES = st.lists(st.sampled_from([0.5, 1.0, 2.0, 3.5, 4.0, 7.0, np.inf]), min_size=7, max_size=7).map(np.array)
 
@@ -48,9 +48,10 @@ def in_scipy(statistic: str, first: np.ndarray, second: np.ndarray) -> float:
 @settings(max_examples=40)
 def test_correlations_are_scipys_in_every_resample(first: np.ndarray, second: np.ndarray) -> None:
     counts = resampled_counts(7, resamples=8, seed=1)
-    spearman = spearman_replicates(first, second, counts)
+    spearman = rank_correlation_replicates(first, second, counts)
     kendall, _ = pair_order_replicates(first, second, counts)
     for index, chosen in enumerate(drawn(counts)):
+        assert spearman[index] == rank_correlations(first[chosen], second[chosen])
         assert spearman[index] == pytest.approx(in_scipy("spearmanr", first[chosen], second[chosen]), abs=1e-12)
         assert kendall[index] == pytest.approx(in_scipy("kendalltau", first[chosen], second[chosen]), abs=1e-12)
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from landscapes import landscape, noisy
 
 from frostline.audit.audit import audit_of
 from frostline.audit.landscape import Landscape
 from frostline.errors import AuditError
+from tests.audit.landscapes import landscape, noisy
 
 QUALITY = np.random.default_rng(1).normal(size=30)
 UNMEASURED = "The seed's own noise was not measured, so how finely full training itself ranks is not known"

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from landscapes import landscape
 
 from frostline.errors import AuditError
 from frostline.records import Fidelity
+from tests.audit.landscapes import landscape
 
 SCORES = np.arange(30.0).reshape(5, 2, 3)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from landscapes import landscape, noisy
 from scipy import stats
 
 from frostline.audit.landscape import Landscape
 from frostline.audit.monotonicity import Fall, Finding, monotonicity
 from frostline.errors import AuditError
+from tests.audit.landscapes import landscape, noisy
 
 QUALITY = np.random.default_rng(5).normal(size=40)
 

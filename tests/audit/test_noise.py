@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from landscapes import landscape
 from scipy import stats
 
 from frostline.audit.landscape import Landscape
 from frostline.audit.noise import seed_noise
+from tests.audit.landscapes import landscape
 
 
 def repeated(own: list[float], *others: list[float], **changed: object) -> Landscape:

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from landscapes import landscape
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from frostline.audit.landscape import Landscape
 from frostline.audit.optima import Optimum, move_sentences, optima
 from frostline.errors import AuditError
 from frostline.search.space import SearchSpace
+from tests.audit.landscapes import landscape
 
 SPACE = SearchSpace(
     distributions={

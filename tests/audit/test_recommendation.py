@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from landscapes import landscape, noisy
 
 from frostline.audit.recommendation import recommend
 from frostline.errors import AuditError
+from tests.audit.landscapes import landscape, noisy
 
 QUALITY = np.random.default_rng(3).permutation(np.linspace(0.0, 1.0, 40))
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from landscapes import landscape
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from scipy.stats import spearmanr
 
@@ -19,6 +18,7 @@ from frostline.records import Fidelity
 from frostline.search.alignment import Alignment
 from frostline.search.ladder import Ladder
 from frostline.search.space import SearchSpace
+from tests.audit.landscapes import landscape
 
 SPACE = SearchSpace(
     distributions={

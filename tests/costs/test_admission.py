@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from frostline.costs.admission import require_memory
 from frostline.costs.capacity import Capacity
 from frostline.errors import NotEnoughMemoryError
 from frostline.records import Fidelity, Status
+from frostline.run.options import TrainingOptions
 from frostline.run.tuning import train_task, tune_task
 from frostline.store.storage import MEMORY
 from frostline.tasks.digits_resnet import digits_resnet
@@ -32,15 +34,15 @@ def test_small_models_are_let_through_unseen() -> None:
 
 
 def test_a_search_and_a_training_are_refused_before_they_begin(tmp_path: Path) -> None:
-    task = digits_resnet()
+    task, small = digits_resnet(), TrainingOptions(memory="10MiB")
     with pytest.raises(
         NotEnoughMemoryError, match=r"10 of 10 layers of digits-resnet needs .* and 10 MiB are available"
     ):
-        tune_task(task, study="s", storage=MEMORY, memory="10MiB", runs=tmp_path / "runs")
+        tune_task(task, study="s", storage=MEMORY, training=replace(small, runs=tmp_path / "runs"))
     with pytest.raises(NotEnoughMemoryError, match=r"train at most \d layers here"):
-        train_task(task, task.defaults, memory="10MiB")
+        train_task(task, task.defaults, options=small)
     evaluation, _ = train_task(
-        task, task.defaults, fidelity=Fidelity(trainable_layers=1, samples=64), memory="10MiB"
+        task, task.defaults, fidelity=Fidelity(trainable_layers=1, samples=64), options=small
     )
     assert evaluation.status is Status.FINISHED
 

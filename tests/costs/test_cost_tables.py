@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from frostline.costs.cost_tables import (
     read_costs,
     time_table,
     write_costs,
-    write_whole,
 )
 from frostline.costs.measurement import FailedStep
 from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
@@ -79,22 +77,6 @@ def test_writing_replaces_the_file_and_leaves_no_other(tmp_path: Path) -> None:
     path.write_text("old")
     write_costs(path, ROWS[:1], HERE)
     assert read_costs(path)[0] == ROWS[:1]
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_file_that_cannot_be_written_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "costs.csv"
-    path.write_text("old")
-
-    def full(_handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OptionError, match="No space left on device"):
-        write_whole(path, "new")
-    assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 

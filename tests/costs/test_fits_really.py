@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 
 from frostline.costs.capacity import Capacity
-
-sys.path.insert(0, str(Path(__file__).parent))
-from confined_training import task_of
+from tests.costs.confined_training import task_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,11 +36,11 @@ DEVICE_MEMORY = {"gpt": 120 * MEBIBYTE, "vit": 120 * MEBIBYTE, "resnet": 400 * M
 
 def ends(cases: list[dict[str, Any]]) -> list[str]:
     """Train every case in a process of its own, and return how each ended."""
-    script = Path(__file__).parent / "confined_training.py"
     ended = subprocess.run(
-        [sys.executable, str(script), json.dumps(cases)],
+        [sys.executable, "-m", "tests.costs.confined_training", json.dumps(cases)],
         capture_output=True,
         text=True,
+        cwd=Path(__file__).parents[2],
         env={**os.environ, **ENVIRONMENT},
     )
     assert ended.returncode == 0, ended.stderr

@@ -9,7 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from layer_models import (
+from torch import Tensor, nn
+
+from frostline.errors import FidelityError, ModelError
+from frostline.layers import LayerStack, Tie, freeze, inspect_freezing, split_layers
+from tests.layers.models import (
     ALL_CASES,
     WIDTH,
     Block,
@@ -25,10 +29,6 @@ from layer_models import (
     named,
     tokens,
 )
-from torch import Tensor, nn
-
-from frostline.errors import FidelityError, ModelError
-from frostline.layers import LayerStack, Tie, freeze, inspect_freezing, split_layers
 
 
 def assert_every_parameter_is_in_one_layer(model: nn.Module, stack: LayerStack) -> None:

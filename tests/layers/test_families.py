@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,8 +28,8 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
-def described(run_with_families: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    return run_with_families(Path(__file__).with_name("split_families.py"))
+def described(run_with_families: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    return run_with_families("tests.layers.split_families")
 
 
 @pytest.mark.multiprocess

@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from layer_models import gpt2, tokens
 from torch import nn
 
 from frostline.errors import ModelError, OptionError
 from frostline.layers import Layer, LayerStack, Tie, freeze, merge, split_layers
+from tests.layers.models import gpt2, tokens
 
 
 def stack_of(counts: Sequence[int]) -> LayerStack:

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from optuna.distributions import FloatDistribution
-from report_cases import NASTY, landscape
-from test_search_report import Contents, figures_of, strings_in
 
 from frostline.audit.audit import audit_of
 from frostline.audit.landscape import Landscape
@@ -21,6 +19,8 @@ from frostline.report.cells import optima_section
 from frostline.report.levels import pairs_section
 from frostline.report.maps import ladders_of, threshold_map
 from frostline.statistics.bootstrap import Estimate
+from tests.report.cases import NASTY, landscape
+from tests.report.test_search_report import Contents, figures_of, strings_in
 
 
 def page_of(found: Landscape) -> str:

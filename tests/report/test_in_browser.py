@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from report_cases import NASTY, PLAIN, landscape, search_record
 
 from frostline.audit.audit import audit_of
 from frostline.audit.recommendation import recommend
 from frostline.audit.shifts import shifts
 from frostline.report.audit_page import audit_page
 from frostline.report.search_page import search_page
+from tests.report.cases import NASTY, PLAIN, landscape, search_record
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from report_cases import NASTY, PLAIN, evaluation, search_record
 
 from frostline.report.search_page import search_page
 from frostline.search.history import History
+from tests.report.cases import NASTY, PLAIN, evaluation, search_record
 
 
 class Contents(HTMLParser):

@@ -1,18 +1,17 @@
-"""A search run against a simulated executor: several workers, and every way in which an evaluation may end."""
+"""A search under the real loop, with workers that end in any order, and every way in which an evaluation may end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING
 
-from frostline.records import Configuration, Cost, Direction, Evaluation, Fidelity, Request, Status
+from frostline.records import Configuration, Cost, Direction, Evaluation, Fidelity, Job, Request, Status
+from frostline.run.ledger import MemoryLedger
+from frostline.run.loop import climb
 from frostline.search.history import History
+from frostline.search.interface import Climb, Rungs
 from frostline.search.ladder import Ladder
-
-if TYPE_CHECKING:
-    from frostline.search.interface import Search
 
 Outcome = Callable[[Request], float | Status]
 """The score of a request, or how it ends instead."""
@@ -36,20 +35,124 @@ def drawn(number: int) -> Configuration:
     return Configuration(number=number, hyperparameters={"number": number})
 
 
+class Delegating:
+    """A search in front of another one: override what is to be watched."""
+
+    def __init__(self, search: Climb) -> None:
+        self.search = search
+
+    @property
+    def ladder(self) -> Rungs:
+        return self.search.ladder
+
+    @property
+    def configurations(self) -> int:
+        return self.search.configurations
+
+    @property
+    def fingerprint(self) -> str:
+        return self.search.fingerprint
+
+    def evaluations_per_rung(self) -> Sequence[int]:
+        return self.search.evaluations_per_rung()
+
+    def started_per_rung(self) -> Sequence[int]:
+        return self.search.started_per_rung()
+
+    def next_requests(self, history: History, *, capacity: int) -> Sequence[Request]:
+        return self.search.next_requests(history, capacity=capacity)
+
+    def eliminated(self, history: History) -> Sequence[int]:
+        return self.search.eliminated(history)
+
+
+class _Checked(Delegating):
+    """Checks that what is asked for may be asked for."""
+
+    def __init__(self, search: Climb, asked: list[list[Request]]) -> None:
+        super().__init__(search)
+        self._asked = asked
+
+    def next_requests(self, history: History, *, capacity: int) -> Sequence[Request]:
+        requests = [*self.search.next_requests(history, capacity=capacity)]
+        assert len(requests) <= capacity
+        assert len(set(requests)) == len(requests)
+        assert not set(requests) & history.pending
+        for request in requests:
+            assert history.evaluation(request.number, request.rung) is None
+        self._asked.append(requests)
+        return requests
+
+
+class WorkerDiedError(Exception):
+    """What is under way is lost."""
+
+
+@dataclass
+class _Workers:
+    """Workers that end their jobs in a random order; now and then all of them die."""
+
+    number: int
+    outcome: Outcome
+    random: Random
+    deaths: float
+    under_way: set[Request] = field(default_factory=set)
+
+    def room(self) -> int:
+        return self.number - len(self.under_way)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        self.under_way |= {job.request for job in jobs}
+
+    def next_ended(self) -> Evaluation:
+        request = self.random.choice(sorted(self.under_way))
+        if self.random.random() < self.deaths:
+            raise WorkerDiedError
+        self.under_way.discard(request)
+        return ended(request, self.outcome(request))
+
+    def forget(self, number: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class _Unpruned(MemoryLedger):
+    """A ledger that does not tell the history whose climb is over."""
+
+    def end(self, numbers: Iterable[int]) -> None:
+        pass
+
+
+def same_facts(history: History, pending: Iterable[Request] = ()) -> History:
+    """A history made anew of the configurations and evaluations of another one, as when a study is read."""
+    again = History(history.direction)
+    for configuration in history.configurations:
+        again.add_configuration(configuration)
+    for evaluation in history.evaluations():
+        again.finish(evaluation)
+    for number in history.eliminated:
+        again.eliminate(number)
+    for request in pending:
+        again.start(request)
+    return again
+
+
 @dataclass(kw_only=True)
 class Simulation:
     """Runs a search with ``workers`` that end their evaluations in an order drawn from ``seed``."""
 
-    search: Search
+    search: Climb
     outcome: Outcome
     workers: int = 1
     seed: int = 0
     direction: Direction = "minimize"
     deaths: float = 0.0
-    """The probability that a worker dies instead of ending its evaluation."""
+    """The probability that the process dies instead of ending an evaluation, and another one goes on."""
     prunes: bool = False
-    """Whether the history is told of the eliminated, as the tuner does."""
-    draw: Callable[[int], Configuration] = drawn
+    """Whether the history is told of the eliminated, as a study is."""
+    drawn: Callable[[int], Configuration] = drawn
     history: History = field(init=False)
     asked: list[list[Request]] = field(init=False, default_factory=list)
 
@@ -59,30 +162,21 @@ class Simulation:
     def run(self) -> History:
         random = Random(self.seed)
         while True:
-            self.ask()
-            if not self.history.pending:
-                return self.history
-            request = random.choice(sorted(self.history.pending))
-            if random.random() < self.deaths:
-                self.history.abandon(request)
+            ledger = (MemoryLedger if self.prunes else _Unpruned)(
+                self.direction, num_rungs=len(self.search.ladder.rungs)
+            )
+            ledger.history = same_facts(self.history)
+            workers = _Workers(self.workers, self.outcome, random, self.deaths)
+            try:
+                climb(ledger, _Checked(self.search, self.asked), self, workers)
+            except WorkerDiedError:
+                self.history = ledger.history
             else:
-                self.history.finish(ended(request, self.outcome(request)))
-            if self.prunes:
-                for number in self.search.eliminated(self.history):
-                    self.history.eliminate(number)
+                self.history = ledger.history
+                return self.history
 
-    def ask(self) -> None:
-        free = self.workers - len(self.history.pending)
-        requests = self.search.next_requests(self.history, capacity=free)
-        assert len(requests) <= free
-        assert len(set(requests)) == len(requests)
-        assert not set(requests) & self.history.pending
-        for request in requests:
-            assert self.history.evaluation(request.number, request.rung) is None
-            if request.number >= len(self.history.configurations):
-                self.history.add_configuration(self.draw(request.number))
-            self.history.start(request)
-        self.asked.append(requests)
+    def draw(self, history: History) -> Configuration:
+        return self.drawn(len(history.configurations))
 
 
 def evaluated(history: History) -> list[int]:

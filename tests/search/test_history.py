@@ -5,10 +5,10 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulation import drawn, ended
 
 from frostline.records import Request, Status
 from frostline.search.history import History
+from tests.search.simulation import drawn, ended
 
 OUTCOMES = st.one_of(st.integers(-2, 2).map(float), st.sampled_from([Status.DIVERGED, Status.FAILED]))
 NUM_RUNGS = 3
@@ -23,7 +23,7 @@ def events(draw):
         # In a sweep any rung may be under way before, or without, the one below.
         startable = {(number, rung) for number in range(num_configurations) for rung in range(NUM_RUNGS)}
         startable -= pending | done
-        kinds = ["add"] + ["start"] * bool(startable) + ["abandon", "finish", "finish"] * bool(pending)
+        kinds = ["add"] + ["start"] * bool(startable) + ["finish", "finish"] * bool(pending)
         kind = draw(st.sampled_from(kinds))
         if kind == "add":
             found.append(("add", num_configurations))
@@ -35,11 +35,8 @@ def events(draw):
         else:
             at = draw(st.sampled_from(sorted(pending)))
             pending.discard(at)
-            if kind == "abandon":
-                found.append(("abandon", Request(*at)))
-            else:
-                done.add(at)
-                found.append(("finish", ended(Request(*at), draw(OUTCOMES))))
+            done.add(at)
+            found.append(("finish", ended(Request(*at), draw(OUTCOMES))))
     return found
 
 
@@ -48,7 +45,7 @@ def apply(history: History, event: tuple) -> None:
     if kind == "add":
         history.add_configuration(drawn(what))
     else:
-        {"start": history.start, "abandon": history.abandon, "finish": history.finish}[kind](what)
+        {"start": history.start, "finish": history.finish}[kind](what)
 
 
 class SlowHistory:
@@ -63,8 +60,6 @@ class SlowHistory:
                 self.num += 1
             elif kind == "start":
                 self.pending.add(what)
-            elif kind == "abandon":
-                self.pending.discard(what)
             else:
                 self.pending.discard(what.request)
                 self.evaluations[what.request] = what
@@ -109,7 +104,6 @@ def test_a_history_answers_as_a_scan_of_everything_would(events, direction, data
         assert rung.ranking == ranking
         assert (rung.num_started, rung.num_ended) == (slow.num_started(index), len(slow.at(index)))
         assert rung.num_pending == rung.num_started - rung.num_ended
-        assert rung.best_unpromoted() == ((unpromoted[0], ranking.index(unpromoted[0])) if unpromoted else None)
         limit, most = data.draw(st.integers(0, 9)), data.draw(st.integers(0, 9))
         within = [number for number in unpromoted if ranking.index(number) < limit]
         assert rung.promotable(limit=limit, most=most) == within[:most]

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from simulation import Simulation
 
 from frostline.records import Configuration, Request, Status
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
@@ -19,6 +18,7 @@ from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
 from frostline.search.realigned import RealignedSearch, reading_sentences
 from frostline.search.space import SearchSpace
+from tests.search.simulation import Simulation
 
 SPACE = SearchSpace(
     distributions={
@@ -64,7 +64,7 @@ def realigned(
 
 
 def run(search: Search, outcome: Callable[[Request], float | Status], **rest) -> History:
-    return Simulation(search=search, outcome=outcome, draw=drawn, prunes=True, **rest).run()
+    return Simulation(search=search, outcome=outcome, drawn=drawn, prunes=True, **rest).run()
 
 
 def requests_of(history: History) -> set[Request]:

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
-from simulation import ended
 
 from frostline.errors import OptionError, SearchSpaceError
 from frostline.records import Configuration, Request, Status
@@ -22,6 +21,7 @@ from frostline.search.mirror import Learning
 from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Draws, Sampling, grid
 from frostline.search.space import SearchSpace
 from frostline.seeding import derive_seed
+from tests.search.simulation import ended
 
 SPACE = SearchSpace(
     distributions={

@@ -7,7 +7,6 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulation import LADDER, Simulation, drawn, ended, evaluated
 
 from frostline.errors import LadderError
 from frostline.records import Request, Status
@@ -16,6 +15,7 @@ from frostline.search.history import History
 from frostline.search.hyperband import Hyperband
 from frostline.search.ladder import Ladder
 from frostline.search.sweep import FullFidelity, Sweep
+from tests.search.simulation import LADDER, Delegating, Simulation, drawn, ended, evaluated, same_facts
 
 SYNCHRONOUS = [SuccessiveHalving, Hyperband, Sweep, FullFidelity]
 EVERY = [*SYNCHRONOUS, AsynchronousHalving]
@@ -128,15 +128,12 @@ def test_the_best_climb_and_ties_go_to_the_lower_number(simulation: Simulation) 
         assert sorted(history.rung(rung + 1).ranking) == sorted(best)
 
 
-class Watched:
+class Watched(Delegating):
     """An asynchronous halving of which every promotion is checked against what was known when it was decided."""
 
     def __init__(self, search: AsynchronousHalving) -> None:
-        self.search = search
+        super().__init__(search)
         self.promotions = 0
-
-    def __getattr__(self, name: str):
-        return getattr(self.search, name)
 
     def next_requests(self, history: History, *, capacity: int) -> list[Request]:
         requests = self.search.next_requests(history, capacity=capacity)
@@ -185,28 +182,16 @@ def test_a_replayed_history_gives_the_same_next_step(simulation: Simulation, dat
 def test_a_search_killed_between_two_steps_goes_on_as_it_would_have(simulation: Simulation) -> None:
     """At every step a new search on a history made anew answers as the old one does."""
     run = simulation.search.next_requests
-    search = simulation.search
 
-    class Resumed:
-        def __getattr__(self, name: str):
-            return getattr(search, name)
-
+    class Resumed(Delegating):
         def next_requests(self, history: History, *, capacity: int) -> list[Request]:
-            again = History(history.direction)
-            for configuration in history.configurations:
-                again.add_configuration(configuration)
-            for evaluation in history.evaluations():
-                again.finish(evaluation)
-            for number in history.eliminated:
-                again.eliminate(number)
-            for request in history.pending:
-                again.start(request)
+            again = same_facts(history, pending=history.pending)
             requests = run(history, capacity=capacity)
             assert run(again, capacity=capacity) == requests
             assert run(history, capacity=capacity) == requests
             return requests
 
-    simulation.search = Resumed()
+    simulation.search = Resumed(simulation.search)
     simulation.run()
 
 
@@ -215,16 +200,13 @@ def test_the_eliminated_get_no_further_and_in_the_end_all_are_named(simulation: 
     simulation.prunes = False
     search, named_at, last = simulation.search, {}, len(LADDER.rungs) - 1
 
-    class Watching:
-        def __getattr__(self, name: str):
-            return getattr(search, name)
-
+    class Watching(Delegating):
         def next_requests(self, history: History, *, capacity: int) -> list[Request]:
             for number in search.eliminated(history):
                 named_at.setdefault(number, sum(history.evaluation(number, rung) is not None for rung in range(3)))
             return search.next_requests(history, capacity=capacity)
 
-    simulation.search = Watching()
+    simulation.search = Watching(search)
     history = simulation.run()
     for number, num_evaluations in named_at.items():
         assert num_evaluations >= 1
@@ -271,7 +253,8 @@ def test_more_configurations_may_be_asked_for_later(search) -> None:
     before = evaluated(history)
     first.search = search(ladder=LADDER, configurations=60)
     assert first.search.fingerprint == search(ladder=LADDER, configurations=27).fingerprint
-    after = evaluated(first.run())
+    history = first.run()
+    after = evaluated(history)
     assert len(history.configurations) == 60
     announced = first.search.evaluations_per_rung()
     assert all(seen >= wanted for seen, wanted in zip(after, announced, strict=True))
@@ -375,7 +358,7 @@ def test_a_dead_workers_request_is_asked_for_again() -> None:
     for number in range(3):
         history.add_configuration(drawn(number))
         history.start(Request(number, 0))
-    history.abandon(Request(1, 0))
+    history = same_facts(history, pending=[Request(0, 0), Request(2, 0)])
     assert search.next_requests(history, capacity=2) == [Request(1, 0), Request(3, 0)]
     history.finish(ended(Request(1, 0), 1.0))
     assert search.next_requests(history, capacity=2) == [Request(3, 0), Request(4, 0)]

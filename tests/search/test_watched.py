@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
-from simulation import LADDER, Simulation
 
 from frostline.errors import LadderError
 from frostline.records import Request, Status
 from frostline.search.halving import SuccessiveHalving
 from frostline.search.watched import WatchedHalving, spearman
+from tests.search.simulation import LADDER, Simulation
 
 SEEDS = st.integers(0, 2**32)
 

@@ -14,8 +14,8 @@ from frostline.tasks.cifar100_resnet18 import cifar100_resnet18
 
 
 @pytest.fixture(scope="module")
-def found(run_with_families: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    return run_with_families(Path(__file__).with_name("with_families.py"))
+def found(run_with_families: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    return run_with_families("tests.tasks.with_families")
 
 
 @pytest.mark.multiprocess

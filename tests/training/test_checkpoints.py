@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_cases import configured, job_of, noisy_network, regression_task, settings_of
 
 from frostline.records import CurvePoint, Fidelity
 from frostline.training.checkpoints import Checkpoint, CheckpointKey, Checkpoints
 from frostline.training.serial import train_serially
+from tests.training.cases import configured, job_of, noisy_network, regression_task, settings_of
 
 KEY = CheckpointKey(configuration=configured(), rung=0, path=(Fidelity(trainable_layers=1, samples=8),))
 

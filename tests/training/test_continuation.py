@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from training_cases import configured, job_of, noisy_network, regression_task, settings_of
 
 from frostline.errors import FidelityError
 from frostline.records import Configuration, Evaluation, Job, Status
 from frostline.training.course import TrainingSettings, checkpoints_of
 from frostline.training.serial import train_serially
 from frostline.training.supervised import SupervisedTask
+from tests.training.cases import configured, job_of, noisy_network, regression_task, settings_of
 
 COOLED = configured(3, warmup_fraction=0.2, cooldown_fraction=0.5, weight_decay=0.1)
 PATH = (40, 80, 160)

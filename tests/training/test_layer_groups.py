@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from population_cases import CASES, OPTIMIZERS, Case, configuration_of, jobs_of
 from torch import nn
-from training_cases import settings_of
 
 from frostline.errors import HyperparameterError
 from frostline.layers import freezing_of
@@ -21,6 +19,8 @@ from frostline.training.checkpoints import CheckpointKey
 from frostline.training.devices import DevicePlan
 from frostline.training.serial import train_model, train_serially
 from frostline.training.session import begin_session
+from tests.populations.cases import CASES, OPTIMIZERS, Case, configuration_of, jobs_of
+from tests.training.cases import settings_of
 
 BY_NAME = {case.name: case for case in CASES}
 ENGINES = (Engine.SHARED, Engine.STACKED)

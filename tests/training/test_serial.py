@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from training_cases import (
+
+from frostline.errors import FidelityError, OptionError, TaskError
+from frostline.records import Configuration, Evaluation, Fidelity, Status
+from frostline.seeding import derive_seed
+from frostline.training.devices import DevicePlan
+from frostline.training.serial import train_model, train_serially
+from tests.training.cases import (
     CPU,
     configured,
     job_of,
@@ -19,12 +25,6 @@ from training_cases import (
     same_weights,
     settings_of,
 )
-
-from frostline.errors import FidelityError, OptionError, TaskError
-from frostline.records import Configuration, Evaluation, Fidelity, Status
-from frostline.seeding import derive_seed
-from frostline.training.devices import DevicePlan
-from frostline.training.serial import train_model, train_serially
 
 FULL = Fidelity(trainable_layers=3, samples=160)
 

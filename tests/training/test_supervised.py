@@ -9,7 +9,15 @@ import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from torch import Tensor, nn
 from torch.utils.data import Subset, TensorDataset
-from training_cases import (
+
+from frostline.errors import HyperparameterError, TaskError
+from frostline.protocols import Task
+from frostline.records import Configuration
+from frostline.search.space import SearchSpace
+from frostline.training.schedules import CosineSchedule
+from frostline.training.serial import train_serially
+from frostline.training.supervised import SupervisedTask
+from tests.training.cases import (
     SPACE,
     configured,
     job_of,
@@ -19,14 +27,6 @@ from training_cases import (
     regression_task,
     settings_of,
 )
-
-from frostline.errors import HyperparameterError, TaskError
-from frostline.protocols import Task
-from frostline.records import Configuration
-from frostline.search.space import SearchSpace
-from frostline.training.schedules import CosineSchedule
-from frostline.training.serial import train_serially
-from frostline.training.supervised import SupervisedTask
 
 FLOAT = FloatDistribution(0.0, 1.0)
 

@@ -12,12 +12,11 @@ import numpy as np
 
 from frostline.errors import AuditError
 from frostline.statistics.bootstrap import Estimate, estimate_of, resampled_counts
-from frostline.statistics.ranks import FEWEST
+from frostline.statistics.ranks import FEWEST, rank_correlation_replicates, rank_correlations
 from frostline.statistics.replicates import (
     pair_order_replicates,
     recall_replicates,
     regret_replicates,
-    spearman_replicates,
 )
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def agreement(landscape: Landscape, *, resamples: int = 1000, seed: int = 0) -> 
     return Agreement(
         num_configurations=len(full),
         top_k=top_k,
-        spearman=estimate_of(spearman_replicates(losses, full, counts)),
+        spearman=estimate_of(rank_correlation_replicates(losses, full, counts)),
         kendall=estimate_of(kendall),
         pair_order=estimate_of(pair_order),
         top_recall=estimate_of(recall_replicates(losses, full, counts, num_best=top_k)),
@@ -114,7 +113,7 @@ def rank_correlation(first: Array, second: Array) -> float:
             f"survivors, and their correlation misleads: use survivor_agreement, which says so."
         )
     require_enough(len(first), "there are")
-    return float(spearman_replicates(first, second, np.ones((1, len(first))))[0])
+    return float(rank_correlations(first, second))
 
 
 def survivor_agreement(lower: Array, upper: Array, *, resamples: int = 1000, seed: int = 0) -> SurvivorAgreement:
@@ -128,7 +127,7 @@ def survivor_agreement(lower: Array, upper: Array, *, resamples: int = 1000, see
     survivors = int(both.sum())
     require_enough(survivors, "both rungs have")
     counts = resampled_counts(survivors, resamples=resamples, seed=seed)
-    found = estimate_of(spearman_replicates(lower[both], upper[both], counts))
+    found = estimate_of(rank_correlation_replicates(lower[both], upper[both], counts))
     return SurvivorAgreement(
         value=float(found.value), low=float(found.low), high=float(found.high), num_configurations=survivors
     )

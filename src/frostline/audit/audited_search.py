@@ -11,20 +11,21 @@ from frostline.audit.landscape import Landscape
 from frostline.audit.recommendation import Recommendation, recommend
 from frostline.audit.reuse import AuditedEvaluations
 from frostline.audit.shifts import alignment_of_ladder, shifts
-from frostline.audit.stored_landscape import read_aligned, read_landscape, settings_of
+from frostline.audit.stored_landscape import read_aligned, read_landscape
 from frostline.errors import StudyError
 from frostline.protocols import Task
 from frostline.records import Configuration, Evaluation, Value
 from frostline.run.options import TrainingOptions
 from frostline.run.summary import best_evaluation
-from frostline.run.tuning import layers_of
 from frostline.search.alignment import Alignment
 from frostline.search.halving import CONFIGURATIONS
 from frostline.search.history import History
 from frostline.search.interface import Rungs
 from frostline.search.ladder import Ladder
 from frostline.search.watched import WatchedHalving
-from frostline.store.study import read_study
+from frostline.store.reading import read_study
+from frostline.store.storage import Storage
+from frostline.training.task_layers import layers_of
 
 # A small audit: few configurations, so few numbers of layers too. It still costs as much as many full trainings.
 _SMALL_CONFIGURATIONS = 12
@@ -75,7 +76,7 @@ def small_audit(task: Task) -> AuditPlan:
 def search_of_audit(
     task: Task,
     *,
-    storage: str,
+    storage: str | Storage,
     study: str,
     options: TrainingOptions,
     seed: int,
@@ -88,7 +89,8 @@ def search_of_audit(
     Raises: StudyError if there is no such audit, or it is one of another task, budget or space; AuditError if nothing can be
     recommended.
     """
-    terms, history = read_study(storage, study)
+    audit = read_study(storage, study)
+    terms, history = audit.terms, audit.history
     for what, theirs, mine in (
         ("task", terms.data, task.fingerprint),
         ("space", terms.space, task.space.fingerprint),
@@ -99,7 +101,8 @@ def search_of_audit(
                 f"`frostline audit {task.name}`, with the same options."
             )
     landscape = read_landscape(storage, study)
-    same = terms.seed == seed and settings_of(terms).get("precision") == options.precision
+    precision = None if terms.training is None else terms.training.precision
+    same = terms.seed == seed and precision == options.precision
     initial = _initial(landscape) if same else ()
     total = len(initial) + CONFIGURATIONS if configurations is None else configurations
     recommendation = recommend(landscape, configurations=total)
@@ -118,14 +121,14 @@ def search_of_audit(
     )
 
 
-def alignment_of_audit(task: Task, ladder: Rungs, *, storage: str, study: str) -> Alignment:
+def alignment_of_audit(task: Task, ladder: Rungs, *, storage: str | Storage, study: str) -> Alignment:
     """Return what the audit ``study``, and those that aligned its configurations, say to train on a ladder's lower rungs.
 
     The identity where the evidence is weak. The audit may be one of another budget of the same model and space.
     Raises: StudyError if there is no such audit, or it is one of another space or number of layers; AuditError if it has
     fewer than five configurations.
     """
-    terms, _ = read_study(storage, study)
+    terms = read_study(storage, study).terms
     if terms.space != task.space.fingerprint or terms.num_layers != ladder.num_layers:
         raise StudyError(
             f"the audit {study!r} is of another space or model than this search: align by one that "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -13,28 +13,26 @@ from frostline.audit.stored_landscape import (
     ALIGNED_NOTE,
     BASE_NOTE,
     COSTS_NOTE,
-    landscape_of,
     read_landscape,
     repeat_study,
-    repeated_scores,
 )
 from frostline.costs.asked_batch import completed, first_batch
 from frostline.costs.prediction import predict_step
 from frostline.errors import AuditError, PredictionError, StudyError
 from frostline.protocols import Task
 from frostline.records import Progress, Value
+from frostline.run.loop import SILENT, Observer
 from frostline.run.options import TrainingOptions
-from frostline.run.tuning import Observer, layers_of, search_task
-from frostline.search.alignment import IDENTITY, Alignment
+from frostline.run.plan import SearchPlan
+from frostline.run.tuning import TaskSearch, search_task
+from frostline.run.workload import ExecutorFactory, local_executor
 from frostline.search.grid import Grid
-from frostline.search.history import History
-from frostline.search.sampling import RANDOM, Sampling
+from frostline.search.interface import Search
 from frostline.search.sweep import FullFidelity, Sweep
 from frostline.statistics.ranks import FEWEST
-from frostline.store.storage import DEFAULT_STORAGE, MEMORY
-from frostline.store.study import Terms, read_note, read_study, write_note
-
-_OPTIONS = TrainingOptions(horizon="full")
+from frostline.store.reading import StoredStudy, read_study, write_note
+from frostline.store.storage import DEFAULT_STORAGE, Storage, opened
+from frostline.training.task_layers import layers_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +51,8 @@ class AuditPlan:
     horizon: str = "full"
     repeats: int = 8
     repeat_seeds: int = 1
+    base: str | None = None
+    """The audit whose configurations are trained again under an alignment."""
 
     @classmethod
     def of(
@@ -65,6 +65,7 @@ class AuditPlan:
         horizon: str = "full",
         repeats: int = 8,
         repeat_seeds: int = 1,
+        base: str | None = None,
     ) -> AuditPlan:
         """Return the plan over ``layers``, all by default, and ``budgets`` equal shares of the task's samples."""
         num_layers = layers_of(task).num_layers
@@ -85,6 +86,7 @@ class AuditPlan:
             horizon=horizon,
             repeats=min(repeats, configurations),
             repeat_seeds=repeat_seeds,
+            base=base,
         )
 
     def __post_init__(self) -> None:
@@ -125,100 +127,120 @@ class AuditPlan:
 
 def audit_task(
     task: Task,
-    plan: AuditPlan,
+    audit: AuditPlan,
     *,
     study: str,
-    options: TrainingOptions = _OPTIONS,
-    sampling: Sampling = RANDOM,
-    initial: Sequence[Mapping[str, Value]] = (),
-    seed: int = 0,
-    storage: str = DEFAULT_STORAGE,
-    observer: Observer | None = None,
-    progress: Callable[[Progress], None] | None = None,
-    reference: str = "",
-    alignment: Alignment = IDENTITY,
-    base: str | None = None,
+    plan: SearchPlan = SearchPlan(),
+    training: TaskSearch = TaskSearch(),
+    storage: str | Storage = DEFAULT_STORAGE,
+    executor: ExecutorFactory = local_executor,
+    observer: Observer = SILENT,
 ) -> Landscape:
-    """Train every configuration of ``plan`` at every cell, and some again under other seeds; return the landscape.
+    """Train every configuration of ``audit`` at every cell, and some again under other seeds; return the landscape.
 
     It lies in the study ``study``, a sweep, and the repeats of other seeds in studies beside it; what is there is continued.
-    How often trainings are validated and their horizon are the plan's, whatever ``options`` say. Under an ``alignment``
-    cells of few layers train other values than the configurations have; ``base`` then names the audit, in the same
-    storage, that trained them as they are: its configurations are taken, and what the alignment does not change is not
-    trained again, repeats neither. The rest is as in ``tune_task``.
-    Raises: AuditError if ``base`` is of another task, space, seed or setting.
+    How many configurations, how often trainings are validated and their horizon say ``audit``, whatever ``plan`` and
+    ``training`` do. Under an alignment cells of few layers train other values than the configurations have; ``audit.base``
+    then names the audit, in the same storage, that trained them as they are: its configurations are taken, and what the
+    alignment does not change is not trained again, repeats neither. The rest is as in ``tune_task``.
+    Raises: AuditError if the base is of another task, space, seed or setting.
     """
-    options = replace(options, horizon=plan.horizon, num_validations=plan.num_validations)
-    known = None
-    if base is not None:
-        terms, history = _base(storage, base, task, options, seed)
-        known = AuditedEvaluations(terms, history)
-        initial = [dict(configuration) for configuration in history.configurations][: plan.configurations]
-        write_note(storage, base, ALIGNED_NOTE, sorted({study, *(read_note(storage, base, ALIGNED_NOTE) or [])}))
-    found = search_task(
-        task,
-        Sweep(ladder=plan.grid, configurations=plan.configurations),
-        study=study,
-        options=options,
-        sampling=sampling,
-        initial=initial,
-        seed=seed,
-        storage=storage,
-        observer=observer,
-        progress=progress,
-        reference=reference,
-        known=known,
-        alignment=alignment,
-    )
-    if base is not None:
-        write_note(storage, study, BASE_NOTE, base)
-    costs = predicted_costs(task, plan.layers)
-    swept = landscape_of(found.terms, found.history, task.space, layer_costs=costs)
-    repeats: dict[int, Mapping[int, float]] = {}
-    for offset in range(1, plan.repeat_seeds + 1) if base is None else ():
-        name = repeat_study(study, offset)
-        chosen = _chosen(swept, plan.repeats, before=_configurations_in(storage, name))
-        if not chosen:
-            break
-        repeated = search_task(
+    options = replace(training.options, horizon=audit.horizon, num_validations=audit.num_validations)
+    training = replace(training, options=options)
+    with opened(storage) as place:
+        rooms = _Rooms(place, executor, observer)
+        if audit.base is not None:
+            base = _base(place, audit.base, task, options, plan.seed)
+            training = replace(training, known=AuditedEvaluations(base.terms, base.history))
+            configurations = [dict(configuration) for configuration in base.history.configurations]
+            plan = replace(plan, initial=configurations[: audit.configurations])
+            aligned = sorted({study, *base.notes.get(ALIGNED_NOTE, [])})
+            write_note(place, audit.base, ALIGNED_NOTE, aligned)
+        sweep = Sweep(ladder=audit.grid, configurations=audit.configurations)
+        rooms.search(task, sweep, study=study, plan=plan, training=training)
+        if audit.base is not None:
+            write_note(place, study, BASE_NOTE, audit.base)
+        costs = predicted_costs(task, audit.layers)
+        write_note(place, study, COSTS_NOTE, {z: asdict(cost) for z, cost in costs.items()})
+        if audit.base is None:
+            _repeat(task, audit, rooms, study=study, plan=plan, training=training)
+        return read_landscape(place, study)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rooms:
+    """Where the studies of an audit lie, and what evaluates and watches them."""
+
+    storage: Storage
+    executor: ExecutorFactory
+    observer: Observer
+
+    def search(self, task: Task, search: Search, *, study: str, plan: SearchPlan, training: TaskSearch) -> None:
+        search_task(
             task,
-            FullFidelity(ladder=Grid.product(plan.layers[-1:], plan.samples[-1:]), configurations=len(chosen)),
-            study=name,
-            options=options,
-            initial=chosen,
-            seed=seed + offset,
-            storage=storage,
-            progress=progress,
-            reference=reference,
+            search,
+            study=study,
+            plan=plan,
+            training=training,
+            storage=self.storage,
+            executor=self.executor,
+            observer=self.observer,
         )
-        repeats[offset] = repeated_scores(found.history, repeated.history)
-    if storage == MEMORY:
-        return landscape_of(found.terms, found.history, task.space, layer_costs=costs, repeats=repeats)
-    write_note(storage, study, COSTS_NOTE, {z: asdict(cost) for z, cost in costs.items()})
-    return read_landscape(storage, study)
 
 
-def _base(storage: str, base: str, task: Task, options: TrainingOptions, seed: int) -> tuple[Terms, History]:
+def _repeat(
+    task: Task, audit: AuditPlan, rooms: _Rooms, *, study: str, plan: SearchPlan, training: TaskSearch
+) -> None:
+    """Train some of an audit's configurations in full again, under other seeds."""
+    swept = read_landscape(rooms.storage, study)
+    grid = Grid.product(audit.layers[-1:], audit.samples[-1:])
+    # Its progress is told, its evaluations are not: they are of another grid.
+    watched = replace(rooms, observer=_OnlyProgress(rooms.observer))
+    for offset in range(1, audit.repeat_seeds + 1):
+        name = repeat_study(study, offset)
+        chosen = _chosen(swept, audit.repeats, before=_configurations_in(rooms.storage, name))
+        if not chosen:
+            return
+        watched.search(
+            task,
+            FullFidelity(ladder=grid, configurations=len(chosen)),
+            study=name,
+            plan=SearchPlan(initial=chosen, seed=plan.seed + offset),
+            training=TaskSearch(options=training.options, reference=training.reference),
+        )
+
+
+class _OnlyProgress(Observer):
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def progressed(self, progress: Progress) -> None:
+        """See ``Observer``."""
+        self._observer.progressed(progress)
+
+
+def _base(storage: Storage, base: str, task: Task, options: TrainingOptions, seed: int) -> StoredStudy:
     """Return the audit ``base``, if what it trained is what this one would train without its alignment."""
     try:
-        terms, history = read_study(storage, base)
+        study = read_study(storage, base)
     except StudyError as error:
         raise AuditError(
             f"there is no audit {base!r} whose configurations could be trained otherwise: make it first with "
             f"`frostline audit {task.name}`, or name another with --of. (Looked for it: {error})"
         ) from None
+    terms = study.terms
     for what, theirs, mine in (
         ("task", terms.data, task.fingerprint),
         ("space", terms.space, task.space.fingerprint),
         ("seed", terms.seed, seed),
-        ("settings", terms.settings, options.fingerprint),
+        ("settings", terms.training, options.terms()),
     ):
         if theirs != mine:
             raise AuditError(
                 f"the audit {base!r} has another {what} than this one ({theirs} and {mine}): give the options that it was "
                 f"made with."
             )
-    return terms, history
+    return study
 
 
 def predicted_costs(task: Task, layers: Sequence[int]) -> dict[int, LayerCost]:
@@ -235,11 +257,9 @@ def predicted_costs(task: Task, layers: Sequence[int]) -> dict[int, LayerCost]:
     }
 
 
-def _configurations_in(storage: str, study: str) -> list[dict[str, Value]]:
-    if storage == MEMORY:
-        return []
+def _configurations_in(storage: Storage, study: str) -> list[dict[str, Value]]:
     try:
-        _, history = read_study(storage, study)
+        history = read_study(storage, study).history
     except StudyError:
         return []
     return [dict(configuration.hyperparameters) for configuration in history.configurations]

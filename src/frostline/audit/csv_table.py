@@ -9,12 +9,13 @@ import json
 import math
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TextIO
 
 import numpy as np
 
+from frostline.atomic import write_whole
 from frostline.audit.landscape import Landscape
 from frostline.errors import AuditError
 from frostline.records import Configuration
@@ -42,14 +43,13 @@ def write_table(landscape: Landscape, path: Path) -> None:
     about |= {"configurations": landscape.num_configurations, "repeats": len(landscape.repeats)}
     about |= {} if landscape.alignment.is_identity else {"alignment": f"{landscape.alignment}"}
     names = tuple(landscape.space.distributions)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"writing-{path.name}")
-    with _opened(temporary, "w") as file:
+    contents = io.BytesIO()
+    with _as_text(contents, "w", is_compressed=path.name.endswith(".gz")) as file:
         file.write(f"# {json.dumps(about)}\n")
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow((*_OWN, *map(_column, names)))
         writer.writerows(_rows(landscape, names))
-    temporary.replace(path)
+    write_whole(path, contents.getvalue())
 
 
 def read_table(path: Path) -> Landscape:
@@ -58,7 +58,7 @@ def read_table(path: Path) -> Landscape:
     Raises: AuditError if it is not such a file, or a row is missing.
     """
     try:
-        with _opened(path, "r") as file:
+        with path.open("rb") as contents, _as_text(contents, "r", is_compressed=path.name.endswith(".gz")) as file:
             first = file.readline()
             if not first.startswith("# {"):
                 raise AuditError(f"{path} is no table of frostline's: its first line must be `# ` and JSON.")
@@ -154,10 +154,13 @@ def _column(hyperparameter: str) -> str:
 
 
 @contextmanager
-def _opened(path: Path, mode: Literal["r", "w"]) -> Iterator[TextIO]:
-    with ExitStack() as stack:
-        file: Any = stack.enter_context(path.open(f"{mode}b"))
-        if path.name.endswith(".gz"):
-            # Neither the time nor the temporary name goes into the file, so that a table is the same whenever it is written.
-            file = stack.enter_context(gzip.GzipFile("", f"{mode}b", fileobj=file, mtime=0))
-        yield stack.enter_context(io.TextIOWrapper(file, encoding="utf-8", newline=""))
+def _as_text(contents: BinaryIO, mode: Literal["r", "w"], *, is_compressed: bool) -> Iterator[TextIO]:
+    """Read or write text in ``contents``, which stays open."""
+    # Neither a time nor a name goes into the file, so that a table is the same whenever it is written.
+    packed: Any = gzip.GzipFile("", f"{mode}b", fileobj=contents, mtime=0) if is_compressed else contents
+    text = io.TextIOWrapper(packed, encoding="utf-8", newline="")
+    yield text
+    text.flush()
+    text.detach()
+    if is_compressed:
+        packed.close()

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frostline.search.watched import spearman
-from frostline.statistics.ranks import FEWEST
+from frostline.statistics.ranks import FEWEST, rank_correlations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,14 +31,15 @@ def least_agreements(landscape: Landscape, outcome: LadderOutcome, *, seed: int 
     ]
     generator = np.random.default_rng(seed)
     losses = landscape.losses
-    found: list[list[float]] = [[] for _ in cells[:-1]]
+    agreements: list[list[float]] = [[] for _ in cells[:-1]]
     for _ in range(_DRAWS):
         alive = generator.integers(landscape.num_configurations, size=outcome.configurations)
         for rung, quota in enumerate(outcome.quotas[1:]):
             alive = alive[np.argsort(losses[alive, *cells[rung]], kind="stable")][:quota]
             if quota >= FEWEST:
-                found[rung].append(spearman(losses[alive, *cells[rung]], losses[alive, *cells[rung + 1]]))
-    return tuple(_lowest(values) for values in found)
+                lower, upper = (losses[alive, *cells[at]] for at in (rung, rung + 1))
+                agreements[rung].append(float(rank_correlations(lower, upper)))
+    return tuple(_lowest(values) for values in agreements)
 
 
 def _lowest(values: Sequence[float]) -> float:

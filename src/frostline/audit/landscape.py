@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.errors import AuditError
-from frostline.records import Fidelity
+from frostline.records import Fidelity, loss_sign
 from frostline.search.alignment import IDENTITY, Alignment
 
 if TYPE_CHECKING:
@@ -140,6 +140,5 @@ def distance(first: Fidelity, second: Fidelity) -> float:
 
 
 def _as_losses(scores: Array, direction: Direction, *, missing: float) -> Array:
-    signed = scores if direction == "minimize" else -scores
-    losses: Array = np.where(np.isnan(signed), missing, signed)
+    losses: Array = np.where(np.isnan(scores), missing, loss_sign(direction) * scores)
     return losses

@@ -22,7 +22,7 @@ from frostline.statistics.bootstrap import (
     sign_interval,
     sign_probability,
 )
-from frostline.statistics.replicates import spearman_replicates
+from frostline.statistics.ranks import rank_correlation_replicates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def monotonicity(landscape: Landscape, *, resamples: int = 1000, seed: int = 0) 
     axes += ["samples"] if len(landscape.samples) > 1 else []
     counts = resampled_counts(landscape.num_configurations, resamples=resamples, seed=seed)
     losses = np.moveaxis(landscape.losses, 0, -1)
-    correlations = spearman_replicates(losses, landscape.full_losses, counts)
+    correlations = rank_correlation_replicates(losses, landscape.full_losses, counts)
     findings = [_information(_Grid(landscape, axis), correlations) for axis in axes]
     findings += [_performance(_Grid(landscape, axis)) for axis in axes if axis == "layers"]
     findings += [found for axis in axes if (found := _cost(_Grid(landscape, axis))) is not None]

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.statistics.bootstrap import Estimate, estimate_of, resampled_counts
-from frostline.statistics.ranks import FEWEST
-from frostline.statistics.replicates import spearman_replicates
+from frostline.statistics.ranks import FEWEST, rank_correlation_replicates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,5 +84,5 @@ def _ceiling(losses: Array, counts: Array) -> Estimate | None:
     for first, second in combinations(losses, 2):
         both = ~(np.isnan(first) | np.isnan(second))
         if both.sum() >= FEWEST:
-            pairs.append(spearman_replicates(first[both], second[both], counts[:, both]))
+            pairs.append(rank_correlation_replicates(first[both], second[both], counts[:, both]))
     return estimate_of(np.mean(pairs, axis=0)) if pairs else None

@@ -12,6 +12,7 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from frostline.audit.agreement import require_enough
+from frostline.search.unit_cube import one_hot
 from frostline.statistics.bootstrap import Estimate, estimate_of, fall_probabilities, holm, resampled_counts
 from frostline.statistics.replicates import places
 
@@ -141,14 +142,7 @@ def _scale_of(
     if isinstance(distribution, CategoricalDistribution):
         if len(distribution.choices) < 2:
             return None
-        # 1, 1.0 and True are equal in Python, and different choices to whoever reads them.
-        taken = np.array(
-            [
-                [type(value) is type(choice) and value == choice for value in values]
-                for choice in distribution.choices
-            ],
-            dtype=np.float64,
-        )
+        taken = one_hot(distribution, values)
         commonest = int((taken @ best_in_full).argmax())
         return _Positions(
             name=name, kind="choice", choice=distribution.choices[commonest], positions=taken[commonest]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.audit.stored_landscape import configuration_key, settings_of
+from frostline.audit.stored_landscape import configuration_key
 from frostline.records import Cost, Evaluation, Status
 
 if TYPE_CHECKING:
     from frostline.records import Configuration, Fidelity, Job
     from frostline.search.history import History
-    from frostline.store.study import Terms
+    from frostline.store.terms import Terms
 
 
 class AuditedEvaluations:
@@ -21,8 +21,8 @@ class AuditedEvaluations:
     """
 
     def __init__(self, terms: Terms, history: History) -> None:
-        self._full_samples = terms.rungs[-1][1]
-        self._nested = settings_of(terms).get("horizon") == "full"
+        self._full_samples = terms.rungs[-1].samples
+        self._nested = terms.training is not None and terms.training.horizon == "full"
         self._found: dict[tuple[object, int, int], Evaluation] = {}
         for evaluation in history.evaluations():
             key = configuration_key({**history.configurations[evaluation.number], **evaluation.trained_with})

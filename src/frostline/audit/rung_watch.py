@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.audit.agreement import survivor_agreement
-from frostline.records import Status
+from frostline.records import Status, loss_sign
 from frostline.statistics.ranks import FEWEST
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def agreement_of_rungs(history: History, lower: int, upper: int) -> SurvivorAgre
 
 def losses_at(history: History, rung: int) -> NDArray[np.float64]:
     """Return every configuration's loss at a rung, (C,): infinite where it diverged, NaN where it failed or has none."""
-    sign = 1 if history.direction == "minimize" else -1
+    sign = loss_sign(history.direction)
     losses = np.full(len(history.configurations), np.nan)
     for number in range(len(losses)):
         evaluation = history.evaluation(number, rung)

@@ -22,7 +22,7 @@ from frostline.records import HEAD, Fidelity
 from frostline.search.alignment import Alignment, is_of_head
 from frostline.search.surrogate import Coordinates, Response, ranking_shifts
 from frostline.statistics.bootstrap import Estimate, estimate_of, resampled_counts
-from frostline.statistics.replicates import spearman_replicates
+from frostline.statistics.ranks import rank_correlation_replicates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -257,7 +257,7 @@ class _Bench:
 
     def agreement(self, predicted: Array) -> Array:
         """Return Spearman's correlation of what is expected of each configuration with full fidelity, (1 + B,)."""
-        return spearman_replicates(predicted, self.full, self.counts)
+        return rank_correlation_replicates(predicted, self.full, self.counts)
 
     def cell(self, trained: _Trained, *, start: Response | None) -> _Cell:
         response = Response.fit(trained.positions, trained.losses, start=start)

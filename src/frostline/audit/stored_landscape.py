@@ -12,9 +12,10 @@ import numpy as np
 
 from frostline.audit.landscape import Landscape, LayerCost
 from frostline.errors import AuditError, StudyError
-from frostline.records import Status
-from frostline.search.alignment import Alignment
-from frostline.store.study import read_note, read_space, read_study
+from frostline.records import Status, loss_sign
+from frostline.search.alignment import IDENTITY
+from frostline.store.reading import read_study
+from frostline.store.storage import Storage, opened
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,12 +23,11 @@ if TYPE_CHECKING:
     from frostline.records import Evaluation, Value
     from frostline.search.history import History
     from frostline.search.space import SearchSpace
-    from frostline.store.study import Terms
+    from frostline.store.terms import Terms
 
 logger = logging.getLogger(__name__)
 
 _Cell = tuple[int, int]
-_SWEEP = "sweep"
 
 COSTS_NOTE = "layer costs"
 """Under this key an audit leaves, in its study, the fields of the predicted ``LayerCost`` of each number of layers."""
@@ -45,43 +45,45 @@ def repeat_study(study: str, offset: int) -> str:
     return f"{study}, seed +{offset}"
 
 
-def read_landscape(storage: str, study: str) -> Landscape:
+def read_landscape(storage: str | Storage, study: str) -> Landscape:
     """Return the landscape that lies in the study of an audit, and in those of its repeats.
 
     Raises: StudyError if there is no such study; AuditError as ``landscape_of``.
     """
-    terms, history = read_study(storage, study)
-    costs = read_note(storage, study, COSTS_NOTE) or {}
-    # Full trainings are not changed by an alignment, so that their repeats are those of the audit it began from.
-    base = read_note(storage, study, BASE_NOTE) or study
-    repeats: dict[int, Mapping[int, float]] = {}
-    for offset in count(1):
-        try:
-            _, repeated = read_study(storage, repeat_study(base, offset))
-        except StudyError:
-            break
-        repeats[offset] = repeated_scores(history, repeated)
+    with opened(storage, must_exist=True) as place:
+        swept = read_study(place, study)
+        costs = swept.notes.get(COSTS_NOTE) or {}
+        # Full trainings are not changed by an alignment, so that their repeats are those of the audit it began from.
+        base = swept.notes.get(BASE_NOTE) or study
+        repeats: dict[int, Mapping[int, float]] = {}
+        for offset in count(1):
+            try:
+                repeated = read_study(place, repeat_study(base, offset))
+            except StudyError:
+                break
+            repeats[offset] = repeated_scores(swept.history, repeated.history)
     return landscape_of(
-        terms,
-        history,
-        read_space(storage, study),
+        swept.terms,
+        swept.history,
+        swept.space,
         layer_costs={int(layers): LayerCost(**fields) for layers, fields in costs.items()},
         repeats=repeats,
     )
 
 
-def read_aligned(storage: str, study: str) -> tuple[Landscape, ...]:
+def read_aligned(storage: str | Storage, study: str) -> tuple[Landscape, ...]:
     """Return the landscapes of the audits that trained the configurations of the audit ``study`` under alignments.
 
     One that holds no complete configuration yet is left out. Raises: as ``read_landscape``.
     """
-    found = []
-    for name in read_note(storage, study, ALIGNED_NOTE) or []:
-        try:
-            found.append(read_landscape(storage, name))
-        except (AuditError, StudyError):
-            logger.info("the audit %r cannot be read, and is left out", name, exc_info=True)
-    return tuple(found)
+    landscapes = []
+    with opened(storage, must_exist=True) as place:
+        for name in read_study(place, study).notes.get(ALIGNED_NOTE) or []:
+            try:
+                landscapes.append(read_landscape(place, name))
+            except (AuditError, StudyError):
+                logger.info("the audit %r cannot be read, and is left out", name, exc_info=True)
+    return tuple(landscapes)
 
 
 def repeated_scores(history: History, repeated: History) -> dict[int, float]:
@@ -89,7 +91,7 @@ def repeated_scores(history: History, repeated: History) -> dict[int, float]:
 
     One that diverged is infinite in the worse direction; one that failed is left out.
     """
-    worst = math.inf if history.direction == "minimize" else -math.inf
+    worst = loss_sign(history.direction) * math.inf
     number_of = {
         configuration_key(configuration): configuration.number
         for configuration in reversed(history.configurations)
@@ -123,10 +125,10 @@ def landscape_of(
     Raises: AuditError if the study is no sweep over a grid, or no configuration is complete.
     """
     layers, budgets = _axes(terms)
-    settings = settings_of(terms)
-    nested = settings.get("horizon") == "full" and len(budgets) == 1
+    training = terms.training
+    nested = training is not None and training.horizon == "full" and len(budgets) == 1
     full = budgets[-1]
-    num_validations = int(settings.get("validations", "1"))
+    num_validations = 1 if training is None else training.num_validations
     complete = [number for number in range(len(history.configurations)) if _is_complete(number, terms, history)]
     if not complete:
         raise AuditError(
@@ -152,11 +154,11 @@ def landscape_of(
     predicted = np.array([cost.peak_bytes for cost in costs])[None, :, None]
     return Landscape(
         task=terms.task,
-        reference=terms.reference,
+        reference="" if terms.reference is None else f"{terms.reference}",
         space=space,
         direction=terms.direction,
         sample_unit=terms.sample_unit,
-        horizon=settings.get("horizon", ""),
+        horizon="" if training is None else training.horizon,
         seed=terms.seed,
         configurations=tuple(history.configurations[number] for number in complete),
         layers=layers,
@@ -166,22 +168,26 @@ def landscape_of(
         peak_bytes=np.where(np.isnan(peak_bytes), predicted, peak_bytes),
         flops=np.broadcast_to(np.outer([cost.flops_per_sample for cost in costs], samples), shape).copy(),
         repeats=_repeats_of(complete, repeats or {}),
-        alignment=alignment_of(terms),
+        alignment=IDENTITY if training is None else training.alignment,
     )
 
 
 def _axes(terms: Terms) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the numbers of layers and of samples that were swept; AuditError if the study is no sweep over their grid."""
-    if terms.search != _SWEEP:
+    make_one = f"make an audit with `frostline audit {terms.reference or 'TASK'}`"
+    if not terms.is_sweep:
         raise AuditError(
             f"the study is a search by {terms.search}, and its survivors alone were trained further, so ranks over it would "
-            f"mislead: make an audit with `frostline audit {terms.reference}`."
+            f"mislead: {make_one}."
         )
-    layers, budgets = (tuple(sorted(set(levels))) for levels in zip(*terms.rungs, strict=True))
+    layers, budgets = (
+        tuple(sorted(set(levels)))
+        for levels in zip(*((rung.trainable_layers, rung.samples) for rung in terms.rungs), strict=True)
+    )
     if len(terms.rungs) != len(layers) * len(budgets):
         raise AuditError(
             f"the study swept {len(terms.rungs)} rungs of {len(layers)} numbers of layers and {len(budgets)} of samples, "
-            f"which are no grid: make an audit with `frostline audit {terms.reference}`."
+            f"which are no grid: {make_one}."
         )
     return layers, budgets
 
@@ -191,16 +197,6 @@ def _repeats_of(numbers: Sequence[int], repeats: Mapping[int, Mapping[int, float
     for offset, of_number in repeats.items():
         scores[offset - 1] = [of_number.get(number, np.nan) for number in numbers]
     return scores
-
-
-def settings_of(terms: Terms) -> dict[str, str]:
-    """Return a study's settings by name."""
-    return dict(part.split("=", 1) for part in terms.settings.split())
-
-
-def alignment_of(terms: Terms) -> Alignment:
-    """Return what a study trained in place of its configurations where few layers were."""
-    return Alignment.parse(settings_of(terms).get("alignment", ""))
 
 
 def _is_complete(number: int, terms: Terms, history: History) -> bool:

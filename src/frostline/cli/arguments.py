@@ -6,25 +6,25 @@ import dataclasses
 import difflib
 import functools
 import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 import typer
 
 from frostline.errors import OptionError, SearchSpaceError
 from frostline.protocols import Task
 from frostline.records import Value
-from frostline.run.tuning import SearchFactory, layers_of
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.hyperband import Hyperband
-from frostline.search.interface import Search
+from frostline.search.interface import Climb
 from frostline.search.ladder import Ladder
 from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Sampling, grid
 from frostline.search.space import SearchSpace
 from frostline.search.sweep import FullFidelity, Sweep
+from frostline.store.terms import TaskReference
 from frostline.training.supervised import SupervisedTask
+from frostline.training.task_layers import layers_of
 
 Choice = TypeVar("Choice")
 
@@ -88,10 +88,17 @@ def _choose(kind: str, name: str, choices: Mapping[str, Choice]) -> Choice:
     raise OptionError(f"there is no {kind} {name!r}: choose one of {', '.join(choices)}.{hint}")
 
 
-def search_named(name: str, reduction_factor: int) -> SearchFactory:
+class ClimbFactory(Protocol):
+    """Makes a search over a number of configurations that is known."""
+
+    def __call__(self, *, ladder: Ladder, configurations: int) -> Climb:
+        """Return the search."""
+
+
+def search_named(name: str, reduction_factor: int) -> ClimbFactory:
     """Return the search called ``name``."""
     halving = functools.partial(SuccessiveHalving, reduction_factor=reduction_factor)
-    choices: dict[str, SearchFactory] = {
+    choices: dict[str, ClimbFactory] = {
         "halving": halving,
         "hyperband": functools.partial(Hyperband, reduction_factor=reduction_factor),
         "asynchronous": functools.partial(AsynchronousHalving, reduction_factor=reduction_factor),
@@ -118,7 +125,7 @@ def ladder_named(text: str, rungs: int, task: Task) -> Ladder:
     return make(num_layers=num_layers, full_samples=task.full_samples, num_rungs=rungs)
 
 
-def ladder_table(ladder: Ladder, plan: Search, sample_unit: str) -> str:
+def ladder_table(ladder: Ladder, plan: Climb, sample_unit: str) -> str:
     """Return the table of the rungs that ``plan`` climbs, and what each costs."""
     counts = plan.evaluations_per_rung()
     return ladder.table(counts, started_per_rung=plan.started_per_rung(), sample_unit=sample_unit)
@@ -145,10 +152,9 @@ def parse_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
         raise OptionError(f"{option} {text!r}: write whole numbers, such as 1,2,4.") from None
 
 
-def reference_of(task: str, options: list[str] | None, precision: str) -> str:
-    """Return the words that name a task, with its options, on the command line."""
-    words = [task, *(word for option in options or [] for word in ("--set", option))]
-    return shlex.join(words if precision == "float32" else [*words, "--precision", precision])
+def reference_of(task: str, options: list[str] | None, precision: str) -> TaskReference:
+    """Return what names a task, with its options, on the command line."""
+    return TaskReference(name=task, options=tuple(options or ()), precision=precision)
 
 
 def parse_configuration(text: str | None) -> dict[str, Value]:

@@ -40,20 +40,19 @@ from frostline.cli.arguments import (
 )
 from frostline.errors import OptionError
 from frostline.run.options import TrainingOptions
-from frostline.search.alignment import IDENTITY, Alignment
-from frostline.search.sampling import RANDOM
-from frostline.store.storage import DEFAULT_STORAGE, MEMORY, without_password
+from frostline.run.plan import SearchPlan
+from frostline.run.tuning import TaskSearch
+from frostline.search.alignment import Alignment
+from frostline.store.storage import DEFAULT_STORAGE, MEMORY, Storage, without_password
 from frostline.tasks.loading import task_named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from frostline.audit.audit import Audit
     from frostline.audit.landscape import Landscape
     from frostline.audit.shifts import CellShift
     from frostline.protocols import Task
-    from frostline.records import Value
-    from frostline.search.sampling import Sampling
 
 
 def audit_command(
@@ -126,6 +125,7 @@ def audit_command(
         horizon=horizon,
         repeats=repeats,
         repeat_seeds=repeat_seeds,
+        base=base,
     )
     name = study or (f"{loaded.name} audit" if base is None else f"{base}, {alignment}")
     console = Console()
@@ -136,20 +136,23 @@ def audit_command(
         plan,
         study=name,
         storage=storage,
-        options=TrainingOptions(
-            device=device,
-            precision=precision,
-            engine=engine,
-            memory=memory,
-            prefix_cache=prefix_cache,
-            runs=runs,
+        training=TaskSearch(
+            options=TrainingOptions(
+                device=device,
+                precision=precision,
+                engine=engine,
+                memory=memory,
+                prefix_cache=prefix_cache,
+                runs=runs,
+            ),
+            reference=reference_of(task, options, precision),
+            alignment=alignment,
         ),
-        sampling=sampling_named(sampler, loaded.space, grid_points),
-        initial=own_configuration(loaded) if defaults and sampler != "grid" else (),
-        seed=seed,
-        reference=reference_of(task, options, precision),
-        alignment=alignment,
-        base=base,
+        search=SearchPlan(
+            sampling=sampling_named(sampler, loaded.space, grid_points),
+            initial=own_configuration(loaded) if defaults and sampler != "grid" else (),
+            seed=seed,
+        ),
     )
     if table is not None:
         write_table(landscape, table)
@@ -174,14 +177,9 @@ def run_audit(
     plan: AuditPlan,
     *,
     study: str,
-    storage: str,
-    options: TrainingOptions,
-    sampling: Sampling = RANDOM,
-    initial: Sequence[Mapping[str, Value]],
-    seed: int,
-    reference: str,
-    alignment: Alignment = IDENTITY,
-    base: str | None = None,
+    storage: str | Storage,
+    training: TaskSearch,
+    search: SearchPlan,
 ) -> Landscape:
     """Make an audit, or go on with it, and show how far it is."""
     for line in _plan_lines(plan, task.sample_unit):
@@ -196,16 +194,10 @@ def run_audit(
             task,
             plan,
             study=study,
-            options=options,
-            sampling=sampling,
-            initial=initial,
-            seed=seed,
+            plan=search,
+            training=training,
             storage=storage,
-            observer=shown.observe,
-            progress=shown.progress,
-            reference=reference,
-            alignment=alignment,
-            base=base,
+            observer=shown,
         )
 
 

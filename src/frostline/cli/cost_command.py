@@ -12,6 +12,7 @@ import torch
 import typer
 from rich.console import Console
 
+from frostline.atomic import write_whole
 from frostline.cli.arguments import (
     DeviceOption,
     PrecisionOption,
@@ -30,7 +31,6 @@ from frostline.costs.cost_tables import (
     progress_line,
     time_table,
     write_costs,
-    write_whole,
 )
 from frostline.costs.fit_figures import fit_page
 from frostline.costs.fit_tables import (
@@ -124,7 +124,7 @@ def cost_command(
         rows.append(row)
         # After every step: whatever ends this process, what it found is there.
         write_costs(folder / "costs.csv", rows, circumstances)
-    write_whole(folder / "costs.html", cost_page(rows, circumstances))
+    write_whole(folder / "costs.html", cost_page(rows, circumstances).encode())
     console = Console() if Console().is_terminal else Console(width=_WIDTH)
     for table in (memory_table(rows), time_table(rows)):
         typer.echo("")
@@ -182,7 +182,7 @@ def fit_command(
         fits += row
         # After every row: whatever ends this process, what it found is there.
         write_fits(folder / "fit.csv", fits, circumstances, margin=share)
-    write_whole(folder / "fit.html", fit_page(fits, circumstances, margin=share))
+    write_whole(folder / "fit.html", fit_page(fits, circumstances, margin=share).encode())
     typer.echo(f"\n{rung_heading(memories, loaded.sample_unit)}")
     served = []
     for number, fidelity in enumerate(climbed.rungs):

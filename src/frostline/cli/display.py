@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from frostline.records import Configuration, Evaluation, Fidelity, Progress, Status
+from frostline.run.loop import Observer
+from frostline.run.sentences import rung_rows
 from frostline.run.summary import Summary, summarise
 from frostline.search.history import History
 from frostline.wording import duration
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 _REFRESH_SECONDS = 0.5
 
 
-class SearchDisplay:
-    """Shows a search while it runs; its ``observe`` is the tuner's observer. Use it as a context manager."""
+class SearchDisplay(Observer):
+    """Shows a search while it runs. Use it as a context manager."""
 
     def __init__(
         self, console: Console, *, rungs: Sequence[Fidelity], expected: Sequence[int], sample_unit: str
@@ -51,7 +53,7 @@ class SearchDisplay:
         if self._live is not None:
             self._live.stop()
 
-    def observe(self, evaluation: Evaluation, history: History) -> None:
+    def ended(self, evaluation: Evaluation, history: History) -> None:
         """Show ``evaluation``, the latest of ``history``."""
         if self._live is None:
             self._print(evaluation)
@@ -63,7 +65,7 @@ class SearchDisplay:
         self._summary = summarise(history, self._rungs, self._expected)
         self._show()
 
-    def progress(self, progress: Progress) -> None:
+    def progressed(self, progress: Progress) -> None:
         """Show how far the configurations are that are being trained together."""
         self._training = progress_line(progress, self._sample_unit)
         if self._live is None:
@@ -122,24 +124,12 @@ def outcome(evaluation: Evaluation) -> str:
 
 def rung_table(summary: Summary, sample_unit: str) -> Table:
     """Return the table of the rungs: what they train, what is done, the best score and the seconds."""
-    table = Table("rung", "layers", sample_unit, "done", "best score", "seconds each", "seconds", "left", box=None)
+    header, *rows = rung_rows(summary, sample_unit)
+    table = Table(*header, box=None)
     for column in table.columns:
         column.justify = "right"
-    for rung in summary.rungs:
-        trouble = [f"{rung.diverged} diverged"] * bool(rung.diverged) + [f"{rung.failed} failed"] * bool(
-            rung.failed
-        )
-        left = summary.seconds_left_at(rung)
-        table.add_row(
-            f"{rung.rung}",
-            f"{rung.fidelity.trainable_layers}",
-            f"{rung.fidelity.samples:,}",
-            f"{rung.ended}/{rung.expected}" + (f" ({', '.join(trouble)})" if trouble else ""),
-            "" if rung.best is None else f"{rung.best.score:.5g}",
-            "" if rung.seconds_each is None else f"{rung.seconds_each:.2f}",
-            f"{rung.seconds:.1f}",
-            "" if left is None else duration(left),
-        )
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

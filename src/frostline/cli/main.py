@@ -39,13 +39,15 @@ from frostline.cli.reproduce_command import reproduce_command
 from frostline.cli.tune_command import tune_command
 from frostline.errors import FrostlineError, OptionError, TaskError
 from frostline.records import Fidelity
+from frostline.run.options import TrainingOptions
 from frostline.run.sentences import cost_lines, train_command
 from frostline.run.summary import best_evaluation, summarise
-from frostline.run.tuning import layers_of, train_task
+from frostline.run.tuning import train_task
 from frostline.search.halving import CONFIGURATIONS
+from frostline.store.reading import read_study
 from frostline.store.storage import DEFAULT_STORAGE, without_password
-from frostline.store.study import read_study
 from frostline.tasks.loading import task_named
+from frostline.training.task_layers import layers_of
 from frostline.wording import duration
 
 # What typer returns for Ctrl-C, as shells do.
@@ -106,8 +108,9 @@ application.command("audit")(audit_command)
 @application.command("status")
 def show_status(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE) -> None:
     """Show where a study stands."""
-    terms, history = read_study(storage, study)
-    summary = summarise(history, terms.fidelities, terms.expected)
+    stored = read_study(storage, study)
+    terms = stored.terms
+    summary = summarise(stored.history, terms.rungs, terms.expected)
     console = Console()
     _print(
         f"study {study!r} in {without_password(storage)}: task {terms.task}, {summary.num_configurations} configurations"
@@ -126,7 +129,8 @@ def show_best(
     ] = False,
 ) -> None:
     """Show a study's best configuration, and the command that trains it in full."""
-    terms, history = read_study(storage, study)
+    stored = read_study(storage, study)
+    terms, history = stored.terms, stored.history
     best = best_evaluation(history)
     if best is None:
         raise OptionError(f"the study {study!r} has no score yet: let `frostline tune` run on.")
@@ -176,9 +180,7 @@ def train_configuration(
         {**loaded.defaults, **given},
         fidelity=fidelity,
         seed=seed,
-        device=device,
-        precision=precision,
-        memory=memory,
+        options=TrainingOptions(device=device, precision=precision, memory=memory),
     )
     for point in evaluation.curve:
         _print(f"{point.samples:>14,} {loaded.sample_unit}  score {point.score:.5g}")

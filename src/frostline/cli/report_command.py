@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from frostline.atomic import write_whole
 from frostline.audit.audit import audit_of
 from frostline.audit.csv_table import read_table
 from frostline.audit.recommendation import recommend
 from frostline.audit.shifts import shifts, some_budgets
 from frostline.audit.stored_landscape import read_aligned, read_landscape
-from frostline.costs.cost_tables import write_whole
 from frostline.errors import AuditError
 from frostline.report.audit_page import audit_page
 from frostline.report.search_page import search_page
@@ -42,7 +42,7 @@ def report_command(
     ] = DEFAULT_STORAGE,
 ) -> None:
     """Write one page about a search or an audit, which needs no network: open it, send it, print it."""
-    write_whole(out, report(study, storage=storage))
+    write_whole(out, report(study, storage=storage).encode())
     typer.echo(f"in {out}")
 
 
@@ -54,7 +54,7 @@ def report(study: str, *, storage: str) -> str:
     if study.endswith(_TABLES):
         return _page_of(read_table(Path(study)), source=f"Table {study}")
     record = read_record(storage, study)
-    if record.terms.search != "sweep":
+    if not record.terms.is_sweep:
         return search_page(record)
     try:
         landscape = read_landscape(storage, study)

@@ -16,6 +16,7 @@ from frostline.audit.rung_watch import AgreementWatch
 from frostline.cli import display
 from frostline.cli.arguments import (
     CacheOption,
+    ClimbFactory,
     DefaultsOption,
     DeviceOption,
     EngineOption,
@@ -43,23 +44,26 @@ from frostline.cli.arguments import (
 from frostline.cli.audit_command import run_audit
 from frostline.errors import OptionError
 from frostline.run.options import TrainingOptions
+from frostline.run.plan import SearchPlan
+from frostline.run.result import TuneResult
 from frostline.run.sentences import cost_lines, train_command
-from frostline.run.tuning import SearchFactory, TuneResult, search_task, train_task
+from frostline.run.tuning import TaskSearch, search_task, train_task
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.halving import CONFIGURATIONS, AsynchronousHalving, SuccessiveHalving
 from frostline.search.hyperband import Hyperband
 from frostline.search.realigned import RealignedSearch, reading_sentences
 from frostline.search.sweep import FullFidelity, Sweep
 from frostline.search.watched import WatchedHalving
+from frostline.store.reading import READINGS_NOTE, write_note
 from frostline.store.storage import DEFAULT_STORAGE, MEMORY, without_password
-from frostline.store.study import READINGS_NOTE, write_note
+from frostline.store.terms import TaskReference
 from frostline.tasks.loading import task_named
 
 if TYPE_CHECKING:
     from frostline.protocols import Task
     from frostline.records import Direction, Evaluation, Job, Value
     from frostline.search.history import History
-    from frostline.search.interface import Search
+    from frostline.search.interface import Climb
     from frostline.search.ladder import Ladder
     from frostline.search.sampling import Sampling
 
@@ -173,7 +177,7 @@ class _Place:
     name: str
     storage: str
     seed: int
-    reference: str
+    reference: TaskReference
     options: TrainingOptions
 
 
@@ -182,7 +186,7 @@ class _Climb:
     """What is searched, on which ladder, and what is known before."""
 
     ladder: Ladder
-    plan: Search
+    plan: Climb
     initial: Sequence[Mapping[str, Value]]
     known: Callable[[Job], Evaluation | None] | None = None
     least_agreement: tuple[float, ...] | None = None
@@ -229,7 +233,7 @@ class _Asked:
             alignment=audited.alignment,
         )
 
-    def _factory(self, audited: AuditedSearch, *, skips: bool) -> SearchFactory:
+    def _factory(self, audited: AuditedSearch, *, skips: bool) -> ClimbFactory:
         factor = self.reduction_factor or audited.recommendation.chosen.reduction_factor
         if self.search == "halving" and skips and self.reduction_factor is None:
             return audited.watched
@@ -258,10 +262,8 @@ def _audited(
             plan if asked.horizon is None else replace(plan, horizon=asked.horizon),
             study=study,
             storage=place.storage,
-            options=place.options,
-            initial=own,
-            seed=place.seed,
-            reference=place.reference,
+            training=TaskSearch(options=place.options, reference=place.reference),
+            search=SearchPlan(initial=own, seed=place.seed),
         )
     audited = search_of_audit(
         task,
@@ -326,35 +328,39 @@ def _aligned(task: Task, climb: _Climb, align: str, place: _Place) -> _Climb:
 
 
 def _climb(console: Console, task: Task, climb: _Climb, place: _Place, sampling: Sampling) -> TuneResult:
-    shown = display.SearchDisplay(
+    shown = _WatchedDisplay(
         console,
         rungs=climb.ladder.rungs,
         expected=climb.plan.evaluations_per_rung(),
         sample_unit=task.sample_unit,
     )
-    watch = climb.watch()
-
-    def observe(evaluation: Evaluation, history: History) -> None:
-        shown.observe(evaluation, history)
-        for sentence in [] if watch is None else watch.news(history):
-            shown.say(sentence)
-
+    shown.watch = climb.watch()
     with shown:
         return search_task(
             task,
             climb.plan,
             study=place.name,
-            options=place.options,
-            sampling=sampling,
-            initial=climb.initial,
-            seed=place.seed,
+            plan=SearchPlan(sampling=sampling, initial=climb.initial, seed=place.seed),
+            training=TaskSearch(
+                options=place.options,
+                alignment=climb.alignment,
+                known=climb.known,
+                reference=place.reference,
+            ),
             storage=place.storage,
-            observer=observe,
-            progress=shown.progress,
-            reference=place.reference,
-            known=climb.known,
-            alignment=climb.alignment,
+            observer=shown,
         )
+
+
+class _WatchedDisplay(display.SearchDisplay):
+    """Says beside the search itself where its rungs disagree."""
+
+    watch: AgreementWatch | None = None
+
+    def ended(self, evaluation: Evaluation, history: History) -> None:
+        super().ended(evaluation, history)
+        for sentence in [] if self.watch is None else self.watch.news(history):
+            self.say(sentence)
 
 
 def _show_readings(search: RealignedSearch, result: TuneResult) -> None:
@@ -383,7 +389,9 @@ def _show_audits_best(audited: AuditedSearch, result: TuneResult) -> None:
 
 
 def _compare(task: Task, result: TuneResult, *, device: str, precision: str, seed: int) -> None:
-    own, _ = train_task(task, task.defaults, seed=seed, device=device, precision=precision)
+    own, _ = train_task(
+        task, task.defaults, seed=seed, options=TrainingOptions(device=device, precision=precision)
+    )
     typer.echo(f"\nthe best configuration found, trained in full:  {display.outcome(result.best)}")
     typer.echo(f"the task's own configuration, trained in full: {display.outcome(own)}")
     if own.score is not None and _is_better(own.score, result.score, task.direction):

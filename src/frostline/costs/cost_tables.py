@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import platform
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from rich.table import Table
 
+from frostline.atomic import write_whole
 from frostline.costs.measurement import FailedStep
 from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
 from frostline.errors import OptionError
@@ -166,7 +165,7 @@ def write_costs(path: Path, rows: Sequence[CostRow], circumstances: Circumstance
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(_record(row, circumstances) for row in rows)
-    write_whole(path, text.getvalue())
+    write_whole(path, text.getvalue().encode())
 
 
 def read_costs(path: Path) -> tuple[tuple[CostRow, ...], Circumstances]:
@@ -192,35 +191,6 @@ def read_costs(path: Path) -> tuple[tuple[CostRow, ...], Circumstances]:
         raise OptionError(
             f"{path} is no table of costs, or not a whole one: make it again with `frostline cost`."
         ) from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, or leave what was there.
-
-    Raises: OptionError if that fails.
-    """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # A temporary file is its owner's alone; what is written is as readable as any other new file.
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise OptionError(f"{path} cannot be written ({error.strerror}): name another folder.") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _record(row: CostRow, circumstances: Circumstances) -> dict[str, object]:

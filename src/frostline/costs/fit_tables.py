@@ -6,8 +6,8 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+from frostline.atomic import write_whole
 from frostline.costs.capacity import MOST
-from frostline.costs.cost_tables import write_whole
 from frostline.sizes import format_size
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def write_fits(path: Path, fits: Sequence[Fit], circumstances: Circumstances, *,
         what = (fit.trainable_layers, fit.num_layers, fit.batch_size, fit.device_memory)
         largest = "" if fit.largest_batch is None else fit.largest_batch
         writer.writerow((*where, fit.origin, margin, *what, fit.required, largest, fit.population))
-    write_whole(path, text.getvalue())
+    write_whole(path, text.getvalue().encode())
 
 
 def _count(number: int | None) -> str:

@@ -24,6 +24,7 @@ from frostline.pages.drawing import (
     thinned,
 )
 from frostline.pages.parts import Bullets, Figure, Note, Section
+from frostline.records import loss_sign
 from frostline.run.sentences import cost_lines
 from frostline.wording import duration
 
@@ -57,12 +58,12 @@ def curves_section(record: StudyRecord, best: Evaluation | None) -> Section:
     figure = new_figure(x=terms.sample_unit, y="score")
     figure.update_xaxes(rangemode="tozero", exponentformat="SI", nticks=7)
     show_frame(figure, limits)
-    sign = 1 if terms.direction == "minimize" else -1
+    sign = loss_sign(terms.direction)
     for rung, group in enumerate(by_rung):
         ranked = sorted(
             group, key=lambda evaluation: math.inf if evaluation.score is None else sign * evaluation.score
         )
-        name = f"rung {rung}, {layers_word(terms.rungs[rung][0])}"
+        name = f"rung {rung}, {layers_word(terms.rungs[rung].trainable_layers)}"
         _add_curves(figure, thinned(ranked, _MOST_CURVES), name=name, rung=rung)
     if best is not None and len(best.curve) > 1:
         _add_curves(figure, [best], name="the best", rung=None)

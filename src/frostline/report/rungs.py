@@ -92,7 +92,7 @@ def rungs_section(record: StudyRecord, summary: Summary) -> Section:
 def agreement_section(record: StudyRecord) -> tuple[Section, list[str]]:
     """Return how well neighbouring rungs agree on the order of the configurations that both have, and warnings."""
     heading = "Do neighbouring rungs agree?"
-    everyone = record.terms.search == "sweep"
+    everyone = record.terms.is_sweep
     last = len(record.terms.rungs) - 1
     if not any(record.history.rung(rung).num_ended for rung in range(last)):
         text = "No configuration was trained at a lower rung, so there is nothing to agree with."
@@ -186,7 +186,7 @@ def _figure(record: StudyRecord, limits: tuple[float, float] | None) -> Any:
         _add_points(figure, [best], history, name="the best", marker=marker)
     labels = [
         f"rung {index}<br>{layers_word(layers)}<br>{short(samples)}"
-        for index, (layers, samples) in enumerate(terms.rungs)
+        for index, (layers, samples) in enumerate((rung.trainable_layers, rung.samples) for rung in terms.rungs)
     ]
     lowest = min(evaluation.rung for evaluation in history.evaluations())
     figure.update_xaxes(

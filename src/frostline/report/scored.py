@@ -67,7 +67,7 @@ def scored_at(record: StudyRecord) -> Scored | None:
     if not max(counts):
         return None
     rung = max(index for index, count in enumerate(counts) if count == max(counts))
-    layers, samples = terms.rungs[rung]
+    layers, samples = terms.rungs[rung].trainable_layers, terms.rungs[rung].samples
     numbers = sorted(history.rung(rung).ranking)
     scores = []
     for number in numbers:
@@ -84,7 +84,7 @@ def scored_at(record: StudyRecord) -> Scored | None:
         scores=tuple(scores),
         num_diverged=history.rung(rung).num_ended - len(numbers),
         where="full fidelity" if last else f"rung {rung} ({layers} layers, {samples:,} {terms.sample_unit})",
-        is_selected=rung > 0 and terms.search != "sweep" and any(counts[:rung]),
+        is_selected=rung > 0 and not terms.is_sweep and any(counts[:rung]),
     )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def search_page(record: StudyRecord, *, warnings: Sequence[str] = ()) -> str:
     """Return the HTML page of a search, ended or still running; ``warnings`` come before its own."""
-    summary = summarise(record.history, record.terms.fidelities, record.terms.expected)
+    summary = summarise(record.history, record.terms.rungs, record.terms.expected)
     best = best_evaluation(record.history)
     scored = scored_at(record)
     agreement, poor_agreement = agreement_section(record)
@@ -80,8 +80,8 @@ def _answer(record: StudyRecord, summary: Summary, best: Evaluation | None) -> A
 
 
 def _unfinished(record: StudyRecord, summary: Summary, best: Evaluation | None) -> list[str]:
-    ended = sum(min(rung.ended, rung.expected) for rung in summary.rungs)
-    expected = sum(rung.expected for rung in summary.rungs)
+    counts = [(rung.ended, rung.ended if rung.expected is None else rung.expected) for rung in summary.rungs]
+    ended, expected = sum(min(of_rung) for of_rung in counts), sum(expected for _, expected in counts)
     sentences = []
     if ended < expected:
         left = summary.seconds_left

@@ -24,12 +24,12 @@ def about(record: StudyRecord) -> Folded:
     """Return what was tuned and how."""
     terms = record.terms
     rows = [
-        ("task", terms.reference),
+        ("task", "" if terms.reference is None else f"{terms.reference}"),
         ("score", better(terms.direction)),
         ("search", f"{terms.search}, sampler {terms.sampler}, seed {terms.seed}"),
         ("layers of the model", f"{terms.num_layers}"),
-        ("rungs", ", ".join(f"{layers_word(layers)} × {samples:,}" for layers, samples in terms.rungs)),
-        ("settings", terms.settings),
+        ("rungs", ", ".join(f"{layers_word(rung.trainable_layers)} × {rung.samples:,}" for rung in terms.rungs)),
+        ("settings", "" if terms.training is None else f"{terms.training}"),
         *((f"searched: {name}", text) for name, text in _space_lines(record)),
     ]
     return Folded("What was tuned, and how", Table(("", ""), rows, words=(0, 1)))

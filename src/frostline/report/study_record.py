@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from frostline.store.study import READINGS_NOTE, read_note, read_space, read_study
+from frostline.store.reading import READINGS_NOTE, read_study
 
 if TYPE_CHECKING:
     from frostline.search.history import History
     from frostline.search.space import SearchSpace
-    from frostline.store.study import Terms
+    from frostline.store.terms import Terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +31,12 @@ def read_record(storage: str, name: str) -> StudyRecord:
 
     Raises: StudyError if there is no such study, it is not frostline's, or nothing has been drawn yet.
     """
-    terms, history = read_study(storage, name)
+    study = read_study(storage, name)
     return StudyRecord(
         name=name,
         storage=storage,
-        terms=terms,
-        history=history,
-        space=read_space(storage, name),
-        readings=tuple(read_note(storage, name, READINGS_NOTE) or ()),
+        terms=study.terms,
+        history=study.history,
+        space=study.space,
+        readings=tuple(study.notes.get(READINGS_NOTE) or ()),
     )

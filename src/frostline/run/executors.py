@@ -1,43 +1,41 @@
-"""Running jobs on this machine: one after the other, or in populations. A job that raises is an evaluation that failed."""
+"""Executors of this machine: one job after the other, or in populations; and those that change or spare some jobs."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from frostline.populations.packing import Packing
-from frostline.populations.population import Population
 from frostline.populations.prefix.share import CannotShareError
-from frostline.protocols import Executor
-from frostline.records import Evaluation, Job
-from frostline.search.alignment import Alignment
 from frostline.training.failures import failed, give_memory_back, is_out_of_memory
+
+if TYPE_CHECKING:
+    from frostline.populations.packing import Packing
+    from frostline.populations.population import Population
+    from frostline.protocols import Executor
+    from frostline.records import Configuration, Evaluation, Job, Request
+    from frostline.search.alignment import Alignment
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LocalExecutor:
-    """Evaluates one job at a time in this process."""
+class Evaluator:
+    """Evaluates a job in the calling process; one that raises is an evaluation that failed.
 
-    evaluate: Callable[[Job], Evaluation]
+    It can be pickled if ``train`` can.
+    """
 
-    @property
-    def capacity(self) -> int:
-        """How many jobs it takes at once: one."""
-        return 1
+    train: Callable[[Job], Evaluation]
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
-        """Yield one evaluation for every job, in their order."""
-        for job in jobs:
-            yield self._run_one(job)
-
-    def _run_one(self, job: Job) -> Evaluation:
+    def __call__(self, job: Job) -> Evaluation:
+        """Return the evaluation of ``job``."""
         begin = time.perf_counter()
         try:
-            return self.evaluate(job)
+            return self.train(job)
         except Exception as error:
             logger.debug("configuration %d failed", job.configuration.number, exc_info=True)
             evaluation = failed(job, error, seconds=time.perf_counter() - begin)
@@ -46,42 +44,109 @@ class LocalExecutor:
         return evaluation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class SerialExecutor:
+    """Evaluates one job at a time in this process."""
+
+    def __init__(
+        self, evaluate: Callable[[Job], Evaluation], *, forget: Callable[[int], None] = lambda _: None
+    ) -> None:
+        self._evaluate = evaluate
+        self._forget = forget
+        self._waiting: deque[Job] = deque()
+
+    def room(self) -> int:
+        """Return 1 unless a job is waiting."""
+        return 0 if self._waiting else 1
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Let ``jobs`` wait."""
+        self._waiting.extend(jobs)
+
+    def next_ended(self) -> Evaluation:
+        """Evaluate the job that has waited longest."""
+        return self._evaluate(self._waiting.popleft())
+
+    def forget(self, number: int) -> None:
+        """Let go of the checkpoints of configuration ``number``."""
+        self._forget(number)
+
+    def close(self) -> None:
+        """Give up what is waiting."""
+        self._waiting.clear()
+
+
+@dataclass(slots=True, kw_only=True)
 class PopulationExecutor:
     """Evaluates jobs in populations, as large as memory allows, and one by one what cannot be trained together.
 
-    When memory runs out the population is made again in halves, and that size never tried again.
+    When memory runs out the population is made again in halves, and that size never tried again. While a population is
+    trained nothing else can begin, so there is room for more jobs only between two of them.
     """
 
     populate: Callable[[Sequence[Job]], Population]
-    alone: LocalExecutor
+    evaluate: Callable[[Job], Evaluation]
     packing: Packing
     capacity: int
-    """How many jobs it takes at once."""
+    """How many jobs may wait, to choose from what is trained together."""
+    drop_checkpoints: Callable[[int], None] = lambda _: None
+    _waiting: dict[Request, Job] = field(default_factory=dict)
+    """What is trained now too, until it has ended."""
+    _training: set[Request] = field(default_factory=set)
+    _ending: Iterator[Evaluation] = field(default_factory=lambda: iter(()))
     _reasons: set[str] = field(default_factory=set)
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
-        """Yield one evaluation for every job, as they end."""
-        for group in self.packing.groups(jobs):
-            waiting = list(group)
-            while waiting:
-                members = self.packing.next(waiting)
-                for evaluation in self._together(members) if len(members) > 1 else self.alone.run(members):
-                    waiting = [job for job in waiting if job.request != evaluation.request]
-                    yield evaluation
+    def room(self) -> int:
+        """Return how many more jobs may wait, none while a population is trained."""
+        return 0 if self._training else self.capacity - len(self._waiting)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Let ``jobs`` wait for those that they can be trained with."""
+        self._waiting.update((job.request, job) for job in jobs)
+
+    def next_ended(self) -> Evaluation:
+        """Train on until one of a population has ended; begin the next population where there is none."""
+        evaluation = next(self._ending, None)
+        while evaluation is None:
+            self._ending = self._train_next()
+            evaluation = next(self._ending, None)
+        del self._waiting[evaluation.request]
+        self._training.discard(evaluation.request)
+        if not self._training:
+            # Whatever the population held is let go of before anything else begins.
+            assert next(self._ending, None) is None, "a population ended more jobs than it was given"
+        return evaluation
+
+    def forget(self, number: int) -> None:
+        """Let go of the checkpoints of configuration ``number``."""
+        self.drop_checkpoints(number)
+
+    def close(self) -> None:
+        """Give up what is trained and what is waiting."""
+        self._waiting.clear()
+        self._training.clear()
+        self._ending = iter(())
+
+    def _train_next(self) -> Iterator[Evaluation]:
+        """Yield the evaluations of the next population, or of the next job that is trained alone."""
+        group = self.packing.groups([*self._waiting.values()])[0]
+        members = self.packing.next(group)
+        self._training = {job.request for job in members}
+        return self._together(members) if len(members) > 1 else self._one_by_one(members)
+
+    def _one_by_one(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
+        return map(self.evaluate, jobs)
 
     def _together(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
         """Yield the evaluations of as many of the jobs as one population takes, or of all of them, one by one."""
-        left, size, reason = list(jobs), len(jobs), None
+        size, reason = len(jobs), None
         population: Population | None = None
         try:
             population = self.populate(jobs)
             size = population.size
             if size < len(jobs):
                 self.packing.limit(jobs, size)
-            for evaluation in population.run():
-                left = [job for job in left if job.request != evaluation.request]
-                yield evaluation
+                self._training = {job.request for job in jobs[:size]}
+            yield from population.run()
         except Exception as error:
             if is_out_of_memory(error):
                 self.packing.limit(jobs, size // 2)
@@ -94,7 +159,7 @@ class PopulationExecutor:
         give_memory_back()
         if reason is not None:
             self._say_once(reason)
-            yield from self.alone.run(left)
+            yield from self._one_by_one([job for job in jobs if job.request in self._training])
 
     def _say_once(self, reason: str) -> None:
         if reason not in self._reasons:
@@ -102,48 +167,73 @@ class PopulationExecutor:
             logger.warning("configurations are trained one by one: %s.", reason.removesuffix("."))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AligningExecutor:
+@dataclass(slots=True, kw_only=True)
+class _Wrapper:
+    """An executor in front of another one, which does the work."""
+
+    executor: Executor
+
+    def room(self) -> int:
+        """See ``Executor``."""
+        return self.executor.room()
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """See ``Executor``."""
+        self.executor.submit(jobs)
+
+    def next_ended(self) -> Evaluation:
+        """See ``Executor``."""
+        return self.executor.next_ended()
+
+    def forget(self, number: int) -> None:
+        """See ``Executor``."""
+        self.executor.forget(number)
+
+    def close(self) -> None:
+        """See ``Executor``."""
+        self.executor.close()
+
+
+@dataclass(slots=True, kw_only=True)
+class AligningExecutor(_Wrapper):
     """Has configurations trained as an alignment says; the evaluations are those of the configurations themselves."""
 
     alignment: Alignment
-    executor: Executor
+    _configurations: dict[Request, Configuration] = field(default_factory=dict)
 
-    @property
-    def capacity(self) -> int:
-        """How many jobs it takes at once."""
-        return self.executor.capacity
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """See ``Executor``."""
+        self._configurations.update((job.request, job.configuration) for job in jobs)
+        self.executor.submit(
+            [replace(job, configuration=self.alignment.aligned(job.configuration, job.fidelity)) for job in jobs]
+        )
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
-        """Yield one evaluation for every job, as they end."""
-        changed = {job.request: self.alignment.changed(job.configuration, job.fidelity) for job in jobs}
-        aligned = [
-            replace(job, configuration=self.alignment.aligned(job.configuration, job.fidelity)) for job in jobs
-        ]
-        for evaluation in self.executor.run(aligned):
-            yield replace(evaluation, trained_with=changed[evaluation.request])
+    def next_ended(self) -> Evaluation:
+        """See ``Executor``."""
+        evaluation = self.executor.next_ended()
+        configuration = self._configurations.pop(evaluation.request)
+        return replace(evaluation, trained_with=self.alignment.changed(configuration, evaluation.fidelity))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RememberingExecutor:
+@dataclass(slots=True, kw_only=True)
+class RememberingExecutor(_Wrapper):
     """Answers the jobs whose evaluation is known already, and hands the others on."""
 
     known: Callable[[Job], Evaluation | None]
-    executor: Executor
+    _answers: deque[Evaluation] = field(default_factory=deque)
 
-    @property
-    def capacity(self) -> int:
-        """How many jobs it takes at once."""
-        return self.executor.capacity
+    def room(self) -> int:
+        """See ``Executor``: what is known takes the room of what is not until it has been told."""
+        return max(0, self.executor.room() - len(self._answers))
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
-        """Yield one evaluation for every job, those that are known first."""
-        unknown = []
-        for job in jobs:
-            evaluation = self.known(job)
-            if evaluation is None:
-                unknown.append(job)
-            else:
-                yield evaluation
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """See ``Executor``."""
+        answers = [(job, self.known(job)) for job in jobs]
+        self._answers.extend(answer for _, answer in answers if answer is not None)
+        unknown = [job for job, answer in answers if answer is None]
         if unknown:
-            yield from self.executor.run(unknown)
+            self.executor.submit(unknown)
+
+    def next_ended(self) -> Evaluation:
+        """See ``Executor``: those that are known come first."""
+        return self._answers.popleft() if self._answers else self.executor.next_ended()

@@ -11,7 +11,33 @@ from frostline.wording import duration
 if TYPE_CHECKING:
     from frostline.records import Configuration
     from frostline.run.summary import Summary
-    from frostline.store.study import Terms
+    from frostline.store.terms import Terms
+
+
+def rung_rows(summary: Summary, sample_unit: str) -> list[tuple[str, ...]]:
+    """Return a header and a row for each rung: what it trains, what is done, the best score and the seconds."""
+    rows: list[tuple[str, ...]] = [
+        ("rung", "layers", sample_unit, "done", "best score", "seconds each", "seconds", "left")
+    ]
+    for rung in summary.rungs:
+        trouble = [f"{rung.diverged} diverged"] * bool(rung.diverged) + [f"{rung.failed} failed"] * bool(
+            rung.failed
+        )
+        left = summary.seconds_left_at(rung)
+        done = f"{rung.ended}" if rung.expected is None else f"{rung.ended}/{rung.expected}"
+        rows.append(
+            (
+                f"{rung.rung}",
+                f"{rung.fidelity.trainable_layers}",
+                f"{rung.fidelity.samples:,}",
+                f"{done} ({', '.join(trouble)})" if trouble else done,
+                "" if rung.best is None else f"{rung.best.score:.5g}",
+                "" if rung.seconds_each is None else f"{rung.seconds_each:.2f}",
+                f"{rung.seconds:.1f}",
+                "" if left is None else duration(left),
+            )
+        )
+    return rows
 
 
 def cost_lines(summary: Summary) -> list[str]:
@@ -32,4 +58,5 @@ def train_command(terms: Terms, configuration: Configuration) -> str:
     """Return the command that trains a configuration of a study in full."""
     values = json.dumps(dict(configuration.hyperparameters))
     seed = f" --seed {terms.seed}" if terms.seed else ""
-    return f"frostline train {terms.reference}{seed} --configuration {shlex.quote(values)}"
+    task = "" if terms.reference is None else f"{terms.reference}"
+    return f"frostline train {task}{seed} --configuration {shlex.quote(values)}"

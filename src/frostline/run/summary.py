@@ -11,11 +11,14 @@ from frostline.search.history import History
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RungSummary:
-    """One rung of a search. ``expected`` is how many evaluations it will see; an asynchronous search may make more."""
+    """One rung of a search.
+
+    ``expected`` is how many evaluations it will see, None if that is open; an asynchronous search may make more.
+    """
 
     rung: int
     fidelity: Fidelity
-    expected: int
+    expected: int | None
     ended: int
     diverged: int
     failed: int
@@ -60,6 +63,8 @@ class Summary:
 
     def seconds_left_at(self, rung: RungSummary) -> float | None:
         """What the evaluations still expected at one rung should take; None while nothing is known of its cost."""
+        if rung.expected is None:
+            return None
         missing = max(0, rung.expected - rung.ended)
         each = self._guess(rung.fidelity) if rung.seconds_each is None else rung.seconds_each
         if missing == 0:
@@ -81,7 +86,7 @@ class Summary:
 
 
 def summarise(history: History, rungs: Sequence[Fidelity], expected: Sequence[int]) -> Summary:
-    """Return the figures of ``history`` on a ladder of ``rungs`` that are to see ``expected`` evaluations each."""
+    """Return the figures of ``history`` on ``rungs`` that are to see ``expected`` evaluations each, () if that is open."""
     by_rung: list[list[Evaluation]] = [[] for _ in rungs]
     for evaluation in history.evaluations():
         by_rung[evaluation.rung].append(evaluation)
@@ -92,7 +97,7 @@ def summarise(history: History, rungs: Sequence[Fidelity], expected: Sequence[in
             RungSummary(
                 rung=index,
                 fidelity=fidelity,
-                expected=expected[index],
+                expected=expected[index] if expected else None,
                 ended=len(evaluations),
                 diverged=sum(evaluation.status is Status.DIVERGED for evaluation in evaluations),
                 failed=sum(evaluation.status is Status.FAILED for evaluation in evaluations),

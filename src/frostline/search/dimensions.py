@@ -88,6 +88,12 @@ def toml_string(text: str) -> str:
     return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else _quoted(text)
 
 
+def is_choice(value: Value, choice: Value) -> bool:
+    """Return whether a value is this choice."""
+    # 1, 1.0 and True are equal in Python, and different choices to whoever reads them.
+    return type(value) is type(choice) and value == choice
+
+
 def grid_values(distribution: BaseDistribution, num_points: int) -> tuple[Value, ...]:
     """Return all choices, or up to ``num_points`` of a range with both its ends, evenly spaced on its scale."""
     if isinstance(distribution, CategoricalDistribution):

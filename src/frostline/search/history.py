@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, TypeVar
 
-from frostline.records import Configuration, Direction, Evaluation, Request, Status
+from frostline.records import Configuration, Direction, Evaluation, Request, Status, loss_sign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,13 +41,6 @@ class RungHistory:
     def num_pending(self) -> int:
         """How many are under way."""
         return self.num_started - self.num_ended
-
-    def best_unpromoted(self) -> tuple[int, int] | None:
-        """Return the best configuration not yet started at the next rung, and its rank from 0."""
-        if not self._unpromoted:
-            return None
-        key = self._unpromoted[0]
-        return key[1], bisect_left(self._contenders, key)
 
     def promotable(self, *, limit: int, most: int) -> list[int]:
         """Return, best first, up to ``most`` of the best ``limit`` that are not yet started at the next rung."""
@@ -81,11 +74,6 @@ class RungHistory:
             _discard(self._unpromoted, key)
             if not _holds(self._contenders, key):
                 insort(self._contenders, key)
-
-    def _demote(self, number: int) -> None:
-        key = self._key_of.get(number)
-        if key is not None and not _holds(self._unpromoted, key):
-            insort(self._unpromoted, key)
 
     def _eliminate(self, number: int) -> None:
         _discard(self._unpromotable, number)
@@ -154,18 +142,6 @@ class History:
         assert (request.number, request.rung) not in self._found, f"{request} has ended, and was started again"
         self._pending[request] = None
         self._begin(request)
-
-    def abandon(self, request: Request) -> None:
-        """Let a request be under way no longer: its worker died, and nothing is known of it."""
-        del self._pending[request]
-        number, rung = request.number, request.rung
-        self._num_begun[number] -= 1
-        if self._num_begun[number] == 0 and number not in self._eliminated:
-            insort(self._unstarted, number)
-        for rungs in self._rungs_of(number, rung):
-            rungs[rung].num_started -= 1
-            if rung > 0 and number not in self._eliminated:
-                rungs[rung - 1]._demote(number)
 
     def finish(self, evaluation: Evaluation) -> None:
         """Let a request have ended, however it did; one that was not under way is started first."""
@@ -253,7 +229,7 @@ class History:
         key = None
         if evaluation.status is Status.FINISHED:
             assert evaluation.score is not None
-            key = (evaluation.score if self.direction == "minimize" else -evaluation.score, number)
+            key = (loss_sign(self.direction) * evaluation.score, number)
         rungs[rung]._finish(number, key)
         climbed = Request(number, rung + 1)
         if climbed in self._pending or (number, rung + 1) in self._found:

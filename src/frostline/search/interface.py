@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from frostline.records import Fidelity, Request
     from frostline.search.history import History
 
@@ -40,12 +42,7 @@ class Search(Protocol):
 
     @property
     def ladder(self) -> Rungs:
-        """The rungs of the search."""
-        ...
-
-    @property
-    def configurations(self) -> int:
-        """The total number of configurations, over all runs of the study."""
+        """The fidelities that it evaluates at; a request names one by its place among them."""
         ...
 
     @property
@@ -53,23 +50,33 @@ class Search(Protocol):
         """A string that changes when a study made with this search cannot be continued with another."""
         ...
 
-    def evaluations_per_rung(self) -> tuple[int, ...]:
-        """Return how many evaluations each rung will see if nothing fails."""
-        ...
+    def next_requests(self, history: History, *, capacity: int) -> Sequence[Request]:
+        """Return up to ``capacity`` requests, neither ended nor under way; with none and nothing pending, it is over.
 
-    def started_per_rung(self) -> tuple[int, ...]:
-        """Return how many configurations begin their climb at each rung."""
-        ...
-
-    def next_requests(self, history: History, *, capacity: int) -> list[Request]:
-        """Return up to ``capacity`` requests that are neither finished nor pending.
-
-        New configurations are asked for by the next numbers in order. An empty list with nothing pending means that the
-        search is over; an empty list with requests pending means: wait for one of them.
+        New configurations are numbered from ``len(history.configurations)`` on, without a gap. Their hyperparameters are
+        drawn, unless the request says them.
         """
         ...
 
-    def eliminated(self, history: History) -> list[int]:
+
+@runtime_checkable
+class Climb(Search, Protocol):
+    """A search over a number of configurations that is known, of which the lower rungs eliminate some."""
+
+    @property
+    def configurations(self) -> int:
+        """The total number of configurations, over all runs of the study."""
+        ...
+
+    def evaluations_per_rung(self) -> Sequence[int]:
+        """Return how many evaluations each rung sees if nothing fails."""
+        ...
+
+    def started_per_rung(self) -> Sequence[int]:
+        """Return how many configurations begin their climb at each rung, and so continue nothing."""
+        ...
+
+    def eliminated(self, history: History) -> Sequence[int]:
         """Return, rising, the configurations that have an evaluation below full fidelity and will get no further.
 
         Those that ``history.eliminate`` was told of are left out, so that this is cheap after every evaluation.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from frostline.errors import LadderError
 from frostline.records import Fidelity
+from frostline.text_tables import html_table, text_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,7 +29,7 @@ class LadderRow:
     cost: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Ladder:
     """Rising fidelities: neither axis ever falls, at least one rises at every rung, and the last rung is full.
 
@@ -191,15 +192,24 @@ class Ladder:
         ]
         whole = ("", "", "", str(sum(row.configurations for row in rows)), f"{sum(row.cost for row in rows):.3f}")
         header = ("rung", "layers", sample_unit, "configurations", "cost in full trainings")
-        return _aligned([header, *cells, whole])
+        return text_table([header, *cells, whole])
 
     def __str__(self) -> str:
         """The rungs as a table in plain text, with the cost of one training from scratch at each."""
+        return text_table(self._cells())
+
+    def __repr__(self) -> str:
+        return f"{self}"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._cells())
+
+    def _cells(self) -> list[tuple[str, ...]]:
         cells = [
             (str(index), str(rung.trainable_layers), f"{rung.samples:,}", f"{self.relative_cost(rung):.3f}")
             for index, rung in enumerate(self.rungs)
         ]
-        return _aligned([("rung", "layers", "samples", "cost in full trainings"), *cells])
+        return [("rung", "layers", "samples", "cost in full trainings"), *cells]
 
 
 def integer_root(number: int, degree: int) -> int:
@@ -254,10 +264,3 @@ def _check_sizes(num_layers: int, full_samples: int) -> None:
             f"num_layers is {num_layers} and full_samples is {full_samples}, but both must be at least 1: take "
             "them from the model and its full training."
         )
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
-    )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from frostline.records import Evaluation, Request, Status
+from frostline.records import Evaluation, Request, Status, loss_sign
 from frostline.search.history import History
 from frostline.search.surrogate import Coordinates, Response, ranking_shifts
 from frostline.statistics.bootstrap import estimate_of, resampled_counts
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from frostline.search.interface import Rungs, Search
+    from frostline.search.interface import Climb, Rungs
     from frostline.search.space import SearchSpace
 
     Array = NDArray[np.float64]
@@ -86,7 +86,7 @@ class RealignedSearch:
     not, and where a rung promotes fewer than eight, the search is what it is without.
     """
 
-    search: Search
+    search: Climb
     space: SearchSpace
     waits: bool = True
     """Whether the search is synchronous: then the second half of a rung's promotions waits for the first."""
@@ -108,11 +108,11 @@ class RealignedSearch:
         """A string that changes when a study made with this search cannot be continued with another."""
         return f"{self.search.fingerprint}, realigned"
 
-    def evaluations_per_rung(self) -> tuple[int, ...]:
+    def evaluations_per_rung(self) -> Sequence[int]:
         """Return how many evaluations each rung sees, as the search itself."""
         return self.search.evaluations_per_rung()
 
-    def started_per_rung(self) -> tuple[int, ...]:
+    def started_per_rung(self) -> Sequence[int]:
         """Return how many configurations begin their climb at each rung."""
         return self.search.started_per_rung()
 
@@ -128,7 +128,7 @@ class RealignedSearch:
         Before, a new reading may still call upon them.
         """
         view = self._view(history)
-        found = self.search.eliminated(view)
+        found = [*self.search.eliminated(view)]
         if not history.pending and not self.search.next_requests(view, capacity=1):
             return found
         expected = self.evaluations_per_rung()
@@ -303,9 +303,7 @@ def _seen(evaluation: Evaluation, history: History, ranks: Mapping[int, int] | N
     if evaluation.score is None:
         return evaluation
     if ranks is None:
-        return replace(
-            evaluation, score=evaluation.score if history.direction == "minimize" else -evaluation.score
-        )
+        return replace(evaluation, score=loss_sign(history.direction) * evaluation.score)
     return replace(evaluation, score=float(ranks[evaluation.number]))
 
 

@@ -18,7 +18,14 @@ from optuna.distributions import (
 )
 
 from frostline.errors import SearchSpaceError
-from frostline.search.dimensions import check_dimension, grid_values, read_dimension, toml_string, write_dimension
+from frostline.search.dimensions import (
+    check_dimension,
+    grid_values,
+    is_choice,
+    read_dimension,
+    toml_string,
+    write_dimension,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -155,8 +162,7 @@ def _describe(distribution: BaseDistribution) -> str:
 
 def _holds(distribution: BaseDistribution, value: Value) -> bool:
     if isinstance(distribution, CategoricalDistribution):
-        # 1, 1.0 and True are equal in Python, and different choices to whoever reads them.
-        return any(type(choice) is type(value) and choice == value for choice in distribution.choices)
+        return any(is_choice(value, choice) for choice in distribution.choices)
     allowed = int if isinstance(distribution, IntDistribution) else (int, float)
     if isinstance(value, bool) or not isinstance(value, allowed) or not math.isfinite(value):
         return False

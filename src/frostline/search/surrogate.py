@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from frostline.records import HEAD
+from frostline.search.unit_cube import num_coordinates, unit_points
 from frostline.statistics.ranks import rank_correlations
 
 if TYPE_CHECKING:
@@ -49,30 +49,20 @@ class Coordinates:
 
     def of(self, configurations: Sequence[Configuration]) -> Array:
         """Return the coordinates of ``configurations``, (C, D)."""
-        columns: list[Any] = []
-        for name, distribution in self.space.distributions.items():
-            values = [configuration[name] for configuration in configurations]
-            if isinstance(distribution, CategoricalDistribution):
-                columns += [[float(value == choice) for value in values] for choice in distribution.choices]
-                continue
-            assert isinstance(distribution, FloatDistribution | IntDistribution)
-            low, high = _ends(distribution)
-            numbers = np.log10(np.array(values, dtype=np.float64)) if distribution.log else np.array(values, float)
-            columns.append((numbers - low) / (high - low))
+        columns = [unit_points(self.space, configurations)]
         for name in self.of_head:
             differences = [
                 _decades_apart(configuration, name.removeprefix(HEAD)) for configuration in configurations
             ]
-            columns.append(np.array(differences) / self.decades(name))
-        positions: Array = np.array(columns, dtype=np.float64).T
-        return positions
+            columns.append(np.array(differences)[:, None] / self.decades(name))
+        return np.concatenate(columns, axis=1)
 
     def moved(self, points: Array, shifts: Mapping[str, float]) -> Array:
         """Return ``points`` (Q, D) with hyperparameters moved by so many decades."""
-        found = points.copy()
+        moved = points.copy()
         for name, shift in shifts.items():
-            found[:, self.column(name)] += shift / self.decades(name)
-        return found
+            moved[:, self.column(name)] += shift / self.decades(name)
+        return moved
 
     def decades(self, name: str) -> float:
         """Return over how many decades a hyperparameter is searched; that of the head as that of all layers."""
@@ -80,11 +70,9 @@ class Coordinates:
 
     def column(self, name: str) -> int:
         """Return the column of a hyperparameter that is no choice."""
-        position = 0
-        for other, distribution in self.space.distributions.items():
-            if other == name:
-                break
-            position += len(distribution.choices) if isinstance(distribution, CategoricalDistribution) else 1
+        names = [*self.space.distributions]
+        before = names if name in self.of_head else names[: names.index(name)]
+        position = sum(num_coordinates(self.space, other) for other in before)
         return position + self.of_head.index(name) if name in self.of_head else position
 
 
@@ -184,8 +172,8 @@ def ranking_shifts(
     best = [
         _agreements(of_shifts, losses, drawn).argmax() for of_shifts, drawn in zip(expected, counts, strict=True)
     ]
-    found: Array = np.array(tried)[best]
-    return found
+    shifts: Array = np.array(tried)[best]
+    return shifts
 
 
 def _tried(decades: float) -> list[float]:
@@ -207,9 +195,3 @@ def _decades_apart(configuration: Configuration, name: str) -> float:
     assert isinstance(own, float | int), f"{name} is {own!r}"
     assert isinstance(head, float | int), f"{name} of the head is {head!r}"
     return math.log10(head / own)
-
-
-def _ends(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:
-    if distribution.log:
-        return math.log10(distribution.low), math.log10(distribution.high)
-    return float(distribution.low), float(distribution.high)

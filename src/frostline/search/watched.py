@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.errors import LadderError
-from frostline.records import Request, Status
+from frostline.records import Request, Status, loss_sign
 from frostline.search.halving import check_climb, divided, first_requests
 from frostline.search.ladder import Ladder
 from frostline.statistics.ranks import FEWEST, rank_correlations
@@ -132,7 +132,7 @@ class WatchedHalving:
         if evaluation is None or evaluation.status is not Status.FINISHED:
             return None
         assert evaluation.score is not None
-        return evaluation.score if history.direction == "minimize" else -evaluation.score
+        return loss_sign(history.direction) * evaluation.score
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,8 +44,8 @@ def resampled_counts(num_configurations: int, *, resamples: int, seed: int) -> A
     """Return how often each configuration is drawn, (1 + B, C): first the sample itself, then ``resamples`` resamples."""
     generator = np.random.default_rng(seed)
     shares = np.full(num_configurations, 1 / num_configurations)
-    drawn = generator.multinomial(num_configurations, shares, size=resamples)
-    return np.concatenate([np.ones((1, num_configurations)), drawn])
+    resampled = generator.multinomial(num_configurations, shares, size=resamples)
+    return np.concatenate([np.ones((1, num_configurations)), resampled])
 
 
 def estimate_of(replicates: Array) -> Estimate:
@@ -77,8 +76,9 @@ def fall_probabilities(replicates: Array) -> Array:
 
 def sign_probability(num_higher: int, num_different: int) -> float:
     """Return how probable it is that as many or more of ``num_different`` fair coins show heads: the one-sided sign test."""
-    favourable = sum(math.comb(num_different, heads) for heads in range(num_higher, num_different + 1))
-    return float(Fraction(favourable, 2**num_different))
+    from scipy.special import bdtrc  # loaded late, as in ``ranks``
+
+    return float(bdtrc(num_higher - 1, num_different, 0.5))
 
 
 def holm(probabilities: Array, *, level: float = 0.05) -> NDArray[np.bool_]:
@@ -99,9 +99,11 @@ def sign_interval(differences: Array) -> tuple[float, float]:
 
     Infinite where there are too few: below 6.
     """
+    from scipy.special import bdtr
+
     ordered, number = np.sort(differences), len(differences)
-    # The largest number of order statistics that may be cut off at either end.
-    cut = max((k for k in range(number // 2 + 1) if 1 - sign_probability(k, number) <= _TAIL), default=0)
-    if cut == 0:
+    # The most order statistics that may be cut off at either end.
+    num_cut = int(np.count_nonzero(bdtr(np.arange(number // 2), number, 0.5) <= _TAIL))
+    if num_cut == 0:
         return -math.inf, math.inf
-    return float(ordered[cut - 1]), float(ordered[number - cut])
+    return float(ordered[num_cut - 1]), float(ordered[number - num_cut])

@@ -1,8 +1,8 @@
-"""How a ranking of configurations compares with their full losses, in every resample at once.
+"""How a ranking of configurations compares with their full losses, in every resample at once; ``ranks`` correlates the two.
 
-Axes: B resamples, C configurations. ``counts`` (B, C) say how often each configuration is in each resample, so that a rank
-is a sum of counts, and a statistic over pairs a quadratic form of them. A loss may be infinite: tied with its like, worse
-than the rest. ``losses`` (..., C) are of the cells, ``full`` (C,) of full training; what is returned is (B, ...).
+Axes: B resamples, C configurations. ``counts`` (B, C) say how often each configuration is in each resample, so that a
+statistic over pairs is a quadratic form of them. A loss may be infinite: tied with its like, worse than the rest.
+``losses`` (..., C) are of the cells, ``full`` (C,) of full training; what is returned is (B, ...).
 """
 
 from __future__ import annotations
@@ -11,34 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from frostline.statistics.ranks import ratio
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
-
-
-def mid_ranks(losses: Array, counts: Array) -> Array:
-    """Return the ranks of ``losses`` (C,) within every resample, centred on 0, (B, C); ties share the mean of theirs."""
-    below = (losses[:, None] < losses[None, :]) + 0.5 * (losses[:, None] == losses[None, :])
-    ranks: Array = counts @ below - counts.sum(axis=1, keepdims=True) / 2
-    return ranks
-
-
-def spearman_replicates(losses: Array, full: Array, counts: Array) -> Array:
-    """Return Spearman's correlation of ``losses`` (..., C) with ``full`` (C,) in every resample, (B, ...).
-
-    Ranks are taken anew in every resample. Where all are tied nothing is told of the order: 0.
-    """
-    full_ranks = mid_ranks(full, counts)
-    full_spread = (counts * full_ranks**2).sum(axis=1)
-    found = np.empty((*losses.shape[:-1], len(counts)))
-    for index, cell in _cells(losses):
-        ranks = mid_ranks(cell, counts)
-        spread = np.sqrt((counts * ranks**2).sum(axis=1) * full_spread)
-        found[index] = _ratio((counts * ranks * full_ranks).sum(axis=1), spread)
-    return np.moveaxis(found, -1, 0)
 
 
 def pair_order_replicates(losses: Array, full: Array, counts: Array) -> tuple[Array, Array]:
@@ -53,29 +33,29 @@ def pair_order_replicates(losses: Array, full: Array, counts: Array) -> tuple[Ar
     for index, cell in _cells(losses):
         signs = _signs(cell)
         agreeing = _weighted_pairs(signs * full_signs, counts)
-        tau[index] = _ratio(agreeing, np.sqrt(_weighted_pairs(np.abs(signs), counts) * full_pairs))
-        kept[index] = 0.5 + 0.5 * _ratio(agreeing, full_pairs)
+        tau[index] = ratio(agreeing, np.sqrt(_weighted_pairs(np.abs(signs), counts) * full_pairs))
+        kept[index] = 0.5 + 0.5 * ratio(agreeing, full_pairs)
     return np.moveaxis(tau, -1, 0), np.moveaxis(kept, -1, 0)
 
 
 def recall_replicates(losses: Array, full: Array, counts: Array, *, num_best: int) -> Array:
     """Return the share of the ``num_best`` best at full fidelity that are among the ``num_best`` best of the cell."""
     best = places(full, counts, num_best)
-    found = np.empty((*losses.shape[:-1], len(counts)))
+    recalls = np.empty((*losses.shape[:-1], len(counts)))
     for index, cell in _cells(losses):
-        found[index] = np.minimum(best, places(cell, counts, num_best)).sum(axis=1) / num_best
-    return np.moveaxis(found, -1, 0)
+        recalls[index] = np.minimum(best, places(cell, counts, num_best)).sum(axis=1) / num_best
+    return np.moveaxis(recalls, -1, 0)
 
 
 def regret_replicates(losses: Array, full: Array, counts: Array) -> Array:
     """Return the full loss of the cell's best configuration minus the best full loss; the mean over tied ones."""
     best = _mean_loss(full, places(full, counts, 1))
-    found = np.empty((*losses.shape[:-1], len(counts)))
+    regrets = np.empty((*losses.shape[:-1], len(counts)))
     for index, cell in _cells(losses):
         picked = _mean_loss(full, places(cell, counts, 1))
         # Where even the best diverges, nothing is lost by taking another.
-        found[index] = np.where(np.isfinite(best), picked - np.where(np.isfinite(best), best, 0.0), 0.0)
-    return np.moveaxis(found, -1, 0)
+        regrets[index] = np.where(np.isfinite(best), picked - np.where(np.isfinite(best), best, 0.0), 0.0)
+    return np.moveaxis(regrets, -1, 0)
 
 
 def places(losses: Array, counts: Array, num_places: int) -> Array:
@@ -84,8 +64,8 @@ def places(losses: Array, counts: Array, num_places: int) -> Array:
     sizes = counts @ np.eye(group.max() + 1)[group]
     taken = np.clip(num_places - (sizes.cumsum(axis=1) - sizes), 0, sizes)
     shares = np.where(sizes > 0, taken / np.maximum(sizes, 1), 0.0)
-    found: Array = counts * shares[:, group]
-    return found
+    of_each: Array = counts * shares[:, group]
+    return of_each
 
 
 def _mean_loss(full: Array, weights: Array) -> Array:
@@ -108,9 +88,3 @@ def _signs(losses: Array) -> Array:
 def _weighted_pairs(of_pairs: Array, counts: Array) -> Array:
     total: Array = ((counts @ of_pairs) * counts).sum(axis=1)
     return total
-
-
-def _ratio(numerator: Array, denominator: Array) -> Array:
-    told = denominator > 0
-    ratio: Array = np.where(told, numerator / np.where(told, denominator, 1.0), 0.0)
-    return np.clip(ratio, -1.0, 1.0)

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -21,6 +22,52 @@ MEMORY = ":memory:"
 # Two processes on one SQLite file wait for each other; Optuna's default of five seconds is short on a slow disk.
 _SQLITE_WAIT_SECONDS = 60
 _OPENING_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """An Optuna storage, opened once and handed on, and what it is called in messages."""
+
+    place: str
+    """What the user gave: a URL, which may hold a password, the path of a journal file, or ``:memory:``."""
+    backend: BaseStorage
+
+    @property
+    def is_memory(self) -> bool:
+        """Whether it ends with the process, and no other can reach it."""
+        return isinstance(self.backend, InMemoryStorage)
+
+    @property
+    def shown(self) -> str:
+        """The place as it may be shown."""
+        return without_password(self.place)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn whatever the storage raises into one StudyError that names it."""
+        with storage_errors(self.place):
+            yield
+
+
+@contextmanager
+def opened(storage: str | Storage, *, must_exist: bool = False) -> Iterator[Storage]:
+    """Return ``storage`` opened, for as long as the context lasts; one that is open already stays so afterwards.
+
+    Raises: StudyError if it cannot be opened, is corrupt, or, where it ``must_exist``, is not there.
+    """
+    if isinstance(storage, Storage):
+        yield storage
+        return
+    if must_exist and not exists(storage):
+        raise StudyError(
+            f"there is no storage {without_password(storage)}: name the one that the search was given."
+        )
+    backend = open_storage(storage)
+    try:
+        yield Storage(storage, backend)
+    finally:
+        with storage_errors(storage):
+            close_storage(backend)
 
 
 def open_storage(storage: str) -> BaseStorage:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import frostline_launcher
 from frostline.errors import OptionError, TaskError
+from frostline.process import return_freed_memory
 from frostline.protocols import Task
 from frostline.training.supervised import SupervisedTask
 
@@ -68,7 +68,7 @@ def task_named(reference: str, options: list[str] | None) -> Task:
     """Return the task behind ``reference``; where its frozen weights are kept small, let this process be small too."""
     task = load_task(reference, parse_options(options))
     if isinstance(task, SupervisedTask) and (task.frozen_dtype is not None or task.frozen_placement == "stream"):
-        frostline_launcher.return_freed_memory()
+        return_freed_memory()
     return task
 
 

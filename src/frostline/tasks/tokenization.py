@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from frostline.atomic import UnnamedFile
 from frostline.errors import OptionError, TaskError
 
 if TYPE_CHECKING:
@@ -109,15 +109,11 @@ def _read(file: Path) -> Tokens | None:
 
 
 def _write(file: Path, tokens: Tokens) -> None:
-    """Keep ``tokens``: under a temporary name first, so that nobody ever reads half of them."""
-    temporary: Path | None = None
+    """Keep ``tokens``, so that nobody ever reads half of them."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".partial", delete=False) as stream:
-            temporary = Path(stream.name)
-            np.savez(stream, tokens=tokens)
-        temporary.replace(file)
+        with UnnamedFile(file.parent, prefix=f".{file.name}") as written:
+            np.savez(written.file, tokens=tokens)
+            written.named(file)
     except OSError as error:
         _logger.info("tokens cannot be kept in %s (%s): the next run makes them again", file.parent, error)
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import pickle
-import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from frostline.atomic import UnnamedFile
 from frostline.records import Configuration, CurvePoint, Fidelity
 
 if TYPE_CHECKING:
@@ -79,23 +77,15 @@ class Checkpoints:
         A full disk, or a model with a state that cannot be saved, costs the checkpoint and not the evaluation: a
         warning is logged.
         """
-        temporary: Path | None = None
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f"{key.stem}.", suffix=".tmp", dir=self.directory)
-            os.close(handle)
-            temporary = Path(name)
-            _write(checkpoint, temporary)
-            final = self.directory / f"{key.stem}.{_hash_of(temporary)}.pt"
-            temporary.replace(final)
-            _flush_directory(self.directory)
+            with UnnamedFile(self.directory, prefix=key.stem) as written:
+                _write(checkpoint, written.file)
+                written.named(self.directory / f"{key.stem}.{_hash_of(written.file)}.pt")
         except (OSError, RuntimeError, TypeError, AttributeError, pickle.PicklingError) as error:
             # A full disk raises RuntimeError in torch's file writer (torch 2.13); the last three are a model's own state.
             reason = " ".join(str(error).split())
             logger.warning("%s: no checkpoint in %s: %s", key.stem, self.directory, reason)
-            if temporary is not None:
-                with suppress(OSError):
-                    temporary.unlink(missing_ok=True)
             return False
         return True
 
@@ -103,7 +93,9 @@ class Checkpoints:
         """Return the checkpoint of ``key``, on the CPU; None if there is none, or none that is whole."""
         for path in self._files(f"{key.stem}.*.pt"):
             try:
-                if path.name == f"{key.stem}.{_hash_of(path)}.pt":
+                with path.open("rb") as file:
+                    is_whole = path.name == f"{key.stem}.{_hash_of(file)}.pt"
+                if is_whole:
                     return _read(path)
                 path.unlink(missing_ok=True)
                 reason = "its contents are not what was written"
@@ -133,7 +125,7 @@ class Checkpoints:
         return iter(sorted(self.directory.glob(pattern)))
 
 
-def _write(checkpoint: Checkpoint, path: Path) -> None:
+def _write(checkpoint: Checkpoint, file: IO[bytes]) -> None:
     contents = {
         "samples_seen": checkpoint.samples_seen,
         "curve": [(point.samples, point.score) for point in checkpoint.curve],
@@ -141,11 +133,7 @@ def _write(checkpoint: Checkpoint, path: Path) -> None:
         "optimizer": dict(checkpoint.optimizer),
     }
     # Given a path, torch would write the file's name into it: equal contents would no longer be equal bytes.
-    with path.open("wb") as file:
-        torch.save(contents, file)
-        file.flush()
-        # The final name must not reach the disk before the contents.
-        os.fsync(file.fileno())
+    torch.save(contents, file)
 
 
 def _read(path: Path) -> Checkpoint:
@@ -158,20 +146,9 @@ def _read(path: Path) -> Checkpoint:
     )
 
 
-def _flush_directory(directory: Path) -> None:
-    """Make a rename in ``directory`` outlast a power cut, where directories can be flushed (not on Windows)."""
-    if os.name != "posix":
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _hash_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+def _hash_of(file: IO[bytes]) -> str:
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()[:32]  # type: ignore[arg-type]
 
 
 def _digest(text: str) -> str:

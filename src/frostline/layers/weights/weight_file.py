@@ -23,6 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from frostline.atomic import UnnamedFile
 from frostline.errors import ModelError
 from frostline.sizes import format_size
 
@@ -173,7 +174,7 @@ class WeightFileWriter:
         self._metadata = {**metadata, "format": "pt"}
         self._digests: dict[str, str] = {}
         self._file: IO[bytes] | None = None
-        self._partial: Path | None = None
+        self._unnamed: UnnamedFile | None = None
         self._begins: dict[str, int] = {}
 
     def __enter__(self) -> WeightFileWriter:
@@ -182,11 +183,8 @@ class WeightFileWriter:
             if self.path is None:
                 self._file = tempfile.TemporaryFile()
             else:
-                descriptor, name = tempfile.mkstemp(
-                    dir=self.path.parent, prefix=f".{self.path.name}.", suffix=".partial"
-                )
-                self._partial = Path(name)
-                self._file = os.fdopen(descriptor, "w+b")
+                self._unnamed = UnnamedFile(self.path.parent, prefix=f".{self.path.name}")
+                self._file = self._unnamed.file
             # All room is taken at once: a full disk shows now, and not as a signal when a page is written.
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(self._file.fileno(), 0, size)
@@ -224,12 +222,10 @@ class WeightFileWriter:
             self._file.seek(0)
             self._file.write(header)
             self._file.flush()
-            if self.path is not None and self._partial is not None:
-                os.fsync(self._file.fileno())
-                self._partial.replace(self.path)
-                self._partial = None
-                _sync_folder(self.path.parent)
-            return WeightFile(self._file, path=self.path)
+            weights = WeightFile(self._file, path=self.path)
+            if self.path is not None and self._unnamed is not None:
+                self._unnamed.named(self.path)
+            return weights
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -237,14 +233,13 @@ class WeightFileWriter:
         self._clear()
 
     def _clear(self) -> None:
-        if self._file is not None:
+        if self._unnamed is not None:
+            self._unnamed.discard()
+        elif self._file is not None:
             # What could not be written is tried again by close, and fails again.
             with contextlib.suppress(OSError):
                 self._file.close()
-        self._file = None
-        if self._partial is not None:
-            self._partial.unlink(missing_ok=True)
-        self._partial = None
+        self._file = self._unnamed = None
 
     @contextlib.contextmanager
     def _cleared_on_error(self) -> Any:
@@ -327,12 +322,3 @@ def _read_header(file: IO[bytes]) -> tuple[dict[str, _Entry], dict[str, str]]:
             end=8 + length + end,
         )
     return entries, metadata
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -14,7 +14,7 @@ import numpy as np
 from frostline.errors import AuditError, OptionError
 from frostline.research.replay.methods import Replayed
 from frostline.research.replay.recorded import Goal, RecordedTask, goal_of
-from frostline.research.replay.simulation import Patience
+from frostline.research.replay.trace import Patience
 from frostline.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from frostline.audit.landscape import Array, Landscape
     from frostline.research.replay.methods import Method
-    from frostline.research.replay.simulation import Step, Trace
+    from frostline.research.replay.trace import Step, Trace
 
 _RESAMPLES = 1000
 _FEWEST_SEARCHED = 5

@@ -18,7 +18,8 @@ from frostline.search.sweep import FullFidelity
 if TYPE_CHECKING:
     from frostline.audit.landscape import Landscape
     from frostline.research.replay.recorded import RecordedTask
-    from frostline.research.replay.simulation import Patience, SearchOf, Trace
+    from frostline.research.replay.simulation import SearchOf
+    from frostline.research.replay.trace import Patience, Trace
     from frostline.search.sampling import Sampling
 
 Recommend = Callable[["Landscape"], tuple[Ladder, int]]
@@ -169,7 +170,7 @@ def _random(replayed: Replayed) -> SearchOf:
 
 def _on(
     replayed: Replayed, *, ladder: Ladder, reduction_factor: int, search: type[SuccessiveHalving] | type[Hyperband]
-) -> SearchOf:
+) -> partial[SuccessiveHalving] | partial[Hyperband]:
     return partial(search, ladder=replayed.task.snapped(ladder), reduction_factor=reduction_factor)
 
 

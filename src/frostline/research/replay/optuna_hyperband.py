@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 import math
-from dataclasses import dataclass
-from itertools import count
+from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -13,9 +12,14 @@ from optuna.pruners import HyperbandPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import TrialState
 
-from frostline.errors import AuditError, OptionError
-from frostline.research.replay.simulation import Step, Trace
+from frostline.errors import AuditError
+from frostline.records import Fidelity, Request
+from frostline.research.replay.trace import Step, Trace, step_of
 from frostline.research.replay.unused import Unused
+from frostline.run.ledger import MemoryLedger
+from frostline.run.loop import Observer, climb
+from frostline.run.simulated import SimulatedExecutor
+from frostline.search.grid import Grid
 from frostline.search.mirror import private_storage
 from frostline.seeding import derive_seed
 
@@ -27,8 +31,10 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
     from frostline.audit.landscape import Landscape
+    from frostline.records import Configuration, Evaluation, Job
     from frostline.research.replay.recorded import RecordedTask
-    from frostline.research.replay.simulation import Patience
+    from frostline.research.replay.trace import Patience
+    from frostline.search.history import History
 
 # numpy's legacy generator, which Optuna's samplers use, takes seeds of 32 bits.
 _NUM_SEEDS = 2**32
@@ -58,26 +64,25 @@ def replay_optuna(
             f"the table of {landscape.task} is of the horizon {landscape.horizon!r}, but a pruner watches one training on "
             'its way through the budgets: replay a table of the horizon "full".'
         )
-    if workers < 1:
-        raise OptionError(f"workers is {workers}, but at least 1 must work: ask for 1 or more.")
-    resources = _resources(landscape.samples)
-    suggesting = TPESampler(seed=derive_seed(seed, "optuna") % _NUM_SEEDS)
-    sampler = _NearestRecorded(suggesting, landscape, Unused(landscape, seed=seed))
+    pruned = _Pruned(task, configurations, patience, seed=seed, reduction_factor=reduction_factor)
+    executor = SimulatedExecutor(pruned.evaluate, workers=workers)
+    ledger = MemoryLedger(landscape.direction, num_rungs=len(landscape.samples))
+    climb(ledger, pruned, pruned, executor, _Stepping(pruned, executor))
+    return pruned.trace()
+
+
+def _study(task: RecordedTask, sampler: BaseSampler, *, seed: int, reduction_factor: int) -> Study:
+    resources = _resources(task.landscape.samples)
     # The pruner divides trials among its brackets by the name of the study, so every seed has a name of its own.
     name = f"replay {seed}"
-    study = optuna.load_study(
+    return optuna.load_study(
         study_name=name,
-        storage=private_storage(landscape.direction, name=name),
+        storage=private_storage(task.landscape.direction, name=name),
         sampler=sampler,
         pruner=HyperbandPruner(
-            min_resource=resources[0],
-            max_resource=resources[-1],
-            reduction_factor=reduction_factor,
+            min_resource=resources[0], max_resource=resources[-1], reduction_factor=reduction_factor
         ),
     )
-    trials = _Trials(task, study, sampler, resources)
-    trials.run(configurations, workers, patience)
-    return trials.trace()
 
 
 def _resources(samples: Sequence[int]) -> tuple[int, ...]:
@@ -133,46 +138,87 @@ class _NearestRecorded(BaseSampler):
         self._suggesting.after_trial(study, trial, state, values)
 
 
-@dataclass(frozen=True, slots=True)
-class _UnderWay:
-    trial: Trial
-    index: int
-    budget: int
-    """The index of the budget that the training reaches next."""
+class _Pruned:
+    """Optuna's trials as a search: what is asked for next says the pruner, by the order in which scores arrived.
 
+    Unlike frostline's own searches it is no function of the history alone: Optuna keeps a study of its own.
+    """
 
-class _Trials:
-    """The trials of one study on the simulated clock."""
+    fingerprint = "Optuna's Hyperband pruner"
 
     def __init__(
-        self, task: RecordedTask, study: Study, sampler: _NearestRecorded, resources: Sequence[int]
+        self,
+        task: RecordedTask,
+        configurations: int,
+        patience: Patience | None,
+        *,
+        seed: int,
+        reduction_factor: int,
     ) -> None:
+        landscape = task.landscape
+        suggesting = TPESampler(seed=derive_seed(seed, "optuna") % _NUM_SEEDS)
+        self._sampler = _NearestRecorded(suggesting, landscape, Unused(landscape, seed=seed))
+        self._study = _study(task, self._sampler, seed=seed, reduction_factor=reduction_factor)
+        self.ladder = Grid(
+            rungs=tuple(
+                Fidelity(trainable_layers=landscape.layers[-1], samples=samples) for samples in landscape.samples
+            ),
+            num_layers=landscape.layers[-1],
+            full_samples=landscape.samples[-1],
+        )
         self._task = task
-        self._study = study
-        self._sampler = sampler
-        self._resources = resources
-        self._seconds = 0.0
+        self._resources = _resources(landscape.samples)
+        self._configurations = configurations
+        self._patience = patience
+        self._trials: list[Trial] = []
+        self._indices: list[int] = []
+        self._going_on: deque[Request] = deque()
+        self._num_ended = 0
         self._steps: list[Step] = []
         self._run_ends: list[float] = []
-        self._num_asked = 0
-        self._num_ended = 0
-        # Whoever reports first comes first, and of those the one that began first.
-        self._under_way: list[tuple[float, int, _UnderWay]] = []
-        self._order = count()
 
-    def run(self, configurations: int, workers: int, patience: Patience | None) -> None:
-        """Ask until there were ``configurations``, and on until ``patience`` is over; let every trial end."""
-        while True:
-            while len(self._under_way) < workers and self._may_ask(configurations, patience):
-                trial = self._study.ask(dict(self._task.landscape.space.distributions))
-                self._num_asked += 1
-                self._train(_UnderWay(trial, self._sampler.taken, 0))
-            if not self._under_way:
-                return
-            self._seconds, _, reported = heapq.heappop(self._under_way)
-            self._report(reported, run=self._num_ended // configurations)
-            if len(self._run_ends) < self._num_ended // configurations:
-                self._run_ends.append(self._seconds)
+    def next_requests(self, history: History, *, capacity: int) -> list[Request]:
+        """Return what goes on first, then new trials until there were enough."""
+        del history
+        requests: list[Request] = []
+        while len(requests) < capacity and (self._going_on or self._may_ask()):
+            requests.append(self._going_on.popleft() if self._going_on else self._asked())
+        return requests
+
+    def draw(self, history: History) -> Configuration:
+        """Return nothing, ever: every new trial is asked for with its values."""
+        raise AssertionError(f"trial {len(history.configurations)} has no values")
+
+    def evaluate(self, job: Job) -> Evaluation:
+        """Return the recorded score of a training that goes on from the budget before, and what it adds to the cost."""
+        below = self.ladder.rungs[job.rung - 1 : job.rung] if job.rung else ()
+        return self._task.evaluate(replace(job, continued_from=below), self._indices[job.configuration.number])
+
+    def report(self, evaluation: Evaluation, *, seconds: float) -> None:
+        """Tell Optuna what has ended at ``seconds``, and let the trial go on unless the pruner stops it."""
+        number, rung = evaluation.number, evaluation.rung
+        run = self._num_ended // self._configurations
+        step = step_of(
+            evaluation,
+            seconds=seconds,
+            run=run,
+            index=self._indices[number],
+            direction=self._task.landscape.direction,
+        )
+        self._steps.append(step)
+        trial, score = self._trials[number], evaluation.score
+        trial.report(math.nan if score is None else score, self._resources[rung])
+        is_last = rung == len(self.ladder.rungs) - 1
+        if score is None or (not is_last and trial.should_prune()):
+            self._study.tell(trial, state=TrialState.PRUNED)
+        elif is_last:
+            self._study.tell(trial, score)
+        else:
+            self._going_on.append(Request(number, rung + 1))
+            return
+        self._num_ended += 1
+        if len(self._run_ends) < self._num_ended // self._configurations:
+            self._run_ends.append(seconds)
 
     def trace(self) -> Trace:
         """Return what happened."""
@@ -184,42 +230,26 @@ class _Trials:
             run_ends=ends if ends and ends[-1] == last else (*ends, last),
         )
 
-    def _may_ask(self, configurations: int, patience: Patience | None) -> bool:
+    def _asked(self) -> Request:
+        trial = self._study.ask(dict(self._task.landscape.space.distributions))
+        self._trials.append(trial)
+        self._indices.append(self._sampler.taken)
+        values = self._task.landscape.configurations[self._sampler.taken].hyperparameters
+        return Request(len(self._trials) - 1, 0, values)
+
+    def _may_ask(self) -> bool:
         if not self._sampler.unused:
             return False
-        if self._num_asked < configurations:
+        if len(self._trials) < self._configurations:
             return True
-        return patience is not None and bool(self._steps) and not patience.is_over(self.trace())
+        return self._patience is not None and bool(self._steps) and not self._patience.is_over(self.trace())
 
-    def _train(self, next_report: _UnderWay) -> None:
-        ends = self._seconds + self._cost(next_report)
-        heapq.heappush(self._under_way, (ends, next(self._order), next_report))
 
-    def _cost(self, next_report: _UnderWay) -> float:
-        seconds = self._task.landscape.seconds[next_report.index, -1]
-        before = float(seconds[next_report.budget - 1]) if next_report.budget else 0.0
-        return max(0.0, float(seconds[next_report.budget]) - before)
+class _Stepping(Observer):
+    def __init__(self, pruned: _Pruned, executor: SimulatedExecutor) -> None:
+        self._pruned = pruned
+        self._executor = executor
 
-    def _report(self, reached: _UnderWay, *, run: int) -> None:
-        landscape, index, budget = self._task.landscape, reached.index, reached.budget
-        score = float(landscape.scores[index, -1, budget])
-        self._steps.append(
-            Step(
-                seconds=self._seconds,
-                run=run,
-                index=index,
-                fidelity=landscape.fidelity((len(landscape.layers) - 1, budget)),
-                loss=float(landscape.losses[index, -1, budget]),
-                cost=self._cost(reached),
-            )
-        )
-        reached.trial.report(score, self._resources[budget])
-        is_last = budget == len(landscape.samples) - 1
-        if not math.isfinite(score) or (not is_last and reached.trial.should_prune()):
-            self._study.tell(reached.trial, state=TrialState.PRUNED)
-        elif is_last:
-            self._study.tell(reached.trial, score)
-        else:
-            self._train(_UnderWay(reached.trial, index, budget + 1))
-            return
-        self._num_ended += 1
+    def ended(self, evaluation: Evaluation, history: History) -> None:  # noqa: ARG002
+        """See ``Observer``."""
+        self._pruned.report(evaluation, seconds=self._executor.seconds)

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution
 
+from frostline.search.unit_cube import num_coordinates, unit_points
 from frostline.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Unused:
         generator = np.random.default_rng(derive_seed(seed, "order"))
         self._order = [int(index) for index in generator.permutation(landscape.num_configurations)]
         self._space = landscape.space
-        self._points = unit_points(landscape.space, landscape.configurations)
+        self._points = comparable_points(landscape.space, landscape.configurations)
 
     def __len__(self) -> int:
         return len(self._order)
@@ -42,28 +43,16 @@ class Unused:
 
     def take_nearest(self, values: Mapping[str, Value]) -> int:
         """Return the index of the configuration nearest to ``values`` in the unit cube, the first in order at a tie."""
-        point = unit_points(self._space, [values])
+        point = comparable_points(self._space, [values])
         distances = np.square(self._points[self._order] - point).sum(axis=1)
         return self._order.pop(int(distances.argmin()))
 
 
-def unit_points(space: SearchSpace, rows: Sequence[Mapping[str, Value]]) -> Array:
-    """Return ``rows`` of hyperparameters as points of the unit cube, (C, D).
-
-    A range becomes one coordinate from 0 to 1 on its own scale, a choice one for each of its values, such that two
-    different choices are 1 apart.
-    """
-    columns: list[Array] = []
-    for name, distribution in space.distributions.items():
-        if isinstance(distribution, CategoricalDistribution):
-            chosen = np.array([distribution.choices.index(row[name]) for row in rows])
-            columns += [np.sqrt(0.5) * (chosen == index) for index in range(len(distribution.choices))]
-            continue
-        assert isinstance(distribution, FloatDistribution | IntDistribution)
-        values = np.array([row[name] for row in rows], dtype=np.float64)
-        low, high = float(distribution.low), float(distribution.high)
-        if distribution.log:
-            values, low, high = np.log(values), float(np.log(low)), float(np.log(high))
-        columns.append((values - low) / (high - low))
-    points: Array = np.stack(columns, axis=1)
-    return points
+def comparable_points(space: SearchSpace, rows: Sequence[Mapping[str, Value]]) -> Array:
+    """Return ``rows`` as points of which two with different choices, alike in the rest, are 1 apart, (C, D)."""
+    is_of_choice = [
+        isinstance(distribution, CategoricalDistribution)
+        for name, distribution in space.distributions.items()
+        for _ in range(num_coordinates(space, name))
+    ]
+    return unit_points(space, rows) * np.where(is_of_choice, np.sqrt(0.5), 1.0)

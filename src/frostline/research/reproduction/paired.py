@@ -10,8 +10,7 @@ import numpy as np
 from frostline.audit.stored_landscape import configuration_key
 from frostline.errors import AuditError
 from frostline.statistics.bootstrap import estimate_of, resampled_counts
-from frostline.statistics.ranks import FEWEST
-from frostline.statistics.replicates import spearman_replicates
+from frostline.statistics.ranks import FEWEST, rank_correlation_replicates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +35,7 @@ def correlation_difference(first: tuple[Array, Array], second: tuple[Array, Arra
             f"{FEWEST}: record more."
         )
     counts = resampled_counts(count, resamples=_RESAMPLES, seed=_SEED)
-    return estimate_of(spearman_replicates(*first, counts) - spearman_replicates(*second, counts))
+    return estimate_of(rank_correlation_replicates(*first, counts) - rank_correlation_replicates(*second, counts))
 
 
 def in_common(landscapes: Sequence[Landscape]) -> list[Landscape]:

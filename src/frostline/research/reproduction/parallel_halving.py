@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from frostline.costs.capacity import Capacity
@@ -12,10 +11,12 @@ from frostline.pages.drawing import line_style, new_figure
 from frostline.pages.parts import figure_section
 from frostline.research.reproduction.reproduced import Finding, Reproduced, held
 from frostline.research.reproduction.scales import Scale
-from frostline.run.tuning import TuneResult, layers_of, tune_task
+from frostline.run.result import TuneResult
+from frostline.run.tuning import search_task
 from frostline.search.halving import SuccessiveHalving
 from frostline.search.ladder import Ladder
 from frostline.sizes import format_size
+from frostline.training.task_layers import layers_of
 
 if TYPE_CHECKING:
     from frostline.protocols import Task
@@ -129,19 +130,17 @@ def _task_of(bench: Workbench, plan: HalvingPlan) -> Task:
 def _climbed(bench: Workbench, plan: HalvingPlan, task: Task, *, way: str, memory: int) -> TuneResult:
     ladder, engine = WAYS[way]
     bench.out.mkdir(parents=True, exist_ok=True)
-    return tune_task(
-        task,
-        study=f"{bench.scale} fig6b, {way}",
+    search = SuccessiveHalving(
         ladder=ladders(task, plan)[ladder],
         configurations=plan.configurations,
-        search=partial(SuccessiveHalving, reduction_factor=plan.reduction_factor),
+        reduction_factor=plan.reduction_factor,
+    )
+    return search_task(
+        task,
+        search,
+        study=f"{bench.scale} fig6b, {way}",
+        training=bench.training_of(bench.recipe(plan.model), num_validations=1, engine=engine, memory=f"{memory}"),
         storage=bench.storage,
-        device=bench.device,
-        num_validations=1,
-        engine=engine,
-        memory=f"{memory}",
-        runs=bench.out / "checkpoints",
-        reference=bench.recipe(plan.model).words,
     )
 
 

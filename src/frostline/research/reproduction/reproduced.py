@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from frostline.costs.cost_tables import write_whole
+from frostline.atomic import write_whole
 from frostline.pages.page import page
 from frostline.pages.parts import Note, Part, Section, Table, Warnings
 from frostline.statistics.bootstrap import Estimate
@@ -71,8 +71,8 @@ class Reproduced:
         Raises: OptionError if that cannot be done.
         """
         table_path, page_path = folder / f"{self.name}.csv", folder / f"{self.name}.html"
-        write_whole(table_path, self.table())
-        write_whole(page_path, self.page())
+        write_whole(table_path, self.table().encode())
+        write_whole(page_path, self.page().encode())
         return table_path, page_path
 
     def table(self) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,7 +12,11 @@ import torch
 from frostline.audit.auditor import AuditPlan, audit_task
 from frostline.audit.csv_table import read_table, write_table
 from frostline.research.reproduction.scales import Data, Recipe, Scale, recipe_of
+from frostline.run.loop import Observer
 from frostline.run.options import TrainingOptions
+from frostline.run.plan import SearchPlan
+from frostline.run.tuning import TaskSearch
+from frostline.store.terms import TaskReference
 from frostline.tasks.loading import task_named
 from frostline.training.devices import resolve_device
 
@@ -84,31 +87,44 @@ class Workbench:
         Raises: TaskError if a table was recorded of a task that is not here.
         """
         if model in self.tables:
-            words = shlex.split(read_table(self.tables[model]).reference)
-            return task_named(words[0], [word for word in words[1:] if word != "--set"])
+            reference = TaskReference.of_words(read_table(self.tables[model]).reference)
+            return task_named(reference.name, [*reference.options])
         recipe = self.recipe(model)
         return recipe.planned_task() if recipe.missing else recipe.task()
 
     def _recorded(self, recipe: Recipe, task: Task) -> Landscape:
         self.out.mkdir(parents=True, exist_ok=True)
         plan = plan_of(recipe, task)
-
-        def observe(evaluation: Evaluation, history: History) -> None:
-            del evaluation
-            ended = sum(len(history.evaluations_of(number)) for number in range(len(history.configurations)))
-            if ended % len(plan.layers) == 0:
-                self.say(f"{recipe.study}: {ended} of {plan.trainings()} trainings")
-
         return audit_task(
             task,
             plan,
             study=recipe.study,
-            options=TrainingOptions(device=self.device, runs=self.out / "checkpoints"),
-            sampling=recipe.sampling,
+            plan=SearchPlan(sampling=recipe.sampling),
+            training=self.training_of(recipe),
             storage=self.storage,
-            observer=observe,
-            reference=recipe.words,
+            observer=_Recording(recipe.study, plan, self.say),
         )
+
+    def training_of(self, recipe: Recipe, **options: Any) -> TaskSearch:
+        """Return how a recipe's configurations are trained here; ``options`` are more of ``TrainingOptions``."""
+        return TaskSearch(
+            options=TrainingOptions(device=self.device, runs=self.out / "checkpoints", **options),
+            reference=TaskReference.of_words(recipe.words),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording(Observer):
+    """Says how far a recording is, after every configuration."""
+
+    study: str
+    plan: AuditPlan
+    say: Callable[[str], None]
+
+    def ended(self, evaluation: Evaluation, history: History) -> None:  # noqa: ARG002
+        """See ``Observer``."""
+        if history.num_evaluations % len(self.plan.layers) == 0:
+            self.say(f"{self.study}: {history.num_evaluations} of {self.plan.trainings()} trainings")
 
 
 def plan_of(recipe: Recipe, task: Task) -> AuditPlan:

@@ -1,0 +1,39 @@
+"""Threads and memory of a process that trains on the CPU, to be set before torch is loaded.
+
+Nothing of ours and nothing heavy is imported here: torch brings OpenMP, which reads its environment once. The ``frostline``
+command does this; as a library frostline leaves process and environment alone. Why these settings: docs/decisions/0009.
+"""
+
+import ctypes
+import os
+from typing import Any
+
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+_LARGE = 2**20
+
+
+def prepare_process() -> None:
+    """Let a process that is going to load torch wait and allocate in ways that suit training on the CPU."""
+    # Threads that wait awake for long starve each other once anything else runs on a core; those that sleep at once have to
+    # be woken for every operation. A short while awake is nearly the best of both.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    # Large tensors come and go with every step: given back to the system each time, their pages are zeroed anew each time.
+    _set_malloc({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1})
+
+
+def return_freed_memory() -> None:
+    """Let large tensors go back to the system as soon as they are freed: slower, and no more memory than there are tensors.
+
+    For models that hardly fit. It may be called at any time; what was freed before stays.
+    """
+    _set_malloc({_M_MMAP_MAX: 65_536, _M_MMAP_THRESHOLD: _LARGE, _M_TRIM_THRESHOLD: _LARGE})
+
+
+def _set_malloc(options: dict[int, int]) -> None:
+    """Set options of glibc's malloc, where it is that, and the user has not said how it shall be."""
+    library: Any = ctypes.CDLL(None) if os.name == "posix" else None
+    if hasattr(library, "mallopt") and not any(name.startswith("MALLOC_") for name in os.environ):
+        for option, value in options.items():
+            library.mallopt(option, value)

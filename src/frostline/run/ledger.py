@@ -1,0 +1,95 @@
+"""Where a search's history is written down while it runs: an Optuna study (``store.study``), or memory alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from frostline.records import Configuration, Direction, Evaluation, Request
+from frostline.search.history import History
+
+
+class Ledger(Protocol):
+    """Keeps a history, and says who may decide what comes next."""
+
+    @property
+    def history(self) -> History:
+        """All that is known. It may be another object after ``deciding``."""
+        ...
+
+    def deciding(self) -> AbstractContextManager[bool]:
+        """Return a context in which no other worker decides; it gives whether there may be news by others."""
+        ...
+
+    @property
+    def in_company(self) -> bool:
+        """Whether another worker was alive when it was last decided."""
+        ...
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether evaluations are under way, of other workers if none is of this one."""
+        ...
+
+    def claim(self, configuration: Configuration, rung: int) -> None:
+        """Let a rung of a configuration, the next new one or a known one, be under way; called while deciding."""
+        ...
+
+    def record(self, evaluation: Evaluation) -> None:
+        """Write down an evaluation that ended."""
+        ...
+
+    def end(self, numbers: Iterable[int]) -> None:
+        """Write down that configurations, each evaluated and none under way, get no further."""
+        ...
+
+    def newly_ended(self) -> list[int]:
+        """Return the configurations that are never evaluated again and were not named before."""
+        ...
+
+
+class MemoryLedger:
+    """The ledger of a search that nobody else works on and that ends with the process: for replays, and tests."""
+
+    def __init__(self, direction: Direction, *, num_rungs: int) -> None:
+        self.history = History(direction)
+        self._last_rung = num_rungs - 1
+        self._ended: list[int] = []
+
+    in_company = False
+
+    @contextmanager
+    def deciding(self) -> Iterator[bool]:
+        """See ``Ledger``: there is nobody to wait for."""
+        yield False
+
+    @property
+    def is_waiting(self) -> bool:
+        """See ``Ledger``."""
+        return bool(self.history.pending)
+
+    def claim(self, configuration: Configuration, rung: int) -> None:
+        """See ``Ledger``."""
+        if configuration.number == len(self.history.configurations):
+            self.history.add_configuration(configuration)
+        self.history.start(Request(configuration.number, rung))
+
+    def record(self, evaluation: Evaluation) -> None:
+        """See ``Ledger``."""
+        self.history.finish(evaluation)
+        is_full = self.history.evaluation(evaluation.number, self._last_rung) is not None
+        if is_full and not self.history.is_pending(evaluation.number):
+            self.end([evaluation.number])
+
+    def end(self, numbers: Iterable[int]) -> None:
+        """See ``Ledger``."""
+        for number in numbers:
+            if number not in self.history.eliminated:
+                self.history.eliminate(number)
+                self._ended.append(number)
+
+    def newly_ended(self) -> list[int]:
+        """See ``Ledger``."""
+        ended, self._ended = self._ended, []
+        return ended

@@ -1,0 +1,150 @@
+"""The one loop: history -> next jobs -> evaluations, one at a time -> history."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from frostline.records import Configuration, Fidelity, Job, Status
+from frostline.search.interface import Climb
+
+if TYPE_CHECKING:
+    from frostline.protocols import Executor
+    from frostline.records import Evaluation, Progress, Request
+    from frostline.run.ledger import Ledger
+    from frostline.search.history import History
+    from frostline.search.interface import Rungs, Search
+
+# How long a worker that has nothing to do waits before it looks whether another one has finished.
+_WAIT_SECONDS = 0.5
+
+
+class Proposer(Protocol):
+    """Draws new configurations: ``search.sampling.Draws``, or whatever stands in for it."""
+
+    def draw(self, history: History) -> Configuration:
+        """Return the configuration that comes next in ``history``, without adding it there."""
+        ...
+
+
+class Observer:
+    """Is told how a search goes. Derive from it and override what you want to know."""
+
+    def ended(self, evaluation: Evaluation, history: History) -> None:
+        """An evaluation has ended; ``history`` holds everything known by then."""
+
+    def progressed(self, progress: Progress) -> None:
+        """A population has come further in its training."""
+
+
+SILENT = Observer()
+
+
+def climb(
+    ledger: Ledger, search: Search, proposer: Proposer, executor: Executor, observer: Observer = SILENT
+) -> None:
+    """Evaluate until the search asks for nothing more: by this process, and by any other on the same study."""
+    Loop(ledger, search, proposer, executor).run(observer)
+
+
+class Loop:
+    """One run of a search. It decides again whenever the executor has room: after every evaluation if that takes one."""
+
+    def __init__(self, ledger: Ledger, search: Search, proposer: Proposer, executor: Executor) -> None:
+        self._ledger = ledger
+        self._search = search
+        self._climb = search if isinstance(search, Climb) else None
+        self._proposer = proposer
+        self._executor = executor
+        self._num_under_way = 0
+
+    def run(self, observer: Observer) -> None:
+        """Go on to the end of the search."""
+        while True:
+            self.decide()
+            if self._num_under_way > 0:
+                evaluation = self._executor.next_ended()
+                self._num_under_way -= 1
+                self.record(evaluation)
+                observer.ended(evaluation, self._ledger.history)
+            elif self._ledger.is_waiting:
+                time.sleep(_WAIT_SECONDS)
+            else:
+                self._end_all()
+                return
+
+    def decide(self) -> None:
+        """Hand the executor as many jobs as it has room for, or half of them where other workers take the rest."""
+        room = self._executor.room()
+        if room < 1:
+            return
+        ledger = self._ledger
+        with ledger.deciding() as news:
+            if news:
+                ledger.end(self._eliminated())
+            requests = self._search.next_requests(ledger.history, capacity=room)
+            if ledger.in_company:
+                requests = requests[: -(-len(requests) // 2)]
+            jobs = [self._claim(request) for request in requests]
+        self._forget()
+        self._num_under_way += len(jobs)
+        if jobs:
+            self._executor.submit(jobs)
+
+    def _claim(self, request: Request) -> Job:
+        """Claim what a request asks for, and return it as a job; a new configuration is drawn unless the search says it."""
+        history = self._ledger.history
+        if request.number < len(history.configurations):
+            configuration = history.configurations[request.number]
+        elif request.values is not None:
+            configuration = Configuration(number=request.number, hyperparameters=dict(request.values))
+        else:
+            configuration = self._proposer.draw(history)
+        self._ledger.claim(configuration, request.rung)
+        return job_of(configuration, request.rung, self._search.ladder, history)
+
+    def record(self, evaluation: Evaluation) -> None:
+        """Write down what has ended, and whose climb is over by that."""
+        ledger = self._ledger
+        ledger.record(evaluation)
+        is_full = evaluation.rung == len(self._search.ladder.rungs) - 1
+        if evaluation.status is Status.FINISHED or is_full:
+            ledger.end(self._eliminated())
+        else:
+            # Another worker may have claimed another rung of what failed or diverged: its claims are read before it ends.
+            with ledger.deciding():
+                ledger.end(self._eliminated())
+        self._forget()
+
+    def _eliminated(self) -> Iterable[int]:
+        return () if self._climb is None else self._climb.eliminated(self._ledger.history)
+
+    def _end_all(self) -> None:
+        """End what a search that eliminates nobody on its way asks no more of."""
+        history = self._ledger.history
+        self._ledger.end(number for number in range(len(history.configurations)) if history.evaluations_of(number))
+        self._forget()
+
+    def _forget(self) -> None:
+        for number in self._ledger.newly_ended():
+            self._executor.forget(number)
+
+
+def job_of(configuration: Configuration, rung: int, ladder: Rungs, history: History) -> Job:
+    """Return the job that evaluates ``configuration`` at ``rung``, going on with whatever may be continued."""
+    return Job(
+        configuration=configuration,
+        rung=rung,
+        fidelity=ladder.rungs[rung],
+        continued_from=_continued_from(configuration.number, rung, ladder, history),
+        may_continue=rung + 1 < len(ladder.rungs) and ladder.continues(rung + 1),
+    )
+
+
+def _continued_from(number: int, rung: int, ladder: Rungs, history: History) -> tuple[Fidelity, ...]:
+    lowest = rung
+    # A configuration of a higher bracket did not begin at the ladder's lowest rung.
+    while ladder.continues(lowest) and history.evaluation(number, lowest - 1) is not None:
+        lowest -= 1
+    return ladder.rungs[lowest:rung]

@@ -1,0 +1,71 @@
+"""What a search found, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from frostline.records import Status
+from frostline.run.sentences import cost_lines, rung_rows
+from frostline.text_tables import html_table, text_table
+
+if TYPE_CHECKING:
+    from frostline.records import Configuration, Evaluation
+    from frostline.run.summary import Summary
+    from frostline.search.history import History
+    from frostline.store.terms import Terms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TuneResult:
+    """What a search found, and what it cost."""
+
+    study: str
+    storage: str
+    terms: Terms
+    summary: Summary
+    history: History
+    best: Evaluation
+    """The best evaluation at full fidelity."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """The best configuration."""
+        return self.history.configurations[self.best.number]
+
+    @property
+    def score(self) -> float:
+        """The best configuration's score, trained in full."""
+        assert self.best.score is not None
+        return self.best.score
+
+    def __repr__(self) -> str:
+        """The best configuration and the rungs that led to it, as tables in plain text."""
+        configuration = text_table([(name, _text(value)) for name, value in self.configuration.items()])
+        rungs = text_table(rung_rows(self.summary, self.terms.sample_unit))
+        return "\n\n".join([self._headline, configuration, rungs, "\n".join(cost_lines(self.summary))])
+
+    def _repr_html_(self) -> str:
+        configuration = [("hyperparameter", "value")]
+        configuration += [(name, _text(value)) for name, value in self.configuration.items()]
+        rungs = rung_rows(self.summary, self.terms.sample_unit)
+        return html_table(configuration, caption=self._headline) + html_table(rungs)
+
+    @property
+    def _headline(self) -> str:
+        return f"study {self.study!r}: configuration {self.best.number}, score {self.score:.5g} at full fidelity"
+
+
+def why_nothing_was_found(history: History) -> str:
+    """Return one line about a search that evaluated no configuration at full fidelity."""
+    ended = list(history.evaluations())
+    failed = [evaluation for evaluation in ended if evaluation.status is not Status.FINISHED]
+    first = f" The first one {failed[0].status}: {f'{failed[0].reason}'.removesuffix('.')}." if failed else ""
+    return (
+        f"no configuration was evaluated at full fidelity: {len(failed)} of {len(ended)} evaluations failed or diverged."
+        f"{first}"
+    )
+
+
+def _text(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else f"{value}"

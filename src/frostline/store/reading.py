@@ -1,0 +1,99 @@
+"""Looking at a study: everything that it holds, read at once, whatever becomes of the storage afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.storages import BaseStorage
+
+from frostline.errors import StudyError
+from frostline.search.history import History
+from frostline.search.space import SearchSpace
+from frostline.store.storage import Storage, opened
+from frostline.store.terms import Terms
+from frostline.store.trials import read_trial
+
+TERMS = "frostline"
+"""The user attribute of a study that holds its terms."""
+
+_NOTE = f"{TERMS} "
+
+READINGS_NOTE = "readings"
+"""Under this key a search that learned how to read its rungs leaves the sentences that say so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredStudy:
+    """A study as it was when it was read."""
+
+    name: str
+    place: str
+    """The storage that it lies in, as the user gave it."""
+    terms: Terms
+    history: History
+    notes: Mapping[str, Any]
+    """JSON values that were left in it beside the search itself, by key."""
+    distributions: SearchSpace | None
+    """The space that its configurations were drawn from; None while it holds none."""
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space that its configurations were drawn from. Raises: StudyError while it holds none."""
+        if self.distributions is None:
+            raise StudyError(f"the study {self.name!r} holds no configuration yet: let it run on.")
+        return self.distributions
+
+
+def read_study(storage: str | Storage, name: str) -> StoredStudy:
+    """Return what the study ``name`` holds; the task itself, its data and its model, is not needed.
+
+    Raises: StudyError if there is none of that name, or one that frostline did not make.
+    """
+    with _found(storage, name) as (place, study_id):
+        terms = read_terms(place.backend, study_id, name=name)
+        if terms is None:
+            raise StudyError(f"the study {name!r} is empty: start it with `frostline tune TASK --study {name}`.")
+        history = History(terms.direction)
+        trials = place.backend.get_all_trials(study_id, deepcopy=False)
+        for trial in trials:
+            read_trial(trial, history)
+        attributes = place.backend.get_study_user_attrs(study_id)
+        return StoredStudy(
+            name=name,
+            place=place.place,
+            terms=terms,
+            history=history,
+            notes={key.removeprefix(_NOTE): value for key, value in attributes.items() if key.startswith(_NOTE)},
+            distributions=SearchSpace(distributions=trials[0].distributions) if trials else None,
+        )
+
+
+def write_note(storage: str | Storage, name: str, key: str, value: Any) -> None:
+    """Leave a JSON value under ``key`` in the study ``name``. Raises: StudyError as ``read_study``."""
+    with _found(storage, name) as (place, study_id):
+        place.backend.set_study_user_attr(study_id, f"{_NOTE}{key}", value)
+
+
+def read_terms(backend: BaseStorage, study_id: int, *, name: str) -> Terms | None:
+    """Return the terms of a study, or None if it is new and empty; StudyError if it is somebody else's."""
+    record = backend.get_study_user_attrs(study_id).get(TERMS)
+    if record is not None:
+        return Terms.parse(record)
+    if backend.get_n_trials(study_id) > 0:
+        raise StudyError(f"the study {name!r} holds trials that frostline did not make: use another study name.")
+    return None
+
+
+@contextmanager
+def _found(storage: str | Storage, name: str) -> Iterator[tuple[Storage, int]]:
+    """Return the storage, opened, and the number of the study ``name`` in it, for as long as the context lasts."""
+    with opened(storage, must_exist=True) as place, place.errors():
+        try:
+            study_id = place.backend.get_study_id_from_name(name)
+        except KeyError:
+            known = ", ".join(sorted(study.study_name for study in place.backend.get_all_studies())) or "none"
+            raise StudyError(f"there is no study {name!r} in {place.shown}; there are: {known}.") from None
+        yield place, study_id

@@ -1,0 +1,204 @@
+"""What a study is about: kept in it, compared when it is continued, read by whoever looks at it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from frostline.errors import StudyError
+from frostline.records import Direction, Fidelity
+from frostline.search.alignment import IDENTITY, Alignment
+
+_VERSION = 2
+
+_DEFAULT_PRECISION = "float32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskReference:
+    """What names a task on the command line: the task, its options as they were typed, and a precision."""
+
+    name: str
+    options: tuple[str, ...] = ()
+    """NAME=VALUE of every ``--set``."""
+    precision: str = _DEFAULT_PRECISION
+
+    def __str__(self) -> str:
+        """The words of a command, quoted for a shell."""
+        options = (word for option in self.options for word in ("--set", option))
+        precision = () if self.precision == _DEFAULT_PRECISION else ("--precision", self.precision)
+        return shlex.join((self.name, *options, *precision))
+
+    @classmethod
+    def of_words(cls, text: str) -> TaskReference:
+        """Return what ``str`` gave ``text``: tables and studies of before have nothing else."""
+        words = shlex.split(text)
+        pairs = [*zip(words[1::2], words[2::2], strict=False)]
+        return cls(
+            name=words[0] if words else "",
+            options=tuple(value for option, value in pairs if option == "--set"),
+            precision=next((value for option, value in pairs if option == "--precision"), _DEFAULT_PRECISION),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingTerms:
+    """How a study's configurations are trained, as far as it changes the numbers."""
+
+    horizon: str
+    precision: str
+    num_validations: int
+    alignment: Alignment = IDENTITY
+    """What rungs of few layers train in place of the configurations."""
+
+    def record(self) -> dict[str, Any]:
+        """Return what ``parse`` takes, for JSON."""
+        return {
+            "horizon": self.horizon,
+            "precision": self.precision,
+            "num_validations": self.num_validations,
+            "alignment": f"{self.alignment}",
+        }
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> TrainingTerms:
+        """Return the terms that ``record`` was written from."""
+        return cls(
+            horizon=record["horizon"],
+            precision=record["precision"],
+            num_validations=record["num_validations"],
+            alignment=Alignment.parse(record["alignment"]),
+        )
+
+    def __str__(self) -> str:
+        words = f"horizon={self.horizon} precision={self.precision} validations={self.num_validations}"
+        return words if self.alignment.is_identity else f"{words} alignment={self.alignment}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a study is about. Runs that differ in any of it, but for the number of configurations, never mix."""
+
+    task: str
+    reference: TaskReference | None = dataclasses.field(default=None, compare=False)
+    """What names the task on the command line: it may move. None for a training function of one's own."""
+    data: str
+    """Fingerprint of the data, the model and the budget."""
+    space: str
+    rungs: tuple[Fidelity, ...]
+    num_layers: int
+    search: str
+    """Fingerprint of the search: compared and shown, never read."""
+    is_sweep: bool = dataclasses.field(compare=False)
+    """Whether every configuration is evaluated at every rung, and none is selected."""
+    sampler: str
+    seed: int
+    direction: Direction
+    sample_unit: str
+    expected: tuple[int, ...] = dataclasses.field(compare=False)
+    """How many evaluations each rung sees in all, more if more configurations are asked for later; () if that is open."""
+    training: TrainingTerms | None = None
+    """None for a training function of one's own."""
+
+    def record(self) -> dict[str, Any]:
+        """Return what ``parse`` takes, for JSON."""
+        reference = self.reference
+        return {
+            "version": _VERSION,
+            "task": self.task,
+            "reference": None if reference is None else dataclasses.asdict(reference),
+            "data": self.data,
+            "space": self.space,
+            "rungs": [[rung.trainable_layers, rung.samples] for rung in self.rungs],
+            "num_layers": self.num_layers,
+            "search": self.search,
+            "is_sweep": self.is_sweep,
+            "sampler": self.sampler,
+            "seed": self.seed,
+            "direction": self.direction,
+            "sample_unit": self.sample_unit,
+            "expected": list(self.expected),
+            "training": None if self.training is None else self.training.record(),
+        }
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> Terms:
+        """Return the terms that ``record`` was written from, by this version or by the first.
+
+        Raises: StudyError if a later version wrote it.
+        """
+        version = record.get("version", 1)
+        if version > _VERSION:
+            raise StudyError(
+                f"the study was made by a later frostline (its terms are of version {version}, and this one reads up to "
+                f"{_VERSION}): update frostline."
+            )
+        if version == 1:
+            record = _from_first_version(record)
+        reference, training = record["reference"], record["training"]
+        return cls(
+            task=record["task"],
+            reference=None if reference is None else _reference_of(reference),
+            data=record["data"],
+            space=record["space"],
+            rungs=tuple(Fidelity(trainable_layers=layers, samples=samples) for layers, samples in record["rungs"]),
+            num_layers=record["num_layers"],
+            search=record["search"],
+            is_sweep=record["is_sweep"],
+            sampler=record["sampler"],
+            seed=record["seed"],
+            direction=record["direction"],
+            sample_unit=record["sample_unit"],
+            expected=tuple(record["expected"]),
+            training=None if training is None else TrainingTerms.parse(training),
+        )
+
+    def check_equal(self, other: Terms, *, name: str) -> None:
+        """Raise StudyError if the study ``name``, made under these terms, is continued under ``other``."""
+        for what, mine, theirs in self._differences(other):
+            raise StudyError(
+                f"the study {name!r} was made with {what} {mine!r}, and this run has {theirs!r}: use another "
+                f"study name, or the settings that the study was made with."
+            )
+
+    def _differences(self, other: Terms) -> Iterator[tuple[str, Any, Any]]:
+        for field in dataclasses.fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if field.compare and mine != theirs:
+                yield field.name, _shown(mine), _shown(theirs)
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, TrainingTerms):
+        return f"{value}"
+    if isinstance(value, tuple):
+        return tuple((rung.trainable_layers, rung.samples) for rung in value)
+    return value
+
+
+def _reference_of(record: Mapping[str, Any]) -> TaskReference:
+    options: Sequence[str] = record["options"]
+    return TaskReference(name=record["name"], options=tuple(options), precision=record["precision"])
+
+
+def _from_first_version(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return terms of version 1, which held settings and reference as text, as version 2 has them."""
+    settings = dict(part.split("=", 1) for part in record["settings"].split())
+    training = None
+    if settings:
+        training = {
+            "horizon": settings["horizon"],
+            "precision": settings["precision"],
+            "num_validations": int(settings["validations"]),
+            "alignment": settings.get("alignment", ""),
+        }
+    reference = record["reference"]
+    return {
+        **record,
+        "reference": dataclasses.asdict(TaskReference.of_words(reference)) if reference else None,
+        "is_sweep": record["search"] == "sweep",
+        "training": training,
+    }

@@ -1,0 +1,107 @@
+"""What lies where in an Optuna trial, so that Optuna and its dashboard read a study as it is.
+
+- A trial's parameters are the configuration, its number the configuration's.
+- The score of a finished rung is its intermediate value at that rung; everything else that is known of the evaluation is
+  the user attribute ``rung N``, which is written last and is what a resumed search believes.
+- COMPLETE: evaluated at full fidelity. PRUNED: not promoted, or diverged. FAIL: its training raised (user attribute
+  ``reason``). RUNNING: may still climb, or something of it is under way.
+- Claims and samplers' notes are system attributes. Rung N is under way if the worker of ``frostline:claim N`` is alive and
+  there is no ``rung N``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from frostline.errors import StudyError
+from frostline.records import Configuration, Cost, CurvePoint, Evaluation, Fidelity, Status
+
+if TYPE_CHECKING:
+    from frostline.search.history import History
+    from frostline.search.space import SearchSpace
+
+_CLAIM = "frostline:claim "
+_SAMPLER = "frostline:sampler"
+_RUNG = "rung "
+
+
+def claim_of(rung: int, worker: str) -> tuple[str, dict[str, str]]:
+    """Return the system attribute, name and value, that says that ``worker`` evaluates a rung."""
+    return f"{_CLAIM}{rung}", {"worker": worker}
+
+
+def claims_in(trial: FrozenTrial) -> list[tuple[int, str]]:
+    """Return the rungs of a trial that were ever claimed, each with the last worker that did."""
+    claims = trial.system_attrs.items()
+    return [(int(key.removeprefix(_CLAIM)), claim["worker"]) for key, claim in claims if key.startswith(_CLAIM)]
+
+
+def new_trial(configuration: Configuration, space: SearchSpace, *, rung: int, worker: str) -> FrozenTrial:
+    """Return the trial of a configuration whose first rung is claimed: to be written in one transaction."""
+    key, claim = claim_of(rung, worker)
+    return optuna.trial.create_trial(
+        state=TrialState.RUNNING,
+        params=dict(configuration.hyperparameters),
+        distributions=dict(space.distributions),
+        system_attrs={key: claim, _SAMPLER: dict(configuration.sampler_state)},
+    )
+
+
+def read_trial(trial: FrozenTrial, history: History) -> None:
+    """Add a trial's configuration and evaluations to ``history``, the lowest rung first."""
+    if not claims_in(trial):
+        raise StudyError(
+            f"trial {trial.number} of the study was not made by frostline: use another study name, or delete the trial."
+        )
+    state = trial.system_attrs.get(_SAMPLER, {})
+    history.add_configuration(
+        Configuration(number=trial.number, hyperparameters=dict(trial.params), sampler_state=state)
+    )
+    evaluations = [
+        _evaluation_of(trial.number, int(key.removeprefix(_RUNG)), record)
+        for key, record in trial.user_attrs.items()
+        if key.startswith(_RUNG)
+    ]
+    for evaluation in sorted(evaluations, key=lambda evaluation: evaluation.rung):
+        history.finish(evaluation)
+
+
+def record_of(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
+    """Return the user attribute, name and value, that an evaluation is read from."""
+    record = {
+        "status": str(evaluation.status),
+        "score": evaluation.score,
+        "trainable_layers": evaluation.fidelity.trainable_layers,
+        "samples": evaluation.fidelity.samples,
+        "seconds": evaluation.cost.seconds,
+        "trained_samples": evaluation.cost.samples,
+        "peak_bytes": evaluation.cost.peak_bytes,
+        "population": evaluation.cost.population,
+        "curve": [[point.samples, point.score] for point in evaluation.curve],
+        "reason": evaluation.reason,
+        **({"trained_with": dict(evaluation.trained_with)} if evaluation.trained_with else {}),
+    }
+    return f"{_RUNG}{evaluation.rung}", record
+
+
+def _evaluation_of(number: int, rung: int, record: Mapping[str, Any]) -> Evaluation:
+    return Evaluation(
+        number=number,
+        rung=rung,
+        fidelity=Fidelity(trainable_layers=record["trainable_layers"], samples=record["samples"]),
+        status=Status(record["status"]),
+        score=record["score"],
+        cost=Cost(
+            seconds=record["seconds"],
+            samples=record["trained_samples"],
+            peak_bytes=record["peak_bytes"],
+            population=record["population"],
+        ),
+        curve=tuple(CurvePoint(samples, score) for samples, score in record["curve"]),
+        reason=record["reason"],
+        trained_with=record.get("trained_with", {}),
+    )

@@ -1,0 +1,242 @@
+"""The command line, on a task of milliseconds: what it prints, and that every error is one line."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import optuna
+import pytest
+
+from frostline.cli.main import main
+from tests.cli.command_line import run
+
+TINY = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_search_from_start_to_finish(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(f"tune {TINY} --study first --configurations 9 --compare", capsys)
+    assert (code, err) == (0, "")
+    assert out.count("configuration ") >= 13
+    assert "best: configuration" in out
+    assert "full trainings" in out
+    assert "the task's own configuration, trained in full" in out
+    code, out, _ = run("status first", capsys)
+    assert code == 0
+    assert "task tiny, 9 configurations" in out
+    code, out, _ = run("best first", capsys)
+    assert "at full fidelity" in out
+    command = out.split("train it in full: ")[1].strip()
+    score = out.split("score ")[1].split()[0]
+    code, out, err = run(command.removeprefix("frostline "), capsys)
+    assert (code, err) == (0, "")
+    assert f"score {score} after" in out  # trained again outside the search, it gets the very score
+    code, out, _ = run("best first --json", capsys)
+    best = json.loads(out)
+    assert best == optuna.load_study(study_name="first", storage="sqlite:///frostline.db").best_trial.params
+
+
+def test_the_same_command_continues_and_a_larger_total_adds(capsys: pytest.CaptureFixture[str]) -> None:
+    run(f"tune {TINY} --study s --configurations 9", capsys)
+    _, again, _ = run(f"tune {TINY} --study s --configurations 9", capsys)
+    assert "configuration 0  " not in again  # nothing is evaluated a second time
+    run(f"tune {TINY} --study s --configurations 12", capsys)
+    assert len(optuna.load_study(study_name="s", storage="sqlite:///frostline.db").trials) == 12
+
+
+@pytest.mark.parametrize("search", ["hyperband", "asynchronous", "sweep", "full"])
+def test_every_search(search: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(f"tune {TINY} --search {search} --configurations 22 --storage :memory:", capsys)
+    assert (code, err) == (0, "")
+    assert "best: configuration" in out
+
+
+@pytest.mark.parametrize("sampler", ["qmc", "tpe", "gp", "cmaes", "grid"])
+def test_every_sampler(sampler: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = f"tune {TINY} --sampler {sampler} --grid-points 5 --configurations 10 --storage journal.log"
+    code, out, err = run(command, capsys)
+    assert (code, err) == (0, "")
+    assert "best: configuration" in out
+
+
+def test_layers_and_ladder(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(f"layers {TINY}", capsys)
+    assert code == 0
+    assert "6" in out
+    code, out, _ = run(f"ladder {TINY} --configurations 9", capsys)
+    assert code == 0
+    assert "cost in full trainings" in out
+    code, out, _ = run(f"ladder {TINY} --ladder 2:200,2:500,6:1024", capsys)
+    assert code == 0
+
+
+def test_a_function_with_options_and_a_space_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "space.toml").write_text("[space.learning_rate]\nlow = 0.001\nhigh = 0.01\nlog = true\n")
+    make = TINY.replace(":task", ":make")
+    code, _, err = run(
+        f"tune {make} --set size=128 --space space.toml --study f --configurations 9 --no-defaults", capsys
+    )
+    assert (code, err) == (0, "")
+    trials = optuna.load_study(study_name="f", storage="sqlite:///frostline.db").trials
+    assert all(0.001 <= trial.params["learning_rate"] <= 0.01 for trial in trials)
+
+
+def test_the_weights_can_be_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(f"train {TINY} --configuration '{{\"learning_rate\": 0.01}}' --save weights.pt", capsys)
+    assert code == 0
+    assert "weights in weights.pt" in out
+    assert (folder / "weights.pt").stat().st_size > 1000
+
+
+ERRORS = {
+    "tune nothing": "there is no task 'nothing': give one of python-source-gpt",
+    "tune missing.py:task": "there is no file 'missing.py'",
+    "tune broken.py:task": "could not be run: SyntaxError",
+    f"tune {TINY}s": "defines no 'tasks'; the tasks in it are: task",
+    f"tune {TINY.replace(':task', ':not_a_task')}": "is a int, not a task",
+    f"tune {TINY} --set size=3": "takes no options",
+    f"tune {TINY.replace(':task', ':make')} --set colour=3": "its options are: size",
+    f"tune {TINY} --set size": "write NAME=VALUE",
+    f"tune {TINY} --sampler tpee": "Did you mean 'tpe'?",
+    f"tune {TINY} --search halvin": "Did you mean 'halving'?",
+    f"tune {TINY} --ladder diagonel": "Did you mean 'diagonal'?",
+    f"tune {TINY} --ladder 2:x,6:1024": "write LAYERS:SAMPLES",
+    f"tune {TINY} --ladder 2:100,6:1000": "must be the full training: 6 layers and 1024 samples",
+    f"tune {TINY} --ladder 0:100,6:1024": "at least 1",
+    f"tune {TINY} --configurations 5": "ask for at least 9 configurations",
+    f"tune {TINY} --configurations many": "valid int",
+    f"tune {TINY} --device tpu": "tpu",
+    f"tune {TINY} --precision float8": "precision is 'float8', but must be one of float32, bfloat16",
+    f"tune {TINY} --horizon far": "horizon is 'far'",
+    f"tune {TINY} --space none.toml": "there is no such file",
+    f"tune {TINY} --space reversed.toml": "learning_rate",
+    f"tune {TINY} --storage sqlite:////no/where.db": "unable to open database file",
+    f"tune {TINY} --storage corrupt.log": "is corrupt",
+    f"tune {TINY} --nonsense": "No such option",
+    "tune": "Missing argument",
+    "tun": "No such command 'tun'. Did you mean 'tune'? See",
+    "status nothing": "there is no storage sqlite:///frostline.db",
+    "best nothing --storage made.log": "there is no study 'nothing' in made.log; there are: none",
+    f"train {TINY} --save .": "name a file",
+    f"tune {TINY} --runs broken.py": "which is a file",
+    f"train {TINY} --configuration '{{'": "is no JSON",
+    f"train {TINY} --configuration '[1]'": "write an object",
+    f"train {TINY} --configuration '{{\"rate\": 1}}'": "rate",
+    f'train {TINY} --configuration \'{{"optimizer": "Adan"}}\'': "Adan",
+    f"train {TINY} --layers 7": "1..6",
+    f"train {TINY} --save no/where.pt": "name a file in a folder that exists",
+}
+
+
+@pytest.mark.parametrize("command", ERRORS)
+def test_every_error_is_one_line(command: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "broken.py").write_text("def :\n")
+    (folder / "reversed.toml").write_text("[space.learning_rate]\nlow = 1.0\nhigh = 0.1\n")
+    (folder / "made.log").touch()
+    (folder / "corrupt.log").write_text('{"op_code"\n{"op_code": 0}\n')
+    code, _, err = run(command, capsys)
+    assert code in (1, 2)
+    assert ERRORS[command] in err
+    assert err.startswith("frostline: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run("", capsys)
+    assert code == 2
+    assert "Usage: frostline" in out
+    assert err == ""
+    code, out, _ = run("--version", capsys)
+    assert (code, out) == (0, "0.1.0\n")
+
+
+@pytest.mark.multiprocess
+def test_the_installed_command_prepares_its_threads_before_torch_is_loaded() -> None:
+    code = (
+        "import os, sys, frostline.__main__; sys.argv = ['frostline', '--version']\n"
+        "try: frostline.__main__.main()\n"
+        "finally: print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    )
+    environment = {name: value for name, value in os.environ.items() if "OMP_WAIT" not in name}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (run.returncode, run.stdout) == (0, "0.1.0\n5000 True\n")
+
+
+@pytest.mark.multiprocess
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+@pytest.mark.parametrize("options", [[], ["frozen_placement=stream"], ["frozen_dtype=bfloat16"]])
+def test_the_installed_command_keeps_freed_memory_but_for_models_that_are_kept_small(options: list[str]) -> None:
+    code = (
+        "from frostline.process import prepare_process; prepare_process()\n"
+        "import resource, sys, torch\n"
+        "from frostline.tasks.loading import task_named\n"
+        "task_named('digits-mlp', sys.argv[1:])\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(30): torch.ones(12_000_000)\n"
+        "before = faults()\n"
+        "for _ in range(10): torch.ones(12_000_000)\n"
+        "print(faults() - before)"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    run = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    # One time 48 MB is 11,719 pages, ten times would be as many again for each; but pages may be of 2 MB.
+    faults = int(run.stdout)
+    assert faults > 150 if options else faults < 12_000
+
+
+def test_debug_shows_the_traceback() -> None:
+    from frostline.errors import TaskError
+
+    with pytest.raises(TaskError):
+        main(["tune", "nothing", "--debug"])
+
+
+@pytest.mark.multiprocess
+@pytest.mark.slow
+def test_an_interrupt_says_that_nothing_is_lost(folder: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        # A shell's background jobs, and all they start, ignore the interrupt otherwise.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from frostline.cli.main import main; main()",
+        "tune",
+        TINY,
+        "-n",
+        "2000",
+        "--study",
+        "s",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "score" in line:
+                break
+        # Python loses an exception in what the garbage collector calls back (SQLAlchemy's weak references): press again.
+        for _ in range(5):
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=10)
+                break
+        err = process.stderr.read() if process.stderr is not None else ""
+    assert process.returncode == 130
+    assert (
+        err == "frostline: stopped. Every evaluation that ended is saved; the same command goes on from there.\n"
+    )
+    assert 1 <= len(optuna.load_study(study_name="s", storage="sqlite:///frostline.db").trials) < 2000

@@ -1,0 +1,143 @@
+"""Running jobs: what raises, diverges or runs out of memory is an evaluation like any other."""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from frostline.records import Configuration, Evaluation, Fidelity, Job, Status
+from frostline.run.executors import Evaluator, SerialExecutor, is_out_of_memory
+from frostline.training.black_box import BlackBox
+from tests.executing import evaluations_by
+
+FIDELITY = Fidelity(trainable_layers=2, samples=100)
+
+
+def job(**hyperparameters: float) -> Job:
+    return Job(configuration=Configuration(number=3, hyperparameters=hyperparameters), rung=1, fidelity=FIDELITY)
+
+
+def evaluate(train: Any, **hyperparameters: float) -> Evaluation:
+    executor = SerialExecutor(Evaluator(train=BlackBox(train=train, root_seed=0)))
+    (evaluation,) = evaluations_by(executor, [job(**hyperparameters)])
+    assert (evaluation.number, evaluation.rung, evaluation.fidelity) == (3, 1, FIDELITY)
+    return evaluation
+
+
+@pytest.mark.parametrize("score", [0.5, 1, np.float32(0.5), torch.tensor(0.5), torch.tensor([0.5])])
+def test_a_score_is_a_number(score: Any) -> None:
+    evaluation = evaluate(lambda configuration, fidelity: score)
+    assert evaluation.status is Status.FINISHED
+    assert evaluation.score == float(score)
+    assert evaluation.cost.samples == 100
+
+
+def test_a_training_that_yields_keeps_its_curve() -> None:
+    def train(configuration: Configuration, fidelity: Fidelity) -> Iterator[tuple[int, float]]:
+        for samples in np.arange(20, fidelity.samples + 1, 40):
+            yield samples, configuration["rate"] / samples
+
+    evaluation = evaluate(train, rate=10.0)
+    assert [(point.samples, point.score) for point in evaluation.curve] == [(20, 0.5), (60, 10 / 60), (100, 0.1)]
+    assert evaluation.score == 0.1
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, torch.tensor(math.nan)])
+def test_a_score_that_is_not_finite_is_a_divergence(score: Any) -> None:
+    evaluation = evaluate(lambda configuration, fidelity: score)
+    assert (evaluation.status, evaluation.score) == (Status.DIVERGED, None)
+    assert evaluation.reason == f"the score after 100 samples is {float(score)}"
+
+
+def test_a_curve_ends_where_it_diverges() -> None:
+    def train(configuration: Configuration, fidelity: Fidelity) -> Iterator[tuple[int, float]]:
+        yield 10, 1.0
+        yield 20, math.nan
+        raise AssertionError("training went on after it had diverged")
+
+    evaluation = evaluate(train)
+    assert evaluation.status is Status.DIVERGED
+    assert [point.samples for point in evaluation.curve] == [10]
+
+
+def nothing() -> Iterator[tuple[int, float]]:
+    return iter(())
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (None, "returned None: return a score"),
+        ("0.5", "returned '0.5': return a score"),
+        ([0.5], "returned [0.5]: return a score"),
+        (nothing(), "ended without a score"),
+        (iter([0.5]), "yielded 0.5: yield pairs"),
+        (iter([(10, "good")]), "yielded (10, 'good'): yield pairs"),
+    ],
+)
+def test_what_is_no_score_is_named(result: Any, words: str) -> None:
+    evaluation = evaluate(lambda configuration, fidelity: result)
+    assert evaluation.status is Status.FAILED
+    assert evaluation.reason is not None
+    assert words in evaluation.reason
+
+
+def test_a_training_that_raises_is_recorded_with_the_place() -> None:
+    def train(configuration: Configuration, fidelity: Fidelity) -> float:
+        return configuration["missing"]  # type: ignore[return-value]
+
+    evaluation = evaluate(train)
+    assert (evaluation.status, evaluation.score) == (Status.FAILED, None)
+    assert evaluation.reason is not None
+    assert evaluation.reason.startswith("KeyError: 'missing' (")
+
+
+def test_an_interrupt_is_no_failure() -> None:
+    def train(configuration: Configuration, fidelity: Fidelity) -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(train)
+
+
+def test_running_out_of_memory_is_recorded_and_the_memory_given_back(device: torch.device) -> None:
+    kept: list[weakref.ref[torch.Tensor]] = []
+
+    def train(configuration: Configuration, fidelity: Fidelity) -> float:
+        held = torch.zeros(1000, device=device)
+        kept.append(weakref.ref(held))
+        too_much = torch.empty(2**50, device=device)
+        return float(too_much[0] + held[0])
+
+    evaluation = evaluate(train)
+    assert evaluation.status is Status.FAILED
+    assert evaluation.reason is not None
+    assert evaluation.reason.startswith("out of memory: ")
+    assert "\n" not in evaluation.reason
+    assert kept[0]() is None, "the failed evaluation still holds its tensors"
+    gc.collect()
+
+
+def test_what_is_out_of_memory() -> None:
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_out_of_memory(RuntimeError("shapes differ"))
+
+
+def test_every_training_starts_from_the_same_generators_and_leaves_them_alone() -> None:
+    def train(configuration: Configuration, fidelity: Fidelity) -> float:
+        return float(torch.rand(1)) + random.random() + float(np.random.rand())  # noqa: NPY002
+
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
+    scores = {evaluate(train).score for _ in range(3)}
+    assert len(scores) == 1
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1:] == (random.getstate(), np.random.get_state()[1].tobytes())  # noqa: NPY002

@@ -1,0 +1,270 @@
+"""Nothing is lost: killed processes, two at once, full disks. The answer is that of an undisturbed run."""
+
+from __future__ import annotations
+
+import functools
+import math
+import multiprocessing
+import os
+import random
+import resource
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+import frostline
+from frostline.errors import LadderError, OptionError, StudyError
+from frostline.records import Configuration, Fidelity, Status
+from frostline.run.plan import SearchPlan
+from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.ladder import Ladder
+from frostline.search.sampling import RANDOM, TPE
+from frostline.search.space import SearchSpace
+from frostline.store.reading import read_study
+from frostline.store.storage import close_storage, open_storage
+from tests import tiny_task
+
+pytestmark = pytest.mark.multiprocess
+
+SPACE = SearchSpace(
+    distributions={
+        "learning_rate": FloatDistribution(1e-5, 1.0, log=True),
+        "momentum": FloatDistribution(0.0, 0.99),
+        "optimizer": CategoricalDistribution(["Adam", "SGD"]),
+    }
+)
+LADDER = Ladder.diagonal(num_layers=10, full_samples=1000)
+SEARCHES = {"halving": (SuccessiveHalving, RANDOM), "asynchronous": (AsynchronousHalving, TPE)}
+
+
+def landscape(configuration: Configuration, fidelity: Fidelity) -> float:
+    """A bowl over the logarithm of the learning rate, noisier the lower the fidelity; takes a moment, as training does."""
+    time.sleep(0.01)
+    rate, momentum = configuration["learning_rate"], configuration["momentum"]
+    assert isinstance(rate, float)
+    assert isinstance(momentum, float)
+    if rate > 0.5:
+        return math.nan
+    if configuration["optimizer"] == "SGD" and momentum > 0.8:
+        raise RuntimeError("momentum is too high")
+    return (math.log10(rate) + 3) ** 2 + momentum + math.sin(1e4 * rate) / fidelity.samples
+
+
+def search(place: str, kind: str = "halving", *, configurations: int = 27) -> frostline.TuneResult:
+    algorithm, sampling = SEARCHES[kind]
+    return frostline.tune(
+        landscape,
+        SPACE,
+        LADDER,
+        study="s",
+        storage=place,
+        plan=SearchPlan(search=algorithm, sampling=sampling, configurations=configurations),
+    )
+
+
+def everything_in(place: str) -> list[Any]:
+    """All that a study says but for the time it took."""
+    storage = open_storage(place)
+    found = []
+    for trial in storage.get_all_trials(storage.get_study_id_from_name("s")):
+        rungs = {key: value for key, value in trial.user_attrs.items() if key.startswith("rung")}
+        for record in rungs.values():
+            del record["seconds"]
+        found.append((trial.number, trial.params, trial.state, trial.values, trial.intermediate_values, rungs))
+    close_storage(storage)
+    return found
+
+
+@pytest.fixture(scope="module")
+def processes() -> multiprocessing.context.ForkServerContext:
+    """Processes that start fast: torch is imported once, in their common parent."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["frostline", "frostline.store.storage", "sqlalchemy", "alembic", "tests.tiny_task", __name__]
+    )
+    return context
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "configurations", "kills"), [("halving", 81, 20), ("asynchronous", 27, 5)])
+def test_a_search_killed_again_and_again_gives_the_answer_of_an_undisturbed_one(
+    kind: str,
+    configurations: int,
+    kills: int,
+    processes: multiprocessing.context.ForkServerContext,
+    tmp_path: Path,
+) -> None:
+    place, undisturbed = (f"sqlite:///{tmp_path}/{name}.db" for name in ("killed", "undisturbed"))
+    moments = random.Random(7)
+    killed = 0
+    for _ in range(kills):
+        process = processes.Process(target=search, args=(place, kind), kwargs={"configurations": configurations})
+        process.start()
+        process.join(moments.uniform(0.15, 0.6))
+        killed += process.is_alive()
+        process.kill()
+        process.join()
+    assert killed > kills // 2, "the search should be long enough to be killed in its middle"
+    result = search(place, kind, configurations=configurations)
+    expected = search(undisturbed, kind, configurations=configurations)
+    assert result.configuration == expected.configuration
+    assert result.score == expected.score
+    assert everything_in(place) == everything_in(undisturbed)
+
+
+def train_search(place: str, runs: Path) -> frostline.TuneResult:
+    ladder = Ladder.samples_only(num_layers=6, full_samples=1024)
+    return frostline.tune_task(
+        tiny_task.task,
+        study="s",
+        storage=place,
+        ladder=ladder,
+        plan=SearchPlan(configurations=9),
+        training=frostline.TrainingOptions(runs=runs),
+    )
+
+
+@pytest.mark.slow
+def test_real_training_that_is_killed_goes_on_from_its_checkpoints(
+    processes: multiprocessing.context.ForkServerContext, tmp_path: Path
+) -> None:
+    place, undisturbed = (f"sqlite:///{tmp_path}/{name}.db" for name in ("killed", "undisturbed"))
+    moments = random.Random(3)
+    for _ in range(4):
+        process = processes.Process(target=train_search, args=(place, tmp_path / "killed"))
+        process.start()
+        process.join(moments.uniform(0.5, 1.5))
+        process.kill()
+        process.join()
+    train_search(place, tmp_path / "killed")
+    train_search(undisturbed, tmp_path / "undisturbed")
+    assert everything_in(place) == everything_in(undisturbed)
+    assert not list((tmp_path / "undisturbed").rglob("*.pt")), (
+        "checkpoints of ended configurations are left behind"
+    )
+
+
+# An empty database of a server, such as postgresql://user@localhost/frostline_test: tests leave studies in it.
+SERVER = os.environ.get("FROSTLINE_TEST_DATABASE", "")
+needs_server = pytest.mark.skipif(not SERVER, reason="FROSTLINE_TEST_DATABASE names no database")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["sqlite", "journal", pytest.param("server", marks=needs_server)])
+def test_two_processes_share_a_study(
+    storage: str, processes: multiprocessing.context.ForkServerContext, tmp_path: Path
+) -> None:
+    places = {"sqlite": f"sqlite:///{tmp_path}/two.db", "journal": str(tmp_path / "two.log"), "server": SERVER}
+    place = places[storage]
+    alone = f"sqlite:///{tmp_path}/one.db"
+    pair = [processes.Process(target=search, args=(place,)) for _ in range(2)]
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join(120)
+    assert [process.exitcode for process in pair] == [0, 0]
+    search(alone)
+    assert everything_in(place) == everything_in(alone)
+
+
+def search_with_little_room(place: str, file: str, room: int, answer: Any) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (Path(file).stat().st_size + room, resource.RLIM_INFINITY))
+    try:
+        search(place)
+    except StudyError as error:
+        answer.put(f"{error}")
+    else:
+        answer.put("it finished")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["sqlite", "journal"])
+def test_a_full_disk_ends_the_search_in_one_line_and_loses_nothing(
+    storage: str, processes: multiprocessing.context.ForkServerContext, tmp_path: Path
+) -> None:
+    file = tmp_path / "study"
+    place = f"sqlite:///{file}" if storage == "sqlite" else str(file)
+    search(place, configurations=9)
+    answer = processes.Queue()
+    process = processes.Process(target=search_with_little_room, args=(place, str(file), 3000, answer))
+    process.start()
+    words = answer.get(timeout=120)
+    process.join(120)
+    assert str(file) in words
+    assert "\n" not in words
+    assert words.startswith(("the storage", "the journal"))
+    undisturbed = f"sqlite:///{tmp_path}/undisturbed.db"
+    search(undisturbed, configurations=9)
+    search(undisturbed)
+    search(place)
+    assert everything_in(place) == everything_in(undisturbed)
+
+
+def test_what_diverges_or_raises_is_recorded_and_the_search_goes_on(tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/study.db"
+    result = search(place)
+    history = read_study(place, "s").history
+    by_status = {status: [e for e in history.evaluations() if e.status is status] for status in Status}
+    assert all(by_status.values()), "the landscape should give all three"
+    assert result.score < 1
+    trials = optuna.load_study(study_name="s", storage=place).trials
+    for evaluation in by_status[Status.FAILED]:
+        assert trials[evaluation.number].state is optuna.trial.TrialState.FAIL
+        assert trials[evaluation.number].user_attrs["reason"] == evaluation.reason
+        assert evaluation.reason is not None
+        assert evaluation.reason.startswith("RuntimeError: momentum is too high (test_faults.py:")
+    for evaluation in by_status[Status.DIVERGED]:
+        assert trials[evaluation.number].state is optuna.trial.TrialState.PRUNED
+        assert history.evaluation(evaluation.number, evaluation.rung + 1) is None
+
+
+def test_a_ladder_of_another_model_or_budget_is_refused() -> None:
+    tune = functools.partial(
+        frostline.tune_task, tiny_task.task, study="s", storage=":memory:", plan=SearchPlan(configurations=9)
+    )
+    with pytest.raises(
+        LadderError, match="ends at 3 layers and 500 examples, but the full training of tiny is 6 layers"
+    ):
+        tune(ladder=Ladder.diagonal(num_layers=3, full_samples=500))
+    with pytest.raises(LadderError, match="ends at 6 layers and 4096 examples"):
+        tune(ladder=Ladder.diagonal(num_layers=6, full_samples=4096))
+
+
+def test_words_that_are_not_allowed_are_named() -> None:
+    with pytest.raises(OptionError, match="direction is 'max', but must be one of minimize, maximize"):
+        SearchPlan(direction="max")  # type: ignore[arg-type]
+    with pytest.raises(LadderError, match=r"configurations is 9\.5, but must be a whole number"):
+        frostline.tune(
+            landscape, SPACE, LADDER, study="s", storage=":memory:", plan=SearchPlan(configurations=9.5)
+        )  # type: ignore[arg-type]
+
+
+def test_a_study_of_something_else_is_refused(tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/study.db"
+    search(place, configurations=9)
+    plan = SearchPlan(configurations=9)
+    tune = functools.partial(frostline.tune, landscape, storage=place, study="s", plan=plan)
+    other_space = SearchSpace(distributions={"learning_rate": FloatDistribution(1e-5, 1.0)})
+    with pytest.raises(StudyError, match="made with space"):
+        tune(other_space, LADDER)
+    with pytest.raises(StudyError, match="made with rungs"):
+        tune(SPACE, Ladder.samples_only(num_layers=10, full_samples=1000))
+    with pytest.raises(StudyError, match="made with search"):
+        tune(SPACE, LADDER, plan=replace(plan, search=AsynchronousHalving))
+    with pytest.raises(StudyError, match="made with seed 0, and this run has 1"):
+        tune(SPACE, LADDER, plan=replace(plan, seed=1))
+    with pytest.raises(StudyError, match="made with direction"):
+        tune(SPACE, LADDER, plan=replace(plan, direction="maximize"))
+    with pytest.raises(StudyError, match="made with task"):
+        frostline.tune(lambda configuration, fidelity: 0.0, SPACE, LADDER, storage=place, study="s")
+    search(place, configurations=12)
+    with pytest.raises(StudyError, match="holds 12 configurations, and this run asks for 9 in total"):
+        tune(SPACE, LADDER)
+    optuna.create_study(study_name="foreign", storage=place).optimize(lambda trial: trial.number, n_trials=1)
+    with pytest.raises(StudyError, match="trials that frostline did not make"):
+        tune(SPACE, LADDER, study="foreign")
