@@ -3,6 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# Where bytecode is not written, every process compiles torch from its sources again: seconds for each of them, minutes for
+# the tests. What is imported is compiled once instead (pip's --no-compile leaves out the rest of the thousands of files).
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test check format clean
 
 demo: .venv/run

@@ -239,7 +239,7 @@ def test_a_continued_rung_costs_the_rest_of_the_way(audited) -> None:
     between = Fidelity(trainable_layers=3, samples=300)
     assert known(Job(configuration=landscape.configurations[0], rung=0, fidelity=between)) is None
     strange = Configuration(number=0, hyperparameters={"learning_rate": 1e-2, "optimizer": "SGD"})
-    assert not known.knows(strange, upper)
+    assert known(Job(configuration=strange, rung=0, fidelity=upper)) is None
 
 
 def test_what_is_known_is_answered_and_the_rest_handed_on() -> None:
@@ -358,8 +358,12 @@ def test_a_search_on_the_ladder_of_an_aligned_audit_is_aligned_and_nothing_is_tr
     assert audited_search.alignment == alignment
     configuration = Configuration(number=0, hyperparameters=dict(audited_search.initial[0]))
     fidelity = Fidelity(trainable_layers=1, samples=512)
-    assert audited_search.known.knows(alignment.aligned(configuration, fidelity), fidelity)
-    assert not audited_search.known.knows(configuration, fidelity)
+    aligned, plain = (
+        audited_search.known(Job(configuration=trained, rung=0, fidelity=fidelity))
+        for trained in (alignment.aligned(configuration, fidelity), configuration)
+    )
+    assert aligned is not None
+    assert plain is None
 
 
 def test_an_alignment_that_does_not_fit_is_refused(audited, tmp_path) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from frostline.audit.findings import Fall, Finding
 from frostline.audit.landscape import Landscape
-from frostline.audit.monotonicity import Fall, Finding, monotonicity
+from frostline.audit.monotonicity import monotonicity
 from frostline.errors import AuditError
 from tests.audit.landscapes import landscape, noisy
 

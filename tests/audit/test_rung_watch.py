@@ -40,8 +40,8 @@ def test_rungs_that_agree_are_no_news_and_are_kept() -> None:
     watch = AgreementWatch(expected=(12, 6))
     history = history_of(LOWER, {number: float(number) for number in range(6)})
     assert watch.news(history) == []
-    assert watch.found[0].value == pytest.approx(1.0)
-    assert watch.found[0].num_configurations == 6
+    assert watch.agreements[0].value == pytest.approx(1.0)
+    assert watch.agreements[0].num_configurations == 6
 
 
 def test_a_reversed_order_is_told_once_and_called_one_among_survivors() -> None:

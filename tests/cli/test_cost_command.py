@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from frostline.cli.cost_command import _spread
-from frostline.costs.cost_tables import CostRow, read_costs
+from frostline.costs.cost_tables import CostRow
 from frostline.costs.measurement import FailedStep
 from frostline.costs.step_cost import StepCost
 from tests.cli.command_line import run
+from tests.costs.written_costs import read_costs
 
 TINY = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 

@@ -17,13 +17,13 @@ from frostline.costs.cost_tables import (
     failure_lines,
     memory_table,
     progress_line,
-    read_costs,
     time_table,
     write_costs,
 )
 from frostline.costs.measurement import FailedStep
 from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
 from frostline.errors import OptionError
+from tests.costs.written_costs import read_costs
 
 MIB = 2**20
 HERE = Circumstances(task="tiny", device="cpu x", precision="float32", torch_version="2.13.0", threads=2)
@@ -84,22 +84,6 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(OptionError, match=r"cannot be written .*: name another folder"):
         write_costs(tmp_path / "taken" / "costs.csv", ROWS, HERE)
-
-
-@pytest.mark.parametrize("damage", ["nothing", "empty", "half", "other", "bytes"])
-def test_a_file_that_is_none_of_ours_is_refused(damage: str, tmp_path: Path) -> None:
-    path = tmp_path / "costs.csv"
-    write_costs(path, ROWS, HERE)
-    text = path.read_text()
-    if damage == "nothing":
-        path.unlink()
-    else:
-        contents = {"empty": "", "half": text[: len(text) // 3], "other": "a,b\n1,2\n", "bytes": "\x80\x00"}
-        path.write_bytes(contents[damage].encode("latin-1"))
-    with pytest.raises(
-        OptionError, match="name a file of costs" if damage == "nothing" else "is no table of costs"
-    ):
-        read_costs(path)
 
 
 def test_tables_stand_in_order_with_shares_of_full_training() -> None:

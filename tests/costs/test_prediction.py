@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.utils import _pytree as pytree
 
 from frostline.costs.flops import count_flops
-from frostline.costs.prediction import StepPredictor, predict_step, predict_steps
+from frostline.costs.prediction import StepPredictor, predict_step
 from frostline.costs.step_cost import StepCost
 from frostline.costs.true_peak import PeakBytes
 from frostline.errors import FidelityError, OptionError, PredictionError
@@ -183,7 +183,7 @@ def test_costs_never_fall_with_the_layers_trained(family: str) -> None:
     task = FAMILIES[family]()
     layers = num_layers(task)
     chosen = sorted({1, 2, layers // 2, layers - 1, layers})
-    costs = list(predict_steps(task, chosen))
+    costs = [predict_step(task, trainable_layers=trainable_layers) for trainable_layers in chosen]
     assert [cost.trainable_layers for cost in costs] == chosen
     if family == "gpt-tied-snapshot":
         # With all layers trained no copy of the tied weight is kept: less memory than with one layer fewer.
@@ -296,10 +296,10 @@ def test_a_batch_size_that_is_none_is_refused(size: Any) -> None:
         predict_step(task_of(mlp, image_size=8), trainable_layers=1, batch_size=size)
 
 
-@pytest.mark.parametrize("layers", [[0], [99]])
-def test_layers_that_do_not_exist_are_refused(layers: Sequence[int]) -> None:
+@pytest.mark.parametrize("layers", [0, 99])
+def test_layers_that_do_not_exist_are_refused(layers: int) -> None:
     with pytest.raises(FidelityError):
-        list(predict_steps(task_of(mlp, image_size=8), layers))
+        predict_step(task_of(mlp, image_size=8), trainable_layers=layers)
 
 
 @pytest.mark.parametrize("family", ["gpt", "resnet", "mlp"])

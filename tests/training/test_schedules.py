@@ -8,7 +8,6 @@ from frostline.errors import HyperparameterError
 from frostline.records import Configuration
 from frostline.training.schedules import (
     ConstantSchedule,
-    CosineSchedule,
     WarmupCooldownSchedule,
     schedule_from_hyperparameters,
     share_done,
@@ -38,20 +37,6 @@ def test_steps_take_the_mean_of_a_linear_schedule_so_none_is_wasted() -> None:
     assert min(factors) > 0
     assert factors[:4] == [0.125, 0.375, 0.625, 0.875]
     assert sum(factors) == pytest.approx(16 * (1 - 0.25 / 2 - 0.5 / 2))
-
-
-def test_cosine_goes_from_one_to_its_final_factor_after_the_warmup() -> None:
-    schedule = CosineSchedule(warmup_fraction=0.2, final_factor=0.1)
-    assert schedule(0.1) == pytest.approx(0.5)
-    assert schedule(0.2) == pytest.approx(1.0)
-    assert schedule(0.6) == pytest.approx(0.55)
-    assert schedule(1 - 1e-9) == pytest.approx(0.1)
-    assert CosineSchedule()(0.0) == 1.0
-
-
-@given(share=SHARES, warmup=st.floats(0, 1), final=st.floats(0, 1))
-def test_cosine_stays_in_its_range(share: float, warmup: float, final: float) -> None:
-    assert 0.0 <= CosineSchedule(warmup_fraction=warmup, final_factor=final)(share) <= 1.0
 
 
 @given(seen=st.integers(0, 10**12), batch=st.integers(1, 10**6), horizon=st.integers(1, 10**12))
@@ -87,8 +72,3 @@ def test_impossible_fractions_are_refused(hyperparameters: dict[str, float], wor
     with pytest.raises(HyperparameterError, match=words) as caught:
         schedule_from_hyperparameters(Configuration(number=0, hyperparameters=hyperparameters))
     assert "\n" not in str(caught.value)
-
-
-def test_impossible_cosines_are_refused() -> None:
-    with pytest.raises(HyperparameterError, match="final_factor is 2"):
-        CosineSchedule(final_factor=2.0)

@@ -14,7 +14,7 @@ from frostline.errors import HyperparameterError, TaskError
 from frostline.protocols import Task
 from frostline.records import Configuration
 from frostline.search.space import SearchSpace
-from frostline.training.schedules import CosineSchedule
+from frostline.training.schedules import WarmupCooldownSchedule
 from frostline.training.serial import train_serially
 from frostline.training.supervised import SupervisedTask
 from tests.training.cases import (
@@ -86,7 +86,7 @@ def sized_model(configuration: Configuration) -> nn.Module:
         {**searched(depth=IntDistribution(2, 8)), "also_read": ("depth",)},
         {
             **searched(final=FLOAT),
-            "schedule": lambda configuration: CosineSchedule(final_factor=configuration["final"]),
+            "schedule": lambda configuration: WarmupCooldownSchedule(cooldown_fraction=configuration["final"]),
         },
     ],
 )

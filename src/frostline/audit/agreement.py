@@ -127,9 +127,12 @@ def survivor_agreement(lower: Array, upper: Array, *, resamples: int = 1000, see
     survivors = int(both.sum())
     require_enough(survivors, "both rungs have")
     counts = resampled_counts(survivors, resamples=resamples, seed=seed)
-    found = estimate_of(rank_correlation_replicates(lower[both], upper[both], counts))
+    estimate = estimate_of(rank_correlation_replicates(lower[both], upper[both], counts))
     return SurvivorAgreement(
-        value=float(found.value), low=float(found.low), high=float(found.high), num_configurations=survivors
+        value=float(estimate.value),
+        low=float(estimate.low),
+        high=float(estimate.high),
+        num_configurations=survivors,
     )
 
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.audit.agreement import Agreement, agreement
-from frostline.audit.monotonicity import Finding, monotonicity
+from frostline.audit.findings import Finding
+from frostline.audit.monotonicity import monotonicity
 from frostline.audit.noise import SeedNoise, seed_noise
 from frostline.audit.optima import Optimum, move_sentences, optima
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,30 +50,30 @@ def audit_of(landscape: Landscape, *, resamples: int = 1000, seed: int = 0) -> A
 
     Raises: AuditError below 5 configurations, or if all have the same full loss.
     """
-    agreed = agreement(landscape, resamples=resamples, seed=seed)
+    ranks = agreement(landscape, resamples=resamples, seed=seed)
     noise = seed_noise(landscape, resamples=resamples, seed=seed)
     findings = monotonicity(landscape, resamples=resamples, seed=seed)
-    found_optima = optima(landscape, resamples=resamples, seed=seed)
+    best_values = optima(landscape, resamples=resamples, seed=seed)
     warnings = [
-        *_of_ranks(landscape, agreed),
+        *_of_ranks(landscape, ranks),
         *_of_divergence(landscape),
         *_of_noise(landscape, noise),
         *(finding.sentence for finding in findings if not finding.holds),
-        *(sentence for optimum in found_optima for sentence in move_sentences(optimum, landscape)),
-        *_of_width(agreed),
+        *(sentence for optimum in best_values for sentence in move_sentences(optimum, landscape)),
+        *_of_width(ranks),
     ]
     return Audit(
         landscape=landscape,
-        agreement=agreed,
+        agreement=ranks,
         noise=noise,
         findings=findings,
-        optima=found_optima,
+        optima=best_values,
         warnings=tuple(warnings),
     )
 
 
-def _of_ranks(landscape: Landscape, agreed: Agreement) -> list[str]:
-    below_full = agreed.spearman.value.copy()
+def _of_ranks(landscape: Landscape, ranks: Agreement) -> list[str]:
+    below_full = ranks.spearman.value.copy()
     if below_full.size == 1:
         return []
     below_full[-1, -1] = np.nan
@@ -80,21 +82,21 @@ def _of_ranks(landscape: Landscape, agreed: Agreement) -> list[str]:
         best = np.unravel_index(np.nanargmax(below_full), below_full.shape)
         sentences.append(
             f"No cheaper cell ranks as full training does: the best, {_cell(landscape, best)}, reaches ρ "
-            f"{below_full[best]:.2f} [{agreed.spearman.low[best]:.2f}, {agreed.spearman.high[best]:.2f}], "
+            f"{below_full[best]:.2f} [{ranks.spearman.low[best]:.2f}, {ranks.spearman.high[best]:.2f}], "
             f"where {GOOD} would do."
         )
     weak = below_full < WEAK
     if weak.any():
         worst = np.unravel_index(np.nanargmin(below_full), below_full.shape)
         where = [
-            f"with {_layers(landscape.layers[z])} on {_budgets(landscape, weak[z])}"
+            f"with {counted(landscape.layers[z], 'layer')} on {_budgets(landscape, weak[z])}"
             for z in np.flatnonzero(weak.any(axis=1))
         ]
         more = [f"and {len(where) - _MOST_NAMED} more numbers of layers"] if len(where) > _MOST_NAMED else []
         sentences.append(
             f"{weak.sum()} of {weak.size} cells rank too badly to decide anything (ρ below {WEAK}): "
             f"{', '.join([*where[:_MOST_NAMED], *more])}. The least is {below_full[worst]:.2f} "
-            f"[{agreed.spearman.low[worst]:.2f}, {agreed.spearman.high[worst]:.2f}], {_cell(landscape, worst)}."
+            f"[{ranks.spearman.low[worst]:.2f}, {ranks.spearman.high[worst]:.2f}], {_cell(landscape, worst)}."
         )
     return sentences
 
@@ -140,29 +142,27 @@ def _of_noise(landscape: Landscape, noise: SeedNoise | None) -> list[str]:
     return sentences
 
 
-def _of_width(agreed: Agreement) -> list[str]:
-    width = float(np.median(agreed.spearman.high - agreed.spearman.low))
+def _of_width(ranks: Agreement) -> list[str]:
+    width = float(np.median(ranks.spearman.high - ranks.spearman.low))
     if width <= _WIDE:
         return []
     return [
-        f"{agreed.num_configurations} configurations are few: the 95 % intervals of ρ are {width:.2f} wide in the median. "
+        f"{ranks.num_configurations} configurations are few: the 95 % intervals of ρ are {width:.2f} wide in the median. "
         f"Audit more to tell cells apart."
     ]
 
 
 def _cell(landscape: Landscape, cell: tuple[np.intp, ...]) -> str:
-    return f"{_layers(landscape.layers[cell[0]])} on {landscape.samples[cell[1]]:,} {landscape.sample_unit}"
-
-
-def _layers(number: int) -> str:
-    return "1 layer" if number == 1 else f"{number} layers"
+    return (
+        f"{counted(landscape.layers[cell[0]], 'layer')} on {landscape.samples[cell[1]]:,} {landscape.sample_unit}"
+    )
 
 
 def _budgets(landscape: Landscape, weak: NDArray[np.bool_]) -> str:
     """Return the budgets as a range where they are one from the lowest, else as they are."""
-    found = [landscape.samples[index] for index in np.flatnonzero(weak)]
-    if len(found) == len(landscape.samples):
+    budgets = [landscape.samples[index] for index in np.flatnonzero(weak)]
+    if len(budgets) == len(landscape.samples):
         return f"any number of {landscape.sample_unit}"
-    if weak[: len(found)].all() and len(found) > 1:
-        return f"up to {found[-1]:,} {landscape.sample_unit}"
-    return f"{', '.join(f'{budget:,}' for budget in found)} {landscape.sample_unit}"
+    if weak[: len(budgets)].all() and len(budgets) > 1:
+        return f"up to {budgets[-1]:,} {landscape.sample_unit}"
+    return f"{', '.join(f'{budget:,}' for budget in budgets)} {landscape.sample_unit}"

@@ -114,7 +114,7 @@ def _landscape(about: dict[str, Any], rows: list[dict[str, str]]) -> Landscape:
     shape = (len(numbers), len(layers), len(samples))
     arrays: dict[str, Any] = {name: np.full(shape, np.nan) for name in ("scores", *_COSTS)}
     repeats = np.full((about["repeats"], len(numbers)), np.nan)
-    found = np.zeros(shape, dtype=bool)
+    is_read = np.zeros(shape, dtype=bool)
     for row in rows:
         number, repeat = int(row["configuration"]), int(row["seed"]) - about["seed"]
         index = position[number]
@@ -127,15 +127,15 @@ def _landscape(about: dict[str, Any], rows: list[dict[str, str]]) -> Landscape:
             repeats[repeat - 1, index] = float(row["score"])
             continue
         cell = (index, layers.index(int(row["layers"])), samples.index(int(row["samples"])))
-        if found[cell]:
+        if is_read[cell]:
             raise AuditError(f"configuration {number} has two rows for one cell: write the table again.")
-        found[cell] = True
+        is_read[cell] = True
         arrays["scores"][cell] = float(row["score"] or "nan")
         for name in _COSTS:
             arrays[name][cell] = float(row[name] or "nan")
     expected = about["configurations"] * len(layers) * len(samples)
-    if found.sum() != expected:
-        raise AuditError(f"{expected - found.sum()} of {expected} rows are missing: write the table again.")
+    if is_read.sum() != expected:
+        raise AuditError(f"{expected - is_read.sum()} of {expected} rows are missing: write the table again.")
     return Landscape(
         **{name: about[name] for name in _ABOUT},
         space=space,

@@ -72,11 +72,11 @@ class Landscape:
     def __post_init__(self) -> None:
         shape = (len(self.configurations), len(self.layers), len(self.samples))
         for name in ("scores", "seconds", "peak_bytes", "flops"):
-            found = getattr(self, name).shape
-            if found != shape:
+            own_shape = getattr(self, name).shape
+            if own_shape != shape:
                 raise AuditError(
-                    f"{name} has shape {found}, but {shape[0]} configurations, {shape[1]} numbers of layers and {shape[2]} "
-                    f"budgets need {shape}."
+                    f"{name} has shape {own_shape}, but {shape[0]} configurations, {shape[1]} numbers of layers and "
+                    f"{shape[2]} budgets need {shape}."
                 )
         if self.repeats.ndim != 2 or self.repeats.shape[1] != shape[0]:
             raise AuditError(f"repeats has shape {self.repeats.shape}, but must be (repeats, {shape[0]}).")

@@ -7,13 +7,13 @@ Source: Carstensen et al. 2025, arXiv:2504.10735: cost monotonicity and informat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from frostline.audit.agreement import require_enough
+from frostline.audit.findings import Axis, Fall, Finding, Grid
 from frostline.statistics.bootstrap import (
     estimate_of,
     fall_probabilities,
@@ -31,47 +31,11 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-Axis = Literal["layers", "samples"]
-
 _NEGLIGIBLE = 0.05
 """By a smaller share a cost may fall: all layers, and all but a tied embedding, cost the same but for the clock's whims."""
 
-
 _VISIBLE = 0.03
 """A smaller fall of a rank correlation nobody sees on a map."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fall:
-    """Two fidelities of which the higher is the worse one, beyond chance."""
-
-    lower: int
-    """Layers or samples: along the axis that the finding is about."""
-    higher: int
-    at: int | None
-    """Where on the other axis; None: in the mean over it."""
-    difference: float
-    """What is found at the higher minus what is found at the lower; of losses and seconds the median over configurations."""
-    low: float
-    """The lower end of the 95 % interval of the difference, over configurations."""
-    high: float
-    num_falling: int | None = None
-    """For how many configurations the higher one is the worse; None where ranks were tested, which are of all of them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Whether one condition on the fidelity holds along one axis of the grid, and a sentence that says it."""
-
-    name: str
-    axis: Axis
-    holds: bool
-    """No fall was found beyond chance. With few configurations small ones cannot be."""
-    sentence: str
-    num_tests: int
-    """The chance that any of them is false, 5 %, is shared among them (Holm)."""
-    falls: tuple[Fall, ...]
-    """The largest first."""
 
 
 def monotonicity(landscape: Landscape, *, resamples: int = 1000, seed: int = 0) -> tuple[Finding, ...]:
@@ -87,48 +51,13 @@ def monotonicity(landscape: Landscape, *, resamples: int = 1000, seed: int = 0) 
     counts = resampled_counts(landscape.num_configurations, resamples=resamples, seed=seed)
     losses = np.moveaxis(landscape.losses, 0, -1)
     correlations = rank_correlation_replicates(losses, landscape.full_losses, counts)
-    findings = [_information(_Grid(landscape, axis), correlations) for axis in axes]
-    findings += [_performance(_Grid(landscape, axis)) for axis in axes if axis == "layers"]
-    findings += [found for axis in axes if (found := _cost(_Grid(landscape, axis))) is not None]
+    findings = [_information(Grid(landscape, axis), correlations) for axis in axes]
+    findings += [_performance(Grid(landscape, axis)) for axis in axes if axis == "layers"]
+    findings += [finding for axis in axes if (finding := _cost(Grid(landscape, axis))) is not None]
     return tuple(findings)
 
 
-class _Grid:
-    """The landscape seen along one axis, and the words for its levels."""
-
-    def __init__(self, landscape: Landscape, axis: Axis) -> None:
-        self.landscape = landscape
-        self.axis = axis
-        self.along, self.across = landscape.layers, landscape.samples
-        if axis == "samples":
-            self.along, self.across = self.across, self.along
-
-    def turned(self, of_cells: Array) -> Array:
-        """Return an array (..., Z, S) as (..., A, X)."""
-        return of_cells if self.axis == "layers" else np.swapaxes(of_cells, -1, -2)
-
-    def level(self, value: int) -> str:
-        """Return "2 layers" or "1,024 tokens", along the axis."""
-        return _layers(value) if self.axis == "layers" else f"{value:,} {self.landscape.sample_unit}"
-
-    def training(self, value: int) -> str:
-        """Return "Training 2 of 8 layers" or "Training on 1,024 of 8,192 tokens"."""
-        if self.axis == "layers":
-            return f"Training {value} of {_layers(self.along[-1])}"
-        return f"Training on {value:,} of {self.along[-1]:,} {self.landscape.sample_unit}"
-
-    def place(self, value: int | None) -> str:
-        """Return "on 1,024 tokens" or "with 2 layers", on the other axis."""
-        if value is None:
-            return "in the mean over all " + ("budgets" if self.axis == "layers" else "numbers of layers")
-        return f"on {value:,} {self.landscape.sample_unit}" if self.axis == "layers" else f"with {_layers(value)}"
-
-
-def _layers(number: int) -> str:
-    return "1 layer" if number == 1 else f"{number} layers"
-
-
-def _information(grid: _Grid, correlations: Array) -> Finding:
+def _information(grid: Grid, correlations: Array) -> Finding:
     """Test whether the rank correlation falls: between all levels in the mean, and between neighbours at every place."""
     rho = grid.turned(correlations).copy()
     # With itself full fidelity agrees by construction, which says nothing.
@@ -136,29 +65,29 @@ def _information(grid: _Grid, correlations: Array) -> Finding:
     num_levels, num_places = rho.shape[1:]
     pairs = [(a, b, None) for a, b in combinations(range(num_levels), 2)]
     cells = [(a, a + 1, x) for a in range(num_levels - 1) for x in range(num_places)]
-    tried, differences = [], []
+    tests, rises = [], []
     for lower, higher, place in [*pairs, *(cells if num_places > 1 else [])]:
         rise = rho[:, higher] - rho[:, lower]
-        told = [place] if place is not None else list(np.flatnonzero(~np.isnan(rise[0])))
-        if told and not np.isnan(rise[0, told]).any():
-            tried.append((lower, higher, place))
-            differences.append(rise[:, told].mean(axis=1))
+        places = [place] if place is not None else list(np.flatnonzero(~np.isnan(rise[0])))
+        if places and not np.isnan(rise[0, places]).any():
+            tests.append((lower, higher, place))
+            rises.append(rise[:, places].mean(axis=1))
     candidates: list[Fall] = []
-    significant = np.zeros(len(tried), dtype=bool)
-    if tried:
-        replicates = np.stack(differences, axis=1)
-        found = estimate_of(replicates)
-        significant = holm(fall_probabilities(replicates)) & (found.high < 0)
+    significant = np.zeros(len(tests), dtype=bool)
+    if tests:
+        replicates = np.stack(rises, axis=1)
+        estimates = estimate_of(replicates)
+        significant = holm(fall_probabilities(replicates)) & (estimates.high < 0)
         candidates = [
             Fall(
                 lower=grid.along[lower],
                 higher=grid.along[higher],
                 at=None if place is None else grid.across[place],
-                difference=float(found.value[index]),
-                low=float(found.low[index]),
-                high=float(found.high[index]),
+                difference=float(estimates.value[index]),
+                low=float(estimates.low[index]),
+                high=float(estimates.high[index]),
             )
-            for index, (lower, higher, place) in enumerate(tried)
+            for index, (lower, higher, place) in enumerate(tests)
         ]
     falls = [fall for fall, is_real in zip(candidates, significant, strict=True) if is_real]
     falls.sort(key=lambda fall: (fall.at is not None, fall.difference))
@@ -167,12 +96,12 @@ def _information(grid: _Grid, correlations: Array) -> Finding:
         axis=grid.axis,
         holds=not falls,
         sentence=_information_sentence(grid, rho[0], falls, candidates),
-        num_tests=len(tried),
+        num_tests=len(tests),
         falls=tuple(falls),
     )
 
 
-def _information_sentence(grid: _Grid, rho: Array, falls: list[Fall], tested: list[Fall]) -> str:
+def _information_sentence(grid: Grid, rho: Array, falls: list[Fall], tested: list[Fall]) -> str:
     more = "more layers" if grid.axis == "layers" else f"on more {grid.landscape.sample_unit}"
     lowest, highest = (
         float(np.mean(row[~np.isnan(row)])) if (~np.isnan(row)).any() else 1.0 for row in (rho[0], rho[-1])
@@ -208,7 +137,7 @@ def _rho(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")
 
 
-def _performance(grid: _Grid) -> Finding:
+def _performance(grid: Grid) -> Finding:
     """Test for every two numbers of layers, on every budget, whether most configurations do worse with the more."""
     losses = grid.turned(grid.landscape.losses)
     pairs = list(combinations(range(len(grid.along)), 2))
@@ -238,7 +167,7 @@ def _performance(grid: _Grid) -> Finding:
     )
 
 
-def _sign_falls(grid: _Grid, losses: Array, pairs: list[tuple[int, int]]) -> tuple[list[Fall], int]:
+def _sign_falls(grid: Grid, losses: Array, pairs: list[tuple[int, int]]) -> tuple[list[Fall], int]:
     """Return where most configurations lose from a level to a higher one, the largest first, and how many tests were made.
 
     The sign test asks nothing of the losses (C, A, X): they may be infinite. NaN: not known.
@@ -270,11 +199,11 @@ def _sign_falls(grid: _Grid, losses: Array, pairs: list[tuple[int, int]]) -> tup
                 )
             )
     significant = holm(np.array(probabilities))
-    found = [fall for fall, is_real in zip(falls, significant, strict=True) if is_real and fall.difference > 0]
-    return sorted(found, key=lambda fall: -fall.difference), len(falls)
+    real = [fall for fall, is_real in zip(falls, significant, strict=True) if is_real and fall.difference > 0]
+    return sorted(real, key=lambda fall: -fall.difference), len(falls)
 
 
-def _cost(grid: _Grid) -> Finding | None:
+def _cost(grid: Grid) -> Finding | None:
     """Test whether seconds fall from a level to the next, and look whether bytes and FLOPs do; None if none is known."""
     seconds = grid.turned(grid.landscape.seconds)
     neighbours = list(pairwise(range(len(grid.along))))
@@ -298,7 +227,7 @@ def _cost(grid: _Grid) -> Finding | None:
         exact += _exact_falls(grid, name, grid.turned(values))
     if not (num_tests or exact):
         return None
-    said = "; ".join([*sentences, *exact])
+    sentence = "; ".join([*sentences, *exact])
     negated = tuple(
         Fall(
             lower=fall.lower, higher=fall.higher, at=fall.at,
@@ -310,19 +239,19 @@ def _cost(grid: _Grid) -> Finding | None:
         name=f"cost in {grid.axis}",
         axis=grid.axis,
         holds=not (falls or exact),
-        sentence=f"{said[0].upper()}{said[1:]}.",
+        sentence=f"{sentence[0].upper()}{sentence[1:]}.",
         num_tests=num_tests,
         falls=negated,
     )
 
 
-def _at(of_cells: Array, grid: _Grid, fall: Fall) -> float:
+def _at(of_cells: Array, grid: Grid, fall: Fall) -> float:
     """Return the value (A, X) at the lower of the two fidelities."""
     assert fall.at is not None
     return float(of_cells[grid.along.index(fall.lower), grid.across.index(fall.at)])
 
 
-def _exact_falls(grid: _Grid, name: str, values: Array) -> list[str]:
+def _exact_falls(grid: Grid, name: str, values: Array) -> list[str]:
     """Say between which neighbours a cost that the clock has no part in falls, where it does the most."""
     middle = _medians(values)
     shares = (middle[:-1] - middle[1:]) / middle[:-1]

@@ -51,8 +51,8 @@ class SeedNoise:
 def seed_noise(landscape: Landscape, *, resamples: int = 1000, seed: int = 0) -> SeedNoise | None:
     """Return the seed noise of full training; None where no two seeds of one configuration finished."""
     losses = np.concatenate([landscape.full_losses[None], landscape.repeated_losses])
-    told, finished = ~np.isnan(losses), np.isfinite(losses)
-    repeated = np.flatnonzero(told.sum(axis=0) >= 2)
+    is_known, finished = ~np.isnan(losses), np.isfinite(losses)
+    repeated = np.flatnonzero(is_known.sum(axis=0) >= 2)
     deviation = _pooled_deviation(losses, finished)
     if deviation is None:
         return None
@@ -60,7 +60,7 @@ def seed_noise(landscape: Landscape, *, resamples: int = 1000, seed: int = 0) ->
         standard_deviation=deviation,
         ceiling=_ceiling(losses[:, repeated], resampled_counts(len(repeated), resamples=resamples, seed=seed)),
         num_repeated=len(repeated),
-        num_unstable=int((finished.any(axis=0) & (told & ~finished).any(axis=0))[repeated].sum()),
+        num_unstable=int((finished.any(axis=0) & (is_known & ~finished).any(axis=0))[repeated].sum()),
     )
 
 

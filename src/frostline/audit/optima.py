@@ -142,10 +142,10 @@ def _scale_of(
     if isinstance(distribution, CategoricalDistribution):
         if len(distribution.choices) < 2:
             return None
-        taken = one_hot(distribution, values)
-        commonest = int((taken @ best_in_full).argmax())
+        choices = one_hot(distribution, values)
+        commonest = int((choices @ best_in_full).argmax())
         return _Positions(
-            name=name, kind="choice", choice=distribution.choices[commonest], positions=taken[commonest]
+            name=name, kind="choice", choice=distribution.choices[commonest], positions=choices[commonest]
         )
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     numbers = np.array(values, dtype=np.float64)
@@ -167,11 +167,11 @@ def _moves(landscape: Landscape, replicates: Array) -> list[tuple[Move, ...]]:
         *(("samples", level) for level in landscape.samples[:-1]),
     ]
     flat = shifts.reshape(len(shifts), -1)
-    found = estimate_of(flat)
+    estimates = estimate_of(flat)
     probabilities = np.minimum(1.0, 2 * np.minimum(fall_probabilities(flat), fall_probabilities(-flat)))
-    excluded = (found.low > 0) | (found.high < 0)
+    excluded = (estimates.low > 0) | (estimates.high < 0)
     real = (holm(probabilities) & excluded).reshape(shifts.shape[1:])
-    values, lows, highs = (array.reshape(real.shape) for array in (found.value, found.low, found.high))
+    values, lows, highs = (array.reshape(real.shape) for array in (estimates.value, estimates.low, estimates.high))
     return [
         tuple(
             Move(

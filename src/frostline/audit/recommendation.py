@@ -186,9 +186,9 @@ class _Bench:
             alive &= ranks <= last
         full = self.losses[-1, -1]
         best = full.min(axis=1)
-        found = np.where(alive, full, np.inf).min(axis=1)
+        picked = np.where(alive, full, np.inf).min(axis=1)
         # Where all diverged there was nothing to lose.
-        regret = np.where(np.isfinite(best), found - np.where(np.isfinite(best), best, 0.0), 0.0)
+        regret = np.where(np.isfinite(best), picked - np.where(np.isfinite(best), best, 0.0), 0.0)
         success = regret <= self.tolerance
         chance = float(success.mean())
         finite = regret[np.isfinite(regret)]

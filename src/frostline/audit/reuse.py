@@ -23,15 +23,11 @@ class AuditedEvaluations:
     def __init__(self, terms: Terms, history: History) -> None:
         self._full_samples = terms.rungs[-1].samples
         self._nested = terms.training is not None and terms.training.horizon == "full"
-        self._found: dict[tuple[object, int, int], Evaluation] = {}
+        self._evaluations: dict[tuple[object, int, int], Evaluation] = {}
         for evaluation in history.evaluations():
             key = configuration_key({**history.configurations[evaluation.number], **evaluation.trained_with})
             fidelity = evaluation.fidelity
-            self._found[key, fidelity.trainable_layers, fidelity.samples] = evaluation
-
-    def knows(self, configuration: Configuration, fidelity: Fidelity) -> bool:
-        """Return whether the audit evaluated ``configuration`` at ``fidelity``."""
-        return self._reached(configuration, fidelity) is not None
+            self._evaluations[key, fidelity.trainable_layers, fidelity.samples] = evaluation
 
     def __call__(self, job: Job) -> Evaluation | None:
         """Return the evaluation that ``job`` asks for, or None if the audit did not make it."""
@@ -63,10 +59,10 @@ class AuditedEvaluations:
     def _reached(self, configuration: Configuration, fidelity: Fidelity) -> Evaluation | None:
         """Return the audit's training up to ``fidelity``, as an evaluation of its own."""
         key = configuration_key(configuration.trained_values)
-        exact = self._found.get((key, fidelity.trainable_layers, fidelity.samples))
+        exact = self._evaluations.get((key, fidelity.trainable_layers, fidelity.samples))
         if exact is not None or not self._nested:
             return exact if exact is None or exact.status is not Status.FAILED else None
-        whole = self._found.get((key, fidelity.trainable_layers, self._full_samples))
+        whole = self._evaluations.get((key, fidelity.trainable_layers, self._full_samples))
         if whole is None:
             return None
         curve = tuple(point for point in whole.curve if point.samples <= fidelity.samples)

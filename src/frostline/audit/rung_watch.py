@@ -34,7 +34,7 @@ class AgreementWatch:
 
     expected: Sequence[int]
     least: Sequence[float] | None = None
-    found: dict[int, SurvivorAgreement] = field(default_factory=dict)
+    agreements: dict[int, SurvivorAgreement] = field(default_factory=dict)
     """By the lower rung. Where fewer than five configurations have both, nothing is computed."""
 
     def news(self, history: History) -> list[str]:
@@ -42,12 +42,12 @@ class AgreementWatch:
         sentences = []
         for lower, upper in pairwise(range(len(self.expected))):
             ended = history.rung(upper).num_ended
-            if lower in self.found or ended < max(FEWEST, self.expected[upper]):
+            if lower in self.agreements or ended < max(FEWEST, self.expected[upper]):
                 continue
             agreement = agreement_of_rungs(history, lower, upper)
             if agreement is None:
                 continue
-            self.found[lower] = agreement
+            self.agreements[lower] = agreement
             least = UNMEASURED if self.least is None else self.least[lower]
             if agreement.value < least:
                 sentences.append(self._warning(lower, agreement, least))

@@ -88,7 +88,7 @@ def shifts(
     if not names:
         return ()
     bench = _Bench.of(landscape, aligned, resamples=resamples, seed=seed)
-    found = []
+    cells = []
     for z, layers in enumerate(landscape.layers):
         tried = (*names, *_heads_in(aligned, landscape.space, layers=layers))
         start: Response | None = None
@@ -101,7 +101,7 @@ def shifts(
             first = [cell.trial(name, {}) for name in tried]
             taken = cell.climb(first)
             last = taken[-1] if taken else max(first, key=lambda trial: float(trial.gain.value))
-            found.append(
+            cells.append(
                 CellShift(
                     fidelity=fidelity,
                     best={trial.name: trial.shift for trial in first},
@@ -111,11 +111,11 @@ def shifts(
                     gain=estimate_of(bench.agreement(last.predicted) - cell.agreement_unaligned),
                 )
             )
-    return tuple(found)
+    return tuple(cells)
 
 
-def alignment_of_ladder(found: Sequence[CellShift], ladder: Rungs) -> Alignment:
-    """Return the alignment that ``found``, the shifts of a landscape, imply for a ladder.
+def alignment_of_ladder(cells: Sequence[CellShift], ladder: Rungs) -> Alignment:
+    """Return the alignment that the shifts of a landscape imply for a ladder.
 
     Factors go with the layers, so those of rungs with equal layers are what the lowest of them wants: there most is decided.
     A rung between cells takes those of the nearest, by the logarithms of layers and samples.
@@ -123,9 +123,9 @@ def alignment_of_ladder(found: Sequence[CellShift], ladder: Rungs) -> Alignment:
     factors: dict[int, Mapping[str, float]] = {}
     for rung in ladder.rungs:
         layers = rung.trainable_layers
-        if layers in factors or layers == ladder.num_layers or not found:
+        if layers in factors or layers == ladder.num_layers or not cells:
             continue
-        nearest = min(found, key=lambda cell: distance(cell.fidelity, rung))
+        nearest = min(cells, key=lambda cell: distance(cell.fidelity, rung))
         factors[layers] = nearest.factors
     return Alignment(factors=factors)
 
@@ -139,13 +139,13 @@ def some_budgets(landscape: Landscape) -> tuple[int, ...]:
     return tuple(sorted({landscape.samples[landscape.nearest_cell(fidelity)[1]] for fidelity in wanted}))
 
 
-def shift_sentences(found: Sequence[CellShift], landscape: Landscape) -> list[str]:
+def shift_sentences(cells: Sequence[CellShift], landscape: Landscape) -> list[str]:
     """Return a sentence for every number of layers that would rank better at other values, where that is sure."""
     sentences = []
     for layers in landscape.layers:
-        sure = [cell for cell in found if cell.taken and cell.fidelity.trainable_layers == layers]
+        sure = [cell for cell in cells if cell.taken and cell.fidelity.trainable_layers == layers]
         if sure:
-            cell = max(sure, key=lambda one: float(one.gain.value))
+            cell = max(sure, key=lambda cell: float(cell.gain.value))
             factors = " and ".join(f"{factor:.2g} times the {name}" for name, factor in cell.factors.items())
             sentences.append(
                 f"With {layers} of {landscape.layers[-1]} layers trained on {cell.fidelity.samples:,} "
@@ -236,17 +236,17 @@ class _Bench:
     def trained_at(self, landscape: Landscape, aligned: Sequence[Landscape], cell: tuple[int, int]) -> _Trained:
         """Return all trainings at one cell."""
         fidelity = landscape.fidelity(cell)
-        index_of = {configuration_key(one): index for index, one in enumerate(landscape.configurations)}
+        index_of = {configuration_key(own): index for index, own in enumerate(landscape.configurations)}
         trained = list(landscape.configurations)
         losses = [landscape.losses[:, *cell]]
         owners = list(range(landscape.num_configurations))
         for other in aligned:
             if fidelity.trainable_layers not in other.alignment.factors or not _holds(other, fidelity):
                 continue
-            here = [index for index, one in enumerate(other.configurations) if configuration_key(one) in index_of]
+            here = [index for index, its in enumerate(other.configurations) if configuration_key(its) in index_of]
             configurations = [other.configurations[index] for index in here]
-            trained += [other.alignment.aligned(one, fidelity) for one in configurations]
-            owners += [index_of[configuration_key(one)] for one in configurations]
+            trained += [other.alignment.aligned(configuration, fidelity) for configuration in configurations]
+            owners += [index_of[configuration_key(configuration)] for configuration in configurations]
             place = other.layers.index(fidelity.trainable_layers), other.samples.index(fidelity.samples)
             losses.append(other.losses[here, *place])
         return _Trained(
@@ -305,8 +305,8 @@ class _Cell:
             moved = {other: trial.of_folds[fold] for other, trial in before.items()}
             points = bench.coordinates.moved(bench.positions[rest], moved)
             once = np.ones((1, len(rest)))
-            found = ranking_shifts(response, bench.coordinates, name, points, bench.full[rest], once)
-            of_folds.append(float(found[0]))
+            (shift,) = ranking_shifts(response, bench.coordinates, name, points, bench.full[rest], once)
+            of_folds.append(float(shift))
         shifts_of_folds = {other: trial.of_folds for other, trial in before.items()} | {name: tuple(of_folds)}
         predicted = self.predicted(shifts_of_folds)
         below = bench.agreement(list(before.values())[-1].predicted) if before else self.agreement_unaligned

@@ -52,7 +52,8 @@ from frostline.costs.step_cost import StepCost
 from frostline.errors import OptionError, PredictionError, TaskError
 from frostline.sizes import parse_size
 from frostline.tasks.loading import task_named
-from frostline.training.devices import DevicePlan, resolve_device
+from frostline.training.devices import DevicePlan, device_plan_of
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
     from frostline.records import Value
 
 _FOLDER = Path("frostline-costs")
-_COMPUTE_DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 
 # Up to so many numbers of layers are all shown; of more, about as many.
 _MOST_LAYERS = 12
@@ -103,7 +103,7 @@ def cost_command(
     """Show what a training step costs at each number of trained layers: memory, time, FLOPs."""
     loaded = task_named(task, options)
     given = parse_configuration(configuration)
-    plan = _device_plan("cpu" if predict else device, precision)
+    plan = device_plan_of("cpu" if predict else device, precision)
     if predict and plan.compute_dtype is not None:
         raise OptionError(f"precision is {precision!r}, but costs are predicted for float32: leave out --predict.")
     cells = _Cells(
@@ -234,8 +234,8 @@ class _Known:
         )
         if isinstance(row, FailedStep):
             raise TaskError(
-                f"the step of {self.task.name} with {trainable_layers} layers trained can neither be predicted nor measured "
-                f"here: {row.reason}."
+                f"the step of {self.task.name} with {counted(trainable_layers, 'layer')} trained can neither be "
+                f"predicted nor measured here: {row.reason}."
             )
         return row
 
@@ -329,12 +329,6 @@ def _share(text: str) -> float:
 
 def _folder_of(task: Task) -> Path:
     return _FOLDER / (re.sub(r"[^\w.-]+", "-", task.name) or "task")
-
-
-def _device_plan(device: str, precision: str) -> DevicePlan:
-    if precision not in _COMPUTE_DTYPES:
-        raise OptionError(f"precision is {precision!r}, but must be one of {', '.join(_COMPUTE_DTYPES)}.")
-    return DevicePlan(device=resolve_device(device), compute_dtype=_COMPUTE_DTYPES[precision])
 
 
 def _report_check(rows: Sequence[CostRow]) -> bool:

@@ -9,6 +9,7 @@ from frostline.costs.capacity import Capacity
 from frostline.costs.prediction import weight_bytes
 from frostline.errors import NotEnoughMemoryError, PredictionError
 from frostline.sizes import format_size
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from frostline.protocols import Task
@@ -40,7 +41,7 @@ def require_memory(task: Task, *, trainable_layers: int, available: int) -> None
         logger.debug("what it needs is not known: %s", error)
         return
     smaller = "use a smaller batch, frozen_dtype, frozen_placement or chunked_logits"
-    advice = f"train at most {most} layers" if most else smaller
+    advice = f"train at most {counted(most, 'layer')}" if most else smaller
     raise NotEnoughMemoryError(
         f"training {trainable_layers} of {num_layers} layers of {task.name} needs {format_size(required)}, and "
         f"{format_size(available)} are available: {advice} here, or go to a larger device (frostline fit says which)."

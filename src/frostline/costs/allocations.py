@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from frostline.costs.kernel_memory import bytes_inside
+from frostline.layers.cutting import nesting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,7 +78,7 @@ def storage_bytes(tensors: Iterable[Tensor], *, ignored: Iterable[Tensor] = ()) 
 
 
 def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor) and leaf.layout == torch.strided]
+    return [tensor for tensor in nesting.tensors(tree) if tensor.layout == torch.strided]
 
 
 def _identity(tensor: Tensor) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +15,7 @@ from rich.table import Table
 
 from frostline.atomic import write_whole
 from frostline.costs.measurement import FailedStep
-from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
-from frostline.errors import OptionError
+from frostline.costs.step_cost import Seconds, StepCost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -168,31 +167,6 @@ def write_costs(path: Path, rows: Sequence[CostRow], circumstances: Circumstance
     write_whole(path, text.getvalue().encode())
 
 
-def read_costs(path: Path) -> tuple[tuple[CostRow, ...], Circumstances]:
-    """Return the steps that a file of ``write_costs`` holds, and their circumstances.
-
-    Raises: OptionError if it is no such file, or holds no step.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            records = list(csv.DictReader(file, strict=True))
-        rows = tuple(_row(record) for record in records)
-        first = records[0]
-        return rows, Circumstances(
-            task=first["task"],
-            device=first["device"],
-            precision=first["precision"],
-            torch_version=first["torch_version"],
-            threads=int(first["threads"]),
-        )
-    except OSError as error:
-        raise OptionError(f"{path} cannot be read ({error.strerror}): name a file of costs.") from error
-    except (KeyError, ValueError, IndexError, TypeError, csv.Error) as error:
-        raise OptionError(
-            f"{path} is no table of costs, or not a whole one: make it again with `frostline cost`."
-        ) from error
-
-
 def _record(row: CostRow, circumstances: Circumstances) -> dict[str, object]:
     record: dict[str, object] = {
         "task": circumstances.task,
@@ -219,29 +193,3 @@ def _record(row: CostRow, circumstances: Circumstances) -> dict[str, object]:
             figures: Seconds = getattr(row.seconds, part)
             record |= {f"{part}_seconds_median": figures.median, f"{part}_seconds_spread": figures.spread}
     return record
-
-
-def _row(record: Mapping[str, str]) -> CostRow:
-    layers, num_layers = int(record["trainable_layers"]), int(record["num_layers"])
-    batch_size = int(record["batch_size_examples"])
-    if record["origin"] == "failed":
-        return FailedStep(
-            trainable_layers=layers, num_layers=num_layers, batch_size=batch_size, reason=record["failure"]
-        )
-    seconds = None
-    if record["origin"] == "measured":
-        parts = {
-            part: Seconds(float(record[f"{part}_seconds_median"]), float(record[f"{part}_seconds_spread"]))
-            for part in _PARTS
-        }
-        seconds = StepSeconds(**parts)
-    return StepCost(
-        trainable_layers=layers,
-        num_layers=num_layers,
-        batch_size=batch_size,
-        trainable_parameters=int(record["trainable_parameters"]),
-        memory=Memory(**{kind: int(record[f"{kind}_bytes"]) for kind in _KINDS}),
-        forward_flops=int(record["forward_flops"]),
-        backward_flops=int(record["backward_flops"]),
-        seconds=seconds,
-    )

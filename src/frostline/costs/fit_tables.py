@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from frostline.atomic import write_whole
 from frostline.costs.capacity import MOST
 from frostline.sizes import format_size
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,8 +71,8 @@ def served_sentences(rungs: Sequence[RungFit], device_memories: Sequence[int]) -
     last = rungs[-1]
     if not any(last.populations):
         sentences.append(
-            f"No device here can serve the last rung: {last.fidelity.trainable_layers} layers need "
-            f"{format_size(last.required)}."
+            f"No device here can serve the last rung: {counted(last.fidelity.trainable_layers, 'layer')} "
+            f"{'needs' if last.fidelity.trainable_layers == 1 else 'need'} {format_size(last.required)}."
         )
     return sentences
 

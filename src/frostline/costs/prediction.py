@@ -26,7 +26,7 @@ from frostline.training.randomness import borrowed_generators, seed_generators
 from frostline.training.session import Session, session_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from frostline.protocols import Batch, Task
     from frostline.records import Value
@@ -55,21 +55,6 @@ def predict_step(
         OptionError if ``batch_size`` is below 1, or the task's batches have another; FidelityError, ModelError.
     """
     return _Plan.of(task, batch_size, configuration).predicted(trainable_layers)
-
-
-def predict_steps(
-    task: Task,
-    layers: Sequence[int] | None = None,
-    *,
-    batch_size: int | None = None,
-    configuration: Mapping[str, Value] | None = None,
-) -> Iterator[StepCost]:
-    """Yield what ``predict_step`` returns for several numbers of trained layers, or for all of them."""
-    plan = _Plan.of(task, batch_size, configuration)
-    if layers is None:
-        layers = range(1, plan.num_layers() + 1)
-    for trainable_layers in layers:
-        yield plan.predicted(trainable_layers)
 
 
 def weight_bytes(task: Task) -> int:
@@ -147,10 +132,6 @@ class _Plan:
         batch = first_batch(task, complete, batch_size)
         # Data that calibrate frozen statistics stay real, and meet a fake model.
         return cls(task=task, configuration=complete, batch=batch, mode=FakeTensorMode(allow_non_fake_inputs=True))
-
-    def num_layers(self) -> int:
-        with _explained(self.task):
-            return self.task.split(self.built()).num_layers
 
     def predicted(self, trainable_layers: int) -> StepCost:
         return self.step_of(self.begun(trainable_layers))

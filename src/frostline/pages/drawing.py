@@ -156,11 +156,6 @@ def short(number: int) -> str:
     return f"{number}"
 
 
-def layers_word(number: int) -> str:
-    """Return a number of layers in words."""
-    return "1 layer" if number == 1 else f"{number} layers"
-
-
 def better(direction: Direction) -> str:
     """Return in words which scores are better."""
     return "lower is better" if direction == "minimize" else "higher is better"

@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
+from frostline.layers.cutting.nesting import num_bytes
+from frostline.layers.freezing.optimizer_state import optimizer_state_bytes
 from frostline.layers.freezing.saved_tensors import SavedTensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from frostline.protocols import Batch
     from frostline.training.session import Session
 
@@ -61,20 +58,13 @@ def even_share(count: int, *, most: int) -> int:
     return -(-count // num_populations)
 
 
-def num_bytes(tensors: Iterable[Tensor]) -> int:
-    """Return the bytes of tensors."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
 def _state_bytes(session: Session) -> int:
-    """Return the bytes of the optimizer's state, from a step on the meta device; twice the parameters if that fails."""
-    shadows = [nn.Parameter(torch.empty_like(parameter, device="meta")) for parameter in session.parameters]
-    for shadow in shadows:
-        shadow.grad = torch.empty_like(shadow)
+    """Return the bytes of the optimizer's state; twice the parameters if they cannot be told without memory."""
     try:
-        optimizer = session.task.build_optimizer(shadows, session.configuration)
-        optimizer.step()
+        return optimizer_state_bytes(
+            session.parameters,
+            lambda shadows: session.task.build_optimizer(shadows, session.configuration),
+            device="meta",
+        )
     except (RuntimeError, NotImplementedError):
         return 2 * num_bytes(session.parameters)
-    state = [value for values in optimizer.state.values() for value in values.values()]
-    return num_bytes(value for value in state if isinstance(value, Tensor))

@@ -16,7 +16,6 @@ from frostline.pages.drawing import (
     VERMILLION,
     better,
     frame,
-    layers_word,
     new_figure,
     num_outside,
     outside_words,
@@ -26,7 +25,7 @@ from frostline.pages.drawing import (
 from frostline.pages.parts import Bullets, Figure, Note, Section
 from frostline.records import loss_sign
 from frostline.run.sentences import cost_lines
-from frostline.wording import duration
+from frostline.wording import counted, duration
 
 if TYPE_CHECKING:
     from frostline.records import Direction, Evaluation
@@ -63,7 +62,7 @@ def curves_section(record: StudyRecord, best: Evaluation | None) -> Section:
         ranked = sorted(
             group, key=lambda evaluation: math.inf if evaluation.score is None else sign * evaluation.score
         )
-        name = f"rung {rung}, {layers_word(terms.rungs[rung].trainable_layers)}"
+        name = f"rung {rung}, {counted(terms.rungs[rung].trainable_layers, 'layer')}"
         _add_curves(figure, thinned(ranked, _MOST_CURVES), name=name, rung=rung)
     if best is not None and len(best.curve) > 1:
         _add_curves(figure, [best], name="the best", rung=None)

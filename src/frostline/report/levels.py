@@ -13,7 +13,6 @@ from frostline.pages.drawing import (
     configuration_hover,
     error_bars,
     frame,
-    layers_word,
     new_figure,
     num_outside,
     number_layers,
@@ -24,6 +23,7 @@ from frostline.pages.drawing import (
 )
 from frostline.pages.parts import Chooser, Figure, Folded, Multiples, Note, Section
 from frostline.report.shares import budget_table, shares
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ def curves_section(landscape: Landscape) -> Section:
             x=landscape.samples,
             y=median.tolist(),
             customdata=np.stack([low, high], axis=1).tolist(),
-            name=layers_word(landscape.layers[z]),
+            name=counted(landscape.layers[z], "layer"),
             mode="lines+markers",
             line={"color": colours[position], "width": 2},
             marker={"symbol": _MARKS[position % len(_MARKS)], "size": 7},
@@ -161,7 +161,7 @@ def _panel(
             hovertext=[_hover(landscape, index, z, s) for index in drawn],
         )
         ranks = "" if agreement is None else f", ρ {agreement.spearman.value[z, s]:.2f}"
-        captions.append(f"{layers_word(layers)}, {budget}{ranks}")
+        captions.append(f"{counted(layers, 'layer')}, {budget}{ranks}")
     show_frame(figure, frame(full, landscape.direction))
     figure.update_xaxes(nticks=4)
     figure.update_yaxes(nticks=5)

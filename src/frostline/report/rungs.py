@@ -19,7 +19,6 @@ from frostline.pages.drawing import (
     better,
     configuration_hover,
     frame,
-    layers_word,
     new_figure,
     num_outside,
     outside_words,
@@ -29,6 +28,7 @@ from frostline.pages.drawing import (
 )
 from frostline.pages.parts import Figure, Note, Part, Section, Table
 from frostline.records import Status
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -185,7 +185,7 @@ def _figure(record: StudyRecord, limits: tuple[float, float] | None) -> Any:
         marker = {"size": 15, "color": BLACK, "symbol": "star", "line": {"color": "white", "width": 1}}
         _add_points(figure, [best], history, name="the best", marker=marker)
     labels = [
-        f"rung {index}<br>{layers_word(layers)}<br>{short(samples)}"
+        f"rung {index}<br>{counted(layers, 'layer')}<br>{short(samples)}"
         for index, (layers, samples) in enumerate((rung.trainable_layers, rung.samples) for rung in terms.rungs)
     ]
     lowest = min(evaluation.rung for evaluation in history.evaluations())

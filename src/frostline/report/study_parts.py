@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.pages.drawing import better, layers_word, shown
+from frostline.pages.drawing import better, shown
 from frostline.pages.page import CLOSING
 from frostline.pages.parts import Folded, Table
 from frostline.store.storage import without_password
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from frostline.records import Configuration
@@ -28,7 +29,10 @@ def about(record: StudyRecord) -> Folded:
         ("score", better(terms.direction)),
         ("search", f"{terms.search}, sampler {terms.sampler}, seed {terms.seed}"),
         ("layers of the model", f"{terms.num_layers}"),
-        ("rungs", ", ".join(f"{layers_word(rung.trainable_layers)} × {rung.samples:,}" for rung in terms.rungs)),
+        (
+            "rungs",
+            ", ".join(f"{counted(rung.trainable_layers, 'layer')} × {rung.samples:,}" for rung in terms.rungs),
+        ),
         ("settings", "" if terms.training is None else f"{terms.training}"),
         *((f"searched: {name}", text) for name, text in _space_lines(record)),
     ]

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.audit.audit import GOOD, WEAK
-from frostline.pages.drawing import layers_word
 from frostline.pages.parts import Command, Note, Paragraph, Section, Table
 from frostline.report.shares import cost_shares, percent, share
 from frostline.store.storage import DEFAULT_STORAGE, without_password
-from frostline.wording import duration
+from frostline.wording import counted, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,7 +139,8 @@ def recommendation_warnings(recommendation: Recommendation | None) -> Sequence[s
 def _rungs(outcome: LadderOutcome, landscape: Landscape) -> str:
     full = landscape.samples[-1]
     return ", ".join(
-        f"{layers_word(rung.trainable_layers)} × {percent(rung.samples / full)}" for rung in outcome.ladder.rungs
+        f"{counted(rung.trainable_layers, 'layer')} × {percent(rung.samples / full)}"
+        for rung in outcome.ladder.rungs
     )
 
 

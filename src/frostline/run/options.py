@@ -6,20 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import torch
-
 from frostline.errors import OptionError
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.sizes import parse_size
 from frostline.store.terms import TrainingTerms
 from frostline.training.course import TrainingSettings
-from frostline.training.devices import DevicePlan, resolve_device
+from frostline.training.devices import DevicePlan, device_plan_of
 from frostline.training.memory import available_bytes
 
 AUTO = "auto"
 OFF = "off"
-
-_PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +57,7 @@ class TrainingOptions:
 
         Raises: OptionError if there is no such device, or precision is neither float32 nor bfloat16.
         """
-        if self.precision not in _PRECISIONS:
-            raise OptionError(f"precision is {self.precision!r}, but must be one of {', '.join(_PRECISIONS)}.")
-        return DevicePlan(device=resolve_device(self.device), compute_dtype=_PRECISIONS[self.precision])
+        return device_plan_of(self.device, self.precision)
 
     def settings(self, *, study: str, seed: int) -> TrainingSettings:
         """Return how the trainings of a study run."""

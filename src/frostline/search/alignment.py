@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from frostline.errors import AlignmentError
 from frostline.records import HEAD
 from frostline.seeding import derive_seed
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from frostline.records import Configuration, Fidelity, Value
@@ -70,17 +71,17 @@ class Alignment:
                 ends = (factor.low, factor.high) if isinstance(factor, Span) else (factor,)
                 if not all(end > 0 and math.isfinite(end) for end in ends):
                     raise AlignmentError(
-                        f"the factor of {name} at {layers} layers is {factor}, but must be a number above 0."
+                        f"the factor of {name} at {counted(layers, 'layer')} is {factor}, but must be a number above 0."
                     )
         # Without those that change nothing equal alignments are equal.
-        told = {
+        changing = {
             layers: MappingProxyType(
                 {name: of_layers[name] for name in sorted(of_layers) if _changes(name, of_layers)}
             )
             for layers, of_layers in sorted(self.factors.items())
         }
         object.__setattr__(
-            self, "factors", MappingProxyType({layers: named for layers, named in told.items() if named})
+            self, "factors", MappingProxyType({layers: named for layers, named in changing.items() if named})
         )
 
     @classmethod
@@ -132,8 +133,8 @@ class Alignment:
         for layers, of_layers in self.factors.items():
             if not 1 <= layers < num_layers:
                 raise AlignmentError(
-                    f"the alignment changes trainings of {layers} layers, but may change those of 1 to {num_layers - 1}: "
-                    f"full ones are what the search is about."
+                    f"the alignment changes trainings of {counted(layers, 'layer')}, but may change those of 1 to "
+                    f"{num_layers - 1}: full ones are what the search is about."
                 )
             for name in of_layers:
                 if name in space.scales:

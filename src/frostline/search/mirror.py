@@ -1,4 +1,4 @@
-"""What an Optuna sampler is shown of a search: a private study in memory that mirrors the history."""
+"""What an Optuna sampler is shown of a search: a study of its own that mirrors the history."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from optuna.storages import InMemoryStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from frostline.records import Direction, Evaluation, Status, Value
+from frostline.records import Direction, Evaluation, Status, Value, loss_sign
+from frostline.search.trial_view import STUDY_NAME, TrialView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
     from frostline.search.history import History
-
-_STUDY = "draws"
 
 
 class Learning(Enum):
@@ -52,7 +51,7 @@ class Learning(Enum):
 
 
 class Mirror:
-    """A private Optuna study with one trial for each configuration of a history.
+    """An Optuna study with one trial for each configuration of a history.
 
     It shows the same whether it was kept up to date or made anew, and however often it is asked. A configuration
     of which nothing is known is RUNNING; one that failed is FAIL.
@@ -71,13 +70,13 @@ class Mirror:
         """Return the next values, and what the sampler wrote beside the trial and wants to see there again."""
         self._follow(history)
         number = len(history.configurations)
-        trial = self._trial(number)
+        trial = self._view.trial(number)
         trial.params, trial.distributions, trial.system_attrs = {}, {}, {}
         # A fresh study, because a study keeps a list of its trials that grows stale without ask and tell.
-        study = optuna.load_study(study_name=_STUDY, storage=self._storage, sampler=sampler)
+        study = optuna.load_study(study_name=STUDY_NAME, storage=self._view, sampler=sampler)
         values = sampler.sample_relative(study, trial, self._relative())
         values |= sampled_alone(sampler, study, trial, without(self._distributions, values))
-        state = self._trial(number).system_attrs if self._learning is Learning.RANKS else {}
+        state = self._view.trial(number).system_attrs if self._learning is Learning.RANKS else {}
         return values, dict(state)
 
     def _relative(self) -> dict[str, BaseDistribution]:
@@ -90,8 +89,7 @@ class Mirror:
         }
 
     def _reset(self) -> None:
-        self._storage = private_storage(self._direction)
-        self._trial_ids: list[int] = []
+        self._view = TrialView(self._direction)
         self._num_configurations = 0
         self._num_evaluations = 0
 
@@ -100,7 +98,7 @@ class Mirror:
             self._history = history
             self._reset()
         for configuration in history.configurations[self._num_configurations :]:
-            trial = self._trial(configuration.number)
+            trial = self._view.trial(configuration.number)
             trial.params = dict(configuration.hyperparameters)
             trial.distributions = self._distributions
             trial.system_attrs = dict(configuration.sampler_state)
@@ -112,16 +110,8 @@ class Mirror:
         if changed and self._learning is Learning.ALIGNED:
             self._align(history)
 
-    def _trial(self, number: int) -> FrozenTrial:
-        study_id = self._storage.get_study_id_from_name(_STUDY)
-        while len(self._trial_ids) <= number:
-            self._trial_ids.append(self._storage.create_new_trial(study_id))
-        # The storage's own object: what is changed here is changed there. Optuna has no other way for a trial that
-        # was pruned to become better, as a promoted configuration does, than to make the whole study again.
-        return self._storage.get_trial(self._trial_ids[number])
-
     def _refresh(self, number: int, history: History) -> None:
-        trial = self._trial(number)
+        trial = self._view.trial(number)
         evaluation = history.last_evaluation(number)
         assert evaluation is not None
         if evaluation.status is Status.FAILED:
@@ -143,16 +133,17 @@ class Mirror:
             for number, evaluation in last.items()
             if evaluation is not None and evaluation.score is not None
         }
-        worst = max if self._direction == "minimize" else min
+        sign = loss_sign(self._direction)
+        worst = max(aligned.values(), key=lambda score: sign * score, default=0.0)
         for number, evaluation in last.items():
             if number in aligned:
-                self._trial(number).value = aligned[number]
+                self._view.trial(number).value = aligned[number]
             elif evaluation is not None and evaluation.status is Status.DIVERGED:
                 # As bad as the worst that did not diverge: anything worse would flatten the rest.
-                self._trial(number).value = worst(aligned.values(), default=0.0)
+                self._view.trial(number).value = worst
 
 
-def private_storage(direction: Direction, *, name: str = _STUDY) -> InMemoryStorage:
+def private_storage(direction: Direction, *, name: str = STUDY_NAME) -> InMemoryStorage:
     """Return a storage with one empty study, of which nobody is told."""
     storage = InMemoryStorage()
     with _unannounced():
@@ -163,7 +154,7 @@ def private_storage(direction: Direction, *, name: str = _STUDY) -> InMemoryStor
 def private_study(direction: Direction, sampler: BaseSampler) -> tuple[Study, InMemoryStorage]:
     """Return an empty study in memory for ``sampler``, and its storage."""
     storage = private_storage(direction)
-    return optuna.load_study(study_name=_STUDY, storage=storage, sampler=sampler), storage
+    return optuna.load_study(study_name=STUDY_NAME, storage=storage, sampler=sampler), storage
 
 
 def sampled_alone(
@@ -204,7 +195,7 @@ def _shifts(history: History) -> list[float]:
 
 
 def _rank(evaluation: Evaluation, direction: Direction) -> float:
-    sign = 1 if direction == "minimize" else -1
+    sign = loss_sign(direction)
     if evaluation.score is None:
         worst_of_rung = 1.0
     else:

@@ -8,7 +8,7 @@ all alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -75,7 +75,6 @@ def reading_sentences(readings: Sequence[Reading], ladder: Rungs) -> list[str]:
     return sentences
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RealignedSearch:
     """A search by halving whose rungs of few layers are read through a surrogate once the next rung has told by how much.
 
@@ -86,12 +85,14 @@ class RealignedSearch:
     not, and where a rung promotes fewer than eight, the search is what it is without.
     """
 
-    search: Climb
-    space: SearchSpace
-    waits: bool = True
-    """Whether the search is synchronous: then the second half of a rung's promotions waits for the first."""
-    _remembered: dict[tuple[str, int], tuple[object, Any]] = field(default_factory=dict, repr=False, compare=False)
-    """What was last found out about each rung, and from what: it is asked for after every evaluation."""
+    def __init__(self, *, search: Climb, space: SearchSpace, waits: bool = True) -> None:
+        self.search = search
+        self.space = space
+        self.waits = waits
+        """Whether the search is synchronous: then the second half of a rung's promotions waits for the first."""
+        # Both follow from the history alone, and are kept because they are asked for after every evaluation.
+        self._remembered: dict[tuple[str, int], tuple[object, Any]] = {}
+        self._view = _View()
 
     @property
     def ladder(self) -> Rungs:
@@ -118,7 +119,7 @@ class RealignedSearch:
 
     def next_requests(self, history: History, *, capacity: int) -> list[Request]:
         """See ``Search``."""
-        view = self._view(history)
+        view = self._view_of(history)
         wanted = self.search.next_requests(view, capacity=capacity)
         return [request for request in wanted if not self._is_held(request, wanted, history)]
 
@@ -127,7 +128,7 @@ class RealignedSearch:
 
         Before, a new reading may still call upon them.
         """
-        view = self._view(history)
+        view = self._view_of(history)
         found = [*self.search.eliminated(view)]
         if not history.pending and not self.search.next_requests(view, capacity=1):
             return found
@@ -177,24 +178,14 @@ class RealignedSearch:
         promoted = [one for one in wanted if one.rung == request.rung and history.evaluation(one.number, below)]
         return len(climbed) + promoted.index(request) >= first
 
-    def _view(self, history: History) -> History:
+    def _view_of(self, history: History) -> History:
         """Return the history as the search is to see it: with the ranks that rungs have by their readings for scores."""
-        view = History("minimize")
-        for configuration in history.configurations:
-            view.add_configuration(configuration)
-        for rung in range(history.num_rungs):
-            ranks = (
-                self._ranks(history, rung) if rung < len(self.ladder.rungs) - 1 and self._is_read(rung) else None
-            )
-            for number in range(len(history.configurations)):
-                evaluation = history.evaluation(number, rung)
-                if evaluation is not None:
-                    view.finish(_seen(evaluation, history, ranks))
-        for request in history.pending:
-            view.start(request)
-        for number in history.eliminated:
-            view.eliminate(number)
-        return view
+        last = len(self.ladder.rungs) - 1
+        ranks = [
+            self._ranks(history, rung) if rung < last and self._is_read(rung) else None
+            for rung in range(history.num_rungs)
+        ]
+        return self._view.of(history, ranks)
 
     def _ranks(self, history: History, rung: int) -> dict[int, int] | None:
         """Return the place of every configuration that finished at ``rung``; None where the scores say it.
@@ -289,6 +280,34 @@ class RealignedSearch:
             known = self._remembered[what, rung] = follows_from, find()
         found: _Found = known[1]
         return found
+
+
+class _View:
+    """A history with ranks for scores, kept up to date as long as no rung's ranks change."""
+
+    def __init__(self) -> None:
+        self._source: History | None = None
+        self._ranks: list[Mapping[int, int] | None] = []
+        self._num_evaluations = 0
+        self._view = History("minimize")
+
+    def of(self, history: History, ranks: Sequence[Mapping[int, int] | None]) -> History:
+        """Return the view of ``history`` in which rung r has the scores ``ranks[r]``, or its losses where that is None."""
+        if history is not self._source or any(rank != new for rank, new in zip(self._ranks, ranks, strict=False)):
+            self._source, self._num_evaluations, self._view = history, 0, History("minimize")
+        self._ranks = [*ranks]
+        view = self._view
+        for configuration in history.configurations[len(view.configurations) :]:
+            view.add_configuration(configuration)
+        for evaluation in history.evaluations(since=self._num_evaluations):
+            view.finish(_seen(evaluation, history, ranks[evaluation.rung]))
+        self._num_evaluations = history.num_evaluations
+        for request in [request for request in history.pending if request not in view.pending]:
+            view.start(request)
+        if len(history.eliminated) > len(view.eliminated):
+            for number in history.eliminated - view.eliminated:
+                view.eliminate(number)
+        return view
 
 
 def _num_fitted(num_ended: int) -> int:

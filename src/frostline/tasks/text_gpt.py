@@ -42,7 +42,7 @@ def text_gpt(
     ``PYTHIA_1_4B``, ``PYTHIA_6_9B``), except for the budget, the method's 20 tokens per parameter, and the batch,
     about 8,192 tokens. For another architecture see ``frostline.tasks.language_modelling.language_model_task``. Units:
     ``full_tokens`` counts tokens, ``batch_size`` windows of the context's length. With ``chunked_logits`` the logits over
-    the whole vocabulary are never held at once: less memory, the same loss to rounding; needs torch 2.13.
+    the whole vocabulary are never held at once: less memory, the same loss to rounding.
     Raises: TaskError if there is nothing to train on there, or a token is outside the vocabulary; OptionError.
     """
     settings = named_settings(model)

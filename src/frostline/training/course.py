@@ -13,6 +13,7 @@ from frostline.records import Cost, CurvePoint, Evaluation, Fidelity, Job, Statu
 from frostline.training.checkpoints import CheckpointKey, Checkpoints
 from frostline.training.finiteness import Readings
 from frostline.training.schedules import share_done
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,8 +218,8 @@ def path_of(job: Job) -> tuple[Fidelity, ...]:
     for lower, higher in pairwise(path):
         if lower.trainable_layers != higher.trainable_layers or lower.samples > higher.samples:
             raise FidelityError(
-                f"a training of {lower.trainable_layers} layers on {lower.samples} samples cannot go on to "
-                f"{higher.trainable_layers} layers and {higher.samples} samples: only the samples may rise; a "
+                f"a training of {counted(lower.trainable_layers, 'layer')} on {lower.samples} samples cannot go on to "
+                f"{counted(higher.trainable_layers, 'layer')} and {higher.samples} samples: only the samples may rise; a "
                 f"training of other layers starts from scratch."
             )
     return path

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from frostline.errors import OptionError
+from frostline.layers.cutting.nesting import leaves, map_leaves
 
 if TYPE_CHECKING:
     from frostline.protocols import Batch
@@ -45,6 +44,17 @@ class DevicePlan:
         return torch.autocast(self.device.type, dtype=self.compute_dtype)
 
 
+def device_plan_of(device: str, precision: str) -> DevicePlan:
+    """Return the device of that name and the precision to compute in.
+
+    Raises: OptionError if there is no such device, or precision is neither float32 nor bfloat16.
+    """
+    compute_dtypes = {"float32": None, "bfloat16": torch.bfloat16}
+    if precision not in compute_dtypes:
+        raise OptionError(f"precision is {precision!r}, but must be one of {', '.join(compute_dtypes)}.")
+    return DevicePlan(device=resolve_device(device), compute_dtype=compute_dtypes[precision])
+
+
 def resolve_device(name: str) -> torch.device:
     """Return the device called ``name``: "cpu", "cuda", "mps", or for "auto" the first accelerator, else the CPU.
 
@@ -68,27 +78,14 @@ def move_batch(batch: Batch, device: torch.device) -> Batch:
     nested as they like, and whatever has a ``to`` of its own; anything else is handed through. The original is
     left as it was.
     """
-    if isinstance(batch, Tensor):
-        # From pageable memory this is an ordinary copy; from pinned memory it overlaps with computing.
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, tuple):
-        parts = [move_batch(part, device) for part in batch]
-        return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
-    if isinstance(batch, list):
-        return [move_batch(part, device) for part in batch]
-    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        fields = {
-            field.name: move_batch(getattr(batch, field.name), device) for field in dataclasses.fields(batch)
-        }
-        return dataclasses.replace(batch, **fields)
-    if hasattr(batch, "to"):
-        return batch.to(device)
-    if isinstance(batch, Mapping):
-        moved: Any = copy.copy(batch)
-        for key, part in batch.items():
-            moved[key] = move_batch(part, device)
-        return moved
-    return batch
+
+    def moved(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            # From pageable memory this is an ordinary copy; from pinned memory it overlaps with computing.
+            return leaf.to(device, non_blocking=True)
+        return leaf.to(device) if hasattr(leaf, "to") else leaf
+
+    return map_leaves(moved, batch, is_leaf=_is_mapping_that_moves)
 
 
 def first_tensor(batch: Batch) -> Tensor:
@@ -96,15 +93,14 @@ def first_tensor(batch: Batch) -> Tensor:
 
     Raises: ValueError if there is none.
     """
-    if isinstance(batch, Tensor):
-        return batch
-    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else ()
-    for part in parts:
-        try:
-            return first_tensor(part)
-        except ValueError:
-            continue
+    for leaf in leaves(batch):
+        if isinstance(leaf, Tensor):
+            return leaf
     raise ValueError(f"there is no tensor in a batch of type {type(batch).__name__}")
+
+
+def _is_mapping_that_moves(value: Any) -> bool:
+    return isinstance(value, Mapping) and hasattr(value, "to")
 
 
 def synchronise(device: torch.device) -> None:

@@ -52,29 +52,6 @@ class WarmupCooldownSchedule:
         return min(rising, falling)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CosineSchedule:
-    """Linear warm-up over ``warmup_fraction``, then half a cosine down to ``final_factor``.
-
-    Raises: HyperparameterError if the fraction or the factor is outside 0..1.
-    Source: Loshchilov & Hutter 2017, arXiv:1608.03983, without restarts.
-    """
-
-    warmup_fraction: float = 0.0
-    final_factor: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_fraction("warmup_fraction", self.warmup_fraction)
-        _check_fraction("final_factor", self.final_factor)
-
-    def __call__(self, share: float) -> float:
-        """Return the factor after ``share`` of the training."""
-        if share < self.warmup_fraction:
-            return share / self.warmup_fraction
-        progress = (share - self.warmup_fraction) / (1.0 - self.warmup_fraction)
-        return self.final_factor + (1.0 - self.final_factor) * 0.5 * (1.0 + math.cos(math.pi * progress))
-
-
 def schedule_from_hyperparameters(configuration: Configuration) -> Schedule:
     """Return the schedule of ``warmup_fraction`` and ``cooldown_fraction``; without either, a constant one.
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from frostline.errors import ModelError
+from frostline.layers.cutting.nesting import tensors
 
 Inputs = tuple[Any, ...] | Mapping[str, Any]
 """The arguments of a forward pass: a tuple holds positional ones, a mapping keyword arguments."""
@@ -129,19 +130,10 @@ class _Recorder(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor | tuple | list) and getattr(func, "__name__", "") not in self._FACTORIES:
             running = self.running[-1] if self.running else None
-            for value in _tensors(args, kwargs):
+            for value in tensors((args, kwargs)):
                 if id(value) in self.parameters:
                     self.trace.uses.append((id(value), len(self.trace.runs), running))
         return result
-
-
-def _tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> Iterator[Tensor]:
-    """The tensors among the arguments, those in a list (as of ``torch.cat``) too."""
-    for value in (*args, *(kwargs or {}).values()):
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from (each for each in value if isinstance(each, Tensor))
 
 
 @dataclass(slots=True)

@@ -1,54 +1,80 @@
-"""Tensors inside the tuples, lists, mappings and dataclasses that models hand around."""
+"""Tensors inside the tuples, lists, mappings and dataclasses that models hand around.
+
+Unlike ``torch.utils._pytree`` these need no registration: a mapping or a dataclass of anybody's is looked into.
+"""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 
-def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """Return ``value`` with every tensor in it replaced, in containers of the same kinds; the original stays as it was.
+def parts_of(value: Any) -> tuple[Sequence[Any], Sequence[Any]] | None:
+    """Return the names (or places) and the parts of a container; None for a tensor and all that is no container."""
+    if isinstance(value, Tensor):
+        return None
+    if isinstance(value, tuple | list):
+        return range(len(value)), value
+    if isinstance(value, Mapping):
+        return list(value.keys()), list(value.values())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return names, [getattr(value, name) for name in names]
+    return None
 
-    Objects of other kinds pass as they are: a cache of keys and values must stay itself.
+
+def map_leaves(
+    function: Callable[[Any], Any], value: Any, *, is_leaf: Callable[[Any], bool] = lambda _: False
+) -> Any:
+    """Return ``value`` with every leaf replaced, in containers of the same kinds; the original stays as it was.
+
+    A leaf is a tensor, what is no container, and what ``is_leaf`` says is one.
     """
     if isinstance(value, Tensor):
         return function(value)
+    inside = None if is_leaf(value) else parts_of(value)
+    if inside is None:
+        return function(value)
+    names, parts = inside
+    mapped = [map_leaves(function, part, is_leaf=is_leaf) for part in parts]
     if isinstance(value, tuple | list):
-        parts = [map_tensors(function, each) for each in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        return type(value)(*mapped) if hasattr(value, "_fields") else type(value)(mapped)
     if isinstance(value, Mapping):
         # A copy keeps the class, as of the outputs of transformers, whose items are attributes too.
         copied: Any = copy.copy(value)
-        for key, each in value.items():
-            copied[key] = map_tensors(function, each)
+        for name, part in zip(names, mapped, strict=True):
+            copied[name] = part
         return copied
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {
-            field.name: map_tensors(function, getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
-        return dataclasses.replace(value, **fields)
-    return value
+    return dataclasses.replace(value, **dict(zip(names, mapped, strict=True)))
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Return ``value`` with every tensor in it replaced, as ``map_leaves`` does.
+
+    Objects of other kinds pass as they are: a cache of keys and values must stay itself.
+    """
+    return map_leaves(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, value)
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """Yield what ``map_tensors`` does not look into: tensors and all that is no container, in order."""
-    if isinstance(value, tuple | list):
-        parts: Any = value
-    elif isinstance(value, Mapping):
-        parts = value.values()
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
-    else:
+    """Yield the leaves that ``map_leaves`` replaces, in order."""
+    inside = parts_of(value)
+    if inside is None:
         yield value
         return
-    for part in parts:
+    for part in inside[1]:
         yield from leaves(part)
 
 
 def tensors(value: Any) -> list[Tensor]:
     """Return all tensors in ``value``, in order."""
     return [leaf for leaf in leaves(value) if isinstance(leaf, Tensor)]
+
+
+def num_bytes(tensors: Iterable[Tensor]) -> int:
+    """Return the bytes of tensors."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -28,6 +28,7 @@ from frostline.layers.stack import Layer, LayerStack
 from frostline.layers.weights.frozen_weight_plan import FrozenPlacement, Keeping, Kept, prepare
 from frostline.layers.weights.frozen_weights import FrozenWeights, fill_keeping
 from frostline.layers.weights.weight_file import WeightFile
+from frostline.wording import counted
 
 Tied = Literal["detach", "snapshot"]
 FrozenStatistics = Literal["calibrated", "batch"]
@@ -110,8 +111,8 @@ def freeze(
     with suspended(model):
         if not any(originals[name] for layer in stack.suffix(trainable_layers) for name in layer.parameters):
             raise ModelError(
-                f"no parameter of the last {trainable_layers} layers requires a gradient, so nothing would be trained: "
-                f"call requires_grad_(True) on those to train, or train more layers."
+                f"no parameter of the last {counted(trainable_layers, 'layer')} requires a gradient, so nothing would "
+                f"be trained: call requires_grad_(True) on those to train, or train more layers."
             )
         if tied == "snapshot":
             check_snapshots(model, stack, trainable_layers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils import _pytree as pytree
 
 from frostline.errors import ModelError
 from frostline.layers.cutting.boundary import PrefixReached
 from frostline.layers.cutting.execution import preserved_random_state
+from frostline.layers.cutting.nesting import num_bytes, tensors
 from frostline.layers.discovery import split_layers
 from frostline.layers.freezing.freeze import freezing_of
+from frostline.layers.freezing.optimizer_state import optimizer_state_bytes
 from frostline.layers.freezing.saved_tensors import SavedTensors
 from frostline.layers.stack import LayerStack
 
@@ -161,20 +162,18 @@ class _Step:
 
     def _watch(self, layer: str) -> Callable[[nn.Module, Any, Any], None]:
         def watch(_module: nn.Module, _args: Any, output: Any) -> None:
-            tensors = [
-                each for each in pytree.tree_leaves(output) if isinstance(each, Tensor) and each.requires_grad
-            ]
-            if tensors and self.in_suffix:
+            outputs = [each for each in tensors(output) if each.requires_grad]
+            if outputs and self.in_suffix:
                 self.late[layer] = None
-            elif tensors:
-                self.leaks.setdefault(layer, set()).update(self._leaves_behind(tensors))
+            elif outputs:
+                self.leaks.setdefault(layer, set()).update(self._leaves_behind(outputs))
 
         return watch
 
-    def _leaves_behind(self, tensors: Sequence[Tensor]) -> set[str]:
+    def _leaves_behind(self, outputs: Sequence[Tensor]) -> set[str]:
         """The names of the parameters that the tensors' gradients would reach; "" for a tensor that is none."""
-        leaves = {self.names.get(id(each), "") for each in tensors if each.grad_fn is None}
-        nodes = [each.grad_fn for each in tensors if each.grad_fn is not None]
+        leaves = {self.names.get(id(each), "") for each in outputs if each.grad_fn is None}
+        nodes = [each.grad_fn for each in outputs if each.grad_fn is not None]
         seen = set(nodes)
         while nodes:
             node = nodes.pop()
@@ -187,8 +186,7 @@ class _Step:
 
     def run(self, *, backward: bool) -> _Kept:
         """Run the loss, and the backward pass if asked."""
-        in_batch = [each for each in pytree.tree_leaves(self.batch) if isinstance(each, Tensor)]
-        ignored = (*self.model.parameters(), *self.model.buffers(), *in_batch)
+        ignored = (*self.model.parameters(), *self.model.buffers(), *tensors(self.batch))
         self.in_suffix = False
         with SavedTensors(ignored=ignored, group=lambda: "suffix" if self.in_suffix else "prefix") as saved:
             value = self.loss(self.model, self.batch)
@@ -249,7 +247,7 @@ class _Step:
         inputs: list[list[Tensor]] = []
 
         def stop(_module: nn.Module, args: Any, kwargs: Any) -> None:
-            inputs.append([each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, Tensor)])
+            inputs.append(tensors((args, kwargs)))
             raise PrefixReached
 
         modules = [name for layer in self.stack.suffix(self.trainable_layers) for name in layer.modules]
@@ -293,7 +291,7 @@ def _report(
         num_layers=stack.num_layers,
         activations=activations,
         gradients=Comparison(
-            full=_num_bytes(everything), measured=_num_bytes(trained), expected=_num_bytes(expected)
+            full=num_bytes(everything), measured=num_bytes(trained), expected=num_bytes(expected)
         ),
         optimizer_state=Comparison(
             full=_state_bytes(everything, optimizer),
@@ -304,23 +302,10 @@ def _report(
     )
 
 
-def _num_bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
 def _state_bytes(
     parameters: Sequence[nn.Parameter], build: Callable[[list[nn.Parameter]], Optimizer] | None
 ) -> int:
-    """The bytes of the optimizer's state after a step on copies of the parameters."""
+    """The bytes of the optimizer's state after a step; without an optimizer those of one with two numbers each."""
     if build is None:
-        return 2 * _num_bytes(parameters)
-    if not parameters:
-        return 0
-    copies = [nn.Parameter(parameter.detach().clone()) for parameter in parameters]
-    for each in copies:
-        each.grad = torch.zeros_like(each)
-    optimizer = build(copies)
-    optimizer.step()
-    return _num_bytes(
-        value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)
-    )
+        return 2 * num_bytes(parameters)
+    return optimizer_state_bytes(parameters, build) if parameters else 0

@@ -29,6 +29,7 @@ from torch.utils._python_dispatch import (  # no public name for any of them
 )
 
 from frostline.errors import ModelError
+from frostline.layers.cutting.nesting import leaves, tensors
 
 logger = logging.getLogger(__name__)
 
@@ -233,7 +234,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        given = _tensors_in((args, kwargs))
+        given = tensors((args, kwargs))
         has_fake = any(isinstance(tensor, FakeTensor) for tensor in given)
         if not has_fake and (given or not self._makes_large(func, args, kwargs)):
             return func(*args, **kwargs)
@@ -249,7 +250,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if device is not None and torch.device(device).type != "cpu":
             return False
         with self.fake:
-            made = _tensors_in(func(*args, **kwargs))
+            made = tensors(func(*args, **kwargs))
         return any(tensor.numel() * tensor.element_size() > self.larger_than for tensor in made)
 
     def _on_fake(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -270,7 +271,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 func(scratch, *args[1:], **kwargs)
             else:
                 func(*self._valued(args), **self._valued(kwargs))
-        outputs = tuple(_tensors_in(result))
+        outputs = tuple(tensors(result))
         if not any(isinstance(tensor, FakeTensor) for tensor in outputs) and not _written(func, args, kwargs):
             return result
         self._record(func, args, kwargs, outputs, generator, state)
@@ -285,7 +286,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         generator: torch.Generator | None,
         state: Tensor | None,
     ) -> None:
-        given = _tensors_in((args, kwargs))
+        given = tensors((args, kwargs))
         known = {_storage(tensor) for tensor in given if isinstance(tensor, FakeTensor)}
         changed = {_storage(tensor) for tensor in _written(func, args, kwargs)}
         fresh = {_storage(tensor) for tensor in outputs} - known
@@ -360,7 +361,7 @@ def _repeat(step: _Step, storages: dict[int, Tensor]) -> None:
     result = step.function(
         *pytree.tree_map_only(FakeTensor, real, step.args), **pytree.tree_map_only(FakeTensor, real, step.kwargs)
     )
-    for fake, made in zip(step.outputs, _tensors_in(result), strict=True):
+    for fake, made in zip(step.outputs, tensors(result), strict=True):
         if isinstance(fake, FakeTensor) and _storage(fake) not in storages:
             if made.stride() != fake.stride():
                 made = torch.empty_strided(fake.shape, fake.stride(), dtype=fake.dtype).copy_(made)
@@ -396,12 +397,8 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
     for index, argument in enumerate(func._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             value = args[index] if index < len(args) else kwargs.get(argument.name)
-            written += _tensors_in(value)
+            written += tensors(value)
     return written
-
-
-def _tensors_in(value: Any) -> list[Tensor]:
-    return [each for each in pytree.tree_leaves(value) if isinstance(each, Tensor)]
 
 
 def _check_findable(model: nn.Module) -> None:
@@ -409,6 +406,6 @@ def _check_findable(model: nn.Module) -> None:
     held = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
     for name, module in model.named_modules():
         for own, value in vars(module).items():
-            for each in pytree.tree_leaves(value):
+            for each in leaves(value):
                 if isinstance(each, FakeTensor) and id(each) not in held:
                     raise ModelError(f"{f'{name}.{own}'.lstrip('.')} is neither parameter nor buffer.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import hashlib
 import logging
@@ -11,7 +10,7 @@ import mmap
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -20,6 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from frostline.layers.cutting.nesting import parts_of
 
 if TYPE_CHECKING:
     from frostline.protocols import Batch
@@ -100,16 +101,10 @@ def _described(value: Any, rows: list[NDArray[np.uint32]]) -> Iterator[str]:
     if value is None or type(value) in (bool, int, float, complex, str, bytes, torch.dtype, torch.Size):
         yield repr(value)
         return
-    if isinstance(value, tuple | list):
-        names: Sequence[Any] = range(len(value))
-        parts: Any = value
-    elif isinstance(value, Mapping):
-        names, parts = list(value.keys()), value.values()
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
-        parts = [getattr(value, name) for name in names]
-    else:
+    inside = parts_of(value)
+    if inside is None:
         raise _NoKeyError
+    names, parts = inside
     if not all(type(name) in (int, str) for name in names):
         raise _NoKeyError
     yield f"{type(value).__qualname__} {list(names)}"

@@ -21,12 +21,12 @@ from frostline.research.reproduction.reproduced import (
     Reproduced,
     Verdict,
     at,
-    counted,
     parts,
     with_interval,
 )
 from frostline.research.reproduction.scales import BUDGETS
 from frostline.research.reproduction.workbench import circumstances, too_few
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -205,7 +205,7 @@ class _Comparison:
             f"{samples[s]:,} {first.sample_unit}: which ranks better",
             self.choice.paper,
             f"{'; '.join(sentences) or 'no difference that the intervals show'}; the largest difference, with "
-            f"{counted(layers[largest[0]])}, {with_interval(self.gains, largest)}; with one layer {head_alone}",
+            f"{counted(layers[largest[0]], 'layer')}, {with_interval(self.gains, largest)}; with one layer {head_alone}",
             Verdict.SHOWN if better or worse else Verdict.UNCLEAR,
         )
 

@@ -15,11 +15,11 @@ from frostline.research.reproduction.reproduced import (
     Reproduced,
     at,
     at_least,
-    counted,
     held,
     with_interval,
 )
 from frostline.research.reproduction.workbench import circumstances, too_few
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from frostline.audit.landscape import Landscape
@@ -47,7 +47,9 @@ def figure_7(bench: Workbench) -> Reproduced:
             rows.append((configuration.number, layers, _number(landscape.scores[index, z, -1]), full))
     last = len(landscape.layers) - 1
     drawn = sorted({0, max(1, last // 4), last // 2, last - 1})[:_DRAWN]
-    titles = [f"{counted(landscape.layers[z])}: ρ {with_interval(ranked.spearman, (z, -1))}" for z in drawn]
+    titles = [
+        f"{counted(landscape.layers[z], 'layer')}: ρ {with_interval(ranked.spearman, (z, -1))}" for z in drawn
+    ]
     figure = panels(titles, "score at full fidelity", "score with few layers")
     for position, (z, colour) in enumerate(zip(drawn, scale_colours(len(drawn)), strict=True)):
         figure.add_scatter(
@@ -93,7 +95,7 @@ def figure_8(bench: Workbench) -> Reproduced:
                 y=[_number(score) for score in landscape.scores[index, z]],
                 mode="lines",
                 line={"color": colour},
-                name=counted(landscape.layers[z]),
+                name=counted(landscape.layers[z], "layer"),
                 legendgroup=f"{z}",
                 showlegend=position == 0,
                 **place(position),

@@ -16,12 +16,12 @@ from frostline.research.reproduction.reproduced import (
     Finding,
     Reproduced,
     at_least,
-    counted,
     held,
     parts,
     with_interval,
 )
 from frostline.research.reproduction.workbench import circumstances, too_few
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -191,7 +191,7 @@ def _trace_findings(
         share = landscape.samples[s] / landscape.samples[-1]
         findings.append(
             Finding(
-                f"{counted(landscape.layers[z])} at {share:.0%} of the samples against all layers there",
+                f"{counted(landscape.layers[z], 'layer')} at {share:.0%} of the samples against all layers there",
                 "ranks as well for less, except at the lowest rung",
                 f"ρ {with_interval(ranked.spearman, (z, s))} against {with_interval(ranked.spearman, other)}, difference "
                 f"{with_interval(gain)}; {seconds[other] / seconds[z, s]:.2f} times fewer seconds",
@@ -214,7 +214,7 @@ def _few_layers(landscape: Landscape, ranked: Agreement) -> Finding:
     for threshold in THRESHOLDS:
         below = np.flatnonzero(column < threshold)
         first = 0 if len(below) == 0 else int(below[-1]) + 1
-        lowest.append(f"{threshold} from {counted(landscape.layers[first])} on")
+        lowest.append(f"{threshold} from {counted(landscape.layers[first], 'layer')} on")
     return Finding(
         "few layers, many samples", "very high ρ in the lower right corner", f"ρ stays above {', '.join(lowest)}"
     )

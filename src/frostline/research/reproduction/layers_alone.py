@@ -19,13 +19,13 @@ from frostline.research.reproduction.reproduced import (
     Verdict,
     at,
     at_least,
-    counted,
     held,
     parts,
     with_interval,
 )
 from frostline.research.reproduction.scales import Scale
 from frostline.research.reproduction.workbench import circumstances, too_few
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -214,7 +214,7 @@ def _time(model: str, layers: tuple[int, ...], seconds: list[Seconds | None]) ->
         if after.median < before.median - max(before.spread, after.spread)
     ]
     ratio = known[0][1].median / known[-1][1].median
-    ours = f"{ratio:.2f} of full training's time with {counted(known[0][0])} trained"
+    ours = f"{ratio:.2f} of full training's time with {counted(known[0][0], 'layer')} trained"
     return Finding(what, "monotone", "; falls from ".join([ours, *falls[:1]]), held(not falls))
 
 

@@ -130,11 +130,6 @@ def at(estimate: Estimate, index: tuple[int | slice, ...]) -> Estimate:
     return Estimate(value=value, low=low, high=high)
 
 
-def counted(number: int) -> str:
-    """Return "1 layer" or "3 layers"."""
-    return "1 layer" if number == 1 else f"{number} layers"
-
-
 def _written(cell: Cell) -> str:
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""

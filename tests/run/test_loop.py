@@ -1,0 +1,218 @@
+"""The loop: what it hands to executors, when it decides again, and how a search that eliminates nobody ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from random import Random
+
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+
+import frostline
+from frostline import Configuration, Evaluation, Fidelity, Ladder, SearchPlan, SearchSpace, Workload
+from frostline.errors import OptionError
+from frostline.records import Cost, Job, Request, Status
+from frostline.run.ledger import MemoryLedger
+from frostline.run.loop import Observer, climb
+from frostline.run.simulated import SimulatedExecutor
+from frostline.search.grid import Grid
+from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.history import History
+from frostline.search.sampling import RANDOM, Draws
+from frostline.store.storage import open_storage
+
+LADDER = Ladder.diagonal(num_layers=10, full_samples=1000)
+SPACE = SearchSpace(distributions={"rate": FloatDistribution(0.0, 1.0)})
+
+
+def score(configuration: Configuration, fidelity: Fidelity) -> float:
+    rate = configuration["rate"]
+    assert isinstance(rate, float)
+    return (rate - 0.3) ** 2 + 1 / fidelity.samples
+
+
+def evaluate(job: Job) -> Evaluation:
+    return Evaluation(
+        number=job.configuration.number,
+        rung=job.rung,
+        fidelity=job.fidelity,
+        status=Status.FINISHED,
+        score=score(job.configuration, job.fidelity),
+        cost=Cost(seconds=job.fidelity.samples / 100, samples=job.fidelity.samples),
+    )
+
+
+def draws() -> Draws:
+    return Draws(space=SPACE, sampling=RANDOM, root_seed=0, direction="minimize")
+
+
+class Asked:
+    """A search in whose place every request is noted with how much was known when it was made."""
+
+    def __init__(self, search: AsynchronousHalving | SuccessiveHalving) -> None:
+        self.search = search
+        self.known_at: list[tuple[int, Request]] = []
+
+    ladder = LADDER
+    fingerprint = "asked"
+
+    def next_requests(self, history: History, *, capacity: int) -> Sequence[Request]:
+        requests = self.search.next_requests(history, capacity=capacity)
+        self.known_at += [(history.num_evaluations, request) for request in requests]
+        return requests
+
+
+def test_asynchronous_halving_decides_again_after_every_evaluation() -> None:
+    asked = Asked(AsynchronousHalving(ladder=LADDER, configurations=27))
+    ledger = MemoryLedger("minimize", num_rungs=len(LADDER.rungs))
+    climb(ledger, asked, draws(), SimulatedExecutor(evaluate, workers=4))
+    # Four begin; then whoever ends makes room for one, and the first to be promoted climbs while others are at the bottom.
+    assert [known for known, _ in asked.known_at][:8] == [0, 0, 0, 0, 1, 2, 3, 4]
+    first_promotion = next(known for known, request in asked.known_at if request.rung == 1)
+    assert first_promotion == 3
+    assert max(known for known, request in asked.known_at if request.rung == 0) > first_promotion
+
+
+def test_no_worker_is_none() -> None:
+    with pytest.raises(OptionError, match="workers is 0, but at least 1 must work"):
+        SimulatedExecutor(evaluate, workers=0)
+
+
+class RandomCells:
+    """Picks a configuration of its own and a cell of a grid for it, by a rule that follows from the history alone."""
+
+    fingerprint = "random cells"
+
+    def __init__(self, ladder: Grid, *, num_evaluations: int) -> None:
+        self.ladder = ladder
+        self.num_evaluations = num_evaluations
+
+    def next_requests(self, history: History, *, capacity: int) -> Sequence[Request]:
+        requests: list[Request] = []
+        number = len(history.configurations)
+        while len(requests) < min(capacity, self.num_evaluations - number - len(requests)):
+            random = Random(f"{number + len(requests)}")
+            cell = random.randrange(len(self.ladder.rungs))
+            requests.append(Request(number + len(requests), cell, {"rate": random.random()}))
+        return requests
+
+
+def random_cells(*, ladder: Ladder, configurations: int) -> RandomCells:
+    grid = Grid.product([2, 10], [100, ladder.full_samples])
+    return RandomCells(grid, num_evaluations=configurations)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "journal", "memory"])
+def test_a_search_may_name_configuration_and_fidelity(kind: str, tmp_path) -> None:
+    place = {"sqlite": f"sqlite:///{tmp_path}/s.db", "journal": f"{tmp_path}/s.log", "memory": ":memory:"}[kind]
+    plan = SearchPlan(search=random_cells, configurations=20)
+    result = frostline.tune(score, SPACE, LADDER, study="s", plan=plan, storage=place)
+    history = result.history
+    assert [history.configurations[n]["rate"] for n in range(20)] == [rate_of(n) for n in range(20)]
+    assert {evaluation.rung for evaluation in history.evaluations()} == {0, 1, 2, 3}
+    assert all(len(history.evaluations_of(number)) == 1 for number in range(20))
+    assert result.best.fidelity == Fidelity(trainable_layers=10, samples=1000)
+    assert "19" not in f"{result.summary.rungs[0].expected}"
+    if kind == "memory":
+        return
+    storage = open_storage(place)
+    trials = storage.get_all_trials(storage.get_study_id_from_name("s"))
+    full = {evaluation.number for evaluation in history.evaluations() if evaluation.rung == 3}
+    states = {trial.number: trial.state for trial in trials}
+    assert states == {n: TrialState.COMPLETE if n in full else TrialState.PRUNED for n in range(20)}
+
+
+def rate_of(number: int) -> float:
+    random = Random(f"{number}")
+    random.randrange(4)
+    return random.random()
+
+
+class ProcessPool:
+    """Evaluates jobs in a pool of processes."""
+
+    def __init__(self, workload: Workload, *, workers: int = 2) -> None:
+        self._evaluate = workload.evaluate
+        self._workers = workers
+        self._pool = ProcessPoolExecutor(workers, mp_context=get_context("forkserver"))
+        self._futures: set[Future[Evaluation]] = set()
+        self.closed = False
+
+    def room(self) -> int:
+        return self._workers - len(self._futures)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        self._futures |= {self._pool.submit(self._evaluate, job) for job in jobs}
+
+    def next_ended(self) -> Evaluation:
+        done, _ = wait(self._futures, return_when=FIRST_COMPLETED)
+        future = done.pop()
+        self._futures.remove(future)
+        return future.result()
+
+    def forget(self, number: int) -> None:
+        pass
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self.closed = True
+
+
+def fails_at_times(configuration: Configuration, fidelity: Fidelity) -> float:
+    if configuration.number == 3:
+        raise KeyError("no such thing")
+    return score(configuration, fidelity)
+
+
+@pytest.mark.multiprocess
+def test_an_executor_of_ones_own_evaluates_in_other_processes() -> None:
+    pools: list[ProcessPool] = []
+
+    def pool(workload: Workload) -> ProcessPool:
+        pools.append(ProcessPool(workload))
+        return pools[-1]
+
+    plan = SearchPlan(configurations=9)
+    there = frostline.tune(fails_at_times, SPACE, LADDER, study="s", plan=plan, storage=":memory:", executor=pool)
+    here = frostline.tune(fails_at_times, SPACE, LADDER, study="s", plan=plan, storage=":memory:")
+    assert pools[0].closed
+    assert there.configuration == here.configuration
+    ends = [
+        sorted((e.request, e.status, e.score) for e in result.history.evaluations()) for result in (there, here)
+    ]
+    assert ends[0] == ends[1]
+    (failed,) = [e for e in there.history.evaluations() if e.status is Status.FAILED]
+    assert failed.reason is not None
+    assert failed.reason.startswith("KeyError: 'no such thing'")
+
+
+class Interrupting(Observer):
+    def ended(self, evaluation: Evaluation, history: History) -> None:
+        if history.num_evaluations == 5:
+            raise KeyboardInterrupt
+
+
+def test_an_executor_is_closed_whatever_happens() -> None:
+    closed = []
+
+    class Executor(SimulatedExecutor):
+        def close(self) -> None:
+            closed.append(True)
+
+    def simulated(workload: Workload) -> Executor:
+        return Executor(workload.evaluate)
+
+    with pytest.raises(KeyboardInterrupt):
+        frostline.tune(
+            score,
+            SPACE,
+            LADDER,
+            study="s",
+            storage=":memory:",
+            executor=simulated,
+            observer=Interrupting(),
+        )
+    assert closed == [True]
