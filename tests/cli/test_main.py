@@ -16,6 +16,8 @@ import optuna
 import pytest
 
 from frostline.cli.main import main
+from frostline.run.summary import best_evaluation
+from frostline.store.reading import read_study
 from tests.cli.command_line import run
 
 TINY = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
@@ -57,11 +59,29 @@ def test_the_same_command_continues_and_a_larger_total_adds(capsys: pytest.Captu
     assert len(optuna.load_study(study_name="s", storage="sqlite:///frostline.db").trials) == 12
 
 
-@pytest.mark.parametrize("search", ["hyperband", "asynchronous", "sweep", "full"])
+# The evaluations of 22 configurations at each rung, and the best configuration.
+SEARCHES = {
+    "halving": ("successive halving", [22, 7, 2], 18),
+    "hyperband": ("hyperband", [12, 10, 7], 12),
+    "asynchronous": ("asynchronous halving", [22, 7, 2], 18),
+    "sweep": ("sweep", [22, 22, 22], 12),
+    "full": ("full fidelity", [0, 0, 22], 12),
+}
+
+
+@pytest.mark.parametrize("search", SEARCHES)
 def test_every_search(search: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(f"tune {TINY} --search {search} --configurations 22 --storage :memory:", capsys)
+    command = f"tune {TINY} --search {search} --configurations 22 --study s --storage journal.log --device cpu"
+    code, out, err = run(command, capsys)
     assert (code, err) == (0, "")
-    assert "best: configuration" in out
+    words, evaluations, best = SEARCHES[search]
+    study = read_study("journal.log", "s")
+    assert study.terms.search.startswith(words)
+    assert [study.history.rung(rung).num_ended for rung in range(3)] == evaluations
+    top = best_evaluation(study.history)
+    assert top is not None
+    assert (top.number, top.rung) == (best, 2)
+    assert f"best: configuration {best}, score {top.score:.5g} at full fidelity" in out
 
 
 @pytest.mark.parametrize("sampler", ["qmc", "tpe", "gp", "cmaes", "grid"])
