@@ -81,4 +81,4 @@ def test_a_sweep_over_a_grid_is_shown_as_an_audit(tmp_path: Path) -> None:
     text = study_page("<swept>", storage=place)
     assert "<h1>Audit of" in text
     assert "How well each fidelity ranks" in text
-    assert "Study &#x27;&lt;swept&gt;&#x27; in" in text
+    assert "Study &#39;&lt;swept&gt;&#39; in" in text

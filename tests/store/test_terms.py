@@ -60,7 +60,7 @@ def test_terms_of_a_later_version_are_refused_in_one_sentence() -> None:
 def test_a_difference_is_named() -> None:
     terms = Terms.parse(FIRST_VERSION)
     other = Terms.parse({**FIRST_VERSION, "settings": "horizon=rung precision=bfloat16 validations=10"})
-    with pytest.raises(StudyError, match="made with training 'horizon=full .*, and this run has 'horizon=rung"):
+    with pytest.raises(StudyError, match=r"made with training 'horizon=full .*, and this run has 'horizon=rung"):
         terms.check_equal(other, name="s")
     # Where a task lies, and how many configurations are asked for, may change.
     terms.check_equal(Terms.parse({**FIRST_VERSION, "reference": "moved.py:task", "expected": [9, 9]}), name="s")

@@ -50,20 +50,20 @@ def _page_of(
 ) -> str:
     audit: Audit | None = None
     recommendation: Recommendation | None = None
-    found: Sequence[CellShift] | None = None
+    cell_shifts: Sequence[CellShift] | None = None
     warnings = []
     try:
         audit = audit_of(landscape)
         recommendation = recommend(landscape)
         if landscape.alignment.is_identity:
-            found = shifts(landscape, aligned, samples=some_budgets(landscape))
+            cell_shifts = shifts(landscape, aligned, samples=some_budgets(landscape))
     except AuditError as error:
         warnings.append(f"Not everything can be told: {error}")
     return audit_page(
         landscape,
         audit,
         recommendation=recommendation,
-        found_shifts=found,
+        shifts=cell_shifts,
         record=record,
         source=source,
         warnings=warnings,
