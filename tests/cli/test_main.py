@@ -185,18 +185,6 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.multiprocess
-def test_the_installed_command_prepares_its_threads_before_torch_is_loaded() -> None:
-    code = (
-        "import os, sys, frostline.__main__; sys.argv = ['frostline', '--version']\n"
-        "try: frostline.__main__.main()\n"
-        "finally: print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
-    )
-    environment = {name: value for name, value in os.environ.items() if "OMP_WAIT" not in name}
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert (run.returncode, run.stdout) == (0, "0.1.0\n5000 True\n")
-
-
-@pytest.mark.multiprocess
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
 @pytest.mark.parametrize("options", [[], ["frozen_placement=stream"], ["frozen_dtype=bfloat16"]])
 def test_the_installed_command_keeps_freed_memory_but_for_models_that_are_kept_small(options: list[str]) -> None:
