@@ -7,13 +7,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # the tests. What is imported is compiled once instead (pip's --no-compile leaves out the rest of the thousands of files).
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check format clean
+.PHONY: demo test coverage check format clean
 
 demo: .venv/run
 	$(BIN)/frostline tune python-source-gpt --study demo --compare
 
 test: .venv/dev .families/installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+coverage: .venv/dev .families/installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report term
 
 check: .venv/dev
 	$(BIN)/ruff format --check .
@@ -44,4 +47,4 @@ format: .venv/dev
 	touch $@
 
 clean:
-	rm -rf .venv .families .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .families .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -15,6 +15,7 @@ The rules, from the ground up:
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -107,6 +108,15 @@ def test_folders_stand_beside_few_modules() -> None:
 def test_no_two_modules_share_a_name() -> None:
     stems = Counter(path.stem for path in MODULES if path.stem != "__init__")
     assert [stem for stem, times in stems.items() if times > 1] == []
+
+
+def test_the_page_on_the_architecture_says_the_same() -> None:
+    page = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text()
+    assert __doc__ is not None
+    assert re.findall(r"^\d\. .+", page, re.MULTILINE) == re.findall(r"^\d\. .+", __doc__, re.MULTILINE)
+    picture = page.partition("```mermaid")[2].partition("```")[0]
+    floors = [tuple(label.split(" · ")) for label in re.findall(r'\["(.+?)"\]', picture)]
+    assert floors == list(reversed(FLOORS))
 
 
 def loaded_by(statement: str) -> set[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from frostline.cli.cost_command import _spread
+from frostline.cli.step_arguments import spread
 from frostline.costs.cost_tables import CostRow
 from frostline.costs.measurement import FailedStep
 from frostline.costs.step_cost import StepCost
@@ -169,10 +169,10 @@ def test_an_unknown_task_is_one_line(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_few_layers_are_all_shown_and_many_are_spread_with_both_ends() -> None:
-    assert _spread(1) == (1,)
-    assert _spread(12) == tuple(range(1, 13))
+    assert spread(1) == (1,)
+    assert spread(12) == tuple(range(1, 13))
     for num_layers in range(13, 200):
-        shown = _spread(num_layers)
+        shown = spread(num_layers)
         assert {1, 2, num_layers - 1, num_layers} <= set(shown)
         assert 10 <= len(shown) <= 12
         assert shown == tuple(sorted(set(shown)))

@@ -9,9 +9,10 @@ import pytest
 from optuna.distributions import FloatDistribution
 
 from frostline.audit.csv_table import write_table
-from frostline.cli.report_command import report, report_command
+from frostline.cli.report_command import report_command
 from frostline.errors import AuditError, StudyError
 from frostline.records import Fidelity
+from frostline.report.study_page import study_page
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import tune
 from frostline.search.ladder import Ladder
@@ -46,13 +47,13 @@ def test_a_study_becomes_a_page(storage: str, tmp_path: Path, capsys: pytest.Cap
 
 def test_a_study_that_is_not_there_is_named(storage: str) -> None:
     with pytest.raises(StudyError, match=r"there is no study 'slow' in .*; there are: quick"):
-        report("slow", storage=storage)
+        study_page("slow", storage=storage)
 
 
 def test_a_table_becomes_the_page_of_an_audit(tmp_path: Path) -> None:
     path = tmp_path / "table.csv.gz"
     write_table(landscape(), path)
-    text = report(str(path), storage="")
+    text = study_page(str(path), storage="")
     assert "<h1>Audit of my task</h1>" in text
     assert "Recommended ladder" in text
 
@@ -60,15 +61,15 @@ def test_a_table_becomes_the_page_of_an_audit(tmp_path: Path) -> None:
 def test_a_table_of_too_few_configurations_says_what_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     write_table(landscape(configurations=3), path)
-    assert "Not everything can be told: the audit has 3 configurations" in report(str(path), storage="")
+    assert "Not everything can be told: the audit has 3 configurations" in study_page(str(path), storage="")
     with pytest.raises(AuditError, match="there is no file"):
-        report(str(tmp_path / "other.csv"), storage="")
+        study_page(str(tmp_path / "other.csv"), storage="")
 
 
 def test_a_sweep_over_a_ladder_is_shown_as_a_search(tmp_path: Path) -> None:
     place = str(tmp_path / "journal.log")
     tune(score, SPACE, LADDER, study="swept", plan=SearchPlan(configurations=6, search=Sweep), storage=place)
-    text = report("swept", storage=place)
+    text = study_page("swept", storage=place)
     assert "<h1>Search of" in text
     assert "Shown as a search, not as an audit: the study swept 3 rungs" in text
 
@@ -77,7 +78,7 @@ def test_a_sweep_over_a_grid_is_shown_as_an_audit(tmp_path: Path) -> None:
     place = str(tmp_path / "journal.log")
     layers = Ladder.layers_only(num_layers=4, full_samples=400)
     tune(score, SPACE, layers, study="<swept>", plan=SearchPlan(configurations=6, search=Sweep), storage=place)
-    text = report("<swept>", storage=place)
+    text = study_page("<swept>", storage=place)
     assert "<h1>Audit of" in text
     assert "How well each fidelity ranks" in text
-    assert "Study &#x27;&lt;swept&gt;&#x27; in" in text
+    assert "Study &#39;&lt;swept&gt;&#39; in" in text

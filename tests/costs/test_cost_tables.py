@@ -120,7 +120,7 @@ def test_a_page_needs_nothing_else_and_holds_every_figure_once() -> None:
     page = cost_page(ROWS, replace(HERE, task="<tiny>"))
     assert "&lt;tiny&gt;" in page
     assert "<tiny>" not in page
-    assert "no &quot;room&quot;" in page
+    assert "no &#34;room&#34;" in page
     assert "src=" not in page.split("plotly.js v")[0]
     assert 'src="http' not in page
     headings = ("Peak memory of a step", "Time of a step", "FLOPs of a step")

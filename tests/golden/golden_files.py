@@ -124,8 +124,7 @@ def masked_record(value: Any) -> Any:
     """Return what a study holds without seconds and the names of workers."""
     if isinstance(value, Mapping):
         return {
-            key: MASK if key in _SECONDS | _WORKERS and one is not None else masked_record(one)
-            for key, one in value.items()
+            key: MASK if _is_masked(key) and one is not None else masked_record(one) for key, one in value.items()
         }
     return [masked_record(one) for one in value] if isinstance(value, list | tuple) else value
 
@@ -146,6 +145,11 @@ def dump(storage: BaseStorage, name: str, *, digits: int = 10) -> dict[str, Any]
     # Studies of before say the same in other words.
     record["user_attrs"][TERMS] = Terms.parse(record["user_attrs"][TERMS]).record()
     return rounded(masked_record(record), digits)
+
+
+def _is_masked(key: str) -> bool:
+    # The optimizer of CMA-ES is pickled with memory that nothing was written to (numpy.empty).
+    return key in _SECONDS | _WORKERS or key.startswith("cma:optimizer")
 
 
 class _Closing:

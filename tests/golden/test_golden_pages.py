@@ -52,7 +52,7 @@ def test_the_page_of_an_audit_says(case: str, golden: GoldenFiles) -> None:
         found,
         audit_of(found, resamples=50),
         recommendation=recommend(found, configurations=9),
-        found_shifts=shifts(found, resamples=20),
+        shifts=shifts(found, resamples=20),
         source="A test",
     )
     golden.check_text(f"pages/audit-{case}.txt", visible_text(page))

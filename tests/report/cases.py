@@ -131,7 +131,7 @@ def landscape(
     seconds = np.broadcast_to(10 * share, shape).copy()
     return Landscape(
         task=task,
-        reference=TaskReference(name="my_task.py:task"),
+        reference="my_task.py:task",
         space=SearchSpace(distributions=distributions),
         direction=direction,
         sample_unit="images",

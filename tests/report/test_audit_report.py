@@ -13,12 +13,14 @@ from frostline.audit.audit import audit_of
 from frostline.audit.landscape import Landscape
 from frostline.audit.recommendation import recommend
 from frostline.audit.shifts import CellShift, shifts
+from frostline.pages.parts import Multiples
 from frostline.report.audit_page import audit_page
+from frostline.report.cells import optima_section
 from frostline.report.levels import pairs_section
 from frostline.report.maps import ladders_of, threshold_map
 from frostline.statistics.bootstrap import Estimate
 from tests.report.cases import NASTY, landscape
-from tests.report.test_search_report import Contents, figures_of
+from tests.report.test_search_report import Contents, figures_of, strings_in
 
 
 def page_of(found: Landscape) -> str:
@@ -26,7 +28,7 @@ def page_of(found: Landscape) -> str:
         found,
         audit_of(found, resamples=100),
         recommendation=recommend(found, configurations=9),
-        found_shifts=shifts(found, resamples=50),
+        shifts=shifts(found, resamples=50),
         source="A test",
     )
 
@@ -106,9 +108,8 @@ def test_diverged_configurations_are_left_out_and_counted() -> None:
     text = page_of(found)
     assert "27 cells of single configurations diverged and are left out." in text
     assert "3 more have no score, because they diverged or failed" in text
-    section = pairs_section(found, None)
-    panels = figures_of("".join(section.parts))
-    assert {len(trace["x"]) for panel in panels for trace in panel["data"]} == {13}
+    (panels,) = (part for part in pairs_section(found, None).parts if isinstance(part, Multiples))
+    assert {len(trace.x) for panel in panels.figures for trace in panel.plotly.data} == {13}
 
 
 def test_costs_that_nobody_knows_are_not_drawn() -> None:
@@ -123,9 +124,12 @@ def test_costs_that_nobody_knows_are_not_drawn() -> None:
 
 def test_names_of_an_audit_are_escaped_too() -> None:
     found = landscape(task=NASTY, distributions={NASTY: FloatDistribution(1e-4, 1e-1, log=True)})
-    contents = Contents(page_of(found))
+    text = page_of(dataclasses.replace(found, sample_unit=NASTY))
+    contents = Contents(text)
     assert not any(tag == "img" for tag, _ in contents.tags)
     assert f"Audit of {NASTY}" in contents.words
+    # plotly reads tags in what it draws.
+    assert not any("<img" in written for figure in figures_of(text) for written in strings_in(figure))
 
 
 def estimate(value: float, low: float, high: float) -> Estimate:
@@ -142,17 +146,32 @@ def test_shifts_are_told_with_their_intervals_and_what_is_sure_first() -> None:
         unaligned=0.3,
         gain=estimate(0.5, 0.2, 0.6),
     )
-    words = Contents(audit_page(found, None, found_shifts=[cell], source="A test")).words
+    words = Contents(audit_page(found, None, shifts=[cell], source="A test")).words
     assert "10 times the learning_rate would rank better: by the surrogate, ρ 0.80 instead of 0.30" in words
     assert "+1.00 (+0.50 to +1.25) 10 times 0.30 0.80" in words
     # At the next number of layers the head alone was trained otherwise too.
     moved = {"learning_rate": cell.best["learning_rate"], "head.learning_rate": estimate(-0.75, -1.0, -0.5)}
     second = dataclasses.replace(cell, fidelity=found.fidelity((1, 0)), best=moved)
-    page = audit_page(found, None, found_shifts=[cell, second], source="A test")
+    page = audit_page(found, None, shifts=[cell, second], source="A test")
     assert page.count("head.learning_rate") >= 2, "in the figure and in the table"
     assert "-0.75 (-1.00 to -0.50) as it is" in Contents(page).words
     unsure = dataclasses.replace(cell, taken={}, factors={})
-    words = Contents(audit_page(found, None, found_shifts=[unsure], source="A test")).words
+    words = Contents(audit_page(found, None, shifts=[unsure], source="A test")).words
     assert "No shift is sure" in words
     assert "+1.00 (+0.50 to +1.25) as it is 0.30" in words
-    assert "no hyperparameter has a logarithmic range" in audit_page(found, None, found_shifts=[], source="A test")
+    assert "no hyperparameter has a logarithmic range" in audit_page(found, None, shifts=[], source="A test")
+
+
+def test_a_shift_of_tens_is_written_whole() -> None:
+    found = landscape()
+    optima = audit_of(found, resamples=50).optima
+    moved = dataclasses.replace(
+        next(optimum for optimum in optima if optimum.name == "width"),
+        shift=Estimate(value=np.full((3, 3), 20.0), low=np.full((3, 3), 10.4), high=np.full((3, 3), 30.0)),
+    )
+    little = dataclasses.replace(
+        moved, shift=Estimate(value=np.full((3, 3), -0.5), low=np.full((3, 3), -0.75), high=np.full((3, 3), -0.25))
+    )
+    (maps,) = (part for part in optima_section(found, [moved, little]).parts if isinstance(part, Multiples))
+    written = [{*trace.text} for panel in maps.figures for trace in panel.plotly.select_traces({"mode": "text"})]
+    assert written == [{"+20.0"}, {"-.50"}]

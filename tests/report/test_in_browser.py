@@ -32,7 +32,7 @@ def audited(**changes: Any) -> str:
         found,
         audit_of(found, resamples=50),
         recommendation=recommend(found, configurations=9),
-        found_shifts=shifts(found, resamples=50),
+        shifts=shifts(found, resamples=50),
         source="A test",
     )
 

@@ -171,6 +171,7 @@ def test_no_name_leaves_its_place() -> None:
     assert "&lt;/script&gt;&lt;img…" in ticks
     drawn = " ".join(written for figure in figures_of(text) for written in strings_in(figure))
     assert html.escape(NASTY) in drawn
+    assert "&quot;" not in drawn, "which plotly would show as it is"
 
 
 def strings_in(thing: Any) -> list[str]:

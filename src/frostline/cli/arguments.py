@@ -1,195 +1,183 @@
-"""From the words of the command line to what they name: the only place where algorithms are chosen by name."""
+"""What several commands take: each option said once, those that travel together as one object (``grouped``).
+
+Nothing that is slow to import is loaded before it is used, and what can be refused without it is refused first.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import functools
-import json
-from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from frostline.cli.naming import check_ladder, check_sampler, search_named
 from frostline.errors import OptionError, SearchSpaceError
-from frostline.protocols import Task
-from frostline.records import Value
-from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
-from frostline.search.hyperband import Hyperband
-from frostline.search.interface import Climb
-from frostline.search.ladder import Ladder
-from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Sampling, grid
-from frostline.search.space import SearchSpace
-from frostline.search.sweep import FullFidelity, Sweep
+from frostline.populations.engines import Engine
+from frostline.run.options import AUTO, OFF, TrainingOptions
+from frostline.sizes import parse_size
+from frostline.store.storage import DEFAULT_STORAGE
 from frostline.store.terms import TaskReference
-from frostline.training.supervised import SupervisedTask
-from frostline.training.task_layers import layers_of
 
-Choice = TypeVar("Choice")
+if TYPE_CHECKING:
+    from frostline.protocols import Task
+    from frostline.records import Value
+    from frostline.search.sampling import Sampling
 
-TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="A built-in task, or path/to/file.py:NAME.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the task. Repeat for more.")
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="float32, or bfloat16 for autocast.")]
-SpaceOption = Annotated[Path | None, typer.Option("--space", help="A TOML file with the search space.")]
-LadderOption = Annotated[
-    str,
-    typer.Option(
-        "--ladder",
-        help="diagonal, layers-only, samples-only, rungs as LAYERS:SAMPLES,LAYERS:SAMPLES,..., audit:STUDY for what an "
-        "audit recommends, or auto for a small audit first.",
-    ),
-]
-RungsOption = Annotated[
-    int, typer.Option("--rungs", help="The number of rungs of a ladder that is not given by hand.")
-]
-ConfigurationsOption = Annotated[
-    int,
-    typer.Option("--configurations", "-n", help="The total number of configurations, over all runs of the study."),
-]
-SearchOption = Annotated[str, typer.Option("--search", help="halving, hyperband, asynchronous, sweep or full.")]
-FactorOption = Annotated[
-    int, typer.Option("--reduction-factor", help="One in so many configurations is promoted.")
-]
-StorageOption = Annotated[
-    str, typer.Option("--storage", help="A database URL, the path of a journal file, or :memory:.")
-]
-SeedOption = Annotated[int, typer.Option("--seed", help="The root of every random stream.")]
-EngineOption = Annotated[
-    str,
-    typer.Option(
-        "--engine", help="How a rung is trained together: auto, shared, stacked, compiled; serial: one by one."
-    ),
-]
 MemoryOption = Annotated[
     str, typer.Option("--memory", help="What training may take, such as 8GiB. Default: what is free.")
 ]
-CacheOption = Annotated[
-    str,
-    typer.Option(
-        "--prefix-cache", help="What outputs of frozen layers that come again may take: auto, off or a size."
-    ),
+SeedOption = Annotated[int, typer.Option("--seed", help="The root of every random stream.")]
+StorageOption = Annotated[
+    str, typer.Option("--storage", help="A database URL, the path of a journal file, or :memory:.")
 ]
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="The name of a study.")]
-SamplerOption = Annotated[str, typer.Option("--sampler", help="random, qmc, tpe, gp, cmaes or grid.")]
-GridPointsOption = Annotated[int, typer.Option("--grid-points", help="Points per continuous dimension of a grid.")]
-RunsOption = Annotated[Path, typer.Option("--runs", help="The folder of the checkpoints.")]
-DefaultsOption = Annotated[bool, typer.Option(help="Let the task's own configuration take part.")]
+HyperparametersOption = Annotated[
+    str | None, typer.Option("--configuration", help="JSON; what it leaves out is the task's own.")
+]
 
 
-def _choose(kind: str, name: str, choices: Mapping[str, Choice]) -> Choice:
-    if name in choices:
-        return choices[name]
-    close = difflib.get_close_matches(name, choices, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise OptionError(f"there is no {kind} {name!r}: choose one of {', '.join(choices)}.{hint}")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskArguments:
+    """A task as it is named on the command line."""
+
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A built-in task, or path/to/file.py:NAME.")]
+    options: SetOption = None
+
+    def load(self) -> Task:
+        """Return the task."""
+        from frostline.tasks.loading import task_named
+
+        return task_named(self.task, self.options)
+
+    def reference(self, precision: str) -> TaskReference:
+        """Return what names the task, with its options, on the command line."""
+        return TaskReference(name=self.task, options=tuple(self.options or ()), precision=precision)
 
 
-class ClimbFactory(Protocol):
-    """Makes a search over a number of configurations that is known."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceArguments:
+    """Where a study is kept, and the seed of what is drawn for it."""
 
-    def __call__(self, *, ladder: Ladder, configurations: int) -> Climb:
-        """Return the search."""
-
-
-def search_named(name: str, reduction_factor: int) -> ClimbFactory:
-    """Return the search called ``name``."""
-    halving = functools.partial(SuccessiveHalving, reduction_factor=reduction_factor)
-    choices: dict[str, ClimbFactory] = {
-        "halving": halving,
-        "hyperband": functools.partial(Hyperband, reduction_factor=reduction_factor),
-        "asynchronous": functools.partial(AsynchronousHalving, reduction_factor=reduction_factor),
-        "sweep": Sweep,
-        "full": FullFidelity,
-    }
-    return _choose("search", name, choices)
+    storage: StorageOption = DEFAULT_STORAGE
+    seed: SeedOption = 0
 
 
-def sampling_named(name: str, space: SearchSpace, grid_points: int) -> Sampling:
-    """Return the sampler called ``name``."""
-    choices = {"random": RANDOM, "qmc": QMC, "tpe": TPE, "gp": GP, "cmaes": CMA_ES, "grid": RANDOM}
-    chosen = _choose("sampler", name, choices)
-    return grid(space, num_points=grid_points) if name == "grid" else chosen
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LadderArguments:
+    """Which search, on which ladder."""
+
+    ladder: Annotated[
+        str,
+        typer.Option(
+            "--ladder",
+            help="diagonal, layers-only, samples-only, rungs as LAYERS:SAMPLES,LAYERS:SAMPLES,..., audit:STUDY for what an "
+            "audit recommends, or auto for a small audit first.",
+        ),
+    ] = "diagonal"
+    rungs: Annotated[
+        int, typer.Option("--rungs", help="The number of rungs of a ladder that is not given by hand.")
+    ] = 3
+    search: Annotated[str, typer.Option("--search", help="halving, hyperband, asynchronous, sweep or full.")] = (
+        "halving"
+    )
+
+    def __post_init__(self) -> None:
+        check_ladder(self.ladder)
+        search_named(self.search)
 
 
-def ladder_named(text: str, rungs: int, task: Task) -> Ladder:
-    """Return the ladder called so, or the one whose rungs are written out."""
-    num_layers = layers_of(task).num_layers
-    if ":" in text:
-        return Ladder.explicit(_parse_rungs(text), num_layers=num_layers, full_samples=task.full_samples)
-    choices = {"diagonal": Ladder.diagonal, "layers-only": Ladder.layers_only, "samples-only": Ladder.samples_only}
-    make = _choose("ladder", text, choices)
-    return make(num_layers=num_layers, full_samples=task.full_samples, num_rungs=rungs)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingArguments:
+    """Where configurations come from."""
 
+    space: Annotated[Path | None, typer.Option("--space", help="A TOML file with the search space.")] = None
+    sampler: Annotated[str, typer.Option("--sampler", help="random, qmc, tpe, gp, cmaes or grid.")] = "random"
+    grid_points: Annotated[
+        int, typer.Option("--grid-points", help="Points per continuous dimension of a grid.")
+    ] = 3
+    defaults: Annotated[bool, typer.Option(help="Let the task's own configuration take part.")] = True
 
-def ladder_table(ladder: Ladder, plan: Climb, sample_unit: str) -> str:
-    """Return the table of the rungs that ``plan`` climbs, and what each costs."""
-    counts = plan.evaluations_per_rung()
-    return ladder.table(counts, started_per_rung=plan.started_per_rung(), sample_unit=sample_unit)
+    def __post_init__(self) -> None:
+        check_sampler(self.sampler)
+        if self.space is not None and not self.space.is_file():
+            raise OptionError(f"--space {self.space}: there is no such file.")
 
+    def in_space(self, task: Task) -> Task:
+        """Return the task with the search space of the TOML file, if one is given."""
+        if self.space is None:
+            return task
+        from frostline.search.space import SearchSpace
+        from frostline.training.supervised import SupervisedTask
 
-def _parse_rungs(text: str) -> list[tuple[int, int]]:
-    rungs: list[tuple[int, int]] = []
-    for part in text.split(","):
-        layers, _, samples = part.partition(":")
+        space = SearchSpace.from_toml(self.space.read_text())
+        if not isinstance(task, SupervisedTask):
+            raise OptionError(
+                f"--space: the task {task.name} is no frostline.SupervisedTask; set its space where it is made."
+            )
+        return replace(task, space=space)
+
+    def sampling(self, task: Task) -> Sampling:
+        """Return what draws configurations from the task's space."""
+        from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, grid
+
+        if self.sampler == "grid":
+            return grid(task.space, num_points=self.grid_points)
+        return {"random": RANDOM, "qmc": QMC, "tpe": TPE, "gp": GP, "cmaes": CMA_ES}[self.sampler]
+
+    def initial(self, task: Task) -> tuple[dict[str, Value], ...]:
+        """Return the task's own configuration, to be tried first; nothing if it is not to be, or lies outside the space."""
+        if not self.defaults or self.sampler == "grid":
+            return ()
+        own = {name: task.defaults[name] for name in task.space.distributions if name in task.defaults}
         try:
-            rungs.append((int(layers), int(samples)))
-        except ValueError:
-            raise OptionError(f"--ladder: {part!r} is no rung: write LAYERS:SAMPLES, such as 2:100000.") from None
-    return rungs
+            task.space.validate(own)
+        except SearchSpaceError as error:
+            typer.echo(f"the task's own configuration takes no part: {error}")
+            return ()
+        return (own,)
 
 
-def parse_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
-    """Return the whole numbers in ``text``, which are separated by commas, or None if there is no text."""
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise OptionError(f"{option} {text!r}: write whole numbers, such as 1,2,4.") from None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingArguments:
+    """How trainings run."""
 
+    device: DeviceOption = "auto"
+    precision: PrecisionOption = "float32"
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine", help="How a rung is trained together: auto, shared, stacked, compiled; serial: one by one."
+        ),
+    ] = "auto"
+    memory: MemoryOption = "auto"
+    prefix_cache: Annotated[
+        str,
+        typer.Option(
+            "--prefix-cache", help="What outputs of frozen layers that come again may take: auto, off or a size."
+        ),
+    ] = "auto"
+    runs: Annotated[Path, typer.Option("--runs", help="The folder of the checkpoints.")] = Path("frostline-runs")
 
-def reference_of(task: str, options: list[str] | None, precision: str) -> TaskReference:
-    """Return what names a task, with its options, on the command line."""
-    return TaskReference(name=task, options=tuple(options or ()), precision=precision)
+    def __post_init__(self) -> None:
+        Engine.parse(self.engine)
+        if self.memory != AUTO:
+            parse_size(self.memory)
+        if self.prefix_cache not in (AUTO, OFF):
+            parse_size(self.prefix_cache)
 
-
-def parse_configuration(text: str | None) -> dict[str, Value]:
-    """Return the hyperparameters that are given as JSON."""
-    if text is None:
-        return {}
-    try:
-        parsed = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise OptionError(f"--configuration is no JSON ({error}): write '{{\"learning_rate\": 0.001}}'.") from None
-    if not isinstance(parsed, dict):
-        raise OptionError(f"--configuration is {text!r}: write an object, '{{\"learning_rate\": 0.001}}'.")
-    return parsed
-
-
-def with_space(task: Task, path: Path | None) -> Task:
-    """Return the task with the search space of a TOML file, if one is given."""
-    if path is None:
-        return task
-    if not path.is_file():
-        raise OptionError(f"--space {path}: there is no such file.")
-    space = SearchSpace.from_toml(path.read_text())
-    if not isinstance(task, SupervisedTask):
-        raise OptionError(
-            f"--space: the task {task.name} is no frostline.SupervisedTask; set its space where it is made."
+    def options(self) -> TrainingOptions:
+        """Return them as a search and an audit take them."""
+        return TrainingOptions(
+            device=self.device,
+            precision=self.precision,
+            engine=self.engine,
+            memory=self.memory,
+            prefix_cache=self.prefix_cache,
+            runs=self.runs,
         )
-    return dataclasses.replace(task, space=space)
-
-
-def own_configuration(task: Task) -> tuple[dict[str, Value], ...]:
-    """Return the task's own configuration, to be tried first; nothing if it lies outside the space that is searched."""
-    own = {name: task.defaults[name] for name in task.space.distributions if name in task.defaults}
-    try:
-        task.space.validate(own)
-    except SearchSpaceError as error:
-        typer.echo(f"the task's own configuration takes no part: {error}")
-        return ()
-    return (own,)

@@ -1,22 +1,20 @@
-"""The command that makes the method's figures again."""
+"""The command `frostline reproduce`: makes the method's figures again. Nothing of it is loaded before it is called."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from frostline.cli.arguments import DeviceOption
+from frostline.cli.grouping import grouped
 from frostline.errors import OptionError
-from frostline.research.reproduction.catalogue import FIGURES, figure_named
-from frostline.research.reproduction.scales import Data, Scale
-from frostline.research.reproduction.workbench import Workbench
 
 if TYPE_CHECKING:
     from frostline.research.reproduction.reproduced import Reproduced
+    from frostline.research.reproduction.scales import Scale
 
 _FOLDER = Path("frostline-reproduction")
 
@@ -24,20 +22,23 @@ _FOLDER = Path("frostline-reproduction")
 _WIDTH = 120
 
 
-def reproduce_command(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FigureArguments:
+    """Which figure, how large, from what, and where it goes."""
+
     figure: Annotated[
         str | None, typer.Argument(metavar="FIGURE", help="fig4, table3, ...; --list shows all of them.")
-    ] = None,
+    ] = None
     scale: Annotated[
         str, typer.Option("--scale", help="tiny: minutes; small: up to an hour; paper: the original setting.")
-    ] = "tiny",
+    ] = "tiny"
     out: Annotated[
         Path, typer.Option("--out", help="The folder of all figures, and of the trainings they share.")
-    ] = _FOLDER,
+    ] = _FOLDER
     plan: Annotated[
         bool, typer.Option("--plan", help="Show what would be trained and what that costs, and train nothing.")
-    ] = False,
-    show_list: Annotated[bool, typer.Option("--list", help="Show what can be made again.")] = False,
+    ] = False
+    show_list: Annotated[bool, typer.Option("--list", help="Show what can be made again.")] = False
     table: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,46 +46,60 @@ def reproduce_command(
             metavar="MODEL=FILE",
             help="Read the landscape of gpt, resnet, ... from a table that `frostline audit` wrote. Repeat for more.",
         ),
-    ] = None,
+    ] = None
     text: Annotated[
         Path | None, typer.Option("--text", help="For --scale paper: the text or tokens for the GPT.")
-    ] = None,
+    ] = None
     images: Annotated[
         Path | None, typer.Option("--images", help="For --scale paper: the folder that holds CIFAR-100.")
-    ] = None,
-    device: DeviceOption = "auto",
-) -> None:
+    ] = None
+    device: DeviceOption = "auto"
+
+    def __post_init__(self) -> None:
+        if self.figure is None and not self.show_list:
+            raise OptionError(
+                "which figure? Name one, such as `frostline reproduce fig4`; --list shows all of them."
+            )
+
+
+@grouped
+def reproduce_command(given: FigureArguments) -> None:
     """Make a figure of the Frozen Layers paper again. Stop at any time: the same command goes on where it was."""
-    if show_list:
-        width = max(len(one.name) for one in FIGURES)
-        for one in FIGURES:
-            typer.echo(f"{one.name:<{width}}  {one.title}")
+    from frostline.research.reproduction.catalogue import FIGURES, figure_named
+    from frostline.research.reproduction.scales import Data
+    from frostline.research.reproduction.workbench import Workbench
+
+    if given.show_list:
+        width = max(len(figure.name) for figure in FIGURES)
+        for figure in FIGURES:
+            typer.echo(f"{figure.name:<{width}}  {figure.title}")
         return
-    if figure is None:
-        raise OptionError("which figure? Name one, such as `frostline reproduce fig4`; --list shows all of them.")
-    chosen = figure_named(figure)
-    if out.exists() and not out.is_dir():
-        raise OptionError(f"--out {out}: this is a file; name a folder.")
+    assert given.figure is not None
+    chosen = figure_named(given.figure)
+    if given.out.exists() and not given.out.is_dir():
+        raise OptionError(f"--out {given.out}: this is a file; name a folder.")
     bench = Workbench(
-        scale=_scale(scale),
-        out=out,
-        data=Data(text=text, images=images),
-        tables=_tables(table or []),
-        device=device,
+        scale=_scale(given.scale),
+        out=given.out,
+        data=Data(text=given.text, images=given.images),
+        tables=_tables(given.table or []),
+        device=given.device,
         say=typer.echo,
     )
     typer.echo(f"{chosen.name}, scale {bench.scale}: {chosen.title}")
-    if plan:
+    if given.plan:
         for line in chosen.plan(bench):
             typer.echo(line)
         return
-    made = chosen.run(bench)
-    places = made.write(bench.folder)
-    _show(made)
+    reproduced = chosen.run(bench)
+    places = reproduced.write(bench.folder)
+    _show(reproduced)
     typer.echo(f"\nin {bench.folder}: {', '.join(place.name for place in places)}")
 
 
 def _scale(name: str) -> Scale:
+    from frostline.research.reproduction.scales import Scale
+
     try:
         return Scale(name)
     except ValueError:
@@ -92,6 +107,8 @@ def _scale(name: str) -> Scale:
 
 
 def _tables(options: list[str]) -> dict[str, Path]:
+    from frostline.research.reproduction.catalogue import FIGURES
+
     models = sorted({model for figure in FIGURES for model in figure.models})
     tables: dict[str, Path] = {}
     for option in options:
@@ -102,15 +119,18 @@ def _tables(options: list[str]) -> dict[str, Path]:
     return tables
 
 
-def _show(made: Reproduced) -> None:
+def _show(reproduced: Reproduced) -> None:
     """Print what was found beside what the paper found."""
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console() if Console().is_terminal else Console(width=_WIDTH)
-    typer.echo(f"\n{made.title}\n{made.circumstances}\n")
+    typer.echo(f"\n{reproduced.title}\n{reproduced.circumstances}\n")
     table = Table(box=None, pad_edge=False)
     for heading in ("", "the paper", "here", ""):
         table.add_column(heading, overflow="fold")
-    for finding in made.findings:
+    for finding in reproduced.findings:
         table.add_row(finding.what, finding.paper, finding.ours, f"{finding.verdict}")
     console.print(table, markup=False, highlight=False)
-    for note in made.notes:
+    for note in reproduced.notes:
         typer.echo(note)

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from frostline.costs.prediction import StepPredictor
 from frostline.errors import HyperparameterError, OptionError, PredictionError
 
 if TYPE_CHECKING:
@@ -79,7 +78,11 @@ class Capacity:
         if not 0 <= margin < math.inf:
             raise OptionError(f"margin is {margin!r}, but must be at least 0: a share of what is predicted.")
         self.margin = margin
-        self._predict = predict or StepPredictor(task, configuration=configuration).cost
+        if predict is None:
+            from frostline.costs.prediction import StepPredictor
+
+            predict = StepPredictor(task, configuration=configuration).cost
+        self._predict = predict
         self._known: dict[tuple[int, int | None], StepCost] = {}
 
     def cost(self, trainable_layers: int, batch_size: int | None = None) -> StepCost:

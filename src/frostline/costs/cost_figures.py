@@ -5,13 +5,14 @@ In the manner of figures 2, 3 and 9 of Carstensen et al. 2025, arXiv:2504.10735.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from frostline.costs.cost_tables import failure_lines, full_costs
 from frostline.costs.measurement import FailedStep
 from frostline.pages.drawing import BLACK, COLOURS, HEIGHT, layers_figure, line_style
-from frostline.pages.page import Section, bullets, figures_page
+from frostline.pages.page import page
+from frostline.pages.parts import Bullets, Note, Section, figure_section
 
 if TYPE_CHECKING:
     from frostline.costs.cost_tables import Circumstances, CostRow
@@ -33,36 +34,46 @@ def cost_page(rows: Sequence[CostRow], circumstances: Circumstances) -> str:
         (row for row in rows if not isinstance(row, FailedStep)), key=lambda cost: cost.trainable_layers
     )
     sizes = sorted({cost.batch_size for cost in costs})
-    drawings: list[tuple[str, str, Any]] = []
+    sections = []
     if costs:
-        drawings.append(("Peak memory of a step", "", _peak_figure(costs, sizes)))
+        sections.append(figure_section("Peak memory of a step", peak_figure(costs, sizes)))
     if any(cost.seconds is not None for cost in costs):
         note = "Bars: the quartiles' distance, half to each side. Dashed: full training's time, by the share of FLOPs."
-        drawings.append(("Time of a step", note, _time_figure(costs, sizes)))
+        sections.append(figure_section("Time of a step", _time_figure(costs, sizes), note=note))
     if costs:
-        drawings.append(("FLOPs of a step", "", _flops_figure(costs, sizes)))
+        sections.append(figure_section("FLOPs of a step", _flops_figure(costs, sizes)))
     note = (
         "Parameters are all of the model's, frozen ones too. The kinds may stand higher than the peak: gradients take the "
         "place of activations that are freed."
     )
     for size in sizes:
-        of_size = [cost for cost in costs if cost.batch_size == size]
-        drawings.append((f"Memory by kind, batch size {size}", note, _memory_figure(of_size)))
-    failed = failure_lines(rows)
-    return figures_page(
-        f"What a step of {circumstances.task} costs",
-        f"{circumstances}",
-        drawings,
-        sections=[Section(heading="Steps that failed", parts=(bullets(failed),))] if failed else (),
-    )
+        figure = _memory_figure([cost for cost in costs if cost.batch_size == size])
+        sections.append(figure_section(f"Memory by kind, batch size {size}", figure, note=note))
+    failures = failure_lines(rows)
+    if failures:
+        sections.append(Section("Steps that failed", [Bullets(failures)]))
+    return page(f"What a step of {circumstances.task} costs", [Note(f"{circumstances}")], sections)
 
 
-def _peak_figure(costs: Sequence[StepCost], sizes: Sequence[int]) -> Any:
-    figure = layers_figure("MiB at the peak", _layers(costs))
+def peak_figure(costs: Sequence[StepCost], sizes: Sequence[int]) -> Any:
+    """Return a figure of the peak of memory, a line for each batch size."""
+    return lines_figure(costs, sizes, "MiB at the peak", lambda cost: cost.memory.peak / _MIB)
+
+
+def _flops_figure(costs: Sequence[StepCost], sizes: Sequence[int]) -> Any:
+    return lines_figure(costs, sizes, "GFLOP per step", lambda cost: cost.flops / 1e9)
+
+
+def lines_figure(
+    costs: Sequence[StepCost], sizes: Sequence[int], unit: str, number: Callable[[StepCost], float]
+) -> Any:
+    """Return a figure of a ``number`` of each cost against the layers, a line for each batch size."""
+    figure = layers_figure(unit, _layers(costs))
     for position, size in enumerate(sizes):
         of_size = [cost for cost in costs if cost.batch_size == size]
-        peaks = [cost.memory.peak / _MIB for cost in of_size]
-        figure.add_scatter(x=_layers(of_size), y=peaks, name=f"batch {size}", **line_style(position))
+        if of_size:
+            y = [number(cost) for cost in of_size]
+            figure.add_scatter(x=_layers(of_size), y=y, name=f"batch {size}", **line_style(position))
     return figure
 
 
@@ -96,15 +107,6 @@ def _time_figure(costs: Sequence[StepCost], sizes: Sequence[int]) -> Any:
                 name=f"batch {size}, by FLOPs",
                 showlegend=False,
             )
-    return figure
-
-
-def _flops_figure(costs: Sequence[StepCost], sizes: Sequence[int]) -> Any:
-    figure = layers_figure("GFLOP per step", _layers(costs))
-    for position, size in enumerate(sizes):
-        of_size = [cost for cost in costs if cost.batch_size == size]
-        flops = [cost.flops / 1e9 for cost in of_size]
-        figure.add_scatter(x=_layers(of_size), y=flops, name=f"batch {size}", **line_style(position))
     return figure
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from frostline.pages.drawing import layers_figure, line_style
-from frostline.pages.page import figures_page
+from frostline.pages.page import page
+from frostline.pages.parts import Note, figure_section
 from frostline.sizes import format_size
 
 if TYPE_CHECKING:
@@ -21,16 +22,14 @@ if TYPE_CHECKING:
 def fit_page(fits: Sequence[Fit], circumstances: Circumstances, *, margin: float) -> str:
     """Return an HTML page of figures with a line for each device's memory; what does not fit has no point."""
     remark = f"With {100 * margin:g} % kept free. Where there is no point, not even one fits."
-    sections: list[tuple[str, str, Any]] = []
+    sections = []
     if any(fit.largest_batch is not None for fit in fits):
         figure = _figure(fits, "examples in a batch", lambda fit: fit.largest_batch)
-        sections.append(("Largest batch of one configuration", remark, figure))
+        sections.append(figure_section("Largest batch of one configuration", figure, note=remark))
     figure = _figure(fits, "configurations together", lambda fit: fit.population)
-    size = fits[0].batch_size
-    sections.append(
-        (f"Largest population, batch size {size}", f"{remark} All layers are trained one by one.", figure)
-    )
-    return figures_page(f"What of {circumstances.task} fits where", f"{circumstances}", sections)
+    heading = f"Largest population, batch size {fits[0].batch_size}"
+    sections.append(figure_section(heading, figure, note=f"{remark} All layers are trained one by one."))
+    return page(f"What of {circumstances.task} fits where", [Note(f"{circumstances}")], sections)
 
 
 def _figure(fits: Sequence[Fit], unit: str, number: Callable[[Fit], int | None]) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from frostline.records import Direction, Value
+    from frostline.records import Configuration, Direction, Value
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, BLACK = (
@@ -55,25 +55,34 @@ def new_figure(*, x: str = "", y: str = "", height: int = HEIGHT, legend: bool =
     from plotly import graph_objects
 
     figure = graph_objects.Figure()
+    dress(figure, x=x, y=y, height=height)
+    figure.update_layout(showlegend=legend)
+    return figure
+
+
+def dress(figure: Any, *, x: str, y: str, height: int) -> None:
+    """Give a figure of ours the look of the page, room for its legend, and axes that are called ``x`` and ``y``."""
     restyle(figure, height=height)
     # The legend lies above: below, it would be in the way of the axis where the page is narrow.
     figure.update_layout(
-        showlegend=legend,
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "font": {"size": 12}},
         margin={"l": 50, "r": 12, "t": 12, "b": 45},
     )
-    figure.update_xaxes(title={"text": x, "standoff": 8})
-    figure.update_yaxes(title={"text": y, "standoff": 8})
-    return figure
+    figure.update_xaxes(title={"text": safe(x), "standoff": 8})
+    figure.update_yaxes(title={"text": safe(y), "standoff": 8})
 
 
 def layers_figure(unit: str, layers: Sequence[int]) -> Any:
     """Return a figure without data, of something in ``unit`` against numbers of trained layers."""
     figure = new_figure(x="trained layers", y=unit)
-    step = 1 if max(layers) <= _NUMBERED_LAYERS else None
-    figure.update_xaxes(tickformat="d", dtick=step)
+    number_layers(figure, layers)
     figure.update_yaxes(rangemode="tozero")
     return figure
+
+
+def number_layers(figure: Any, layers: Sequence[int]) -> None:
+    """Number the figure's axis of trained layers in whole layers."""
+    figure.update_xaxes(tickformat="d", dtick=1 if max(layers, default=0) <= _NUMBERED_LAYERS else None)
 
 
 def line_style(position: int) -> dict[str, Any]:
@@ -84,6 +93,26 @@ def line_style(position: int) -> dict[str, Any]:
         "line": {"color": colour},
         "marker": {"color": colour, "symbol": mark, "size": 8},
     }
+
+
+def error_bars(low: NDArray[np.float64], value: NDArray[np.float64], high: NDArray[np.float64]) -> dict[str, Any]:
+    """Return, as plotly wants them, bars from ``low`` to ``high`` around ``value``."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": (high - value).tolist(),
+        "arrayminus": (value - low).tolist(),
+        "thickness": 1,
+        "width": 3,
+    }
+
+
+def scale_colours(number: int, scale: str = SCALE) -> list[str]:
+    """Return so many colours in an order that the eye follows, from dark to light."""
+    from plotly.colors import sample_colorscale
+
+    # The lightest are lost on white paper.
+    return list(sample_colorscale(scale, [0.85 * index / max(1, number - 1) for index in range(number)]))
 
 
 def restyle(figure: Any, *, height: int) -> None:
@@ -105,12 +134,18 @@ def restyle(figure: Any, *, height: int) -> None:
 
 def safe(text: str) -> str:
     """Return text as a figure may show it: plotly reads tags in it."""
-    return html.escape(text)
+    # Quotes stay: plotly knows no &quot; and would show it as it is.
+    return html.escape(text, quote=False)
 
 
 def shown(value: Value) -> str:
     """Return a hyperparameter's value as text."""
     return f"{value:.4g}" if isinstance(value, float) else f"{value}"
+
+
+def configuration_hover(title: str, configuration: Configuration) -> str:
+    """Return what a configuration's point says when it is pointed at: ``title``, which is safe, and its values."""
+    return "<br>".join([title, *(f"{safe(name)} {safe(shown(value))}" for name, value in configuration.items())])
 
 
 def short(number: int) -> str:
@@ -138,28 +173,32 @@ def frame(scores: Sequence[float] | NDArray[np.float64], direction: Direction) -
 
     A few trainings that nearly diverged would press all others into one line.
     """
-    found = np.asarray(scores, dtype=np.float64)
-    found = np.sort(found[np.isfinite(found)])
+    losses = np.sort(_finite(scores))
     if direction == "maximize":
-        found = -found[::-1]
-    if found.size < 5:
+        losses = -losses[::-1]
+    if losses.size < 5:
         return None
-    best, most = found[0], found[int(0.9 * (found.size - 1))]
+    best, most = losses[0], losses[int(0.9 * (losses.size - 1))]
     limit = best + _FRAME * (most - best)
-    if most == best or found[-1] <= limit:
+    if most == best or losses[-1] <= limit:
         return None
     margin = 0.04 * (limit - best)
     low, high = float(best - margin), float(limit)
     return (low, high) if direction == "minimize" else (-high, -low)
 
 
+def show_frame(figure: Any, limits: tuple[float, float] | None) -> None:
+    """Let the figure's scores, upwards, be shown between ``limits``; None for all of them."""
+    if limits is not None:
+        figure.update_yaxes(range=list(limits))
+
+
 def num_outside(scores: Sequence[float] | NDArray[np.float64], limits: tuple[float, float] | None) -> int:
     """Return how many finite scores lie outside ``limits``."""
     if limits is None:
         return 0
-    found = np.asarray(scores, dtype=np.float64)
-    found = found[np.isfinite(found)]
-    return int(((found < limits[0]) | (found > limits[1])).sum())
+    finite = _finite(scores)
+    return int(((finite < limits[0]) | (finite > limits[1])).sum())
 
 
 def outside_words(count: int) -> str:
@@ -168,3 +207,8 @@ def outside_words(count: int) -> str:
         return ""
     scores = "1 far worse score lies" if count == 1 else f"{count} far worse scores lie"
     return f" {scores} outside the frame; a double click shows all."
+
+
+def _finite(scores: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    array = np.asarray(scores, dtype=np.float64)
+    return array[np.isfinite(array)]

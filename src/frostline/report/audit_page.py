@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.audit.shifts import shift_sentences
-from frostline.pages.page import Section, answer, bullets, command, note, page, paragraph, warnings_box
+from frostline.pages.page import CLOSING, page
+from frostline.pages.parts import Answer, Bullets, Command, Note, Paragraph, Part, Section, Table, Warnings
 from frostline.report.cells import (
     agreement_section,
     cost_section,
@@ -20,8 +21,8 @@ from frostline.report.levels import curves_section, layers_section, pairs_sectio
 from frostline.report.maps import ladders_of
 from frostline.report.rungs import trouble_warnings
 from frostline.report.scored import Scored
-from frostline.report.search_page import about, closing, configuration_table
 from frostline.report.shift_maps import shifts_section
+from frostline.report.study_parts import about, closing, configuration_table
 from frostline.report.verdict import headline, ladders_section, recommendation_warnings, recommended_lines
 from frostline.run.sentences import train_command
 
@@ -41,37 +42,36 @@ def audit_page(
     audit: Audit | None,
     *,
     recommendation: Recommendation | None = None,
-    found_shifts: Sequence[CellShift] | None = None,
+    shifts: Sequence[CellShift] | None = None,
     record: StudyRecord | None = None,
     source: str = "",
     warnings: Sequence[str] = (),
 ) -> str:
     """Return the HTML page of an audit.
 
-    ``audit`` is None where there are too few configurations to tell how anything ranks, and ``found_shifts`` where none were
-    sought. ``record`` is the study the
-    landscape was read from; without it, ``source`` says where it came from. ``warnings`` come before those found here.
+    ``audit`` is None where there are too few configurations to tell how anything ranks, ``shifts`` where none were sought.
+    ``record`` is the study the landscape was read from; without it, ``source`` says where it came from. ``warnings`` come
+    before those found here.
     """
-    agreement = None if audit is None else audit.agreement
     ladders = ladders_of(landscape, recommendation)
-    scored = _scored(landscape)
-    best = _best(landscape)
+    scored, best = _scored(landscape), _best(landscape)
     sections: list[Section] = []
-    if audit is not None and agreement is not None:
-        sections.append(agreement_section(landscape, agreement, audit.noise, ladders))
-        sections.append(thresholds_section(landscape, agreement, ladders))
+    if audit is not None:
+        sections.append(agreement_section(landscape, audit.agreement, audit.noise, ladders))
+        sections.append(thresholds_section(landscape, audit.agreement, ladders))
     sections.append(cost_section(landscape, ladders))
     if recommendation is not None:
         sections.append(ladders_section(recommendation, landscape))
-    if audit is not None and agreement is not None:
-        sections += [_findings(audit), other_measures_section(landscape, agreement)]
-    sections += [pairs_section(landscape, agreement), curves_section(landscape), layers_section(landscape)]
+    if audit is not None:
+        sections += [_findings(audit), other_measures_section(landscape, audit.agreement)]
+    sections.append(pairs_section(landscape, None if audit is None else audit.agreement))
+    sections += [curves_section(landscape), layers_section(landscape)]
     if audit is not None:
         sections.append(optima_section(landscape, audit.optima))
-    if found_shifts is not None:
-        sections.append(shifts_section(landscape, found_shifts, shift_sentences(found_shifts, landscape)))
+    if shifts is not None:
+        sections.append(shifts_section(landscape, shifts, shift_sentences(shifts, landscape)))
     sections += [importance_section(scored), slices_section(scored)]
-    found = [
+    warnings = [
         *warnings,
         *_incomplete(landscape, record),
         *(() if audit is None else audit.warnings),
@@ -79,35 +79,33 @@ def audit_page(
         *(() if record is None else trouble_warnings(record.history)),
         *([] if best is None else edge_warnings(scored, best)),
     ]
-    opening = [
+    opening: list[Part] = [
         _answer(landscape, audit, recommendation, record),
-        warnings_box(list(dict.fromkeys(found))),
+        Warnings(list(dict.fromkeys(warnings))),
         *([] if record is None else [about(record)]),
     ]
-    last = closing(record) if record is not None else f"{source}. Made by frostline; this page needs no network."
+    last = closing(record) if record is not None else f"{source}. {CLOSING}"
     return page(f"Audit of {landscape.task}", opening, sections, closing=last)
 
 
 def _answer(
     landscape: Landscape, audit: Audit | None, recommendation: Recommendation | None, record: StudyRecord | None
-) -> str:
+) -> Answer:
     first, second = headline(landscape, None if audit is None else audit.agreement)
-    parts = [paragraph(second)] if second else []
+    parts: list[Paragraph | Table | Command] = [Paragraph(second)] if second else []
     if recommendation is not None:
         parts += recommended_lines(recommendation, landscape, record)
     best = _best(landscape)
     if best is not None:
         score = float(landscape.scores[_index(landscape), -1, -1])
-        parts.append(
-            paragraph(
-                f"The best of {landscape.num_configurations} configurations trained in full: configuration {best.number}, "
-                f"score {score:.5g}."
-            )
+        text = (
+            f"The best of {landscape.num_configurations} configurations trained in full: configuration {best.number}, "
+            f"score {score:.5g}."
         )
-        parts.append(configuration_table(best))
+        parts += [Paragraph(text), configuration_table(best)]
         if record is not None:
-            parts.append(command(train_command(record.terms, best)))
-    return answer(first, parts)
+            parts.append(Command(train_command(record.terms, best)))
+    return Answer(first, parts)
 
 
 def _findings(audit: Audit) -> Section:
@@ -115,8 +113,8 @@ def _findings(audit: Audit) -> Section:
         "Three things are expected of a fidelity: more of it ranks better, does better, and costs more. Each is tested over "
         "the configurations."
     )
-    sentences = [f"{'✓ holds' if one.holds else '✗ fails'}: {one.sentence}" for one in audit.findings]
-    return Section(heading="Does more fidelity tell more?", parts=(note(text), bullets(sentences)))
+    sentences = [f"{'✓ holds' if finding.holds else '✗ fails'}: {finding.sentence}" for finding in audit.findings]
+    return Section("Does more fidelity tell more?", [Note(text), Bullets(sentences)])
 
 
 def _incomplete(landscape: Landscape, record: StudyRecord | None) -> list[str]:
@@ -142,15 +140,15 @@ def _best(landscape: Landscape) -> Configuration | None:
 
 def _scored(landscape: Landscape) -> Scored | None:
     full = landscape.scores[:, -1, -1]
-    told = np.flatnonzero(np.isfinite(full))
-    if not len(told):
+    finite = np.flatnonzero(np.isfinite(full)).tolist()
+    if not finite:
         return None
     return Scored(
         space=landscape.space,
         direction=landscape.direction,
-        configurations=tuple(landscape.configurations[int(index)] for index in told),
-        scores=tuple(float(full[index]) for index in told),
-        num_diverged=len(full) - len(told),
+        configurations=tuple(landscape.configurations[index] for index in finite),
+        scores=tuple(float(full[index]) for index in finite),
+        num_diverged=len(full) - len(finite),
         where="full fidelity",
         is_selected=False,
     )

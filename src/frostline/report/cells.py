@@ -8,36 +8,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.audit.optima import move_sentences
-from frostline.pages.page import Section, drawn, folded, multiples, note, table
+from frostline.pages.parts import Figure, Folded, Multiples, Note, Section, Table
 from frostline.report.maps import (
     DrawnLadder,
     cell_texts,
     grid_of,
     ladder_key,
-    share,
     spearman_hovers,
     threshold_key,
     threshold_map,
     value_map,
 )
-from frostline.report.verdict import cost_shares, noise_sentence
+from frostline.report.shares import budget_table, cost_shares, known_mean, share
+from frostline.report.verdict import noise_sentence
 from frostline.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from frostline.audit.agreement import Agreement
     from frostline.audit.landscape import Landscape
     from frostline.audit.noise import SeedNoise
     from frostline.audit.optima import Optimum
-
-    Array = NDArray[np.float64]
+    from frostline.statistics.bootstrap import Estimate
 
 _THRESHOLDS = (0.6, 0.85, 0.95)
 # A diverging scale of blue and orange, which any eye tells apart.
-_DIVERGING = ("rgb(0, 114, 178)", "rgb(255, 255, 255)", "rgb(230, 159, 0)")
+_DIVERGING = ["rgb(0, 114, 178)", "rgb(255, 255, 255)", "rgb(230, 159, 0)"]
 _MAP_HEIGHT = 260
 _LOWEST_COLOUR = 0.5
 # A smaller shift has no place in a cell.
@@ -50,13 +47,13 @@ def agreement_section(
     landscape: Landscape, agreement: Agreement, noise: SeedNoise | None, ladders: Sequence[DrawnLadder]
 ) -> Section:
     """Return the map of rank correlations, what seed noise allows, and every measure as a table."""
-    found = agreement.spearman
+    spearman = agreement.spearman.value
     # Most cells rank better than this: the colours are for what differs.
-    lowest = min(_LOWEST_COLOUR, math.floor(10 * float(found.value.min())) / 10)
+    lowest = min(_LOWEST_COLOUR, math.floor(10 * float(spearman.min())) / 10)
     figure = value_map(
         landscape,
-        found.value,
-        texts=grid_of(found.value, ".2f"),
+        spearman,
+        texts=grid_of(spearman, ".2f"),
         hovers=spearman_hovers(landscape, agreement),
         limits=(lowest, 1.0),
         ladders=ladders,
@@ -69,34 +66,28 @@ def agreement_section(
     label = (
         "Map: rank correlation with full training for each number of layers and samples; the table below has it."
     )
-    parts = (
-        note(text),
-        note(noise_sentence(noise)),
-        drawn(figure, label),
-        ladder_key(ladders),
-        folded(
-            "All measures of agreement, with 95 % intervals, as a table",
-            _measures(landscape, agreement),
-            is_long=found.value.size > _MOST_PRINTED,
-        ),
+    measures = Folded(
+        "All measures of agreement, with 95 % intervals, as a table",
+        _measures(landscape, agreement),
+        is_long=spearman.size > _MOST_PRINTED,
     )
-    return Section(heading="How well each fidelity ranks", parts=parts)
+    return Section(
+        "How well each fidelity ranks",
+        [Note(text), Note(noise_sentence(noise)), Figure(figure, label), ladder_key(ladders), measures],
+    )
 
 
 def thresholds_section(landscape: Landscape, agreement: Agreement, ladders: Sequence[DrawnLadder]) -> Section:
     """Return the maps of where the rank correlation reaches each threshold."""
     figures = [
-        drawn(
+        Figure(
             threshold_map(landscape, agreement, threshold, ladders),
             f"Map: the cells whose rank correlation reaches {threshold}.",
             caption=f"ρ ≥ {threshold}",
         )
         for threshold in _THRESHOLDS
     ]
-    return Section(
-        heading="Where the ranking is good enough",
-        parts=(threshold_key(), multiples(figures), ladder_key(ladders)),
-    )
+    return Section("Where the ranking is good enough", [threshold_key(), Multiples(figures), ladder_key(ladders)])
 
 
 def cost_section(landscape: Landscape, ladders: Sequence[DrawnLadder]) -> Section:
@@ -104,12 +95,9 @@ def cost_section(landscape: Landscape, ladders: Sequence[DrawnLadder]) -> Sectio
     heading = "What each fidelity costs"
     known = cost_shares(landscape)
     if known is None:
-        return Section(
-            heading=heading, parts=(note("Not told: neither seconds nor FLOPs are known of every cell."),)
-        )
+        return Section(heading, [Note("Not told: neither seconds nor FLOPs are known of every cell.")])
     shares, measure = known
-    seconds = _known_mean(landscape.seconds)
-    flops, peak = _known_mean(landscape.flops), _known_mean(landscape.peak_bytes)
+    seconds, flops, peak = map(known_mean, (landscape.seconds, landscape.flops, landscape.peak_bytes))
 
     def words(z: int, s: int) -> str:
         lines = [f"{100 * shares[z, s]:.3g} % of a full training by {measure}"]
@@ -130,18 +118,16 @@ def cost_section(landscape: Landscape, ladders: Sequence[DrawnLadder]) -> Sectio
         f"Mean {measure} of training one configuration from scratch up to each cell, in per cent of a full training. "
         "Trained together, configurations share the frozen layers' cost: these are their shares, as measured."
     )
-    rows = [
-        (f"{layers}", *(f"{100 * shares[z, s]:.1f}" for s in range(len(landscape.samples))))
-        for z, layers in enumerate(landscape.layers)
-    ]
-    header = ("layers", *(share(landscape, s) for s in range(len(landscape.samples))))
-    parts = (
-        note(text),
-        drawn(figure, f"Map: {text}"),
-        ladder_key(ladders),
-        folded("The shares as a table, in per cent", table(header, rows)),
+    table = budget_table(landscape, 100 * shares, ".1f")
+    return Section(
+        heading,
+        [
+            Note(text),
+            Figure(figure, f"Map: {text}"),
+            ladder_key(ladders),
+            Folded("The shares as a table, in per cent", table),
+        ],
     )
-    return Section(heading=heading, parts=parts)
 
 
 def other_measures_section(landscape: Landscape, agreement: Agreement) -> Section:
@@ -149,36 +135,38 @@ def other_measures_section(landscape: Landscape, agreement: Agreement) -> Sectio
     regret = agreement.regret.value
     finite = regret[np.isfinite(regret)]
     most = float(finite.max()) if finite.size else 1.0
+    # Regret in the cells of a small map would be unreadable: it has any number of digits.
+    no_texts = [[""] * len(landscape.samples) for _ in landscape.layers]
     maps = (
-        ("Pairs in the right order", agreement.pair_order, (0.5, 1.0), ".2f", "Cividis"),
-        (f"Best {agreement.top_k} recalled", agreement.top_recall, (0.0, 1.0), ".2f", "Cividis"),
-        ("Regret of the pick", agreement.regret, (0.0, most or 1.0), ".2g", "Cividis_r"),
+        ("Pairs in the right order", agreement.pair_order, (0.5, 1.0), "Cividis"),
+        (f"Best {agreement.top_k} recalled", agreement.top_recall, (0.0, 1.0), "Cividis"),
+        ("Regret of the pick", agreement.regret, (0.0, most or 1.0), "Cividis_r"),
     )
     figures = []
-    for name, estimate, limits, form, scale in maps:
-        hovers = cell_texts(
-            landscape,
-            lambda z, s, one=estimate: f"{one.value[z, s]:.4g}, 95 %: {one.low[z, s]:.4g} to {one.high[z, s]:.4g}",
-        )
-        # Regret in the cells of a small map would be unreadable: it has any number of digits.
-        texts = grid_of(estimate.value, form) if form == ".2f" else _blank(estimate.value)
+    for name, estimate, limits, scale in maps:
         figure = value_map(
-            landscape, estimate.value, texts=texts, hovers=hovers, limits=limits, scale=scale, height=_MAP_HEIGHT
+            landscape,
+            estimate.value,
+            texts=no_texts if estimate is agreement.regret else grid_of(estimate.value, ".2f"),
+            hovers=_interval_hovers(landscape, estimate, ".4g"),
+            limits=limits,
+            scale=scale,
+            height=_MAP_HEIGHT,
         )
-        figures.append(drawn(figure, f"Map: {name}; the table of agreement has the numbers.", caption=name))
+        figures.append(Figure(figure, f"Map: {name}; the table of agreement has the numbers.", caption=name))
     text = (
         "The probability that two configurations keep their order; the share of the best at full fidelity that are among "
         "the cell's best; and how much worse the final score is if this cell alone chooses (darker is worse; the largest "
         f"here: {most:.3g})."
     )
-    return Section(heading="What each fidelity is worth for choosing", parts=(note(text), multiples(figures)))
+    return Section("What each fidelity is worth for choosing", [Note(text), Multiples(figures)])
 
 
 def optima_section(landscape: Landscape, optima: Sequence[Optimum]) -> Section:
     """Return, for every hyperparameter, where its best value sits at each cell against full fidelity."""
     heading = "Where the best values sit"
     if not optima:
-        return Section(heading=heading, parts=(note("Not told: no hyperparameter has more than one choice."),))
+        return Section(heading, [Note("Not told: no hyperparameter has more than one choice.")])
     text = (
         "How far the mean of the best quarter of configurations lies from where it is at full fidelity: blue is lower, "
         "orange higher, white the same; in decades where the range is logarithmic (1 is ten times), of a choice the share "
@@ -186,48 +174,60 @@ def optima_section(landscape: Landscape, optima: Sequence[Optimum]) -> Section:
         "bad rank correlation."
     )
     rows = [
-        (one.name, _at_full(one), " ".join(move_sentences(one, landscape)) or "no move beyond chance")
-        for one in optima
+        (
+            optimum.name,
+            _at_full(optimum),
+            " ".join(move_sentences(optimum, landscape)) or "no move beyond chance",
+        )
+        for optimum in optima
     ]
     header = ("hyperparameter", "best at full fidelity", "does it move? (tested over all cells)")
-    parts = (
-        note(text),
-        multiples([_shift_map(landscape, one) for one in optima]),
-        table(header, rows, words=(0, 1, 2)),
-    )
-    return Section(heading=heading, parts=parts)
+    maps = Multiples([_shift_map(landscape, optimum) for optimum in optima])
+    return Section(heading, [Note(text), maps, Table(header, rows, words=(0, 1, 2))])
 
 
-def _at_full(one: Optimum) -> str:
-    value = float(one.value.value[-1, -1])
-    if one.scale == "log":
+def _at_full(optimum: Optimum) -> str:
+    value = float(optimum.value.value[-1, -1])
+    if optimum.scale == "log":
         return f"{10**value:.3g}"
-    return f"{value:.3g}" if one.scale == "linear" else f"{one.choice} ({100 * value:.0f} % of the best)"
+    return f"{value:.3g}" if optimum.scale == "linear" else f"{optimum.choice} ({100 * value:.0f} % of the best)"
 
 
-def _shift_map(landscape: Landscape, one: Optimum) -> str:
-    shift, low, high = one.shift.value, one.shift.low, one.shift.high
-    unit = " decades" if one.scale == "log" else ""
-    sure = (low > 0) | (high < 0)
+def _shift_map(landscape: Landscape, optimum: Optimum) -> Figure:
+    shift = optimum.shift.value
+    unit = " decades" if optimum.scale == "log" else ""
+    sure = (optimum.shift.low > 0) | (optimum.shift.high < 0)
     most = float(np.abs(shift).max()) or 1.0
-    form = "+.1f" if most >= 1 else "+.2f"
-    written = sure & (most >= _TELLABLE)
-    texts = [
-        [format(shift[z, s], form).replace("0.", ".") if written[z, s] else "" for s in range(shift.shape[1])]
-        for z in range(shift.shape[0])
-    ]
-    hovers = cell_texts(
-        landscape, lambda z, s: f"shift {shift[z, s]:+.3g}{unit}, 95 %: {low[z, s]:+.3g} to {high[z, s]:+.3g}"
-    )
+    written = np.where(sure & (most >= _TELLABLE), shift, np.nan)
+    texts = grid_of(written, "+.1f" if most >= 1 else "+.2f")
     figure = value_map(
-        landscape, shift, texts=texts, hovers=hovers, limits=(-most, most), scale=_DIVERGING, height=_MAP_HEIGHT
+        landscape,
+        shift,
+        # No zero before the point: a small map's cells are narrow.
+        texts=[[text.replace("+0.", "+.").replace("-0.", "-.") for text in row] for row in texts],
+        hovers=_interval_hovers(landscape, optimum.shift, "+.3g", before="shift ", unit=unit),
+        limits=(-most, most),
+        scale=_DIVERGING,
+        height=_MAP_HEIGHT,
     )
-    name = one.name if one.choice is None else f"{one.name}: {one.choice}"
+    name = optimum.name if optimum.choice is None else f"{optimum.name}: {optimum.choice}"
     label = f"Map: how far the best {name} lies from that at full fidelity; the table says where it moves."
-    return drawn(figure, label, caption=f"{name} (±{most:.2g}{unit})")
+    return Figure(figure, label, caption=f"{name} (±{most:.2g}{unit})")
 
 
-def _measures(landscape: Landscape, agreement: Agreement) -> str:
+def _interval_hovers(
+    landscape: Landscape, estimate: Estimate, form: str, *, before: str = "", unit: str = ""
+) -> list[list[str]]:
+    return cell_texts(
+        landscape,
+        lambda z, s: (
+            f"{before}{estimate.value[z, s]:{form}}{unit}, "
+            f"95 %: {estimate.low[z, s]:{form}} to {estimate.high[z, s]:{form}}"
+        ),
+    )
+
+
+def _measures(landscape: Landscape, agreement: Agreement) -> Table:
     estimates = (
         agreement.spearman,
         agreement.kendall,
@@ -239,22 +239,13 @@ def _measures(landscape: Landscape, agreement: Agreement) -> str:
         (
             f"{layers}",
             share(landscape, s),
-            *(f"{one.value[z, s]:.2f} ({one.low[z, s]:.2f} to {one.high[z, s]:.2f})" for one in estimates),
+            *(
+                f"{estimate.value[z, s]:.2f} ({estimate.low[z, s]:.2f} to {estimate.high[z, s]:.2f})"
+                for estimate in estimates
+            ),
         )
         for z, layers in enumerate(landscape.layers)
         for s in range(len(landscape.samples))
     ]
     header = ("layers", landscape.sample_unit, "Spearman", "Kendall", "pairs kept", "best recalled", "regret")
-    return table(header, rows)
-
-
-def _known_mean(of_cells: Array) -> Array:
-    """Return the mean over configurations, NaN where no configuration has a value."""
-    told = np.isfinite(of_cells).any(axis=0)
-    found = np.full(of_cells.shape[1:], np.nan)
-    found[told] = np.nanmean(of_cells[:, told], axis=0)
-    return found
-
-
-def _blank(values: Array) -> list[list[str]]:
-    return [["" for _ in row] for row in values]
+    return Table(header, rows)

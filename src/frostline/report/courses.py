@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from frostline.pages.drawing import (
@@ -18,9 +19,10 @@ from frostline.pages.drawing import (
     new_figure,
     num_outside,
     outside_words,
+    show_frame,
     thinned,
 )
-from frostline.pages.page import Section, bullets, drawn, note
+from frostline.pages.parts import Bullets, Figure, Note, Section
 from frostline.records import loss_sign
 from frostline.run.sentences import cost_lines
 from frostline.wording import counted, duration
@@ -37,41 +39,44 @@ _MOST_CURVES = 60
 def curves_section(record: StudyRecord, best: Evaluation | None) -> Section:
     """Return the validation scores along the trainings, one colour for each rung."""
     heading = "How the trainings went"
-    curves = [one for one in record.history.evaluations() if len(one.curve) > 1]
+    curves = [evaluation for evaluation in record.history.evaluations() if len(evaluation.curve) > 1]
     if not curves:
-        return Section(heading=heading, parts=(note("No training was validated more than once on its way."),))
-    scores = [point.score for one in curves for point in one.curve]
-    limits = _end_frame(curves, record.terms.direction)
+        return Section(heading, [Note("No training was validated more than once on its way.")])
+    terms = record.terms
+    scores = [point.score for evaluation in curves for point in evaluation.curve]
+    limits = _end_frame(curves, terms.direction)
     text = (
-        f"Validation score against {record.terms.sample_unit} trained, {better(record.terms.direction)}. A line is a "
+        f"Validation score against {terms.sample_unit} trained, {better(terms.direction)}. A line is a "
         f"configuration; different numbers of layers are different tasks.{outside_words(num_outside(scores, limits))}"
     )
-    by_rung = [[one for one in curves if one.rung == rung] for rung in range(len(record.terms.rungs))]
+    by_rung = [
+        [evaluation for evaluation in curves if evaluation.rung == rung] for rung in range(len(terms.rungs))
+    ]
     if any(len(group) > _MOST_CURVES for group in by_rung):
         text += f" Of each rung {_MOST_CURVES} are drawn, evenly from its ranking."
-    figure = new_figure(x=record.terms.sample_unit, y="score")
+    figure = new_figure(x=terms.sample_unit, y="score")
     figure.update_xaxes(rangemode="tozero", exponentformat="SI", nticks=7)
-    if limits is not None:
-        figure.update_yaxes(range=list(limits))
-    sign = loss_sign(record.terms.direction)
+    show_frame(figure, limits)
+    sign = loss_sign(terms.direction)
     for rung, group in enumerate(by_rung):
-        ranked = sorted(group, key=lambda one: float("inf") if one.score is None else sign * one.score)
-        layers = record.terms.rungs[rung].trainable_layers
-        _add_curves(
-            figure, thinned(ranked, _MOST_CURVES), name=f"rung {rung}, {counted(layers, 'layer')}", rung=rung
+        ranked = sorted(
+            group, key=lambda evaluation: math.inf if evaluation.score is None else sign * evaluation.score
         )
+        name = f"rung {rung}, {counted(terms.rungs[rung].trainable_layers, 'layer')}"
+        _add_curves(figure, thinned(ranked, _MOST_CURVES), name=name, rung=rung)
     if best is not None and len(best.curve) > 1:
         _add_curves(figure, [best], name="the best", rung=None)
-    return Section(heading=heading, parts=(note(text), drawn(figure, f"Lines: {text}")))
+    return Section(heading, [Note(text), Figure(figure, f"Lines: {text}")])
 
 
 def spending_section(summary: Summary) -> Section:
     """Return what the search cost, rung by rung, against training every candidate in full."""
-    parts = [bullets(cost_lines(summary))]
+    heading, costs = "What it cost", Bullets(cost_lines(summary))
     full = summary.full_training_seconds
     if not full:
-        parts.append(note("No full training has ended yet, so there is nothing to compare with."))
-        return Section(heading="What it cost", parts=tuple(parts))
+        return Section(
+            heading, [costs, Note("No full training has ended yet, so there is nothing to compare with.")]
+        )
     every = summary.num_configurations * full
     figure = new_figure(x="seconds of training and validation", height=210)
     for index, rung in enumerate(summary.rungs):
@@ -95,13 +100,13 @@ def spending_section(summary: Summary) -> Section:
     figure.update_layout(barmode="stack", bargap=0.3, legend_traceorder="normal")
     figure.update_yaxes(autorange="reversed", showline=False, ticks="", ticklabelstandoff=6)
     figure.update_xaxes(nticks=6)
-    parts.append(drawn(figure, "Bars: seconds of this search by rung, and of training every candidate in full."))
-    return Section(heading="What it cost", parts=tuple(parts))
+    label = "Bars: seconds of this search by rung, and of training every candidate in full."
+    return Section(heading, [costs, Figure(figure, label)])
 
 
 def _end_frame(curves: list[Evaluation], direction: Direction) -> tuple[float, float] | None:
     """Return the range of the scores at the ends of the curves: their beginnings may be many times as bad."""
-    ends = [one.score for one in curves if one.score is not None]
+    ends = [evaluation.score for evaluation in curves if evaluation.score is not None]
     if not ends:
         return None
     low, high = frame(ends, direction) or (min(ends), max(ends))
@@ -114,10 +119,10 @@ def _add_curves(figure: Any, group: list[Evaluation], *, name: str, rung: int | 
     x: list[float | None] = []
     y: list[float | None] = []
     numbers: list[int | None] = []
-    for one in group:
-        x += [*(point.samples for point in one.curve), None]
-        y += [*(point.score for point in one.curve), None]
-        numbers += [*(one.number for _ in one.curve), None]
+    for evaluation in group:
+        x += [*(point.samples for point in evaluation.curve), None]
+        y += [*(point.score for point in evaluation.curve), None]
+        numbers += [*(evaluation.number for _ in evaluation.curve), None]
     if not x:
         return
     colour, width = (BLACK, 3.0) if rung is None else (_COLOURS[rung % len(_COLOURS)], 1.2)

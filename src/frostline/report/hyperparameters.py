@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from frostline.pages.drawing import BLUE, SMALL_HEIGHT, frame, num_outside, outside_words, restyle, safe, thinned
-from frostline.pages.page import Section, drawn, multiples, note
+from frostline.pages.drawing import (
+    BLUE,
+    SCALE,
+    SMALL_HEIGHT,
+    frame,
+    num_outside,
+    outside_words,
+    restyle,
+    safe,
+    show_frame,
+    thinned,
+)
+from frostline.pages.parts import Figure, Multiples, Note, Section
 from frostline.report.scored import Scored, safe_names
 
 if TYPE_CHECKING:
@@ -37,31 +48,29 @@ def importance_section(scored: Scored | None) -> Section:
     names = list(scored.space.distributions) if scored else []
     needed = max(_FEWEST, _FEWEST_PER_HYPERPARAMETER * len(names))
     if scored is None or len(scored.scores) < needed:
-        found = len(scored.scores) if scored else 0
+        num_scores = len(scored.scores) if scored else 0
         text = (
-            f"Not told: {found} configurations have a score at one fidelity, and the importance of {len(names) or 'the'} "
-            f"hyperparameters needs at least {needed}."
+            f"Not told: {num_scores} configurations have a score at one fidelity, and the importance of "
+            f"{len(names) or 'the'} hyperparameters needs at least {needed}."
         )
-        return Section(heading=heading, parts=(note(text),))
-    if len(set(scored.scores)) == 1:
+    elif len(set(scored.scores)) == 1:
         text = "Not told: all configurations have the same score."
-        return Section(heading=heading, parts=(note(text),))
-    if len(names) == 1:
-        return Section(
-            heading=heading, parts=(note("Only one hyperparameter was tuned, so it is all that matters."),)
+    elif len(names) == 1:
+        text = "Only one hyperparameter was tuned, so it is all that matters."
+    else:
+        text = (
+            f"From {len(scored.scores)} configurations at {scored.where}, by Optuna (PED-ANOVA): how much each "
+            f"hyperparameter decides whether a configuration is among the best tenth. The shares sum to 1.{_caution(scored)}"
         )
-    text = (
-        f"From {len(scored.scores)} configurations at {scored.where}, by Optuna (PED-ANOVA): how much each hyperparameter "
-        f"decides whether a configuration is among the best tenth. The shares sum to 1.{_caution(scored)}"
-    )
-    return Section(heading=heading, parts=(note(text), drawn(_importance_figure(scored), "Bars: " + text)))
+        return Section(heading, [Note(text), Figure(_importance_figure(scored), "Bars: " + text)])
+    return Section(heading, [Note(text)])
 
 
 def slices_section(scored: Scored | None) -> Section:
     """Return the score against each hyperparameter."""
     heading = "Where the good values lie"
     if scored is None:
-        return Section(heading=heading, parts=(note("Nothing to draw: there is no score yet."),))
+        return Section(heading, [Note("Nothing to draw: there is no score yet.")])
     limits = frame(scored.scores, scored.direction)
     text = (
         f"A point is a configuration at {scored.where}, its score upwards; the darker, the later it was drawn."
@@ -78,11 +87,11 @@ def slices_section(scored: Scored | None) -> Section:
         text += f" {_MOST_POINTS} of {len(scored.scores)} are drawn."
     names = safe_names(list(scored.space.distributions))
     study = few.study(names)
-    figures = []
-    for name, shown_name in names.items():
-        figure = _slice_figure(study, shown_name, limits)
-        figures.append(drawn(figure, f"Points: the score against {name}.", caption=name))
-    return Section(heading=heading, parts=(note(text), multiples(figures, small=True)))
+    figures = [
+        Figure(_slice_figure(study, safe_name, limits), f"Points: the score against {name}.", caption=name)
+        for name, safe_name in names.items()
+    ]
+    return Section(heading, [Note(text), Multiples(figures, is_small=True)])
 
 
 def edge_warnings(scored: Scored | None, best: Configuration) -> list[str]:
@@ -146,7 +155,7 @@ def _slice_figure(study: Any, name: str, limits: tuple[float, float] | None) -> 
     figure.update_traces(
         marker={
             "showscale": False,
-            "colorscale": "Cividis",
+            "colorscale": SCALE,
             "reversescale": True,
             "size": 7,
             "line": {"width": 0.5},
@@ -163,8 +172,7 @@ def _slice_figure(study: Any, name: str, limits: tuple[float, float] | None) -> 
         figure.update_xaxes(nticks=5)
     figure.update_xaxes(title=None)
     figure.update_yaxes(title=None, nticks=6)
-    if limits is not None:
-        figure.update_yaxes(range=list(limits))
+    show_frame(figure, limits)
     figure.update_layout(showlegend=False, margin={"l": 32, "r": 8, "t": 6, "b": 28})
     return figure
 
@@ -177,7 +185,7 @@ def _cut(text: str, most: int, *, mark: str) -> str:
 def _name_categories(figure: Any) -> None:
     """Write choices as they are called, without the quotes that Optuna puts around strings."""
     categories = list(figure.layout.xaxis.categoryarray)
-    names = [one[1:-1] if one[:1] in "'\"" and one[-1:] == one[:1] else one for one in categories]
+    names = [name[1:-1] if name[:1] in "'\"" and name[-1:] == name[:1] else name for name in categories]
     # Cut before escaped: half an entity would be read as text.
-    short = [safe(_cut(html.unescape(one), _LONGEST_CHOICE, mark="…")) for one in names]
+    short = [safe(_cut(html.unescape(name), _LONGEST_CHOICE, mark="…")) for name in names]
     figure.update_xaxes(tickvals=categories, ticktext=short, range=[-0.5, len(categories) - 0.5])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,16 +10,19 @@ from frostline.pages.drawing import (
     BLUE,
     SMALL_HEIGHT,
     better,
+    configuration_hover,
+    error_bars,
     frame,
     new_figure,
     num_outside,
+    number_layers,
     outside_words,
-    safe,
-    shown,
+    scale_colours,
+    show_frame,
     thinned,
 )
-from frostline.pages.page import Section, chooser, drawn, folded, multiples, note, table
-from frostline.report.maps import share
+from frostline.pages.parts import Chooser, Figure, Folded, Multiples, Note, Section
+from frostline.report.shares import budget_table, shares
 from frostline.wording import counted
 
 if TYPE_CHECKING:
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 
     from frostline.audit.agreement import Agreement
     from frostline.audit.landscape import Landscape
-    from frostline.records import Direction
 
     Array = NDArray[np.float64]
 
@@ -46,11 +48,9 @@ def curves_section(landscape: Landscape) -> Section:
     quartiles = _quartiles(landscape.scores)
     chosen = _spread(len(landscape.layers), _MOST_LINES)
     colours = _colours(len(chosen))
-    for position, z in enumerate(chosen):
-        if position not in (0, len(chosen) - 1):
-            # More than two bands hide each other.
-            continue
-        low, _, high = quartiles[:, z]
+    # More than two bands hide each other.
+    for position in sorted({0, len(chosen) - 1}):
+        low, _, high = quartiles[:, chosen[position]]
         band = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
         figure.add_scatter(x=landscape.samples, y=low.tolist(), **band)
         figure.add_scatter(
@@ -69,28 +69,25 @@ def curves_section(landscape: Landscape) -> Section:
             hovertemplate="%{x:,}: median %{y:.4g}, quartiles %{customdata[0]:.4g} to %{customdata[1]:.4g}",
         )
     figure.update_layout(legend_traceorder="normal")
-    _limit(figure, quartiles, landscape.direction)
+    # A few cells that hardly learned must not press all others into one line.
+    show_frame(figure, frame(quartiles.ravel(), landscape.direction))
     text = (
         f"Median over {landscape.num_configurations} configurations; the bands hold the middle half, for the fewest layers "
         f"and for all. {better(landscape.direction).capitalize()}. {_schedule(landscape)}{_diverged(landscape)}"
     )
-    rows = [
-        (f"{layers}", *(f"{median:.4g}" for median in quartiles[1, z]))
-        for z, layers in enumerate(landscape.layers)
-    ]
-    header = ("layers", *(share(landscape, s) for s in range(len(landscape.samples))))
+    medians = Folded("The medians as a table", budget_table(landscape, quartiles[1], ".4g"))
     return Section(
-        heading="Scores along training, for each number of layers",
-        parts=(note(text), drawn(figure, f"Lines: {text}"), folded("The medians as a table", table(header, rows))),
+        "Scores along training, for each number of layers", [Note(text), Figure(figure, f"Lines: {text}"), medians]
     )
 
 
 def layers_section(landscape: Landscape) -> Section:
     """Return the median score against the number of layers, one line for each budget."""
     figure = new_figure(x="trained layers", y="score")
-    figure.update_xaxes(tickformat="d", dtick=1 if len(landscape.layers) <= 12 else None)
+    number_layers(figure, landscape.layers)
     quartiles = _quartiles(landscape.scores)
-    chosen = _spread(len(landscape.samples), _MOST_LINES)
+    budgets = shares(landscape)
+    chosen = _spread(len(budgets), _MOST_LINES)
     colours = _colours(len(chosen))
     for position, s in enumerate(chosen):
         low, median, high = quartiles[:, :, s]
@@ -99,58 +96,52 @@ def layers_section(landscape: Landscape) -> Section:
             x=[z + 0.3 * ((position + 0.5) / len(chosen) - 0.5) for z in landscape.layers],
             y=median.tolist(),
             customdata=landscape.layers,
-            name=share(landscape, s),
+            name=budgets[s],
             mode="lines+markers",
             line={"color": colours[position], "width": 2},
             marker={"symbol": _MARKS[position % len(_MARKS)], "size": 8},
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": (high - median).tolist(),
-                "arrayminus": (median - low).tolist(),
-                "thickness": 1,
-                "width": 3,
-            },
+            error_y=error_bars(low, median, high),
             hovertemplate="%{customdata} layers: median %{y:.4g}",
         )
-    _limit(figure, quartiles[:, :, chosen], landscape.direction)
+    show_frame(figure, frame(quartiles[:, :, chosen].ravel(), landscape.direction))
     text = (
         f"Each line is one budget of {landscape.sample_unit}, as a share of the full one; medians, bars from quartile to "
         f"quartile. {better(landscape.direction).capitalize()}. Where a line turns, fewer trained layers did better at that "
         f"budget."
     )
-    return Section(
-        heading="Scores against layers, at equal samples", parts=(note(text), drawn(figure, f"Lines: {text}"))
-    )
+    return Section("Scores against layers, at equal samples", [Note(text), Figure(figure, f"Lines: {text}")])
 
 
 def pairs_section(landscape: Landscape, agreement: Agreement | None) -> Section:
     """Return the score at each cell against the score at full fidelity, a panel for each number of layers."""
-    budgets = [share(landscape, s) for s in range(len(landscape.samples))]
+    heading = "Low fidelity against full"
+    full = landscape.scores[:, -1, -1]
+    if not np.isfinite(full).any():
+        return Section(heading, [Note("Nothing to draw: no full training has a score.")])
+    budgets = shares(landscape)
     start = len(budgets) // 2
     text = (
         f"A point is a configuration: across, its score with so few layers and {landscape.sample_unit}; up, its score when "
         f"trained in full. On a rising line the cell ranks as full training does. The last panel trains all layers."
     )
-    full = landscape.scores[:, -1, -1]
-    if not np.isfinite(full).any():
-        text = "Nothing to draw: no full training has a score."
-        return Section(heading="Low fidelity against full", parts=(note(text),))
     panels = [
         _panel(landscape, agreement, z, start=start, budgets=budgets)
         for z in _spread(len(landscape.layers), _MOST_PANELS)
     ]
-    parts = (
-        note(text + outside_words(num_outside(full, frame(full, landscape.direction)))),
-        chooser(f"{landscape.sample_unit.capitalize()}, of the full budget:", budgets, chosen=start, name="pairs"),
-        multiples(panels, small=True, name="pairs"),
+    choice = f"{landscape.sample_unit.capitalize()}, of the full budget:"
+    return Section(
+        heading,
+        [
+            Note(text + outside_words(num_outside(full, frame(full, landscape.direction)))),
+            Chooser(text=choice, choices=budgets, chosen=start, name="pairs"),
+            Multiples(panels, is_small=True, name="pairs"),
+        ],
     )
-    return Section(heading="Low fidelity against full", parts=parts)
 
 
 def _panel(
     landscape: Landscape, agreement: Agreement | None, z: int, *, start: int, budgets: Sequence[str]
-) -> str:
+) -> Figure:
     layers = landscape.layers[z]
     figure = new_figure(height=SMALL_HEIGHT, legend=False)
     figure.update_layout(margin={"l": 32, "r": 8, "t": 4, "b": 26})
@@ -158,53 +149,39 @@ def _panel(
     captions = []
     for s, budget in enumerate(budgets):
         cell = landscape.scores[:, z, s]
-        told = [int(index) for index in np.flatnonzero(np.isfinite(cell) & np.isfinite(full))]
-        told = thinned(told, _MOST_POINTS)
+        drawn = thinned(np.flatnonzero(np.isfinite(cell) & np.isfinite(full)).tolist(), _MOST_POINTS)
         figure.add_scatter(
-            x=cell[told].tolist(),
-            y=full[told].tolist(),
+            x=cell[drawn].tolist(),
+            y=full[drawn].tolist(),
             mode="markers",
             marker={"color": BLUE, "size": 7, "opacity": 0.75, "line": {"color": "white", "width": 0.5}},
             visible=s == start,
             meta={"choice": s},
             hoverinfo="text",
-            hovertext=[_hover(landscape, index, z, s) for index in told],
+            hovertext=[_hover(landscape, index, z, s) for index in drawn],
         )
         ranks = "" if agreement is None else f", ρ {agreement.spearman.value[z, s]:.2f}"
         captions.append(f"{counted(layers, 'layer')}, {budget}{ranks}")
-    limits = frame(full, landscape.direction)
-    if limits is not None:
-        figure.update_yaxes(range=list(limits))
+    show_frame(figure, frame(full, landscape.direction))
     figure.update_xaxes(nticks=4)
     figure.update_yaxes(nticks=5)
     label = f"Points: score with {layers} layers trained against score in full training."
-    return drawn(figure, label, caption=captions[start], captions=captions)
+    return Figure(figure, label, caption=captions[start], captions=captions)
 
 
 def _hover(landscape: Landscape, index: int, z: int, s: int) -> str:
-    configuration = landscape.configurations[index]
-    values = [f"{safe(name)} {safe(shown(value))}" for name, value in configuration.items()]
-    scores = landscape.scores[index]
-    return "<br>".join(
-        [f"configuration {configuration.number}: {scores[z, s]:.4g}, in full {scores[-1, -1]:.4g}", *values]
-    )
+    configuration, scores = landscape.configurations[index], landscape.scores[index]
+    title = f"configuration {configuration.number}: {scores[z, s]:.4g}, in full {scores[-1, -1]:.4g}"
+    return configuration_hover(title, configuration)
 
 
 def _quartiles(scores: Array) -> Array:
     """Return the quartiles over configurations, (3, Z, S); a diverged one is left out, NaN where all are."""
-    found = np.full((3, *scores.shape[1:]), np.nan)
-    told = np.isfinite(scores).any(axis=0)
-    found[:, told] = np.nanquantile(
-        np.where(np.isfinite(scores), scores, np.nan)[:, told], [0.25, 0.5, 0.75], axis=0
-    )
-    return found
-
-
-def _limit(figure: Any, quartiles: Array, direction: Direction) -> None:
-    """Let a few cells that hardly learned not press all others into one line."""
-    limits = frame(quartiles.ravel(), direction)
-    if limits is not None:
-        figure.update_yaxes(range=list(limits))
+    finite = np.where(np.isfinite(scores), scores, np.nan)
+    known = np.isfinite(scores).any(axis=0)
+    quartiles = np.full((3, *known.shape), np.nan)
+    quartiles[:, known] = np.nanquantile(finite[:, known], [0.25, 0.5, 0.75], axis=0)
+    return quartiles
 
 
 def _spread(count: int, most: int) -> list[int]:
@@ -212,11 +189,7 @@ def _spread(count: int, most: int) -> list[int]:
 
 
 def _colours(count: int) -> list[str]:
-    from plotly.colors import sample_colorscale
-
-    # The yellow end of the scale is too light for lines on white.
-    places = np.linspace(0.0, 0.85, count).tolist() if count > 1 else [0.3]
-    return list(sample_colorscale("Viridis", places))
+    return scale_colours(count, "Viridis")
 
 
 def _faint(colour: str) -> str:

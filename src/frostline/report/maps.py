@@ -9,12 +9,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from frostline.errors import LadderError
-from frostline.pages.drawing import BLUE, HEIGHT, SCALE, SKY, new_figure, short
-from frostline.pages.page import key
+from frostline.pages.drawing import (
+    BLACK,
+    BLUE,
+    HEIGHT,
+    ORANGE,
+    PURPLE,
+    SCALE,
+    SKY,
+    VERMILLION,
+    new_figure,
+    safe,
+    short,
+)
+from frostline.pages.parts import Key, Mark
+from frostline.report.shares import share
 from frostline.search.ladder import Ladder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,10 +39,10 @@ if TYPE_CHECKING:
 
 # Colour, mark, the same mark as text, width. Told apart on any map, and in print: by the mark too, and by a white edge.
 _STYLES = {
-    "recommended": ("#D55E00", "star", "★", 3.0),
-    "diagonal": ("#CC79A7", "square", "■", 2.0),
-    "samples-only": ("#E69F00", "diamond", "◆", 2.0),
-    "layers-only": ("#000000", "triangle-up", "▲", 2.0),
+    "recommended": (VERMILLION, "star", "★", 3.0),
+    "diagonal": (PURPLE, "square", "■", 2.0),
+    "samples-only": (ORANGE, "diamond", "◆", 2.0),
+    "layers-only": (BLACK, "triangle-up", "▲", 2.0),
 }
 
 # More cells than this in a row have no room for numbers.
@@ -49,21 +62,28 @@ def ladders_of(landscape: Landscape, recommendation: Recommendation | None) -> t
     """Return the ladders that maps show: the recommended one and those it was compared with, or those that know no audit."""
     if recommendation is not None:
         outcomes = (recommendation.chosen, *recommendation.compared)
-        return tuple(DrawnLadder(name=one.name, ladder=one.ladder) for one in outcomes if one.name in _STYLES)
+        return tuple(
+            DrawnLadder(name=outcome.name, ladder=outcome.ladder)
+            for outcome in outcomes
+            if outcome.name in _STYLES
+        )
     full = landscape.full
     makers = {"diagonal": Ladder.diagonal, "samples-only": Ladder.samples_only, "layers-only": Ladder.layers_only}
-    found = []
+    ladders = []
     for name, make in makers.items():
         # A model of two layers has no ladder of three rungs over layers.
         with suppress(LadderError):
             ladder = make(num_layers=full.trainable_layers, full_samples=full.samples)
-            found.append(DrawnLadder(name=name, ladder=ladder))
-    return tuple(found)
+            ladders.append(DrawnLadder(name=name, ladder=ladder))
+    return tuple(ladders)
 
 
-def ladder_key(ladders: Sequence[DrawnLadder]) -> str:
-    """Return the key to the ladders' marks, as HTML."""
-    return key((_STYLES[one.name][2], _STYLES[one.name][0], f"{one.name} ladder") for one in ladders)
+def ladder_key(ladders: Sequence[DrawnLadder]) -> Key:
+    """Return the key to the ladders' marks."""
+    styles = {drawn.name: _STYLES[drawn.name] for drawn in ladders}
+    return Key(
+        [Mark(symbol, colour, f"{name} ladder") for name, (colour, _, symbol, _) in styles.items()],
+    )
 
 
 def value_map(
@@ -74,22 +94,12 @@ def value_map(
     hovers: Sequence[Sequence[str]],
     limits: tuple[float, float],
     ladders: Sequence[DrawnLadder] = (),
-    scale: str | Sequence[str] = SCALE,
+    scale: str | list[str] = SCALE,
     height: int = HEIGHT,
 ) -> Any:
     """Return a map of ``values`` (Z, S) in colours between ``limits``, with a number in each cell."""
     figure = _map_figure(landscape, height=height)
-    figure.add_heatmap(
-        z=values.tolist(),
-        zmin=limits[0],
-        zmax=limits[1],
-        colorscale=scale if isinstance(scale, str) else list(scale),
-        showscale=False,
-        hoverinfo="text",
-        hovertext=[list(row) for row in hovers],
-        xgap=1,
-        ygap=1,
-    )
+    _add_cells(figure, values, hovers, limits=limits, scale=scale)
     _add_ladders(figure, landscape, ladders)
     # Last, so that a line does not strike a number out.
     _add_numbers(figure, texts, _ink(values, limits, scale), beside=bool(ladders))
@@ -103,19 +113,11 @@ def threshold_map(
     figure = _map_figure(landscape, height=270)
     value, low = agreement.spearman.value, agreement.spearman.low
     classes = np.where(low >= threshold, 2.0, np.where(value >= threshold, 1.0, 0.0))
-    colours = ("#EDEDED", SKY, BLUE)
-    steps = [(0.0, colours[0]), (1 / 3, colours[0]), (1 / 3, colours[1]), (2 / 3, colours[1]), (2 / 3, colours[2])]
-    figure.add_heatmap(
-        z=classes.tolist(),
-        zmin=-0.5,
-        zmax=2.5,
-        colorscale=[*steps, (1.0, colours[2])],
-        showscale=False,
-        hoverinfo="text",
-        hovertext=spearman_hovers(landscape, agreement),
-        xgap=1,
-        ygap=1,
-    )
+    # Each colour twice: a scale in steps.
+    places = (0.0, 1 / 3, 1 / 3, 2 / 3, 2 / 3, 1.0)
+    colours = ("#EDEDED", "#EDEDED", SKY, SKY, BLUE, BLUE)
+    scale = list(zip(places, colours, strict=True))
+    _add_cells(figure, classes, spearman_hovers(landscape, agreement), limits=(-0.5, 2.5), scale=scale)
     # Not by colour alone.
     marks = np.array(["", "~", "✓"])[classes.astype(int)]
     inks = np.where(classes == 2, _LIGHT, _DARK)
@@ -124,47 +126,39 @@ def threshold_map(
     return figure
 
 
-def threshold_key() -> str:
-    """Return the key to the threshold maps' colours, as HTML."""
-    entries = (
-        ("■", BLUE, "✓ reached, with the whole 95 % interval"),
-        ("■", SKY, "~ reached by the estimate, not by the whole interval"),
-        ("■", "#C8C8C8", "not reached"),
+def threshold_key() -> Key:
+    """Return the key to the threshold maps' colours."""
+    return Key(
+        [
+            Mark("■", BLUE, "✓ reached, with the whole 95 % interval"),
+            Mark("■", SKY, "~ reached by the estimate, not by the whole interval"),
+            Mark("■", "#C8C8C8", "not reached"),
+        ]
     )
-    return key(entries)
 
 
 def spearman_hovers(landscape: Landscape, agreement: Agreement) -> list[list[str]]:
     """Return what a cell says of its rank correlation when it is pointed at."""
-    found = agreement.spearman
+    spearman = agreement.spearman
     return cell_texts(
         landscape,
         lambda z, s: (
-            f"ρ = {found.value[z, s]:.3f}, 95 %: {found.low[z, s]:.3f} to {found.high[z, s]:.3f}"
+            f"ρ = {spearman.value[z, s]:.3f}, 95 %: {spearman.low[z, s]:.3f} to {spearman.high[z, s]:.3f}"
             f"<br>{agreement.num_configurations} configurations"
         ),
     )
 
 
-def cell_texts(landscape: Landscape, words: Any) -> list[list[str]]:
+def cell_texts(landscape: Landscape, words: Callable[[int, int], str]) -> list[list[str]]:
     """Return, for every cell, its layers and samples, and below them ``words`` of its indices."""
+    unit = safe(landscape.sample_unit)
     return [
         [
-            f"{layers} layers, {samples:,} {landscape.sample_unit} ({share(landscape, s)})<br>{words(z, s)}"
+            f"{layers} layers, {samples:,} {unit} ({share(landscape, s)})<br>{words(z, s)}"
             for s, samples in enumerate(landscape.samples)
         ]
         for z, layers in enumerate(landscape.layers)
     ]
-
-
-def share(landscape: Landscape, budget: int) -> str:
-    """Return the budget at this index as a share of the full one."""
-    return percent(landscape.samples[budget] / landscape.samples[-1])
-
-
-def percent(part: float) -> str:
-    """Return a share in per cent, as exactly as anybody reads it."""
-    return f"{100 * part:.0f}\u00a0%" if part >= 0.0995 else f"{100 * part:.2g}\u00a0%"
 
 
 def grid_of(values: Array, form: str) -> list[list[str]]:
@@ -202,6 +196,22 @@ def _map_figure(landscape: Landscape, *, height: int) -> Any:
     return figure
 
 
+def _add_cells(
+    figure: Any, values: Array, hovers: Sequence[Sequence[str]], *, limits: tuple[float, float], scale: Any
+) -> None:
+    figure.add_heatmap(
+        z=values.tolist(),
+        zmin=limits[0],
+        zmax=limits[1],
+        colorscale=scale,
+        showscale=False,
+        hoverinfo="text",
+        hovertext=[list(row) for row in hovers],
+        xgap=1,
+        ygap=1,
+    )
+
+
 def _add_numbers(
     figure: Any, texts: Sequence[Sequence[str]], inks: Sequence[Sequence[str]], *, beside: bool
 ) -> None:
@@ -224,12 +234,12 @@ def _add_numbers(
 
 
 def _add_ladders(figure: Any, landscape: Landscape, ladders: Sequence[DrawnLadder]) -> None:
-    for position, one in enumerate(reversed(ladders)):
-        colour, symbol, _, width = _STYLES[one.name]
+    for position, drawn in enumerate(reversed(ladders)):
+        colour, symbol, _, width = _STYLES[drawn.name]
         # Beside each other where they meet, as all do at full fidelity.
         aside = (position - (len(ladders) - 1) / 2) * 0.17
-        x = [_along(rung.samples, landscape.samples) + aside for rung in one.ladder.rungs]
-        y = [_along(rung.trainable_layers, landscape.layers) + 0.2 for rung in one.ladder.rungs]
+        x = [_along(rung.samples, landscape.samples) + aside for rung in drawn.ladder.rungs]
+        y = [_along(rung.trainable_layers, landscape.layers) + 0.2 for rung in drawn.ladder.rungs]
         figure.add_scatter(
             x=x, y=y, mode="lines", line={"color": "white", "width": 4}, hoverinfo="skip", opacity=0.8
         )
@@ -237,13 +247,13 @@ def _add_ladders(figure: Any, landscape: Landscape, ladders: Sequence[DrawnLadde
             x=x,
             y=y,
             mode="lines+markers",
-            name=one.name,
+            name=drawn.name,
             line={"color": colour, "width": width},
             marker={"color": colour, "size": 11, "symbol": symbol, "line": {"color": "white", "width": 1}},
             hoverinfo="text",
             hovertext=[
-                f"{one.name} ladder, rung {index}: {rung.trainable_layers} layers, {rung.samples:,} samples"
-                for index, rung in enumerate(one.ladder.rungs)
+                f"{drawn.name} ladder, rung {index}: {rung.trainable_layers} layers, {rung.samples:,} samples"
+                for index, rung in enumerate(drawn.ladder.rungs)
             ],
         )
 
@@ -253,17 +263,12 @@ def _along(value: int, axis: tuple[int, ...]) -> float:
     return float(np.interp(value, axis, np.arange(len(axis))))
 
 
-def _ink(values: Array, limits: tuple[float, float], scale: str | Sequence[str]) -> list[list[str]]:
+def _ink(values: Array, limits: tuple[float, float], scale: str | list[str]) -> list[list[str]]:
     """Return for each cell the ink that can be read on its colour."""
     from plotly.colors import sample_colorscale
 
     low, high = limits
     span = high - low or 1.0
     places = np.nan_to_num(np.clip((values - low) / span, 0.0, 1.0), nan=1.0)
-    inks = []
-    for row in places:
-        colours = sample_colorscale(
-            scale if isinstance(scale, str) else list(scale), row.tolist(), colortype="tuple"
-        )
-        inks.append([_DARK if 0.3 * r + 0.59 * g + 0.11 * b > 0.5 else _LIGHT for r, g, b in colours])
-    return inks
+    colours = (sample_colorscale(scale, row.tolist(), colortype="tuple") for row in places)
+    return [[_DARK if 0.3 * r + 0.59 * g + 0.11 * b > 0.5 else _LIGHT for r, g, b in row] for row in colours]

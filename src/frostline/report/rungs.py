@@ -17,16 +17,16 @@ from frostline.pages.drawing import (
     SKY,
     VERMILLION,
     better,
+    configuration_hover,
     frame,
     new_figure,
     num_outside,
     outside_words,
-    safe,
     short,
-    shown,
+    show_frame,
     thinned,
 )
-from frostline.pages.page import Section, drawn, note, table
+from frostline.pages.parts import Figure, Note, Part, Section, Table
 from frostline.records import Status
 from frostline.wording import counted
 
@@ -72,35 +72,33 @@ def rungs_section(record: StudyRecord, summary: Summary) -> Section:
         )
         for rung in climbed
     ]
-    parts = [
-        note("Scores are comparable within a rung. The last rung is the full training."),
-        table(header, rows),
+    parts: list[Part] = [
+        Note("Scores are comparable within a rung. The last rung is the full training."),
+        Table(header, rows),
     ]
-    scores = [one.score for one in record.history.evaluations() if one.score is not None]
+    scores = [evaluation.score for evaluation in record.history.evaluations() if evaluation.score is not None]
     if scores:
         limits = frame(scores, record.terms.direction)
-        marks = (
-            "A point is a configuration. Circles went on to a higher rung, grey crosses did not; the lines follow "
-            "some of those that went on."
-        )
         text = (
-            f"{marks} {better(record.terms.direction).capitalize()}.{outside_words(num_outside(scores, limits))}"
+            "A point is a configuration. Circles went on to a higher rung, grey crosses did not; the lines follow some of "
+            f"those that went on. {better(record.terms.direction).capitalize()}."
+            f"{outside_words(num_outside(scores, limits))}"
         )
-        parts += [
-            note(text),
-            drawn(_figure(record, limits), "Points: the score of every configuration at each rung."),
-        ]
-    return Section(heading="The rungs, and who was promoted", parts=tuple(parts))
+        label = "Points: the score of every configuration at each rung."
+        parts += [Note(text), Figure(_figure(record, limits), label)]
+    return Section("The rungs, and who was promoted", parts)
 
 
 def agreement_section(record: StudyRecord) -> tuple[Section, list[str]]:
     """Return how well neighbouring rungs agree on the order of the configurations that both have, and warnings."""
+    heading = "Do neighbouring rungs agree?"
     everyone = record.terms.is_sweep
-    rows, warnings = [], []
-    if not any(record.history.rung(rung).num_ended for rung in range(len(record.terms.rungs) - 1)):
+    last = len(record.terms.rungs) - 1
+    if not any(record.history.rung(rung).num_ended for rung in range(last)):
         text = "No configuration was trained at a lower rung, so there is nothing to agree with."
-        return Section(heading="Do neighbouring rungs agree?", parts=(note(text),)), []
-    for rung in range(len(record.terms.rungs) - 1):
+        return Section(heading, [Note(text)]), []
+    rows, warnings = [], []
+    for rung in range(last):
         lower, upper = (losses_at(record.history, at) for at in (rung, rung + 1))
         both = int((~np.isnan(lower) & ~np.isnan(upper)).sum())
         try:
@@ -123,18 +121,17 @@ def agreement_section(record: StudyRecord) -> tuple[Section, list[str]]:
     if everyone:
         text = "Spearman's rank correlation between the scores at two neighbouring rungs, over all configurations."
     header = ("rungs", "both have", "ρ", "95 % interval", "of whom")
-    content = table(header, rows, words=(4,)) if rows else ""
-    return Section(heading="Do neighbouring rungs agree?", parts=(note(text), content)), warnings
+    return Section(heading, [Note(text), Table(header, rows, words=(4,))]), warnings
 
 
 def trouble_warnings(history: History) -> list[str]:
     """Return sentences about the trainings that diverged or failed."""
     sentences = []
     for status, verb in ((Status.DIVERGED, "diverged"), (Status.FAILED, "failed")):
-        troubled = [one for one in history.evaluations() if one.status is status]
+        troubled = [evaluation for evaluation in history.evaluations() if evaluation.status is status]
         if not troubled:
             continue
-        reasons = list(dict.fromkeys(one.reason for one in troubled if one.reason))
+        reasons = [evaluation.reason for evaluation in troubled if evaluation.reason]
         because = f" The first reason given: {reasons[0]}" if reasons else ""
         ratio = f"{len(troubled)} of {history.num_evaluations} trainings {verb}"
         consequence = (
@@ -148,12 +145,16 @@ def _agreement(lower: Array, upper: Array, *, everyone: bool) -> tuple[float, st
     if everyone:
         both = ~np.isnan(lower) & ~np.isnan(upper)
         return rank_correlation(lower[both], upper[both]), "", "among all"
-    found = survivor_agreement(lower, upper)
-    return found.value, f"{found.low:.2f} to {found.high:.2f}", found.label
+    survivors = survivor_agreement(lower, upper)
+    return survivors.value, f"{survivors.low:.2f} to {survivors.high:.2f}", survivors.label
 
 
 def _num_promoted(history: History, rung: int) -> int:
-    return sum(_went_on(history, one.number, rung) for one in history.evaluations() if one.rung == rung)
+    return sum(
+        _went_on(history, evaluation.number, rung)
+        for evaluation in history.evaluations()
+        if evaluation.rung == rung
+    )
 
 
 def _went_on(history: History, number: int, rung: int) -> bool:
@@ -168,16 +169,7 @@ def _figure(record: StudyRecord, limits: tuple[float, float] | None) -> Any:
     history, terms = record.history, record.terms
     figure = new_figure(y="score")
     last = len(terms.rungs) - 1
-    groups: dict[str, list[Evaluation]] = {"went on": [], "went no further": [], "trained in full": []}
-    for rung in range(last + 1):
-        ranked = [history.evaluation(number, rung) for number in history.rung(rung).ranking]
-        found = [one for one in ranked if one is not None]
-        if rung == last:
-            groups["trained in full"] += thinned(found, _MOST_POINTS)
-            continue
-        for name, is_promoted in (("went on", True), ("went no further", False)):
-            group = [one for one in found if _went_on(history, one.number, rung) is is_promoted]
-            groups[name] += thinned(group, _MOST_POINTS)
+    groups = _groups(history, last)
     _add_lines(figure, groups["went on"], history)
     styles: dict[str, dict[str, Any]] = {
         "went on": {"color": BLUE, "symbol": "circle"},
@@ -196,49 +188,60 @@ def _figure(record: StudyRecord, limits: tuple[float, float] | None) -> Any:
         f"rung {index}<br>{counted(layers, 'layer')}<br>{short(samples)}"
         for index, (layers, samples) in enumerate((rung.trainable_layers, rung.samples) for rung in terms.rungs)
     ]
-    lowest = min(one.rung for one in history.evaluations())
+    lowest = min(evaluation.rung for evaluation in history.evaluations())
     figure.update_xaxes(
         tickvals=list(range(last + 1)), ticktext=labels, range=[lowest - 0.5, last + 0.5], showgrid=False
     )
-    if limits is not None:
-        figure.update_yaxes(range=list(limits))
+    show_frame(figure, limits)
     return figure
+
+
+def _groups(history: History, last: int) -> dict[str, list[Evaluation]]:
+    """Return the evaluations that are drawn, some of every rung, by what became of them."""
+    groups: dict[str, list[Evaluation]] = {"went on": [], "went no further": [], "trained in full": []}
+    for rung in range(last + 1):
+        ranked = [history.evaluation(number, rung) for number in history.rung(rung).ranking]
+        fates: dict[str, list[Evaluation]] = {name: [] for name in groups}
+        for evaluation in ranked:
+            assert evaluation is not None
+            went_on = _went_on(history, evaluation.number, rung)
+            fate = "trained in full" if rung == last else "went on" if went_on else "went no further"
+            fates[fate].append(evaluation)
+        for name, group in fates.items():
+            groups[name] += thinned(group, _MOST_POINTS)
+    return groups
 
 
 def _add_points(
     figure: Any, group: list[Evaluation], history: History, *, name: str, marker: dict[str, Any]
 ) -> None:
     figure.add_scatter(
-        x=[_place(one.number, one.rung) for one in group],
-        y=[one.score for one in group],
+        x=[_place(evaluation.number, evaluation.rung) for evaluation in group],
+        y=[evaluation.score for evaluation in group],
         mode="markers",
         name=name,
         marker=marker,
         hoverinfo="text",
-        hovertext=[_hover(one, history) for one in group],
+        hovertext=[_hover(evaluation, history) for evaluation in group],
     )
 
 
 def _add_lines(figure: Any, promoted: list[Evaluation], history: History) -> None:
     """Draw, as one trace, the way of some configurations from rung to rung: of all that reached the top, if they are few."""
-    numbers = sorted({one.number for one in promoted}, key=lambda number: -len(history.evaluations_of(number)))
+    numbers = sorted(
+        {evaluation.number for evaluation in promoted}, key=lambda number: -len(history.evaluations_of(number))
+    )
     x: list[float | None] = []
     y: list[float | None] = []
     for number in numbers[:_MOST_LINES]:
-        for one in history.evaluations_of(number):
-            if one.score is not None:
-                x.append(_place(number, one.rung))
-                y.append(one.score)
-        x.append(None)
-        y.append(None)
+        scored = [evaluation for evaluation in history.evaluations_of(number) if evaluation.score is not None]
+        x += [*(_place(number, evaluation.rung) for evaluation in scored), None]
+        y += [*(evaluation.score for evaluation in scored), None]
     if x:
         line = {"color": SKY, "width": 1}
         figure.add_scatter(x=x, y=y, mode="lines", line=line, opacity=0.6, hoverinfo="skip", showlegend=False)
 
 
 def _hover(evaluation: Evaluation, history: History) -> str:
-    values = [
-        f"{safe(name)} {safe(shown(value))}" for name, value in history.configurations[evaluation.number].items()
-    ]
     title = f"configuration {evaluation.number}, rung {evaluation.rung}: {evaluation.score:.5g}"
-    return "<br>".join([title, *values])
+    return configuration_hover(title, history.configurations[evaluation.number])

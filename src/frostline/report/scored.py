@@ -43,7 +43,10 @@ class Scored:
         direction = StudyDirection.MINIMIZE if self.direction == "minimize" else StudyDirection.MAXIMIZE
         storage.create_new_study([direction], "report")
         study = optuna.load_study(study_name="report", storage=storage)
-        distributions = {names[name]: _safe_distribution(one) for name, one in self.space.distributions.items()}
+        distributions = {
+            names[name]: _safe_distribution(distribution)
+            for name, distribution in self.space.distributions.items()
+        }
         for configuration, score in zip(self.configurations, self.scores, strict=True):
             params: dict[str, Any] = {
                 names[name]: safe(value) if isinstance(value, str) else value
@@ -93,6 +96,6 @@ def safe_names(names: Sequence[str]) -> dict[str, str]:
 def _safe_distribution(distribution: BaseDistribution) -> BaseDistribution:
     if isinstance(distribution, CategoricalDistribution):
         return CategoricalDistribution(
-            [safe(one) if isinstance(one, str) else one for one in distribution.choices]
+            [safe(choice) if isinstance(choice, str) else choice for choice in distribution.choices]
         )
     return distribution

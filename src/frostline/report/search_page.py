@@ -4,32 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.pages.drawing import better, shown
-from frostline.pages.page import (
-    Section,
-    answer,
-    bullets,
-    command,
-    folded,
-    note,
-    page,
-    paragraph,
-    table,
-    warnings_box,
-)
+from frostline.pages.page import page
+from frostline.pages.parts import Answer, Bullets, Command, Note, Paragraph, Part, Section, Warnings
 from frostline.report.courses import curves_section, spending_section
 from frostline.report.hyperparameters import edge_warnings, importance_section, slices_section
 from frostline.report.rungs import agreement_section, rungs_section, trouble_warnings
 from frostline.report.scored import scored_at
+from frostline.report.study_parts import about, closing, configuration_table
 from frostline.run.sentences import cost_lines, train_command
 from frostline.run.summary import best_evaluation, summarise
-from frostline.store.storage import without_password
-from frostline.wording import counted, duration
+from frostline.wording import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from frostline.records import Configuration, Evaluation
+    from frostline.records import Evaluation
     from frostline.report.study_record import StudyRecord
     from frostline.run.summary import Summary
 
@@ -41,7 +30,7 @@ def search_page(record: StudyRecord, *, warnings: Sequence[str] = ()) -> str:
     scored = scored_at(record)
     agreement, poor_agreement = agreement_section(record)
     configuration = None if best is None else record.history.configurations[best.number]
-    found = [
+    warnings = [
         *warnings,
         *_unfinished(record, summary, best),
         *trouble_warnings(record.history),
@@ -57,7 +46,7 @@ def search_page(record: StudyRecord, *, warnings: Sequence[str] = ()) -> str:
         slices_section(scored),
         spending_section(summary),
     ]
-    opening = [_answer(record, summary, best), warnings_box(found), about(record)]
+    opening: list[Part] = [_answer(record, summary, best), Warnings(warnings), about(record)]
     return page(f"Search of {record.terms.task}", opening, sections, closing=closing(record))
 
 
@@ -69,65 +58,25 @@ def _readings(record: StudyRecord) -> list[Section]:
         "tell by how much, the lower rung is read through a surrogate as if it had trained those values; nothing is trained "
         "again. Shifts are in decades, 1 being ten times, with 95 % bootstrap intervals."
     )
-    return [Section(heading="How rungs of few layers were read", parts=(note(text), bullets(record.readings)))]
+    return [Section("How rungs of few layers were read", [Note(text), Bullets(record.readings)])]
 
 
-def _answer(record: StudyRecord, summary: Summary, best: Evaluation | None) -> str:
+def _answer(record: StudyRecord, summary: Summary, best: Evaluation | None) -> Answer:
     if best is None:
-        return answer(
-            "No configuration has a score yet.", [paragraph("Let the search run on, then make the page again.")]
-        )
-    terms = record.terms
+        advice = "Let the search run on, then make the page again."
+        return Answer("No configuration has a score yet.", [Paragraph(advice)])
     configuration = record.history.configurations[best.number]
-    is_full = best.rung == len(terms.rungs) - 1
-    where = (
-        "trained in full" if is_full else f"at rung {best.rung} of {len(terms.rungs) - 1}, not yet trained in full"
-    )
-    headline = f"Best: configuration {best.number}, score {best.score:.5g} {where}"
-    return answer(
-        headline,
+    last = len(record.terms.rungs) - 1
+    where = "trained in full" if best.rung == last else f"at rung {best.rung} of {last}, not yet trained in full"
+    return Answer(
+        f"Best: configuration {best.number}, score {best.score:.5g} {where}",
         [
             configuration_table(configuration),
-            *(paragraph(line) for line in cost_lines(summary)),
-            paragraph("Train it in full:"),
-            command(train_command(terms, configuration)),
+            *(Paragraph(line) for line in cost_lines(summary)),
+            Paragraph("Train it in full:"),
+            Command(train_command(record.terms, configuration)),
         ],
     )
-
-
-def configuration_table(configuration: Configuration) -> str:
-    """Return the hyperparameters of a configuration as an HTML table."""
-    rows = [(name, shown(value)) for name, value in configuration.items()]
-    return table(("hyperparameter", "value"), rows, words=(0, 1))
-
-
-def about(record: StudyRecord) -> str:
-    """Return, as HTML, what was tuned and how."""
-    terms = record.terms
-    rows = [
-        ("task", "" if terms.reference is None else f"{terms.reference}"),
-        ("score", better(terms.direction)),
-        ("search", f"{terms.search}, sampler {terms.sampler}, seed {terms.seed}"),
-        ("layers of the model", f"{terms.num_layers}"),
-        (
-            "rungs",
-            ", ".join(f"{counted(rung.trainable_layers, 'layer')} × {rung.samples:,}" for rung in terms.rungs),
-        ),
-        ("settings", "" if terms.training is None else f"{terms.training}"),
-        *((f"searched: {name}", text) for name, text in _space_lines(record)),
-    ]
-    return folded("What was tuned, and how", table(("", ""), rows, words=(0, 1)))
-
-
-def closing(record: StudyRecord) -> str:
-    """Return the last line of a page."""
-    return f"Study {record.name!r} in {without_password(record.storage)}. Made by frostline; this page needs no network."
-
-
-def _space_lines(record: StudyRecord) -> list[tuple[str, str]]:
-    lines = f"{record.space}".splitlines()
-    names = list(record.space.distributions)
-    return [(name, line.removeprefix(f"{name}: ")) for name, line in zip(names, lines, strict=False)]
 
 
 def _unfinished(record: StudyRecord, summary: Summary, best: Evaluation | None) -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.pages.drawing import BLACK, BLUE, GREY, VERMILLION, new_figure
-from frostline.pages.page import Section, bullets, drawn, folded, note, table
-from frostline.report.maps import share
+import numpy as np
+
+from frostline.pages.drawing import BLACK, BLUE, GREY, VERMILLION, error_bars, new_figure, safe
+from frostline.pages.parts import Bullets, Figure, Folded, Note, Section, Table
+from frostline.report.shares import share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,13 +17,12 @@ if TYPE_CHECKING:
     from frostline.audit.landscape import Landscape
     from frostline.audit.shifts import CellShift
 
-_HEADING = "Would few layers rank better at other values?"
 
-
-def shifts_section(landscape: Landscape, found: Sequence[CellShift], sentences: Sequence[str]) -> Section:
+def shifts_section(landscape: Landscape, shifts: Sequence[CellShift], sentences: Sequence[str]) -> Section:
     """Return the shifts of some cells as a figure and a table, and ``sentences`` about those that are sure."""
-    if not found:
-        return Section(heading=_HEADING, parts=(note("Not told: no hyperparameter has a logarithmic range."),))
+    heading = "Would few layers rank better at other values?"
+    if not shifts:
+        return Section(heading, [Note("Not told: no hyperparameter has a logarithmic range.")])
     text = (
         "For each number of layers: by how many decades a hyperparameter would have to be moved, for all configurations "
         "alike, so that the scores order them as full training does; 1 is ten times. By a Gaussian process over the scores, "
@@ -40,48 +41,44 @@ def shifts_section(landscape: Landscape, found: Sequence[CellShift], sentences: 
             f"{cell.unaligned:.2f}",
             f"{cell.aligned:.2f}" if cell.taken else "",
         )
-        for cell in found
+        for cell in shifts
         for name, shift in cell.best.items()
     ]
     header = ("layers", landscape.sample_unit, "hyperparameter", "shift", "taken", "ρ as it is", "ρ shifted")
     label = "Points: the shift at which few layers rank as full training does, with intervals; the table has the numbers."
     verdict = list(sentences) or ["No shift is sure: all cells are best used as they are."]
-    figure = _figure(landscape, found)
     return Section(
-        heading=_HEADING,
-        parts=(
-            bullets(verdict),
-            note(text),
-            drawn(figure, label),
-            folded("All shifts", table(header, rows, words=(2, 4))),
-        ),
+        heading,
+        [
+            Bullets(verdict),
+            Note(text),
+            Figure(_figure(landscape, shifts), label),
+            Folded("All shifts", Table(header, rows, words=(2, 4))),
+        ],
     )
 
 
-def _figure(landscape: Landscape, found: Sequence[CellShift]) -> Any:
+def _figure(landscape: Landscape, shifts: Sequence[CellShift]) -> Any:
     """Draw the shifts at the largest budget against the layers, one colour and mark for each hyperparameter."""
     figure = new_figure(x="trained layers", y="shift in decades")
-    most = max(cell.fidelity.samples for cell in found if cell.fidelity.trainable_layers < landscape.layers[-1])
-    cells = [cell for cell in found if cell.fidelity.samples == most]
+    most = max(cell.fidelity.samples for cell in shifts if cell.fidelity.trainable_layers < landscape.layers[-1])
+    cells = [cell for cell in shifts if cell.fidelity.samples == most]
     styles = ((BLUE, "circle"), (VERMILLION, "diamond"), (BLACK, "square"), (GREY, "triangle-up"))
     for position, name in enumerate(dict.fromkeys(name for cell in cells for name in cell.best)):
         colour, symbol = styles[position % len(styles)]
         # The head alone may have been trained otherwise at some numbers of layers only.
         with_name = [cell for cell in cells if name in cell.best]
-        shifts = [cell.best[name] for cell in with_name]
+        low, value, high = (
+            np.array([float(getattr(cell.best[name], end)) for cell in with_name])
+            for end in ("low", "value", "high")
+        )
         figure.add_scatter(
             # Beside each other, not on each other.
             x=[cell.fidelity.trainable_layers + 0.12 * position for cell in with_name],
-            y=[float(shift.value) for shift in shifts],
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [float(shift.high - shift.value) for shift in shifts],
-                "arrayminus": [float(shift.value - shift.low) for shift in shifts],
-                "thickness": 1.5,
-            },
+            y=value.tolist(),
+            error_y=error_bars(low, value, high),
             mode="markers",
-            name=name,
+            name=safe(name),
             marker={"color": colour, "symbol": symbol, "size": 9},
         )
     figure.update_xaxes(tickvals=list(landscape.layers), showgrid=False)

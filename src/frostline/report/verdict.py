@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.audit.audit import GOOD, WEAK
-from frostline.pages.page import Section, command, note, paragraph, table
-from frostline.report.maps import percent, share
+from frostline.pages.parts import Command, Note, Paragraph, Section, Table
+from frostline.report.shares import cost_shares, percent, share
 from frostline.store.storage import DEFAULT_STORAGE, without_password
 from frostline.wording import counted, duration
 
@@ -25,17 +25,6 @@ if TYPE_CHECKING:
     from frostline.report.study_record import StudyRecord
 
     Array = NDArray[np.float64]
-
-
-def cost_shares(landscape: Landscape) -> tuple[Array, str] | None:
-    """Return what each cell costs as a share of a full training, (Z, S), and by what measure; None if nothing is known."""
-    for name, of_cells in (("seconds", landscape.seconds), ("FLOPs", landscape.flops)):
-        told = np.isfinite(of_cells).any(axis=0)
-        if told.all():
-            mean: Array = np.nanmean(of_cells, axis=0)
-            if mean[-1, -1] > 0:
-                return mean / mean[-1, -1], name
-    return None
 
 
 def headline(landscape: Landscape, agreement: Agreement | None) -> tuple[str, str]:
@@ -95,8 +84,8 @@ def noise_sentence(noise: SeedNoise | None) -> str:
 
 def recommended_lines(
     recommendation: Recommendation, landscape: Landscape, record: StudyRecord | None
-) -> list[str]:
-    """Return, as HTML, the recommended ladder in words and the command that climbs it."""
+) -> list[Paragraph | Command]:
+    """Return the recommended ladder in words and the command that climbs it."""
     chosen = recommendation.chosen
     words = f"Recommended ladder: {_rungs(chosen, landscape)}, one in {chosen.reduction_factor} promoted"
     text = (
@@ -104,29 +93,28 @@ def recommended_lines(
         f"{chosen.full_trainings:.3g} full trainings, and ends within {recommendation.tolerance:.3g} of the best with a "
         f"chance of {percent(chosen.chance)}; random search has {percent(recommendation.random_chance)} for that cost."
     )
-    lines = [paragraph(text)]
+    parts: list[Paragraph | Command] = [Paragraph(text)]
     if record is not None and landscape.reference:
         options = ["--ladder", f"audit:{record.name}"]
         if record.storage != DEFAULT_STORAGE:
             options += ["--storage", without_password(record.storage)]
-        lines.append(command(f"frostline tune {landscape.reference} {shlex.join(options)}"))
-    return lines
+        parts.append(Command(f"frostline tune {landscape.reference} {shlex.join(options)}"))
+    return parts
 
 
 def ladders_section(recommendation: Recommendation, landscape: Landscape) -> Section:
     """Return the recommended ladder beside those it was compared with."""
-    outcomes = (recommendation.chosen, *recommendation.compared)
     rows = [
         (
-            one.name,
-            _rungs(one, landscape),
-            " → ".join(f"{quota}" for quota in one.quotas),
-            f"{one.seconds:,.0f}",
-            f"{one.full_trainings:.3g}",
-            f"{one.regret:.3g}",
-            f"{percent(one.chance)} ± {100 * one.error:.0f}",
+            outcome.name,
+            _rungs(outcome, landscape),
+            " → ".join(f"{quota}" for quota in outcome.quotas),
+            f"{outcome.seconds:,.0f}",
+            f"{outcome.full_trainings:.3g}",
+            f"{outcome.regret:.3g}",
+            f"{percent(outcome.chance)} ± {100 * outcome.error:.0f}",
         )
-        for one in outcomes
+        for outcome in (recommendation.chosen, *recommendation.compared)
     ]
     text = (
         "Successive halving on each ladder, replayed on the measured scores and costs many times, each time on another half "
@@ -134,7 +122,7 @@ def ladders_section(recommendation: Recommendation, landscape: Landscape) -> Sec
         f"it is within {recommendation.tolerance:.3g} of it, ± its standard error."
     )
     header = ("ladder", "rungs", "configurations", "seconds", "full trainings", "regret", "chance")
-    return Section(heading="Ladders compared", parts=(note(text), table(header, rows, words=(0, 1), chosen=(0,))))
+    return Section("Ladders compared", [Note(text), Table(header, rows, words=(0, 1), chosen=(0,))])
 
 
 def recommendation_warnings(recommendation: Recommendation | None) -> Sequence[str]:
@@ -165,9 +153,9 @@ def _cheapest(reached: NDArray[np.bool_], order: Array) -> tuple[int, int] | Non
 
 
 def _cell_words(landscape: Landscape, agreement: Agreement, cell: tuple[int, int]) -> str:
-    found = agreement.spearman
+    spearman = agreement.spearman
     return (
         f"{landscape.layers[cell[0]]} of {landscape.layers[-1]} layers on {share(landscape, cell[1])} of the "
-        f"{landscape.sample_unit} rank the configurations at ρ = {found.value[cell]:.2f} ({found.low[cell]:.2f} to "
-        f"{found.high[cell]:.2f})"
+        f"{landscape.sample_unit} rank the configurations at ρ = {spearman.value[cell]:.2f} ({spearman.low[cell]:.2f} to "
+        f"{spearman.high[cell]:.2f})"
     )

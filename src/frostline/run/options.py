@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from frostline.errors import OptionError
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.sizes import parse_size
 from frostline.store.terms import TrainingTerms
-from frostline.training.course import TrainingSettings
-from frostline.training.devices import DevicePlan, device_plan_of
-from frostline.training.memory import available_bytes
+
+if TYPE_CHECKING:
+    from frostline.training.course import TrainingSettings
+    from frostline.training.devices import DevicePlan
+
+# What loads torch is imported where it is used: options are checked before.
 
 AUTO = "auto"
 
@@ -56,10 +60,14 @@ class TrainingOptions:
 
         Raises: OptionError if there is no such device, or precision is neither float32 nor bfloat16.
         """
+        from frostline.training.devices import device_plan_of
+
         return device_plan_of(self.device, self.precision)
 
     def settings(self, *, study: str, seed: int) -> TrainingSettings:
         """Return how the trainings of a study run."""
+        from frostline.training.course import TrainingSettings
+
         return TrainingSettings(
             device_plan=self.device_plan,
             root_seed=seed,
@@ -72,5 +80,7 @@ class TrainingOptions:
 def memory_of(options: TrainingOptions, settings: TrainingSettings) -> int:
     """Return the bytes that trainings may take: what was asked for, or all that is free on their device."""
     if options.memory == AUTO:
+        from frostline.training.memory import available_bytes
+
         return available_bytes(settings.device_plan.device)
     return parse_size(options.memory)

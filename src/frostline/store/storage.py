@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import optuna
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage, get_storage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from typing import TYPE_CHECKING
 
 from frostline.errors import StudyError
 
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+
+# Optuna is imported where it is used: the names of storages are needed before anything is opened.
 DEFAULT_STORAGE = "sqlite:///frostline.db"
 MEMORY = ":memory:"
 
@@ -35,6 +36,8 @@ class Storage:
     @property
     def is_memory(self) -> bool:
         """Whether it ends with the process, and no other can reach it."""
+        from optuna.storages import InMemoryStorage
+
         return isinstance(self.backend, InMemoryStorage)
 
     @property
@@ -77,6 +80,8 @@ def open_storage(storage: str) -> BaseStorage:
     with the process, and anything else is the path of a journal file.
     Raises: StudyError if it cannot be opened or is corrupt.
     """
+    from optuna.storages import InMemoryStorage, get_storage
+
     if storage == MEMORY:
         return InMemoryStorage()
     with storage_errors(storage):
@@ -94,6 +99,8 @@ def exists(storage: str) -> bool:
 
 def close_storage(storage: BaseStorage) -> None:
     """Give back what ``storage`` holds open: a database's connections. It may not be used afterwards."""
+    from optuna.storages import RDBStorage
+
     storage.remove_session()
     # Optuna (5.0) wraps its RDB storage in a cache, and disposes of the engine's connection pool nowhere.
     backend = getattr(storage, "_backend", None)
@@ -102,6 +109,8 @@ def close_storage(storage: BaseStorage) -> None:
 
 
 def _open_database(url: str) -> RDBStorage:
+    from optuna.storages import RDBStorage
+
     engine_arguments: dict[str, object] = {}
     if url.startswith("sqlite:"):
         engine_arguments["connect_args"] = {"timeout": _SQLITE_WAIT_SECONDS}
@@ -122,6 +131,9 @@ def _open_journal(path: Path) -> JournalStorage:
             f"the journal file {str(path)!r} cannot be opened: name a file in a folder that exists, or a database URL "
             f"such as {DEFAULT_STORAGE}."
         )
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
     # JournalFileBackend guards the file with this lock too: a writer that is half-way through a line holds it.
     lock = JournalFileSymlinkLock(str(path))
     if path.exists():
@@ -147,11 +159,13 @@ def _drop_torn_line(path: Path) -> None:
 @contextmanager
 def storage_errors(storage: str) -> Iterator[None]:
     """Turn whatever a storage raises into one StudyError that names it."""
+    from optuna.exceptions import StorageInternalError
+
     try:
         yield
     except (StudyError, KeyboardInterrupt):
         raise
-    except optuna.exceptions.StorageInternalError as error:
+    except StorageInternalError as error:
         raise StudyError(f"the storage {without_password(storage)} failed: {_root_cause(error)}.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise StudyError(

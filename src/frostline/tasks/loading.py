@@ -15,7 +15,6 @@ from typing import Any
 from frostline.errors import OptionError, TaskError
 from frostline.process import return_freed_memory
 from frostline.protocols import Task
-from frostline.training.supervised import SupervisedTask
 
 # name on the command line -> the function of ``frostline.tasks`` that makes it, in a module of the same name
 _BUILT_IN = (
@@ -47,6 +46,9 @@ def load_task(reference: str, options: Mapping[str, Any]) -> Task:
         raise TaskError(
             f"there is no task {reference!r}: give one of {', '.join(_BUILT_IN)}, or path/to/file.py:NAME."
         )
+    # Only now, as it loads torch: a name that is none is refused at once.
+    from frostline.training.supervised import SupervisedTask
+
     of_freezing = _of_freezing(made, options)
     options = {name: value for name, value in options.items() if name not in of_freezing}
     if not _is_task(made):
@@ -67,6 +69,8 @@ def load_task(reference: str, options: Mapping[str, Any]) -> Task:
 def task_named(reference: str, options: list[str] | None) -> Task:
     """Return the task behind ``reference``; where its frozen weights are kept small, let this process be small too."""
     task = load_task(reference, parse_options(options))
+    from frostline.training.supervised import SupervisedTask
+
     if isinstance(task, SupervisedTask) and (task.frozen_dtype is not None or task.frozen_placement == "stream"):
         return_freed_memory()
     return task

@@ -19,7 +19,7 @@ from frostline.records import Configuration
 from frostline.research.reproduction import architectures, choices, parallel_halving, steps
 from frostline.research.reproduction.catalogue import FIGURES, figure_named
 from frostline.research.reproduction.joint import TABLE_3, diagonal_layer, paper_traces
-from frostline.research.reproduction.paired import correlation_difference, in_common, lowest_first
+from frostline.research.reproduction.paired import at_budgets, correlation_difference, in_common, lowest_first
 from frostline.research.reproduction.reproduced import Reproduced, Verdict
 from frostline.research.reproduction.scales import Scale
 from frostline.research.reproduction.workbench import Workbench
@@ -152,6 +152,13 @@ def test_the_table_takes_the_diagonal_and_the_last_row(tmp_path: Path, monkeypat
         assert float(row["paper_diagonal_spearman"]) == paper.diagonal[0]
 
 
+def test_a_table_of_two_budgets_has_no_rungs_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    landscape = at_budgets(drawn(noise=3.0), [4])
+    made = figure_named("table3").run(bench_of(tmp_path, monkeypatch, gpt=landscape))
+    assert len(records(made, tmp_path)) == 2
+    assert [finding.what.split(":")[0] for finding in made.findings] == ["lowest rung", "lowest rung"]
+
+
 def test_the_papers_own_table_is_as_the_design_quotes_it() -> None:
     lowest = TABLE_3[0]
     assert lowest.single[1] / lowest.diagonal[1] == pytest.approx(1.18, abs=0.005)
@@ -186,7 +193,7 @@ def test_a_correlation_over_fewer_than_five_is_refused(tmp_path: Path, monkeypat
             figure_named(name).run(bench_of(tmp_path, monkeypatch, gpt=landscape, resnet=landscape))
     other = drawn(12).of([3, 4, 5, 6])
     with pytest.raises(AuditError, match="at least 5"):
-        choices.figure_12(bench_of(tmp_path, monkeypatch, gpt=drawn(12), gpt_tied=other))
+        choices.FIGURE_12.compared(bench_of(tmp_path, monkeypatch, gpt=drawn(12), gpt_tied=other))
 
 
 def test_ways_are_compared_over_the_same_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +203,7 @@ def test_ways_are_compared_over_the_same_configurations(tmp_path: Path, monkeypa
     first, second = in_common([good, bad])
     assert [one.number for one in first.configurations] == [one.number for one in second.configurations]
     assert second.num_configurations == 21
-    made = choices.figure_12(bench_of(tmp_path, monkeypatch, gpt=good, gpt_tied=bad))
+    made = choices.FIGURE_12.compared(bench_of(tmp_path, monkeypatch, gpt=good, gpt_tied=bad))
     rows = records(made, tmp_path)
     lowest = [row for row in rows if (row["layers"], row["samples"]) == ("1", "1000")]
     gain = 1.0 - rank_correlation(bad.losses[:, 0, -1], bad.full_losses)

@@ -10,7 +10,7 @@ from frostline.audit.auditor import predicted_costs
 from frostline.errors import OptionError
 from frostline.research.reproduction import parallel_halving, steps
 from frostline.research.reproduction.catalogue import FIGURES, figure_named
-from frostline.research.reproduction.scales import BUDGETS, Data, Scale, recipe, resnet_grid, transformer_grid
+from frostline.research.reproduction.scales import BUDGETS, Data, Scale, recipe_of, resnet_grid, transformer_grid
 from frostline.research.reproduction.workbench import Workbench, plan_of
 from frostline.search.history import History
 from frostline.search.sampling import Draws
@@ -32,21 +32,21 @@ def test_every_figure_of_the_paper_is_there_once() -> None:
 @pytest.mark.parametrize("scale", list(Scale))
 @pytest.mark.parametrize("model", MODELS)
 def test_what_a_landscape_trains_can_be_made_at_every_scale(model: str, scale: Scale) -> None:
-    made = recipe(model, scale)
-    task = made.planned_task()
-    plan = plan_of(made, task)
+    recipe = recipe_of(model, scale)
+    task = recipe.planned_task()
+    plan = plan_of(recipe, task)
     assert plan.layers[-1] >= 8
     assert plan.layers == tuple(range(1, plan.layers[-1] + 1))
     assert plan.configurations >= 5
     # What is drawn for one way is drawn for the other: they can be compared configuration by configuration.
-    base = recipe(model.split("-")[0], scale).planned_task()
+    base = recipe_of(model.split("-")[0], scale).planned_task()
     assert task.space == base.space
-    assert made.study.startswith(f"{scale} {model}")
+    assert recipe.study.startswith(f"{scale} {model}")
 
 
 def test_the_original_setting_is_the_papers() -> None:
     gpt, resnet = (
-        recipe(model, Scale.PAPER, Data(text=Path("x"), images=Path("y"))) for model in ("gpt", "resnet")
+        recipe_of(model, Scale.PAPER, Data(text=Path("x"), images=Path("y"))) for model in ("gpt", "resnet")
     )
     assert (gpt.reference, gpt.options["model"]) == ("text-gpt", "14M")
     assert gpt.planned_task().full_samples == 20 * 14_562_560
@@ -61,9 +61,9 @@ def test_the_original_setting_is_the_papers() -> None:
     ("space", "points"), [(transformer_grid(), 4 * 2 * 2 * 3 * 3), (resnet_grid(), 3 * 4 * 2 * 3 * 3)]
 )
 def test_a_grid_is_drawn_whole_and_each_point_once(space, points: int) -> None:
-    made = recipe("gpt" if points == 144 else "resnet", Scale.PAPER)
-    assert made.configurations == made.sampling.num_points == points
-    draws = Draws(space=space, sampling=made.sampling, root_seed=0, direction="minimize")
+    recipe = recipe_of("gpt" if points == 144 else "resnet", Scale.PAPER)
+    assert recipe.configurations == recipe.sampling.num_points == points
+    draws = Draws(space=space, sampling=recipe.sampling, root_seed=0, direction="minimize")
     history = History("minimize")
     for _ in range(points):
         history.add_configuration(draws.draw(history))
@@ -72,9 +72,9 @@ def test_a_grid_is_drawn_whole_and_each_point_once(space, points: int) -> None:
 
 def test_ways_change_what_they_say_and_nothing_else() -> None:
     def task(model: str, scale: Scale = Scale.TINY) -> SupervisedTask:
-        made = recipe(model, scale).task()
-        assert isinstance(made, SupervisedTask)
-        return made
+        recipe = recipe_of(model, scale).task()
+        assert isinstance(recipe, SupervisedTask)
+        return recipe
 
     untied, tied, snapshot = task("gpt"), task("gpt-tied"), task("gpt-snapshot")
     assert (tied.tied, snapshot.tied) == ("detach", "snapshot")
@@ -96,7 +96,7 @@ def test_ways_change_what_they_say_and_nothing_else() -> None:
 )
 def test_the_original_setting_asks_for_its_data(model: str, option: str) -> None:
     with pytest.raises(OptionError, match=f"say where, with {option}"):
-        recipe(model, Scale.PAPER).task()
+        recipe_of(model, Scale.PAPER).task()
 
 
 def test_a_plan_tells_trainings_and_their_flops(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from frostline.errors import TaskError
 from frostline.pages.drawing import line_style, new_figure
+from frostline.pages.parts import figure_section
 from frostline.research.reproduction.reproduced import Finding, Reproduced
 from frostline.tasks.loading import load_task
 from frostline.training.task_layers import layers_of
@@ -59,9 +60,9 @@ def figure_2_right(bench: Workbench) -> Reproduced:
         title="Figure 2, right: trained parameters at each fidelity",
         scale=bench.scale,
         circumstances="counted, at every scale alike",
-        findings=tuple(findings),
+        findings=findings,
         columns=("architecture", "layers", "num_layers", "trained_parameters", "share"),
-        rows=tuple(rows),
-        drawings=(("Share of parameters that is trained", "", figure),),
-        notes=tuple(notes),
+        rows=rows,
+        drawings=[figure_section("Share of parameters that is trained", figure)],
+        notes=notes,
     )

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from frostline.audit.auditor import predicted_costs
 from frostline.costs.prediction import predict_step
 from frostline.errors import OptionError, PredictionError
-from frostline.research.reproduction import choices, parallel_halving
+from frostline.research.reproduction import parallel_halving
 from frostline.research.reproduction.architectures import ARCHITECTURES, figure_2_right
+from frostline.research.reproduction.choices import DTYPE, FIGURE_12, HORIZON, STATISTICS, TIED, horizon_choice
 from frostline.research.reproduction.curves import figure_7, figure_8
 from frostline.research.reproduction.joint import figure_5, figure_10, table_3
 from frostline.research.reproduction.layers_alone import BOTH, figure_3, figure_4, figure_11
@@ -20,6 +21,7 @@ from frostline.research.reproduction.workbench import plan_of
 from frostline.sizes import format_size
 
 if TYPE_CHECKING:
+    from frostline.research.reproduction.choices import Choice
     from frostline.research.reproduction.reproduced import Reproduced
     from frostline.research.reproduction.workbench import Workbench
 
@@ -51,21 +53,23 @@ def figure_named(name: str) -> Figure:
     for figure in FIGURES:
         if figure.name == name:
             return figure
-    raise OptionError(f"there is no figure {name!r}: choose one of {', '.join(one.name for one in FIGURES)}.")
+    raise OptionError(
+        f"there is no figure {name!r}: choose one of {', '.join(figure.name for figure in FIGURES)}."
+    )
 
 
 def _landscape_plan(bench: Workbench, model: str) -> list[str]:
     if model in bench.tables:
         return [f"{model}: read from {bench.tables[model]}"]
-    made = bench.recipe(model)
-    task = made.planned_task()
-    plan = plan_of(made, task)
+    recipe = bench.recipe(model)
+    task = recipe.planned_task()
+    plan = plan_of(recipe, task)
     rates = {z: cost.flops_per_sample for z, cost in predicted_costs(task, plan.layers).items()}
     full = plan.samples[-1]
     lines = [
-        f"{model}: {made.words}",
+        f"{model}: {recipe.words}",
         f"  {plan.configurations} configurations"
-        f"{'' if made.grid is None else ', the whole grid'}, layers {plan.layers[0]} to {plan.layers[-1]}, "
+        f"{'' if recipe.grid is None else ', the whole grid'}, layers {plan.layers[0]} to {plan.layers[-1]}, "
         f"{full:,} {task.sample_unit} each, validated {plan.num_validations} times: {plan.trainings():,} trainings",
     ]
     if rates:
@@ -81,19 +85,19 @@ def _landscape_plan(bench: Workbench, model: str) -> list[str]:
         )
     except PredictionError as error:
         lines.append(f"  {error}")
-    if made.missing:
-        lines.append(f"  its data must be named: {made.missing}")
+    if recipe.missing:
+        lines.append(f"  its data must be named: {recipe.missing}")
     return lines
 
 
 def _halving_plan(bench: Workbench) -> list[str]:
     plan = parallel_halving.PLANS[bench.scale]
-    made = bench.recipe(plan.model)
-    task = made.planned_task()
-    lines = [f"{made.words}: {plan.configurations} configurations, one in {plan.reduction_factor} promoted"]
-    found = parallel_halving.ladders(task, plan)
+    recipe = bench.recipe(plan.model)
+    task = recipe.planned_task()
+    lines = [f"{recipe.words}: {plan.configurations} configurations, one in {plan.reduction_factor} promoted"]
+    ladders = parallel_halving.ladders(task, plan)
     for way, (ladder, engine) in parallel_halving.WAYS.items():
-        rungs = ", ".join(f"{rung.trainable_layers} layers on {rung.samples:,}" for rung in found[ladder].rungs)
+        rungs = ", ".join(f"{rung.trainable_layers} layers on {rung.samples:,}" for rung in ladders[ladder].rungs)
         lines.append(f"  {way} (engine {engine}): {rungs} {task.sample_unit}")
     return lines
 
@@ -106,6 +110,10 @@ def _devices_plan(bench: Workbench) -> list[str]:
 
 def _step_times(bench: Workbench) -> list[str]:
     return [f"the steps of {' and '.join(BOTH)}, timed on {bench.torch_device}"]
+
+
+def _choice(choice: Choice, run: Callable[[Workbench], Reproduced] | None = None) -> Figure:
+    return Figure(name=choice.name, title=choice.summary, run=run or choice.compared, models=choice.models)
 
 
 FIGURES: tuple[Figure, ...] = (
@@ -143,30 +151,10 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure(name="fig10", title="layers and epochs together, the ResNet", run=figure_10, models=("resnet",)),
     Figure(name="fig11", title="losses by layers, the GPT", run=figure_11, models=("gpt",)),
-    Figure(name="fig12", title="embeddings tied and not", run=choices.figure_12, models=choices.FIGURE_12.models),
+    _choice(FIGURE_12),
     Figure(name="table3", title="the diagonal climb against tokens alone", run=table_3, models=("gpt",)),
-    Figure(
-        name="choices-tied",
-        title="tied weights: detach or snapshot",
-        run=choices.tied_choice,
-        models=choices.TIED.models,
-    ),
-    Figure(
-        name="choices-statistics",
-        title="frozen statistics: calibrated or of the batch",
-        run=choices.statistics_choice,
-        models=choices.STATISTICS.models,
-    ),
-    Figure(
-        name="choices-horizon",
-        title="the schedule: to the rung's end or cut short",
-        run=choices.horizon_choice,
-        models=choices.HORIZON.models,
-    ),
-    Figure(
-        name="choices-dtype",
-        title="frozen weights: float32 or bfloat16",
-        run=choices.dtype_choice,
-        models=choices.DTYPE.models,
-    ),
+    _choice(TIED),
+    _choice(STATISTICS),
+    _choice(HORIZON, horizon_choice),
+    _choice(DTYPE),
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from frostline.pages.drawing import SCALE, VERMILLION, line_style, new_figure, restyle
+from frostline.pages.drawing import SCALE, VERMILLION, dress, error_bars, line_style, new_figure
 
 if TYPE_CHECKING:
     from frostline.audit.landscape import Landscape
@@ -28,13 +28,9 @@ def panels(titles: Sequence[str], x_title: str, y_title: str, *, columns: int = 
 
     rows = -(-len(titles) // columns)
     figure = make_subplots(rows=rows, cols=columns, subplot_titles=list(titles), vertical_spacing=0.2 / rows)
-    figure.update_layout(
-        margin={"l": 50, "r": 12, "t": 60, "b": 45},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.05, "x": 0},
-    )
-    restyle(figure, height=80 + 320 * rows)
-    figure.update_xaxes(title=x_title)
-    figure.update_yaxes(title=y_title)
+    dress(figure, x=x_title, y=y_title, height=80 + 320 * rows)
+    # Room for the panels' titles.
+    figure.update_layout(margin={"t": 60}, legend={"y": 1.05})
     return figure
 
 
@@ -43,29 +39,13 @@ def place(position: int, *, columns: int = 2) -> dict[str, int]:
     return {"row": position // columns + 1, "col": position % columns + 1}
 
 
-def colours(number: int) -> list[str]:
-    """Return so many colours in an order that the eye follows, from dark to light."""
-    from plotly.colors import sample_colorscale
-
-    # The lightest are lost on white paper.
-    shares = [0.85 * index / max(1, number - 1) for index in range(number)]
-    return list(sample_colorscale(SCALE, shares))
-
-
 def lines_with_intervals(
     lines: Mapping[str, tuple[Sequence[float], Estimate]], *, x_title: str, y_title: str
 ) -> Any:
     """Return a figure of named lines, (x, estimates over x), each with its intervals as bars."""
     figure = new_figure(x=x_title, y=y_title)
     for position, (name, (x, estimate)) in enumerate(lines.items()):
-        bars = {
-            "type": "data",
-            "symmetric": False,
-            "array": list(estimate.high - estimate.value),
-            "arrayminus": list(estimate.value - estimate.low),
-            "thickness": 1,
-            "width": 3,
-        }
+        bars = error_bars(estimate.low, estimate.value, estimate.high)
         figure.add_scatter(x=list(x), y=list(estimate.value), error_y=bars, name=name, **line_style(position))
     return figure
 

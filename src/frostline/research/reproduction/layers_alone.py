@@ -10,16 +10,17 @@ import numpy as np
 from frostline.audit.agreement import agreement
 from frostline.audit.monotonicity import monotonicity
 from frostline.costs.measurement import FailedStep, measure_steps
-from frostline.pages.drawing import line_style, new_figure
-from frostline.research.reproduction.charts import colours, lines_with_intervals
+from frostline.pages.drawing import line_style, new_figure, scale_colours
+from frostline.pages.parts import Section, figure_section
+from frostline.research.reproduction.charts import lines_with_intervals
 from frostline.research.reproduction.reproduced import (
-    Drawing,
     Finding,
     Reproduced,
     Verdict,
     at,
     at_least,
     held,
+    parts,
     with_interval,
 )
 from frostline.research.reproduction.scales import Scale
@@ -27,6 +28,8 @@ from frostline.research.reproduction.workbench import circumstances, too_few
 from frostline.wording import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from frostline.audit.landscape import Landscape
     from frostline.costs.step_cost import Seconds
     from frostline.research.reproduction.reproduced import Cell
@@ -46,30 +49,17 @@ def figure_3(bench: Workbench) -> Reproduced:
     """Validation score and time of a step against trained layers, for a configuration chosen at random."""
     rows: list[tuple[Cell, ...]] = []
     findings: list[Finding] = []
-    drawings: list[Drawing] = []
+    drawings: list[Section] = []
     landscapes = {model: bench.landscape(model) for model in BOTH}
     for model, landscape in landscapes.items():
         chosen = _any_that_learned(landscape)
-        losses = landscape.losses[chosen, :, -1]
-        seconds = _step_seconds(bench, model, landscape)
-        for z, layers in enumerate(landscape.layers):
-            mean = _mean(landscape.losses[:, z, -1])
-            score = landscape.scores[chosen, z, -1]
-            taken = None if (step := seconds[z]) is None else step.median
-            rows.append((model, landscape.configurations[chosen].number, layers, float(score), mean, taken))
-        scores = new_figure(x="trained layers", y=f"score after {landscape.samples[-1]:,} {landscape.sample_unit}")
-        scores.add_scatter(x=landscape.layers, y=losses, name="one configuration", **line_style(0))
+        number = landscape.configurations[chosen].number
+        scores = landscape.scores[chosen, :, -1].tolist()
         means = [_mean(landscape.losses[:, z, -1]) for z in range(len(landscape.layers))]
-        scores.add_scatter(x=landscape.layers, y=means, name="mean of all", **line_style(1))
-        times = new_figure(x="trained layers", y="milliseconds per step")
-        times.add_scatter(
-            x=landscape.layers,
-            y=[None if s is None else 1e3 * s.median for s in seconds],
-            name=model,
-            **line_style(0),
-        )
-        note = "Configurations that diverged at any number of layers are in no mean."
-        drawings += [(f"{model}: score", note, scores), (f"{model}: time of a step", "", times)]
+        seconds = _step_seconds(bench, model, landscape)
+        medians = [None if step is None else step.median for step in seconds]
+        rows += [(model, number, *row) for row in zip(landscape.layers, scores, means, medians, strict=True)]
+        drawings += _score_and_time(model, landscape, landscape.losses[chosen, :, -1], means, medians)
         findings.append(_performance(model, landscape, chosen))
         findings.append(
             _tested(model, landscape, "performance in layers", "more layers score no worse, all configurations")
@@ -80,11 +70,27 @@ def figure_3(bench: Workbench) -> Reproduced:
         title="Figure 3: score and time of a step against trained layers",
         scale=bench.scale,
         circumstances=circumstances(landscapes),
-        findings=tuple(findings),
+        findings=findings,
         columns=("model", "configuration", "layers", "score", "mean_loss", "step_seconds"),
-        rows=tuple(rows),
-        drawings=tuple(drawings),
+        rows=rows,
+        drawings=drawings,
     )
+
+
+def _score_and_time(
+    model: str, landscape: Landscape, losses: np.ndarray, means: Sequence[float], medians: Sequence[float | None]
+) -> list[Section]:
+    scores = new_figure(x="trained layers", y=f"score after {landscape.samples[-1]:,} {landscape.sample_unit}")
+    scores.add_scatter(x=landscape.layers, y=losses, name="one configuration", **line_style(0))
+    scores.add_scatter(x=landscape.layers, y=means, name="mean of all", **line_style(1))
+    times = new_figure(x="trained layers", y="milliseconds per step")
+    milliseconds = [None if median is None else 1e3 * median for median in medians]
+    times.add_scatter(x=landscape.layers, y=milliseconds, name=model, **line_style(0))
+    note = "Configurations that diverged at any number of layers are in no mean."
+    return [
+        figure_section(f"{model}: score", scores, note=note),
+        figure_section(f"{model}: time of a step", times),
+    ]
 
 
 def figure_4(bench: Workbench) -> Reproduced:
@@ -95,19 +101,16 @@ def figure_4(bench: Workbench) -> Reproduced:
     findings: list[Finding] = []
     lines = {}
     for model, landscape in landscapes.items():
-        found = agreements[model]
+        ranked = agreements[model]
         num_layers = landscape.layers[-1]
-        last = (slice(None), -1)
-        spearman = type(found.spearman)(
-            value=found.spearman.value[last], low=found.spearman.low[last], high=found.spearman.high[last]
-        )
+        spearman = at(ranked.spearman, (slice(None), -1))
         lines[model] = ([100 * layers / num_layers for layers in landscape.layers], spearman)
         for z, layers in enumerate(landscape.layers):
-            one = (float(part[z]) for part in (spearman.value, spearman.low, spearman.high))
-            kendall = float(found.kendall.value[z, -1])
-            rows.append((model, layers, layers / num_layers, *one, kendall, found.num_configurations))
+            kendall = float(ranked.kendall.value[z, -1])
+            share = layers / num_layers
+            rows.append((model, layers, share, *parts(spearman, (z,)), kendall, ranked.num_configurations))
         from_40 = next(z for z, layers in enumerate(landscape.layers) if layers >= _SHARE * num_layers)
-        ours = at(found.spearman, (from_40, -1))
+        ours = at(spearman, (from_40,))
         findings.append(
             Finding(
                 f"{model}: ρ with 40 % of the layers trained",
@@ -124,10 +127,10 @@ def figure_4(bench: Workbench) -> Reproduced:
         title="Figure 4: how well configurations rank with few layers trained",
         scale=bench.scale,
         circumstances=circumstances(landscapes),
-        findings=tuple(findings),
+        findings=findings,
         columns=("model", "layers", "share", "spearman", "low", "high", "kendall", "configurations"),
-        rows=tuple(rows),
-        drawings=(("Rank correlation with full fidelity", note, figure),),
+        rows=rows,
+        drawings=[figure_section("Rank correlation with full fidelity", figure, note=note)],
         notes=too_few(landscapes, agreements),
     )
 
@@ -139,7 +142,8 @@ def figure_11(bench: Workbench) -> Reproduced:
     rows: list[tuple[Cell, ...]] = []
     medians: list[float] = []
     spreads: list[float] = []
-    for z, (layers, colour) in enumerate(zip(landscape.layers, colours(len(landscape.layers)), strict=True)):
+    colours = scale_colours(len(landscape.layers))
+    for z, (layers, colour) in enumerate(zip(landscape.layers, colours, strict=True)):
         scores = landscape.scores[:, z, -1]
         finite = scores[np.isfinite(scores)]
         figure.add_box(
@@ -150,15 +154,11 @@ def figure_11(bench: Workbench) -> Reproduced:
         spreads.append(float(high - low))
         for configuration, score in zip(landscape.configurations, scores, strict=True):
             rows.append((configuration.number, layers, float(score) if np.isfinite(score) else None))
-    full, head = medians[-1], medians[0]
-    findings = (
-        Finding("median score", "figure alone", f"{head:.3f} with one layer, {full:.3f} with all"),
-        Finding(
-            "distance between the quartiles",
-            "figure alone",
-            f"{spreads[0]:.3f} with one layer, {spreads[-1]:.3f} with all",
-        ),
-    )
+    findings = [
+        Finding(what, "figure alone", f"{values[0]:.3f} with one layer, {values[-1]:.3f} with all")
+        for what, values in (("median score", medians), ("distance between the quartiles", spreads))
+    ]
+    note = "Boxes: quartiles. Those that diverged are left out."
     return Reproduced(
         name="fig11",
         title="Figure 11: the distribution of losses for each number of trained layers",
@@ -166,8 +166,8 @@ def figure_11(bench: Workbench) -> Reproduced:
         circumstances=circumstances({"gpt": landscape}),
         findings=findings,
         columns=("configuration", "layers", "score"),
-        rows=tuple(rows),
-        drawings=(("Scores after full training", "Boxes: quartiles. Those that diverged are left out.", figure),),
+        rows=rows,
+        drawings=[figure_section("Scores after full training", figure, note=note)],
     )
 
 
@@ -197,10 +197,9 @@ def _step_seconds(bench: Workbench, model: str, landscape: Landscape) -> list[Se
 
 def _performance(model: str, landscape: Landscape, chosen: int) -> Finding:
     worse = np.diff(landscape.losses[chosen, :, -1]) > 0
-    found = f"worse after {int(worse.sum())} of {len(worse)} steps of one layer"
-    return Finding(
-        f"{model}: more layers score no worse, the configuration drawn", "monotone", found, held(not worse.any())
-    )
+    what = f"{model}: more layers score no worse, the configuration drawn"
+    ours = f"worse after {int(worse.sum())} of {len(worse)} steps of one layer"
+    return Finding(what, "monotone", ours, held(not worse.any()))
 
 
 def _time(model: str, layers: tuple[int, ...], seconds: list[Seconds | None]) -> Finding:
@@ -215,11 +214,11 @@ def _time(model: str, layers: tuple[int, ...], seconds: list[Seconds | None]) ->
         if after.median < before.median - max(before.spread, after.spread)
     ]
     ratio = known[0][1].median / known[-1][1].median
-    found = f"{ratio:.2f} of full training's time with {counted(known[0][0], 'layer')} trained"
-    return Finding(what, "monotone", "; falls from ".join([found, *falls[:1]]), held(not falls))
+    ours = f"{ratio:.2f} of full training's time with {counted(known[0][0], 'layer')} trained"
+    return Finding(what, "monotone", "; falls from ".join([ours, *falls[:1]]), held(not falls))
 
 
 def _tested(model: str, landscape: Landscape, name: str, what: str) -> Finding:
     """Return the audit's own test of a monotonicity along the layers."""
-    found = next(one for one in monotonicity(landscape) if one.name == name and one.axis == "layers")
-    return Finding(f"{model}: {what}", "monotone", found.sentence, held(found.holds))
+    test = next(test for test in monotonicity(landscape) if test.name == name and test.axis == "layers")
+    return Finding(f"{model}: {what}", "monotone", test.sentence, held(test.holds))

@@ -51,10 +51,11 @@ def in_common(landscapes: Sequence[Landscape]) -> list[Landscape]:
                 f"compared: record both of models with as many layers."
             )
     places = [
-        {configuration_key(values): index for index, values in enumerate(one.configurations)} for one in landscapes
+        {configuration_key(values): index for index, values in enumerate(landscape.configurations)}
+        for landscape in landscapes
     ]
     keys = [key for key in places[0] if all(key in others for others in places[1:])]
-    return [one.of([own[key] for key in keys]) for one, own in zip(landscapes, places, strict=True)]
+    return [landscape.of([own[key] for key in keys]) for landscape, own in zip(landscapes, places, strict=True)]
 
 
 def at_budgets(landscape: Landscape, indices: Sequence[int]) -> Landscape:

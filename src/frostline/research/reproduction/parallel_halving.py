@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from frostline.costs.capacity import Capacity
 from frostline.pages.drawing import line_style, new_figure
+from frostline.pages.parts import figure_section
 from frostline.research.reproduction.reproduced import Finding, Reproduced, held
 from frostline.research.reproduction.scales import Scale
 from frostline.run.result import TuneResult
@@ -72,9 +73,9 @@ def figure_6b(bench: Workbench) -> Reproduced:
     memory = capacity.required(num_layers)
     rungs: list[_Rung] = []
     best = {}
-    for way, (ladder_name, engine) in WAYS.items():
+    for way in WAYS:
         bench.say(f"{way}: {plan.configurations} configurations in {format_size(memory)}")
-        result = _climbed(bench, plan, task, way=way, ladder_name=ladder_name, engine=engine, memory=memory)
+        result = _climbed(bench, plan, task, way=way, memory=memory)
         best[way] = result.score
         rungs += _rungs(way, result, capacity, memory)
     seconds = {way: sum(rung.seconds for rung in rungs if rung.way == way) for way in WAYS}
@@ -100,13 +101,13 @@ def figure_6b(bench: Workbench) -> Reproduced:
             f"{task.name}, {plan.configurations} configurations, {task.full_samples:,} {task.sample_unit}, "
             f"{bench.torch_device}, {format_size(memory)}: what full training needs, with its margin"
         ),
-        findings=tuple(_findings(rungs, seconds, best)),
+        findings=_findings(rungs, seconds, best),
         columns=(
             "way", "rung", "layers", "samples", "configurations", "fit_together", "trained_together", "seconds",
             "best_score",
         ),
-        rows=tuple(rows),
-        drawings=(("Seconds of one configuration, by rung", "", figure),),
+        rows=rows,
+        drawings=[figure_section("Seconds of one configuration, by rung", figure)],
         notes=("One seed: the scores that the climbs end with say little. Seconds include validation.",),
     )  # fmt: skip
 
@@ -126,12 +127,11 @@ def _task_of(bench: Workbench, plan: HalvingPlan) -> Task:
     return task if plan.full_samples is None else replace(task, full_samples=plan.full_samples)  # type: ignore[type-var]
 
 
-def _climbed(
-    bench: Workbench, plan: HalvingPlan, task: Task, *, way: str, ladder_name: str, engine: str, memory: int
-) -> TuneResult:
+def _climbed(bench: Workbench, plan: HalvingPlan, task: Task, *, way: str, memory: int) -> TuneResult:
+    ladder, engine = WAYS[way]
     bench.out.mkdir(parents=True, exist_ok=True)
     search = SuccessiveHalving(
-        ladder=ladders(task, plan)[ladder_name],
+        ladder=ladders(task, plan)[ladder],
         configurations=plan.configurations,
         reduction_factor=plan.reduction_factor,
     )
@@ -145,11 +145,11 @@ def _climbed(
 
 
 def _rungs(way: str, result: TuneResult, capacity: Capacity, memory: int) -> list[_Rung]:
-    found = []
+    rungs = []
     for summary in result.summary.rungs:
         costs = [evaluation.cost for evaluation in result.history.evaluations() if evaluation.rung == summary.rung]
         layers = summary.fidelity.trainable_layers
-        found.append(
+        rungs.append(
             _Rung(
                 way=way,
                 rung=summary.rung,
@@ -161,7 +161,7 @@ def _rungs(way: str, result: TuneResult, capacity: Capacity, memory: int) -> lis
                 seconds=sum(cost.seconds for cost in costs),
             )
         )
-    return found
+    return rungs
 
 
 def _findings(rungs: list[_Rung], seconds: Mapping[str, float], best: Mapping[str, float]) -> list[Finding]:

@@ -6,23 +6,23 @@ import csv
 import io
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from frostline.atomic import write_whole
-from frostline.pages.page import figures_page, table, warnings_box
+from frostline.pages.page import page
+from frostline.pages.parts import Note, Part, Section, Table, Warnings
 from frostline.statistics.bootstrap import Estimate
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 Cell = str | int | float | None
-Drawing = tuple[str, str, Any]
-"""A heading, a note and a plotly figure."""
 
 
 class Verdict(StrEnum):
@@ -55,11 +55,11 @@ class Reproduced:
     scale: str
     circumstances: str
     """On what it was made: data, budget, machine."""
-    findings: tuple[Finding, ...]
+    findings: Sequence[Finding]
     columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    drawings: tuple[Drawing, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    rows: Sequence[tuple[Cell, ...]]
+    drawings: Sequence[Section] = ()
+    notes: Sequence[str] = ()
     """What a reader must know before believing the numbers."""
 
     def __post_init__(self) -> None:
@@ -70,10 +70,10 @@ class Reproduced:
 
         Raises: OptionError if that cannot be done.
         """
-        table, page = folder / f"{self.name}.csv", folder / f"{self.name}.html"
-        write_whole(table, self.table().encode())
-        write_whole(page, self.page().encode())
-        return table, page
+        table_path, page_path = folder / f"{self.name}.csv", folder / f"{self.name}.html"
+        write_whole(table_path, self.table().encode())
+        write_whole(page_path, self.page().encode())
+        return table_path, page_path
 
     def table(self) -> str:
         """Return the numbers as CSV, behind a comment of JSON that says where they come from; what is not known is empty."""
@@ -82,7 +82,7 @@ class Reproduced:
             "scale": self.scale,
             "circumstances": self.circumstances,
             "torch": str(torch.__version__),
-            "notes": self.notes,
+            "notes": list(self.notes),
         }
         text = io.StringIO()
         text.write(f"# {json.dumps(about)}\n")
@@ -93,14 +93,12 @@ class Reproduced:
 
     def page(self) -> str:
         """Return a page that needs nothing else: what was found, then the drawings."""
-        rows = [(finding.what, finding.paper, finding.ours, finding.verdict) for finding in self.findings]
-        opening = [table(("", "the paper", "here", ""), rows, words=range(4))]
-        return figures_page(
-            self.title,
-            self.circumstances,
-            self.drawings,
-            opening=[warnings_box(self.notes), *opening] if self.notes else opening,
-        )
+        findings = [(finding.what, finding.paper, finding.ours, finding.verdict) for finding in self.findings]
+        opening: list[Part] = [Note(self.circumstances)]
+        if self.notes:
+            opening.append(Warnings(self.notes))
+        opening.append(Table(("", "the paper", "here", ""), findings, words=range(4)))
+        return page(self.title, opening, self.drawings)
 
 
 def at_least(estimate: Estimate, threshold: float) -> Verdict:
@@ -115,14 +113,19 @@ def held(is_so: bool) -> Verdict:
     return Verdict.HOLDS if is_so else Verdict.FAILS
 
 
+def parts(estimate: Estimate, index: tuple[int, ...] = ()) -> tuple[float, float, float]:
+    """Return a figure and the ends of its interval: value, low, high."""
+    return float(estimate.value[index]), float(estimate.low[index]), float(estimate.high[index])
+
+
 def with_interval(estimate: Estimate, index: tuple[int, ...] = ()) -> str:
     """Return a figure and its interval as "0.87 [0.71, 0.94]"."""
-    value, low, high = (float(part[index]) for part in (estimate.value, estimate.low, estimate.high))
+    value, low, high = parts(estimate, index)
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def at(estimate: Estimate, index: tuple[int, ...]) -> Estimate:
-    """Return the single figure at ``index``."""
+def at(estimate: Estimate, index: tuple[int | slice, ...]) -> Estimate:
+    """Return the figure at ``index``, or the figures of a slice."""
     value, low, high = (np.asarray(part[index]) for part in (estimate.value, estimate.low, estimate.high))
     return Estimate(value=value, low=low, high=high)
 

@@ -116,7 +116,7 @@ class Recipe:
         return replace(task, **changes) if changes else task
 
 
-def recipe(model: str, scale: Scale, data: Data | None = None) -> Recipe:
+def recipe_of(model: str, scale: Scale, data: Data | None = None) -> Recipe:
     """Return what is trained for a landscape at a scale.
 
     ``model`` is "gpt" or "resnet", or one of them in another way: "gpt-tied" and "gpt-snapshot" with the head tied to the
@@ -126,15 +126,15 @@ def recipe(model: str, scale: Scale, data: Data | None = None) -> Recipe:
     data = data or Data()
     base, _, way = model.partition("-")
     if base == "resnet":
-        made = {Scale.TINY: _tiny_resnet, Scale.SMALL: _small_resnet}.get(scale, lambda: _paper_resnet(data))()
+        recipe = {Scale.TINY: _tiny_resnet, Scale.SMALL: _small_resnet}.get(scale, lambda: _paper_resnet(data))()
     else:
-        made = {Scale.TINY: _tiny_gpt, Scale.SMALL: _small_gpt}.get(scale, lambda: _paper_gpt(data))()
+        recipe = {Scale.TINY: _tiny_gpt, Scale.SMALL: _small_gpt}.get(scale, lambda: _paper_gpt(data))()
     if not way:
-        return made
+        return recipe
     if scale is Scale.SMALL:
         # A comparison trains one landscape more: all of it is to take less than an hour.
-        made = replace(made, configurations=16)
-    return replace(_WAYS[way](made), name=model)
+        recipe = replace(recipe, configurations=16)
+    return replace(_WAYS[way](recipe), name=model)
 
 
 def transformer_grid() -> SearchSpace:
@@ -235,37 +235,37 @@ def _size(space: SearchSpace) -> int:
     return size
 
 
-def _tied(made: Recipe) -> Recipe:
-    if made.reference == "text-gpt":
-        assert made.stand_in is not None
-        name, options = made.stand_in
+def _tied(recipe: Recipe) -> Recipe:
+    if recipe.reference == "text-gpt":
+        assert recipe.stand_in is not None
+        name, options = recipe.stand_in
         tied = replace(GPT_14M, tied=True)
         return replace(
-            made,
-            options={**made.options, "tied": True},
+            recipe,
+            options={**recipe.options, "tied": True},
             stand_in=(name, {**options, "tied": True}),
             full_samples=_TOKENS_PER_PARAMETER * count_parameters(tied),
         )
-    return replace(made, options={**made.options, "tied_embedding": True})
+    return replace(recipe, options={**recipe.options, "tied_embedding": True})
 
 
-def _snapshot(made: Recipe) -> Recipe:
-    return replace(_tied(made), changes={"tied": "snapshot"})
+def _snapshot(recipe: Recipe) -> Recipe:
+    return replace(_tied(recipe), changes={"tied": "snapshot"})
 
 
-def _shortened(made: Recipe, percent: int) -> Recipe:
+def _shortened(recipe: Recipe, percent: int) -> Recipe:
     """Return the recipe of the same training on a part of the budget, in whole steps, validated at its end alone."""
-    is_paper = made.full_samples is not None
+    is_paper = recipe.full_samples is not None
     batch = (
         _WINDOWS_14M * _CONTEXT_14M
         if is_paper
-        else made.options.get("batch_size", _SMALL_WINDOWS) * _SMALL_CONTEXT
+        else recipe.options.get("batch_size", _SMALL_WINDOWS) * _SMALL_CONTEXT
     )
-    full = made.full_samples if made.full_samples is not None else made.options["full_tokens"]
+    full = recipe.full_samples if recipe.full_samples is not None else recipe.options["full_tokens"]
     tokens = -(-full * percent // (100 * batch)) * batch
     return replace(
-        made,
-        options={**made.options, "full_tokens": tokens},
+        recipe,
+        options={**recipe.options, "full_tokens": tokens},
         num_validations=1,
         full_samples=tokens if is_paper else None,
     )

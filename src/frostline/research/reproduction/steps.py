@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from frostline.costs.cost_figures import lines_figure, peak_figure
 from frostline.costs.cost_monotonicity import cost_violations
 from frostline.costs.cost_tables import full_costs
 from frostline.costs.measurement import FailedStep, measure_steps, num_layers_of
 from frostline.costs.prediction import predict_step
 from frostline.costs.step_cost import StepCost
 from frostline.errors import PredictionError, TaskError
-from frostline.pages.drawing import line_style, new_figure
-from frostline.research.reproduction.reproduced import Drawing, Finding, Reproduced, Verdict, held
+from frostline.pages.parts import Section, figure_section
+from frostline.research.reproduction.reproduced import Finding, Reproduced, Verdict, held
 from frostline.research.reproduction.scales import Scale
 from frostline.tasks.loading import load_task
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from frostline.research.reproduction.reproduced import Cell
     from frostline.research.reproduction.workbench import Workbench
 
-_MIB = 2**20
 _MEMORY_FACTOR = 3
 _TIME_FACTOR = 4
 
@@ -142,8 +142,8 @@ def figure_9(bench: Workbench) -> Reproduced:
                     f"batch {size}: {ends[0].memory.peak / ends[1].memory.peak:.2f} of the memory" + _time(ends)
                 )
         findings.append(Finding(f"{name}: lowest fidelity against full", "cheaper in both", "; ".join(parts)))
-        found = "every cost rises" if not violations else f"not everywhere ({len(violations)}): {violations[0]}"
-        findings.append(Finding(f"{name}: costs rise with the layers", "monotone", found, held(not violations)))
+        ours = "every cost rises" if not violations else f"not everywhere ({len(violations)}): {violations[0]}"
+        findings.append(Finding(f"{name}: costs rise with the layers", "monotone", ours, held(not violations)))
     return _cost_figure(
         bench, "fig9", "Figure 9: memory and time of a step, by batch size", costs, findings, notes
     )
@@ -158,8 +158,8 @@ def _cost_figure(
     notes: Sequence[str],
 ) -> Reproduced:
     rows: list[tuple[Cell, ...]] = []
-    for case, found in costs.items():
-        for row in found:
+    for case, of_case in costs.items():
+        for row in of_case:
             if isinstance(row, StepCost):
                 seconds = None if row.seconds is None else row.seconds.whole
                 cells = (row.trainable_parameters, row.memory.peak, row.memory.activations, row.flops)
@@ -173,14 +173,14 @@ def _cost_figure(
         title=title,
         scale=bench.scale,
         circumstances=f"{bench.torch_device}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32",
-        findings=tuple(findings),
+        findings=findings,
         columns=(
             "architecture", "layers", "num_layers", "batch_size", "trainable_parameters", "peak_bytes",
             "activation_bytes", "flops", "step_seconds", "step_seconds_spread", "failure",
         ),
-        rows=tuple(rows),
-        drawings=tuple(drawing for case, found in costs.items() for drawing in _drawings(case, found)),
-        notes=tuple(notes),
+        rows=rows,
+        drawings=[drawing for case, of_case in costs.items() for drawing in _drawings(case, of_case)],
+        notes=notes,
     )  # fmt: skip
 
 
@@ -250,25 +250,17 @@ def _time(ends: tuple[StepCost, StepCost]) -> str:
     return f", {lowest.seconds.whole.median / full.seconds.whole.median:.2f} of the time"
 
 
-def _drawings(case: str, rows: Sequence[CostRow]) -> list[Drawing]:
+def _drawings(case: str, rows: Sequence[CostRow]) -> list[Section]:
     known = [row for row in rows if isinstance(row, StepCost)]
-    memory, time = (
-        new_figure(x="trained layers", y="MiB at the peak"),
-        new_figure(x="trained layers", y="milliseconds per step"),
-    )
-    is_timed = False
-    for position, size in enumerate(sorted({row.batch_size for row in known})):
-        of_size = [row for row in known if row.batch_size == size]
-        layers = [row.trainable_layers for row in of_size]
-        style = {"name": f"batch {size}", **line_style(position)}
-        memory.add_scatter(x=layers, y=[row.memory.peak / _MIB for row in of_size], **style)
-        timed = [
-            (row.trainable_layers, 1e3 * row.seconds.whole.median) for row in of_size if row.seconds is not None
-        ]
-        if timed:
-            is_timed = True
-            time.add_scatter(x=[number for number, _ in timed], y=[ms for _, ms in timed], **style)
-    memory.update_yaxes(rangemode="tozero")
-    time.update_yaxes(rangemode="tozero")
-    drawn: list[Drawing] = [(f"{case}: memory", "", memory)]
-    return [*drawn, (f"{case}: time", "", time)] if is_timed else drawn
+    timed = [row for row in known if row.seconds is not None]
+    sizes = sorted({row.batch_size for row in known})
+    drawings = [figure_section(f"{case}: memory", peak_figure(known, sizes))]
+    if timed:
+        times = lines_figure(timed, sizes, "milliseconds per step", _milliseconds)
+        drawings.append(figure_section(f"{case}: time", times))
+    return drawings
+
+
+def _milliseconds(cost: StepCost) -> float:
+    assert cost.seconds is not None
+    return 1e3 * cost.seconds.whole.median

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from frostline.costs.capacity import MARGIN, Capacity
 from frostline.pages.drawing import line_style, new_figure
+from frostline.pages.parts import figure_section
 from frostline.research.reproduction.reproduced import Finding, Reproduced, held
 from frostline.research.reproduction.scales import Scale
 from frostline.research.reproduction.steps import spread
@@ -51,7 +52,7 @@ def figure_6a(bench: Workbench) -> Reproduced:
         title=f"Figure 6a: the largest batch that fits, {MODEL} model",
         scale=bench.scale,
         circumstances=f"predicted for float32 and AdamW, context 1024, {MARGIN:.0%} kept free",
-        findings=tuple(_findings(largest, num_layers)),
+        findings=_findings(largest, num_layers),
         columns=(
             "layers",
             "num_layers",
@@ -60,8 +61,12 @@ def figure_6a(bench: Workbench) -> Reproduced:
             "largest_batch",
             "population_batch_1",
         ),
-        rows=tuple(rows),
-        drawings=(("The largest batch by device", "Where a line ends, not even one example fits.", figure),),
+        rows=rows,
+        drawings=[
+            figure_section(
+                "The largest batch by device", figure, note="Where a line ends, not even one example fits."
+            )
+        ],
     )
 
 

@@ -11,7 +11,7 @@ import torch
 
 from frostline.audit.auditor import AuditPlan, audit_task
 from frostline.audit.csv_table import read_table, write_table
-from frostline.research.reproduction.scales import Data, Recipe, Scale, recipe
+from frostline.research.reproduction.scales import Data, Recipe, Scale, recipe_of
 from frostline.run.loop import Observer
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
@@ -48,7 +48,7 @@ class Workbench:
     tables: Mapping[str, Path] = field(default_factory=dict)
     device: str = "auto"
     say: Callable[[str], None] = lambda _: None
-    recipes: Callable[[str, Scale, Data], Recipe] = recipe
+    recipes: Callable[[str, Scale, Data], Recipe] = recipe_of
 
     @property
     def folder(self) -> Path:
@@ -76,8 +76,8 @@ class Workbench:
         """
         if model in self.tables:
             return read_table(self.tables[model])
-        made = self.recipe(model)
-        landscape = self._recorded(made, made.task())
+        recipe = self.recipe(model)
+        landscape = self._recorded(recipe, recipe.task())
         write_table(landscape, self.folder / f"landscape-{model}.csv.gz")
         return landscape
 
@@ -89,27 +89,27 @@ class Workbench:
         if model in self.tables:
             reference = TaskReference.of_words(read_table(self.tables[model]).reference)
             return task_named(reference.name, [*reference.options])
-        made = self.recipe(model)
-        return made.planned_task() if made.missing else made.task()
+        recipe = self.recipe(model)
+        return recipe.planned_task() if recipe.missing else recipe.task()
 
-    def _recorded(self, made: Recipe, task: Task) -> Landscape:
+    def _recorded(self, recipe: Recipe, task: Task) -> Landscape:
         self.out.mkdir(parents=True, exist_ok=True)
-        plan = plan_of(made, task)
+        plan = plan_of(recipe, task)
         return audit_task(
             task,
             plan,
-            study=made.study,
-            plan=SearchPlan(sampling=made.sampling),
-            training=self.training_of(made),
+            study=recipe.study,
+            plan=SearchPlan(sampling=recipe.sampling),
+            training=self.training_of(recipe),
             storage=self.storage,
-            observer=_Recording(made.study, plan, self.say),
+            observer=_Recording(recipe.study, plan, self.say),
         )
 
-    def training_of(self, made: Recipe, **options: Any) -> TaskSearch:
+    def training_of(self, recipe: Recipe, **options: Any) -> TaskSearch:
         """Return how a recipe's configurations are trained here; ``options`` are more of ``TrainingOptions``."""
         return TaskSearch(
             options=TrainingOptions(device=self.device, runs=self.out / "checkpoints", **options),
-            reference=TaskReference.of_words(made.words),
+            reference=TaskReference.of_words(recipe.words),
         )
 
 
@@ -127,9 +127,9 @@ class _Recording(Observer):
             self.say(f"{self.study}: {history.num_evaluations} of {self.plan.trainings()} trainings")
 
 
-def plan_of(made: Recipe, task: Task) -> AuditPlan:
+def plan_of(recipe: Recipe, task: Task) -> AuditPlan:
     """Return what is trained by a recipe: every number of layers on the full budget, which passes through the others."""
-    return AuditPlan.of(task, configurations=made.configurations, budgets=made.num_validations, repeats=0)
+    return AuditPlan.of(task, configurations=recipe.configurations, budgets=recipe.num_validations, repeats=0)
 
 
 def circumstances(landscapes: Mapping[str, Landscape]) -> str:
@@ -145,9 +145,9 @@ def circumstances(landscapes: Mapping[str, Landscape]) -> str:
 def too_few(landscapes: Mapping[str, Landscape], agreements: Mapping[str, Agreement]) -> tuple[str, ...]:
     """Return a sentence for every landscape whose intervals are too wide to conclude from."""
     sentences = []
-    for name, found in agreements.items():
+    for name, ranked in agreements.items():
         # Full fidelity agrees with itself: its interval has no width.
-        width = float(np.mean((found.spearman.high - found.spearman.low)[:-1, -1]))
+        width = float(np.mean((ranked.spearman.high - ranked.spearman.low)[:-1, -1]))
         if width > _WIDE:
             count = landscapes[name].num_configurations
             sentences.append(

@@ -1,0 +1,133 @@
+"""The command `frostline fit`: what fits into devices' memory, and which rungs they can serve."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from frostline.cli.arguments import TaskArguments
+from frostline.cli.grouping import grouped
+from frostline.cli.naming import check_ladder, ladder_named
+from frostline.cli.step_arguments import StepArguments, folder_of
+from frostline.costs.capacity import MARGIN
+from frostline.errors import OptionError
+from frostline.sizes import parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.costs.capacity import Fit
+    from frostline.costs.known_fits import KnownFits
+    from frostline.protocols import Task
+    from frostline.search.ladder import Ladder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitArguments:
+    """Which devices, how much of them is kept free, and whose rungs they are to serve."""
+
+    device_memory: Annotated[
+        str, typer.Option("--device-memory", help="The memories of the devices, such as 8GiB,24GiB,80GiB.")
+    ]
+    ladder: Annotated[
+        str, typer.Option("--ladder", help="diagonal, layers-only, samples-only, or rungs as LAYERS:SAMPLES,...")
+    ] = "diagonal"
+    rungs: Annotated[int, typer.Option("--rungs", help="The number of rungs of a ladder not given by hand.")] = 3
+    margin: Annotated[
+        str, typer.Option("--margin", help="The share of what is predicted that is to stay free besides.")
+    ] = f"{MARGIN:.0%}"
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The folder of fit.csv and fit.html. Default: one for the task.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_ladder(self.ladder)
+        _memories(self.device_memory)
+        _share(self.margin)
+
+    @property
+    def memories(self) -> tuple[int, ...]:
+        """The bytes of the devices, in rising order, each once."""
+        return _memories(self.device_memory)
+
+    @property
+    def share(self) -> float:
+        """The share that is to stay free."""
+        return _share(self.margin)
+
+    def climbed(self, task: Task) -> Ladder:
+        """Return the ladder whose rungs the devices are to serve."""
+        from frostline.training.task_layers import layers_of
+
+        num_layers = layers_of(task).num_layers
+        return ladder_named(self.ladder, self.rungs, num_layers=num_layers, full_samples=task.full_samples)
+
+
+@grouped
+def fit_command(task: TaskArguments, steps: StepArguments, given: FitArguments) -> None:
+    """Tell what fits into devices' memory at each number of trained layers, and which rungs they can serve."""
+    loaded = task.load()
+    import torch
+
+    from frostline.atomic import write_whole
+    from frostline.costs.capacity import Capacity
+    from frostline.costs.cost_tables import Circumstances
+    from frostline.costs.fit_figures import fit_page
+    from frostline.costs.fit_tables import fit_heading, fit_line, write_fits
+    from frostline.costs.known_fits import KnownFits
+
+    memories, share, configuration = given.memories, given.share, steps.hyperparameters
+    chosen = steps.trained_layers(loaded, predict=True)
+    climbed = given.climbed(loaded)
+    folder = given.out or folder_of(loaded)
+    circumstances = Circumstances.here(loaded.name, device=torch.device("cpu"), precision="float32")
+    typer.echo(f"{circumstances}; {100 * share:g} % more than it takes is kept free")
+    capacity = Capacity(loaded, margin=share, configuration=configuration)
+    known = KnownFits(task=loaded, configuration=configuration, capacity=capacity, say=typer.echo)
+    fits: list[Fit] = []
+    for number in chosen:
+        row = known.fits(number, memories)
+        if not fits:
+            for line in fit_heading(memories, row[0].batch_size):
+                typer.echo(line)
+        typer.echo(fit_line(row))
+        fits += row
+        # After every row: whatever ends this process, what it found is there.
+        write_fits(folder / "fit.csv", fits, circumstances, margin=share)
+    write_whole(folder / "fit.html", fit_page(fits, circumstances, margin=share).encode())
+    _show_rungs(known, climbed, memories, loaded.sample_unit)
+    typer.echo(f"\nin {folder}: fit.csv, fit.html")
+
+
+def _show_rungs(known: KnownFits, climbed: Ladder, memories: Sequence[int], sample_unit: str) -> None:
+    from frostline.costs.fit_tables import rung_heading, rung_line, served_sentences
+
+    typer.echo(f"\n{rung_heading(memories, sample_unit)}")
+    served = []
+    for number, fidelity in enumerate(climbed.rungs):
+        known.fits(fidelity.trainable_layers, memories[:1])
+        served += known.capacity.rungs([fidelity], memories)
+        typer.echo(rung_line(number, served[-1]))
+    for line in served_sentences(served, memories):
+        typer.echo(line)
+
+
+def _memories(text: str) -> tuple[int, ...]:
+    """Return the bytes that ``--device-memory`` says, in rising order, each once."""
+    sizes = {parse_size(part) for part in text.split(",")}
+    if 0 in sizes:
+        raise OptionError(
+            f"--device-memory is {text!r}, but a device has some memory: write sizes such as 8GiB,24GiB."
+        )
+    return tuple(sorted(sizes))
+
+
+def _share(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip(), re.ASCII)
+    if match is None:
+        raise OptionError(f"--margin is {text!r}, but must be a share of at least 0, such as 10% or 0.1.")
+    return float(match[1]) / (100 if match[2] else 1)

@@ -1,0 +1,86 @@
+"""The command `frostline ladder`: the rungs of a search, before it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from frostline.cli.arguments import LadderArguments, SetOption, StorageOption, TaskArguments
+from frostline.cli.grouping import grouped
+from frostline.cli.naming import REDUCTION_FACTOR, ladder_named, ladder_table, search_named
+from frostline.errors import OptionError
+from frostline.search.halving import CONFIGURATIONS
+from frostline.store.storage import DEFAULT_STORAGE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FullTraining:
+    """All layers of a model, trained on all samples: what a ladder climbs to."""
+
+    num_layers: int
+    samples: int
+    sample_unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedArguments:
+    """What is trained on the ladder: a task, or the one of a study, whose terms tell enough without its model."""
+
+    task: Annotated[
+        str | None, typer.Argument(metavar="TASK", help="A built-in task, or path/to/file.py:NAME.")
+    ] = None
+    options: SetOption = None
+    study: Annotated[
+        str | None, typer.Option("--study", help="In place of TASK: a study of it, whose model need not be built.")
+    ] = None
+    storage: StorageOption = DEFAULT_STORAGE
+
+    def __post_init__(self) -> None:
+        if (self.task is None) == (self.study is None):
+            raise OptionError(
+                "name either a task, such as `frostline ladder digits-mlp`, or a study of it with --study."
+            )
+        if self.study is not None and self.options:
+            raise OptionError("--set goes with a task: a study has its options already.")
+
+    def full_training(self) -> FullTraining:
+        """Return how far a ladder of it can climb."""
+        if self.study is not None:
+            from frostline.store.reading import read_study
+
+            terms = read_study(self.storage, self.study).terms
+            samples = terms.rungs[-1].samples
+            return FullTraining(num_layers=terms.num_layers, samples=samples, sample_unit=terms.sample_unit)
+        assert self.task is not None
+        task = TaskArguments(task=self.task, options=self.options).load()
+        from frostline.training.task_layers import layers_of
+
+        num_layers = layers_of(task).num_layers
+        return FullTraining(num_layers=num_layers, samples=task.full_samples, sample_unit=task.sample_unit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountArguments:
+    """How many configurations begin, and how many of them go on."""
+
+    configurations: Annotated[
+        int,
+        typer.Option(
+            "--configurations", "-n", help="The total number of configurations, over all runs of the study."
+        ),
+    ] = CONFIGURATIONS
+    reduction_factor: Annotated[
+        int, typer.Option("--reduction-factor", help="One in so many configurations is promoted.")
+    ] = REDUCTION_FACTOR
+
+
+@grouped
+def ladder_command(trained: TrainedArguments, ladder: LadderArguments, counts: CountArguments) -> None:
+    """Show the rungs that a search would climb, and what each costs."""
+    full = trained.full_training()
+    climbed = ladder_named(ladder.ladder, ladder.rungs, num_layers=full.num_layers, full_samples=full.samples)
+    make = search_named(ladder.search, counts.reduction_factor)
+    plan = make(ladder=climbed, configurations=counts.configurations)
+    typer.echo(ladder_table(climbed, plan, full.sample_unit))

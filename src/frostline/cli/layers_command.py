@@ -1,0 +1,17 @@
+"""The command `frostline layers`: what a task's model consists of."""
+
+from __future__ import annotations
+
+import typer
+
+from frostline.cli.arguments import TaskArguments
+from frostline.cli.grouping import grouped
+
+
+@grouped
+def layers_command(task: TaskArguments) -> None:
+    """Show the layers of a task's model, in the order of execution."""
+    loaded = task.load()
+    from frostline.training.task_layers import layers_of
+
+    typer.echo(f"{layers_of(loaded)}")

@@ -1,0 +1,195 @@
+"""What `frostline tune` is going to search: on the ladder that was named, or on that of an audit, aligned if asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import typer
+
+from frostline.audit.audited_search import AuditedSearch, alignment_of_audit, search_of_audit, small_audit
+from frostline.audit.console_tables import ladder_comparison_table
+from frostline.audit.rung_watch import AgreementWatch
+from frostline.cli.naming import AUDIT, AUTO, REDUCTION_FACTOR, ClimbFactory, search_named
+from frostline.cli.shown_audit import run_audit
+from frostline.errors import OptionError
+from frostline.run.options import OFF, TrainingOptions
+from frostline.run.plan import SearchPlan
+from frostline.run.tuning import TaskSearch
+from frostline.search.alignment import IDENTITY, Alignment
+from frostline.search.halving import CONFIGURATIONS, AsynchronousHalving, SuccessiveHalving
+from frostline.search.hyperband import Hyperband
+from frostline.search.realigned import RealignedSearch
+from frostline.search.sweep import FullFidelity, Sweep
+from frostline.search.watched import WatchedHalving
+from frostline.store.storage import MEMORY
+from frostline.store.terms import TaskReference
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from frostline.protocols import Task
+    from frostline.records import Evaluation, Job, Value
+    from frostline.search.interface import Climb
+    from frostline.search.ladder import Ladder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a search lies and how its trainings run."""
+
+    name: str
+    storage: str
+    seed: int
+    reference: TaskReference
+    options: TrainingOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedSearch:
+    """What is searched, on which ladder, and what is known before."""
+
+    ladder: Ladder
+    plan: Climb
+    initial: Sequence[Mapping[str, Value]]
+    known: Callable[[Job], Evaluation | None] | None = None
+    least_agreement: tuple[float, ...] | None = None
+    alignment: Alignment = IDENTITY
+
+    def watch(self) -> AgreementWatch | None:
+        """Return what watches whether rungs agree, None for searches that eliminate nobody by them."""
+        if isinstance(self.plan, Sweep | FullFidelity):
+            return None
+        return AgreementWatch(expected=self.plan.evaluations_per_rung(), least=self.least_agreement)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestedSearch:
+    """What the user said of the search; None: nothing."""
+
+    search: str
+    configurations: int | None
+    reduction_factor: int | None
+    horizon: str | None
+
+    def on(self, ladder: Ladder, *, initial: Sequence[Mapping[str, Value]]) -> PlannedSearch:
+        """Return the search on a ladder that is taken as it is."""
+        factory = search_named(self.search, self.reduction_factor or REDUCTION_FACTOR)
+        plan = factory(ladder=ladder, configurations=self.configurations or CONFIGURATIONS)
+        return PlannedSearch(ladder=ladder, plan=plan, initial=initial)
+
+    def on_audit(self, audited: AuditedSearch, *, skips: bool) -> PlannedSearch:
+        """Return the search on the ladder of an audit; ``skips``: it may skip a rung that turns out not to rank."""
+        if self.horizon not in (None, audited.horizon):
+            raise OptionError(
+                f"--horizon is {self.horizon}, but the audit measured its ladder under {audited.horizon}: leave it out, or "
+                f"audit with --horizon {self.horizon}."
+            )
+        plan = self._factory(audited, skips=skips)(ladder=audited.ladder, configurations=audited.configurations)
+        # What is assumed of survivors holds for the halving that the audit was replayed with.
+        as_assumed = isinstance(plan, SuccessiveHalving | WatchedHalving) and self.reduction_factor is None
+        return PlannedSearch(
+            ladder=audited.ladder,
+            plan=plan,
+            initial=audited.initial,
+            known=audited.known,
+            least_agreement=audited.least_agreement if as_assumed else None,
+            alignment=audited.alignment,
+        )
+
+    def _factory(self, audited: AuditedSearch, *, skips: bool) -> ClimbFactory:
+        factor = self.reduction_factor or audited.recommendation.chosen.reduction_factor
+        if self.search == "halving" and skips and self.reduction_factor is None:
+            return audited.watched
+        # Hyperband and asynchronous halving have their own idea of how many to promote.
+        return search_named(
+            self.search, factor if self.search == "halving" else self.reduction_factor or REDUCTION_FACTOR
+        )
+
+
+def audited_search(
+    console: Console,
+    task: Task,
+    ladder: str,
+    place: Place,
+    requested: RequestedSearch,
+    own: Sequence[Mapping[str, Value]],
+) -> AuditedSearch:
+    """Return the search that an audit recommends, after a small one if there is none yet."""
+    study = ladder.removeprefix(AUDIT)
+    if ladder == AUTO:
+        if place.storage == MEMORY:
+            raise OptionError(f"--ladder {AUTO} reads its audit from the storage: give another one than {MEMORY}.")
+        study = f"{place.name} audit"
+        typer.echo(f"a small audit first, in study {study!r}:")
+        plan = small_audit(task)
+        run_audit(
+            console,
+            task,
+            plan if requested.horizon is None else replace(plan, horizon=requested.horizon),
+            study=study,
+            storage=place.storage,
+            training=TaskSearch(options=place.options, reference=place.reference),
+            search=SearchPlan(initial=own, seed=place.seed),
+        )
+    audited = search_of_audit(
+        task,
+        storage=place.storage,
+        study=study,
+        options=place.options,
+        seed=place.seed,
+        configurations=requested.configurations,
+    )
+    chosen = audited.recommendation.chosen
+    typer.echo(
+        f"ladders for {chosen.configurations} configurations, by the audit {study!r}; cost in full trainings, chance of "
+        f"ending within {audited.recommendation.tolerance:.3g} of the best:"
+    )
+    console.print(ladder_comparison_table(audited.recommendation))
+    if audited.num_known:
+        typer.echo(
+            f"{audited.num_known} of the configurations are the audit's: their evaluations are not made again."
+        )
+    typer.echo("")
+    return audited
+
+
+def aligned(task: Task, climb: PlannedSearch, align: str, place: Place) -> PlannedSearch:
+    """Return the search under the alignment that was asked for, and say what it changes."""
+    if not climb.alignment.is_identity and align != OFF:
+        raise OptionError(
+            f"--align is {align}, but the audit measured its ladder under {climb.alignment}: leave it out, or give the "
+            f"ladder of another audit."
+        )
+    if align == AUTO:
+        if not isinstance(climb.plan, SuccessiveHalving | Hyperband | AsynchronousHalving):
+            raise OptionError(
+                f"--align {AUTO} goes with --search halving, hyperband or asynchronous, and with any ladder but {AUTO}: "
+                f"leave it out."
+            )
+        waits = not isinstance(climb.plan, AsynchronousHalving)
+        plan = RealignedSearch(search=climb.plan, space=task.space, waits=waits)
+        return replace(climb, plan=plan, least_agreement=None)
+    alignment = climb.alignment
+    if align.startswith(AUDIT):
+        study = align.removeprefix(AUDIT)
+        alignment = alignment_of_audit(task, climb.ladder, storage=place.storage, study=study)
+        if alignment.is_identity:
+            typer.echo(
+                f"the audit {study!r} gives no sure shift: all rungs train the configurations as they are.\n"
+            )
+    elif align != OFF:
+        alignment = Alignment.parse(align)
+    alignment.check(task.space, num_layers=climb.ladder.num_layers)
+    if alignment.draws:
+        raise OptionError(
+            f"--align {alignment} draws factors for each configuration, which is for `frostline audit`: give one for "
+            f"all, or {AUDIT}STUDY."
+        )
+    for layers, factors in alignment.factors.items():
+        changed = ", ".join(f"{name} × {factor:.3g}" for name, factor in factors.items())
+        typer.echo(f"aligned: with {layers} of {climb.ladder.num_layers} layers trained, {changed}")
+    # What an audit leads to expect of its rungs is not what they do under another alignment.
+    as_measured = alignment == climb.alignment
+    return replace(climb, alignment=alignment, least_agreement=climb.least_agreement if as_measured else None)

@@ -1,0 +1,83 @@
+"""The command `frostline train`: one configuration, outside a search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from frostline.cli.arguments import (
+    DeviceOption,
+    HyperparametersOption,
+    MemoryOption,
+    PrecisionOption,
+    SeedOption,
+    TaskArguments,
+)
+from frostline.cli.grouping import grouped
+from frostline.cli.naming import parse_configuration
+from frostline.errors import OptionError, TaskError
+from frostline.records import Fidelity
+from frostline.run.options import TrainingOptions
+from frostline.wording import duration
+
+if TYPE_CHECKING:
+    from frostline.protocols import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainArguments:
+    """What is trained, how, and where its weights go."""
+
+    configuration: HyperparametersOption = None
+    trainable_layers: Annotated[
+        int | None, typer.Option("--layers", help="Train only so many of the last layers.")
+    ] = None
+    samples: Annotated[int | None, typer.Option("--samples", help="Train on so many samples.")] = None
+    save: Annotated[Path | None, typer.Option("--save", help="Write the trained weights to this file.")] = None
+    seed: SeedOption = 0
+    device: DeviceOption = "auto"
+    precision: PrecisionOption = "float32"
+    memory: MemoryOption = "auto"
+
+    def __post_init__(self) -> None:
+        parse_configuration(self.configuration)
+        if self.save is not None and (self.save.is_dir() or not self.save.parent.is_dir()):
+            raise OptionError(f"--save {self.save}: name a file in a folder that exists.")
+
+    def fidelity(self, task: Task) -> Fidelity:
+        """Return the number of layers and samples to train, all where nothing is said."""
+        from frostline.training.task_layers import layers_of
+
+        num_layers = layers_of(task).num_layers
+        return Fidelity(
+            trainable_layers=num_layers if self.trainable_layers is None else self.trainable_layers,
+            samples=task.full_samples if self.samples is None else self.samples,
+        )
+
+
+@grouped
+def train_command(task: TaskArguments, given: TrainArguments) -> None:
+    """Train one configuration, in full if nothing else is said."""
+    loaded = task.load()
+    from frostline.run.tuning import train_task
+
+    evaluation, model = train_task(
+        loaded,
+        {**loaded.defaults, **parse_configuration(given.configuration)},
+        fidelity=given.fidelity(loaded),
+        seed=given.seed,
+        options=TrainingOptions(device=given.device, precision=given.precision, memory=given.memory),
+    )
+    for point in evaluation.curve:
+        typer.echo(f"{point.samples:>14,} {loaded.sample_unit}  score {point.score:.5g}")
+    if evaluation.score is None:
+        raise TaskError(f"the training {evaluation.status}: {evaluation.reason}")
+    typer.echo(f"score {evaluation.score:.5g} after {duration(evaluation.cost.seconds)}")
+    if given.save is not None:
+        import torch
+
+        torch.save(model.state_dict(), given.save)
+        typer.echo(f"weights in {given.save}")

@@ -1,0 +1,50 @@
+"""What every page says of the study it is about: what was tuned and how, a configuration, and where it all lies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.pages.drawing import better, shown
+from frostline.pages.page import CLOSING
+from frostline.pages.parts import Folded, Table
+from frostline.store.storage import without_password
+from frostline.wording import counted
+
+if TYPE_CHECKING:
+    from frostline.records import Configuration
+    from frostline.report.study_record import StudyRecord
+
+
+def configuration_table(configuration: Configuration) -> Table:
+    """Return the hyperparameters of a configuration."""
+    rows = [(name, shown(value)) for name, value in configuration.items()]
+    return Table(("hyperparameter", "value"), rows, words=(0, 1))
+
+
+def about(record: StudyRecord) -> Folded:
+    """Return what was tuned and how."""
+    terms = record.terms
+    rows = [
+        ("task", "" if terms.reference is None else f"{terms.reference}"),
+        ("score", better(terms.direction)),
+        ("search", f"{terms.search}, sampler {terms.sampler}, seed {terms.seed}"),
+        ("layers of the model", f"{terms.num_layers}"),
+        (
+            "rungs",
+            ", ".join(f"{counted(rung.trainable_layers, 'layer')} × {rung.samples:,}" for rung in terms.rungs),
+        ),
+        ("settings", "" if terms.training is None else f"{terms.training}"),
+        *((f"searched: {name}", text) for name, text in _space_lines(record)),
+    ]
+    return Folded("What was tuned, and how", Table(("", ""), rows, words=(0, 1)))
+
+
+def closing(record: StudyRecord) -> str:
+    """Return the last line of a page."""
+    return f"Study {record.name!r} in {without_password(record.storage)}. {CLOSING}"
+
+
+def _space_lines(record: StudyRecord) -> list[tuple[str, str]]:
+    lines = f"{record.space}".splitlines()
+    names = list(record.space.distributions)
+    return [(name, line.removeprefix(f"{name}: ")) for name, line in zip(names, lines, strict=False)]

@@ -1,0 +1,131 @@
+"""What a command loads: nothing that is slow to import before it is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command_line import run
+
+SLOW = {"torch", "numpy", "optuna", "scipy", "sklearn", "sqlalchemy", "plotly", "transformers", "tokenizers"}
+STUDY_READERS = {"numpy", "optuna", "sqlalchemy"}
+TINY = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
+
+pytestmark = pytest.mark.multiprocess
+
+
+def loaded_by(*words: str, folder: Path) -> tuple[int, set[str], str]:
+    """The status of a command that the installed one runs, the slow libraries it loaded, and what it printed."""
+    code = (
+        "import json, sys, frostline.__main__\n"
+        "try: frostline.__main__.main()\n"
+        "finally: print(); print(json.dumps(sorted(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=folder)
+    *printed, modules = ended.stdout.splitlines()
+    return ended.returncode, SLOW & set(json.loads(modules)), "\n".join(printed) + ended.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the study of a search."""
+    place = tmp_path_factory.mktemp("studies")
+    command = ["-m", "frostline", "tune", TINY, "--study", "first", "--configurations", "9"]
+    subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=place)
+    return place
+
+
+@pytest.mark.parametrize("command", ["", "tune", "audit", "ladder", "cost", "fit", "train", "report", "reproduce"])
+def test_help_loads_nothing(command: str, tmp_path: Path) -> None:
+    code, loaded, printed = loaded_by(*command.split(), "--help", folder=tmp_path)
+    assert (code, loaded) == (0, set())
+    assert f"Usage: frostline {command}".strip() in printed
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("tune digits-mlp --nonsense", "No such option"),
+        ("tune digits-mlp --configurations many", "valid int"),
+        ("tune digits-mlp --sampler tpee", "Did you mean 'tpe'?"),
+        ("tune digits-mlp --search halvin", "Did you mean 'halving'?"),
+        ("tune digits-mlp --ladder diagonel", "Did you mean 'diagonal'?"),
+        ("tune digits-mlp --ladder 2:x,6:1024", "write LAYERS:SAMPLES"),
+        ("tune digits-mlp --engine steam", "engine is 'steam'"),
+        ("tune digits-mlp --memory much", "much"),
+        ("tune digits-mlp --space none.toml", "there is no such file"),
+        ("tune nothing", "there is no task 'nothing'"),
+        ("tune missing.py:task", "there is no file 'missing.py'"),
+        ("tun", "Did you mean 'tune'?"),
+        ("audit digits-mlp --table page.html", "ends in .csv"),
+        ("audit digits-mlp --layers 1,x", "write whole numbers"),
+        ("train digits-mlp --configuration [1]", "write an object"),
+        ("train digits-mlp --save .", "name a file"),
+        ("cost digits-mlp --layers 0", "must be whole numbers"),
+        ("fit digits-mlp --device-memory 0", "a device has some memory"),
+        ("ladder", "name either a task"),
+        ("reproduce", "which figure?"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_loaded(command: str, message: str, tmp_path: Path) -> None:
+    code, loaded, printed = loaded_by(*command.split(), folder=tmp_path)
+    assert code in (1, 2)
+    assert message in printed
+    assert loaded == set()
+
+
+@pytest.mark.parametrize(
+    "command", ["status first", "best first", "best first --json", "ladder --study first -n 9"]
+)
+def test_what_the_study_tells_is_told_without_torch(command: str, folder: Path) -> None:
+    code, loaded, printed = loaded_by(*command.split(), folder=folder)
+    assert (code, loaded) == (0, STUDY_READERS)
+    assert printed
+
+
+def test_a_report_needs_no_torch(folder: Path) -> None:
+    code, loaded, printed = loaded_by("report", "first", folder=folder)
+    assert code == 0
+    assert "in report.html" in printed
+    assert not loaded & {"torch", "sklearn", "transformers", "tokenizers"}
+
+
+def test_the_ladder_of_a_study_is_that_of_its_task(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    _, of_task, _ = run(f"ladder {TINY} --configurations 9 --rungs 2", capsys)
+    _, of_study, _ = run("ladder --study first --configurations 9 --rungs 2", capsys)
+    assert of_task == of_study
+    assert "6" in of_task
+    code, _, err = run(f"ladder {TINY} --study first", capsys)
+    assert (code, "name either a task" in err) == (1, True)
+    code, _, err = run("ladder --study first --set size=3", capsys)
+    assert (code, "--set goes with a task" in err) == (1, True)
+
+
+def test_the_process_is_prepared_before_torch_is_loaded(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, frostline.__main__ as command\n"
+        "prepare = command.prepare_process\n"
+        "def watched(): print('torch' in sys.modules); prepare()\n"
+        "command.prepare_process = watched\n"
+        "try: command.main()\n"
+        "finally: print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    )
+    environment = {name: value for name, value in os.environ.items() if "OMP_WAIT" not in name}
+    words = [sys.executable, "-c", code, "layers", TINY]
+    ended = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    lines = ended.stdout.splitlines()
+    assert (ended.returncode, lines[0], lines[-1]) == (0, "False", "5000 True")
+
+
+def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "frostline", "--version"]
+    ended = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (0, "0.1.0\n")
