@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # What loads torch is imported where it is used: options are checked before.
 
 AUTO = "auto"
+OFF = "off"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
