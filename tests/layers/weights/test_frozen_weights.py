@@ -23,7 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from frostline.errors import ModelError, OptionError
 from frostline.layers import Freezing, freeze, freezing_of, inspect_freezing, split_layers
-from frostline.layers.weights.frozen_weights import KeptParameter
+from frostline.layers.weights.kept_parameter import KeptParameter
 from frostline.layers.weights.weight_file import WeightFile, WeightFileWriter
 from frostline.populations.prefix.recorded_outputs import Replay, StandIns
 from frostline.populations.prefix.shared_weights import copy_sharing_frozen, share_frozen

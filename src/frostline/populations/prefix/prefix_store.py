@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from frostline.layers.cutting.nesting import map_tensors
-from frostline.populations.prefix.prefix_cache import ExampleKeys, PrefixCache
+from frostline.populations.prefix.example_keys import ExampleKeys
+from frostline.populations.prefix.prefix_cache import PrefixCache
 
 if TYPE_CHECKING:
     from frostline.populations.prefix.recorded_outputs import Cut, Recording, StandIns
