@@ -342,7 +342,7 @@ def test_a_replayed_prefix_is_not_brought_to_memory(options: Any, monkeypatch: p
     recording = replay.record(lambda: model(batch()))
     replay.load(recording)
     touched: list[Any] = []
-    monkeypatch.setattr("frostline.layers.weights.frozen_weights._let_go", touched.append)
+    monkeypatch.setattr("frostline.layers.weights.widening.let_go", touched.append)
     assert torch.equal(model(batch()), expected)
     assert not touched
     replay.remove()

@@ -15,15 +15,16 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from frostline.layers.cutting.boundary import PrefixState
-from frostline.layers.stack import LayerStack
+from frostline.layers.cutting.cut import Cut
 from frostline.layers.weights.deferred import deferred_of, fill
 from frostline.layers.weights.frozen_weight_plan import Kept
 from frostline.layers.weights.kept_parameter import KeptParameter, kept_parameter
 from frostline.layers.weights.widening import Lookup, Moved, Place, Widened
 
 
-def fill_keeping(model: nn.Module, stack: LayerStack, trainable_layers: int, kept: Kept | None) -> None:
+def fill_keeping(cut: Cut, kept: Kept | None) -> None:
     """Give a model that was built deferred its weights, those that are kept small as they are kept."""
+    model = cut.model
     deferred = deferred_of(model)
     if deferred is None:
         return
@@ -31,9 +32,7 @@ def fill_keeping(model: nn.Module, stack: LayerStack, trainable_layers: int, kep
     small: dict[str, torch.dtype] = {}
     if kept is not None:
         # Of a tied weight that is trained it is the snapshot that is kept small, which is taken of the whole one.
-        trained = {name for layer in stack.suffix(trainable_layers) for name in layer.parameters}
-        ids = {id(model.get_parameter(name)) for name in trained}
-        wanted = {id(model.get_parameter(name)) for name in kept.names} - ids
+        wanted = {id(model.get_parameter(name)) for name in kept.names} - cut.trained_ids
         small = {name: each.dtype for name, each in model.named_parameters() if id(each) in wanted}
 
     def place(name: str, value: Tensor) -> Tensor:
@@ -50,18 +49,12 @@ def fill_keeping(model: nn.Module, stack: LayerStack, trainable_layers: int, kep
 class FrozenWeights:
     """The kept weights of one freezing, until ``remove`` makes them whole again."""
 
-    def __init__(
-        self, model: nn.Module, stack: LayerStack, trainable_layers: int, kept: Kept, state: PrefixState
-    ) -> None:
-        self._model = model
+    def __init__(self, cut: Cut, kept: Kept, state: PrefixState) -> None:
+        model = self._model = cut.model
         self._names = kept.names if kept.keeping.placement == "stream" else ()
         self._stand_ins: list[Widened | Lookup | Moved] = []
         parameters = {id(model.get_parameter(name)) for name in kept.names}
-        outermost = {
-            id(module): module
-            for layer in stack.prefix(trainable_layers)
-            for module in map(model.get_submodule, layer.modules)
-        }
+        outermost = {id(module): module for module in cut.modules_of(cut.frozen_layers)}
         self._places: list[Place] = []
         order: list[Widened] = []
         for module in outermost.values():
