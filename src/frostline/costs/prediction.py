@@ -99,8 +99,8 @@ class StepPredictor:
         """Return a batch of fake tensors, or of real ones if its shapes cannot be told."""
         if batch_size > 2:
             if self._examples is None:
-                one, two = (_Plan.of(self._task, size, self._configuration).batch for size in (1, 2))
-                self._examples = one, two
+                single, pair = (_Plan.of(self._task, size, self._configuration).batch for size in (1, 2))
+                self._examples = single, pair
             with self._plan.mode:
                 grown = _grown(*self._examples, batch_size)
             if grown is not None:
@@ -197,10 +197,10 @@ class _Plan:
         )
 
 
-def _grown(one: Batch, two: Batch, batch_size: int) -> Batch | None:
-    """Return a batch of ``batch_size`` examples without values, or None unless sizes double from ``one`` to ``two``."""
-    leaves, structure = pytree.tree_flatten(one)
-    doubled, same = pytree.tree_flatten(two)
+def _grown(single: Batch, pair: Batch, batch_size: int) -> Batch | None:
+    """Return a batch of ``batch_size`` examples without values, or None unless sizes double from ``single`` to ``pair``."""
+    leaves, structure = pytree.tree_flatten(single)
+    doubled, same = pytree.tree_flatten(pair)
     if structure != same:
         return None
     grown: list[Any] = []

@@ -93,10 +93,10 @@ class StackedStep:
         state = State(self._sessions)
         with moved_apart(self._trained_K.values()), state:
             try:
-                found = self._outcomes(batch)
+                outcomes = self._outcomes(batch)
             except Exception as error:
                 return f"{type(error).__name__}: {_first_line(error)}"
-            for session, member, outcome in zip(self._sessions, self._members, found, strict=True):
+            for session, member, outcome in zip(self._sessions, self._members, outcomes, strict=True):
                 state.put_back()
                 expected = self._outcome_alone(session, member, batch)
                 complaint = outcome.complaint(expected, tolerance=tolerance_of(session))

@@ -29,14 +29,14 @@ class Outcome:
             return f"the loss is {float(self.loss)!r} stacked and {float(expected.loss)!r} alone"
         whole = math.hypot(*(float(each.norm()) for each in expected.gradients.values() if each is not None))
         for name, gradient in expected.gradients.items():
-            found = self.gradients[name]
-            if gradient is None or found is None:
-                if gradient is not found:
-                    return f"{name} gets a gradient {'alone' if found is None else 'stacked'} only"
+            own = self.gradients[name]
+            if gradient is None or own is None:
+                if gradient is not own:
+                    return f"{name} gets a gradient {'alone' if own is None else 'stacked'} only"
             elif gradient.layout != torch.strided:
                 return f"the gradient of {name} is sparse"
             # A gradient that is zero but for rounding (a bias before a norm) is measured by the others.
-            elif not float((found - gradient).norm()) <= tolerance * (float(gradient.norm()) + whole / 10):
+            elif not float((own - gradient).norm()) <= tolerance * (float(gradient.norm()) + whole / 10):
                 return f"the gradient of {name} is another stacked than alone"
         for name, buffer in expected.buffers.items():
             if not torch.allclose(self.buffers[name].double(), buffer.double(), rtol=tolerance, atol=tolerance):

@@ -41,8 +41,8 @@ def build_group_optimizer(
     others = [parameter for parameter in parameters if id(parameter) not in owned]
     plain = replace(configuration, head={})
     of_head = replace(plain, hyperparameters={**plain.hyperparameters, **configuration.head})
-    groups = [(members, one) for members, one in ((others, plain), (head, of_head)) if members]
-    optimizer, *more = [task.build_optimizer(members, one) for members, one in groups]
+    groups = [(members, configured) for members, configured in ((others, plain), (head, of_head)) if members]
+    optimizer, *more = [task.build_optimizer(members, configured) for members, configured in groups]
     for other in more:
         if _settings(other) == _settings(optimizer):
             raise HyperparameterError(

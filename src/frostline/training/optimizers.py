@@ -36,8 +36,10 @@ _FULL_NAMES = {"lr": ("learning_rate",), "eps": ("epsilon",), "betas": ("beta1",
 
 def offered_optimizers() -> dict[str, type[Optimizer]]:
     """Return the classes of ``torch.optim`` that a hyperparameter "optimizer" may name."""
-    found = {name: getattr(torch.optim, name) for name in dir(torch.optim) if name not in _NOT_OFFERED}
-    return {name: kind for name, kind in found.items() if isinstance(kind, type) and issubclass(kind, Optimizer)}
+    attributes = {name: getattr(torch.optim, name) for name in dir(torch.optim) if name not in _NOT_OFFERED}
+    return {
+        name: kind for name, kind in attributes.items() if isinstance(kind, type) and issubclass(kind, Optimizer)
+    }
 
 
 def optimizer_class(name: Value) -> type[Optimizer]:
@@ -147,9 +149,9 @@ def _stop_fusing(optimizer: Optimizer, _arguments: Any, _keywords: Any) -> None:
         if not group.get("fused"):
             continue
         reached = [parameter for parameter in group["params"] if parameter.grad is not None]
-        fits = all(_is_contiguous(one) and _is_contiguous(one.grad) for one in reached)
+        fits = all(_is_contiguous(each) and _is_contiguous(each.grad) for each in reached)
         if group.get("momentum"):
-            fits = fits and len({"momentum_buffer" in optimizer.state.get(one, ()) for one in reached}) <= 1
+            fits = fits and len({"momentum_buffer" in optimizer.state.get(each, ()) for each in reached}) <= 1
         if not fits:
             group["fused"] = None
 

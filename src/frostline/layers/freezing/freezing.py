@@ -137,7 +137,7 @@ class Freezing:
             return
         if self._statistics is None:
             self._statistics = [
-                [each.clone() for each in statistics_of(one)] for one in self._frozen_normalisations
+                [each.clone() for each in statistics_of(module)] for module in self._frozen_normalisations
             ]
         uncalibrated, self._state.uncalibrated = self._state.uncalibrated, ()
         try:

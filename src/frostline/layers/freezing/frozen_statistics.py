@@ -23,12 +23,12 @@ Forward = Callable[[nn.Module, Any], Any]
 
 def normalisations(modules: Iterable[nn.Module]) -> tuple[nn.Module, ...]:
     """The modules among ``modules`` and their descendants that keep running statistics."""
-    found: dict[int, nn.Module] = {}
+    by_identity: dict[int, nn.Module] = {}
     for outermost in modules:
         for module in outermost.modules():
             if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
-                found[id(module)] = module
-    return tuple(found.values())
+                by_identity[id(module)] = module
+    return tuple(by_identity.values())
 
 
 def statistics_of(module: nn.Module) -> list[Tensor]:

@@ -205,42 +205,42 @@ class _Step:
 
     def findings(self) -> list[str]:
         """What is wrong before any step: flags, and a prefix that is not the same function twice."""
-        found = []
+        findings = []
         for layer in self.cut.frozen_layers:
             for name in layer.parameters:
                 if self.model.get_parameter(name).requires_grad:
                     holder, _, own = name.rpartition(".")
                     place = type(self.model.get_submodule(holder)).__name__
-                    found.append(
+                    findings.append(
                         f"{own} of {place} ({name}, in the frozen layer {layer.name}) still requires a gradient."
                     )
         if self.cut.frozen_layers and not self._is_prefix_deterministic():
-            found.append(
+            findings.append(
                 "The frozen layers give different outputs for the same batch in training mode: dropout or another "
                 "random function in the code of the model itself, or normalisation that is not fixed, is in the prefix."
             )
-        return found
+        return findings
 
     def findings_of_run(self) -> list[str]:
         """What one step showed: gradients through frozen layers, and trained parameters without one."""
-        found = []
+        findings = []
         own = {name for layer in self.cut.frozen_layers for name in layer.parameters}
         for leaf in dict.fromkeys(leaf for leaves in self.leaks.values() for leaf in sorted(leaves)):
             layers = [layer for layer, leaves in self.leaks.items() if leaf in leaves]
             if not leaf:
-                found.append(f"An input requires a gradient, which runs through the frozen layer {layers[-1]}.")
+                findings.append(f"An input requires a gradient, which runs through the frozen layer {layers[-1]}.")
             elif leaf not in own:
-                found.append(
+                findings.append(
                     f"{leaf} is trained and used in the frozen layer {layers[0]}: its gradient runs through it."
                 )
-        found += [
+        findings += [
             f"The frozen layer {layer} runs after a trained one: give example_inputs." for layer in self.late
         ]
         idle = [name for name, each in self.model.named_parameters() if each.requires_grad and each.grad is None]
         if idle:
             more = f" and {len(idle) - 1} more" if len(idle) > 1 else ""
-            found.append(f"{idle[0]}{more} should be trained but got no gradient.")
-        return found
+            findings.append(f"{idle[0]}{more} should be trained but got no gradient.")
+        return findings
 
     def _is_prefix_deterministic(self) -> bool:
         """Whether the first trained module gets the same input from the same batch twice."""

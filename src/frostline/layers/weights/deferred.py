@@ -123,20 +123,20 @@ class Deferred:
     def fill(self, model: nn.Module, place: Place | None, *, without: Container[str]) -> None:
         """Put real tensors in the place of all fake ones."""
         put = place or (lambda _name, value: value.to(self.device))
-        made: dict[int, nn.Parameter] = {}
+        filled: dict[int, nn.Parameter] = {}
         for name, module in model.named_modules():
             for own, parameter in list(module._parameters.items()):
                 if parameter is None:
                     continue
-                if id(parameter) not in made:
+                if id(parameter) not in filled:
                     full_name = f"{name}.{own}".lstrip(".")
                     if full_name in without:
-                        one = torch.empty(1, dtype=parameter.dtype, device=self.device)
-                        made[id(parameter)] = self._filled(parameter, one.expand(parameter.shape))
+                        element = torch.empty(1, dtype=parameter.dtype, device=self.device)
+                        filled[id(parameter)] = self._filled(parameter, element.expand(parameter.shape))
                     else:
-                        made[id(parameter)] = self._filled(parameter, put(full_name, self.value(parameter)))
+                        filled[id(parameter)] = self._filled(parameter, put(full_name, self.value(parameter)))
                 # Not into the dictionary: recurrent layers hold their weights in a list of their own as well.
-                setattr(module, own, made[id(parameter)])
+                setattr(module, own, filled[id(parameter)])
             for own, buffer in list(module._buffers.items()):
                 if buffer is not None:
                     module._buffers[own] = self.value(buffer).to(self.device)

@@ -108,8 +108,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if device is not None and torch.device(device).type != "cpu":
             return False
         with self.fake:
-            made = tensors(func(*args, **kwargs))
-        return any(tensor.numel() * tensor.element_size() > self.larger_than for tensor in made)
+            results = tensors(func(*args, **kwargs))
+        return any(tensor.numel() * tensor.element_size() > self.larger_than for tensor in results)
 
     def _on_fake(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         generator = state = None
@@ -219,11 +219,11 @@ def _repeat(step: _Step, storages: dict[int, Tensor]) -> None:
     result = step.function(
         *pytree.tree_map_only(FakeTensor, real, step.args), **pytree.tree_map_only(FakeTensor, real, step.kwargs)
     )
-    for fake, made in zip(step.outputs, tensors(result), strict=True):
+    for fake, output in zip(step.outputs, tensors(result), strict=True):
         if isinstance(fake, FakeTensor) and _storage(fake) not in storages:
-            if made.stride() != fake.stride():
-                made = torch.empty_strided(fake.shape, fake.stride(), dtype=fake.dtype).copy_(made)
-            storages[_storage(fake)] = made
+            if output.stride() != fake.stride():
+                output = torch.empty_strided(fake.shape, fake.stride(), dtype=fake.dtype).copy_(output)
+            storages[_storage(fake)] = output
 
 
 def _view(fake: Tensor, storages: dict[int, Tensor]) -> Tensor:

@@ -131,11 +131,11 @@ class PrefixStore:
     ) -> list[Tensor]:
         """Return the outputs of a batch of which only the examples at ``missing`` have to be computed."""
         computed = share.record(_rows_of(batch, missing)).kept()
-        left = set(missing)
-        known = [position for position in range(len(keys)) if position not in left]
-        found = cache.fetch([keys[position] for position in known])
+        lacking = set(missing)
+        known = [position for position in range(len(keys)) if position not in lacking]
+        kept = cache.fetch([keys[position] for position in known])
         whole = []
-        for new, old in zip(computed, found, strict=True):
+        for new, old in zip(computed, kept, strict=True):
             rows = new.new_empty((len(keys), *new.shape[1:]))
             rows[list(missing)] = new
             rows[known] = old.to(new.device)

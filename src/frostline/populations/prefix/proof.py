@@ -114,10 +114,10 @@ class _Trial:
         for _ in calls:
             recording = self._record(changed)
             same = self._suffices(Needs(everything, changed), recording, whole)
-            found = changed | (recording.changed() & everything)
-            if found == changed:
+            now_changed = changed | (recording.changed() & everything)
+            if now_changed == changed:
                 break
-            changed = found
+            changed = now_changed
         if not same:
             raise CannotShareError(
                 "the model computes something else when its frozen layers hand back outputs of the same batch: they "
@@ -192,8 +192,8 @@ class _Recorded:
         self._share.replay.load(None)
 
 
-def _close(one: Tensor | None, other: Tensor | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    tolerance = _TOLERANCE * torch.finfo(one.dtype).eps
-    return bool(torch.linalg.vector_norm(one - other) <= tolerance * torch.linalg.vector_norm(one))
+def _close(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    tolerance = _TOLERANCE * torch.finfo(first.dtype).eps
+    return bool(torch.linalg.vector_norm(first - second) <= tolerance * torch.linalg.vector_norm(first))

@@ -38,9 +38,9 @@ def share_frozen(freezing: Freezing, source: Freezing) -> None:
 
 def _frozen_modules(freezing: Freezing) -> dict[str, nn.Module]:
     """Return all modules in the frozen layers, by their names in the model."""
-    found = {}
+    modules = {}
     for layer in freezing.frozen_layers:
         for outermost in layer.modules:
             for name, module in freezing.model.get_submodule(outermost).named_modules():
-                found[f"{outermost}.{name}".rstrip(".")] = module
-    return found
+                modules[f"{outermost}.{name}".rstrip(".")] = module
+    return modules

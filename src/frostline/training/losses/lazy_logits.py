@@ -174,10 +174,10 @@ def output_projection(model: nn.Module, last_layer: Layer) -> nn.Linear:
     linear = [module for module in modules if isinstance(module, nn.Linear)]
     # Of a subclass or a replaced forward (adapters, quantisation) nothing is known.
     if not linear or type(linear[-1]).forward is not nn.Linear.forward or "forward" in vars(linear[-1]):
-        found = type(linear[-1]).__name__ + " with a forward of its own" if linear else "no nn.Linear"
+        output = type(linear[-1]).__name__ + " with a forward of its own" if linear else "no nn.Linear"
         raise TaskError(
             f"chunked_logits needs a plain nn.Linear as the model's output, but the last layer, {last_layer.name}, has "
-            f"{found}: leave chunked_logits out."
+            f"{output}: leave chunked_logits out."
         )
     return linear[-1]
 
@@ -283,12 +283,12 @@ def _contiguous(logits: LazyLogits, **named: Any) -> Any:
 def _to(logits: LazyLogits, *args: Any, **named: Any) -> Any:
     if named.get("copy") or any(isinstance(each, LazyLogits) for each in (*args, *named.values())):
         return NotImplemented
-    asked = torch.empty(0, dtype=logits.dtype, device=logits.device).to(*args, **named)
-    if asked.device != logits.device:
+    target = torch.empty(0, dtype=logits.dtype, device=logits.device).to(*args, **named)
+    if target.device != logits.device:
         return NotImplemented
-    if asked.dtype == logits.dtype:
+    if target.dtype == logits.dtype:
         return logits
-    if asked.dtype == torch.float32:
+    if target.dtype == torch.float32:
         return _view(logits, lambda values: values.float(), logits._hidden, dtype=torch.float32)
     return NotImplemented
 
