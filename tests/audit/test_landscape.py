@@ -53,3 +53,16 @@ def test_what_does_not_fit_is_refused() -> None:
     for layers in ((2, 1), (1, 1), (0, 1)):
         with pytest.raises(AuditError, match="but must be rising numbers, at least one, all at least 1"):
             replace(table, layers=layers)
+
+
+def test_a_landscape_prints_its_best_scores_as_a_table() -> None:
+    scores = SCORES.copy()
+    scores[:, 0, 0] = np.nan
+    table = landscape(scores)
+    title, header, *rows = repr(table).splitlines()
+    assert title.endswith("the best score of 5 configurations in every cell")
+    assert header.split()[:2] == ["trained", "layers"]
+    assert [row.split() for row in rows] == [["1", "-", "1", "2"], ["2", "3", "4", "5"]]
+    upward = landscape(scores, direction="maximize").rows()
+    assert upward[1][1:] == ("-", "25", "26")
+    assert table._repr_html_().count("<tr>") == 3

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
 from frostline.audit.csv_table import read_table
 from frostline.audit.stored_landscape import read_landscape
+from frostline.cli.main import main
 from frostline.search.alignment import Alignment
 from frostline.store.reading import read_study
 from frostline.store.storage import DEFAULT_STORAGE
@@ -21,6 +26,21 @@ AUDIT = f"audit {TASK} --configurations 6 --layers 1,3,6 --budgets 4 --repeats 5
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def folder_of_the_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("audit")
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()), pytest.raises(SystemExit) as ended:
+        main(shlex.split(AUDIT))
+    assert ended.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def audited(folder_of_the_audit: Path, tmp_path: Path) -> None:
+    """The audit that ``AUDIT`` makes is there already, in the test's own folder."""
+    shutil.copytree(folder_of_the_audit, tmp_path, dirs_exist_ok=True)
 
 
 def test_an_audit_says_what_ranks_and_which_ladder_follows_and_a_search_climbs_it(
@@ -87,9 +107,8 @@ def test_what_cannot_be_audited_is_one_line(command: str, words: str, capsys: py
     assert err.count("\n") == 1
 
 
+@pytest.mark.usefixtures("audited")
 def test_the_horizon_is_the_audits(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, _ = run(AUDIT, capsys)
-    assert code == 0
     code, _, err = run(f"tune {TASK} --ladder 'audit:tiny audit' --horizon rung", capsys)
     assert code == 1
     assert "--horizon is rung, but the audit measured its ladder under full" in err
@@ -97,8 +116,8 @@ def test_the_horizon_is_the_audits(capsys: pytest.CaptureFixture[str]) -> None:
     assert "takes no options" in err
 
 
+@pytest.mark.usefixtures("audited")
 def test_a_search_may_align_by_hand_or_by_an_audit_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(AUDIT, capsys)[0] == 0
     code, out, err = run(f"{AUDIT} --align 1:learning_rate=10", capsys)
     assert (code, err) == (0, "")
     assert "study 'tiny audit, 1:learning_rate=10'" in out
@@ -124,8 +143,8 @@ def test_a_search_may_align_by_hand_or_by_an_audit_and_says_so(capsys: pytest.Ca
     assert "head.NAME: learning_rate here" in err
 
 
+@pytest.mark.usefixtures("audited")
 def test_an_audit_may_draw_the_heads_factors_to_learn_from(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(AUDIT, capsys)[0] == 0
     code, out, err = run(f"{AUDIT} --align 3:head.learning_rate=0.3..30 --table drawn.csv", capsys)
     assert (code, err) == (0, "")
     assert "each configuration had factors of its own; what the audit 'tiny audit' tells with them:" in out

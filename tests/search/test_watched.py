@@ -8,12 +8,11 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
 
 from frostline.errors import LadderError
 from frostline.records import Request, Status
 from frostline.search.halving import SuccessiveHalving
-from frostline.search.watched import WatchedHalving, spearman
+from frostline.search.watched import WatchedHalving
 from tests.search.simulation import LADDER, Simulation
 
 SEEDS = st.integers(0, 2**32)
@@ -87,13 +86,6 @@ def test_what_it_asks_for_depends_on_neither_order_nor_deaths_and_it_ends(
     assert watched(0.3).skipped(history) == watched(0.3).skipped(alone)
     # Every configuration is over: eliminated, or evaluated at the top.
     assert all(n in history.eliminated or history.evaluation(n, 2) is not None for n in range(27))
-
-
-def test_the_agreement_is_spearmans() -> None:
-    random = Random(1)
-    first, second = ([random.choice([1.0, 2.0, 3.0, 4.0]) for _ in range(12)] for _ in range(2))
-    assert spearman(first, second) == pytest.approx(spearmanr(first, second).statistic)
-    assert spearman([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) == 0.0
 
 
 def test_one_least_agreement_is_needed_for_each_rung_but_the_last() -> None:

@@ -15,6 +15,8 @@ import numpy as np
 from frostline.errors import AuditError
 from frostline.records import Fidelity, loss_sign
 from frostline.search.alignment import IDENTITY, Alignment
+from frostline.text_tables import html_table, text_table
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +37,7 @@ class LayerCost:
     peak_bytes: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Landscape:
     """Some configurations, each trained and scored at every cell of a grid; the last cell is full fidelity.
 
@@ -109,6 +111,24 @@ class Landscape:
     def repeated_losses(self) -> Array:
         """``repeats`` with the sign that makes lower better, (R, C); NaN where not repeated."""
         return _as_losses(self.repeats, self.direction, missing=np.nan)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The landscape as a table, full training in its corner: the best score of every cell, "-" where all diverged."""
+        best = np.min(self.losses, axis=0) * loss_sign(self.direction)
+        header = ("trained layers", *(f"{samples:,} {self.sample_unit}" for samples in self.samples))
+        cells = [[f"{score:.4g}" if np.isfinite(score) else "-" for score in row] for row in best]
+        return [header, *((str(layers), *row) for layers, row in zip(self.layers, cells, strict=True))]
+
+    def __repr__(self) -> str:
+        return f"{self._title}\n{text_table(self.rows())}"
+
+    def _repr_html_(self) -> str:
+        """The table, for notebooks."""
+        return html_table(self.rows(), caption=self._title)
+
+    @property
+    def _title(self) -> str:
+        return f"{self.task}: the best score of {counted(self.num_configurations, 'configuration')} in every cell"
 
     def fidelity(self, cell: tuple[int, int]) -> Fidelity:
         """Return what the cell at these indices of ``layers`` and ``samples`` stands for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -134,21 +135,11 @@ def landscape_of(
         raise AuditError(
             "no configuration has been trained at all cells of the grid yet: let `frostline audit` run on."
         )
-    samples = (
-        _budgets([e for number in complete for e in history.evaluations_of(number)], full, num_validations)
-        if nested
-        else budgets
-    )
-    shape = (len(complete), len(layers), len(samples))
-    scores, seconds, peak_bytes = (np.full(shape, np.nan) for _ in range(3))
-    for index, number in enumerate(complete):
-        for evaluation in history.evaluations_of(number):
-            z = layers.index(evaluation.fidelity.trainable_layers)
-            reached = _passed(evaluation, samples) if nested else _own(evaluation, samples)
-            for s, (score, spent) in reached.items():
-                scores[index, z, s], seconds[index, z, s] = score, spent
-            if evaluation.cost.peak_bytes is not None:
-                peak_bytes[index, z, list(reached)] = evaluation.cost.peak_bytes
+    samples = budgets
+    if nested:
+        trainings = [evaluation for number in complete for evaluation in history.evaluations_of(number)]
+        samples = _budgets(trainings, full, num_validations)
+    swept = _Cells.of(history, complete, layers, samples, nested=nested)
     unknown = LayerCost(flops_per_sample=np.nan, peak_bytes=np.nan)
     costs = [(layer_costs or {}).get(z, unknown) for z in layers]
     predicted = np.array([cost.peak_bytes for cost in costs])[None, :, None]
@@ -163,13 +154,47 @@ def landscape_of(
         configurations=tuple(history.configurations[number] for number in complete),
         layers=layers,
         samples=samples,
-        scores=scores,
-        seconds=seconds,
-        peak_bytes=np.where(np.isnan(peak_bytes), predicted, peak_bytes),
-        flops=np.broadcast_to(np.outer([cost.flops_per_sample for cost in costs], samples), shape).copy(),
+        scores=swept.scores,
+        seconds=swept.seconds,
+        peak_bytes=np.where(np.isnan(swept.peak_bytes), predicted, swept.peak_bytes),
+        flops=np.broadcast_to(
+            np.outer([cost.flops_per_sample for cost in costs], samples), swept.scores.shape
+        ).copy(),
         repeats=_repeats_of(complete, repeats or {}),
         alignment=IDENTITY if training is None else training.alignment,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """What every configuration reached at every cell; shapes (C, Z, S)."""
+
+    scores: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+    peak_bytes: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        history: History,
+        numbers: Sequence[int],
+        layers: tuple[int, ...],
+        samples: tuple[int, ...],
+        *,
+        nested: bool,
+    ) -> _Cells:
+        """Return the cells of the configurations ``numbers``; ``nested``: a training passes through all budgets."""
+        shape = (len(numbers), len(layers), len(samples))
+        cells = cls(*(np.full(shape, np.nan) for _ in range(3)))
+        for index, number in enumerate(numbers):
+            for evaluation in history.evaluations_of(number):
+                z = layers.index(evaluation.fidelity.trainable_layers)
+                reached = _passed(evaluation, samples) if nested else _own(evaluation, samples)
+                for s, (score, spent) in reached.items():
+                    cells.scores[index, z, s], cells.seconds[index, z, s] = score, spent
+                if evaluation.cost.peak_bytes is not None:
+                    cells.peak_bytes[index, z, list(reached)] = evaluation.cost.peak_bytes
+        return cells
 
 
 def _axes(terms: Terms) -> tuple[tuple[int, ...], tuple[int, ...]]:

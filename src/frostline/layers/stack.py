@@ -7,11 +7,15 @@ goes into the fingerprint of a study.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, overload
 
 from frostline.errors import FidelityError
+from frostline.text_tables import html_table
+from frostline.wording import counted
+
+_HEADER = ("trained from", "layer", "modules", "parameters", "tied to")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,19 @@ class LayerStack:
 
     layers: tuple[Layer, ...]
     ties: tuple[Tie, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Layer, ...]: ...
+    def __getitem__(self, index: int | slice) -> Layer | tuple[Layer, ...]:
+        return self.layers[index]
 
     @property
     def num_layers(self) -> int:
@@ -113,9 +130,8 @@ class LayerStack:
         return rows
 
     def __str__(self) -> str:
-        header = ("trained from", "layer", "modules", "parameters", "tied to")
-        table = [header, *self.rows()]
-        widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+        table = [_HEADER, *self.rows()]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = []
         for row in table:
             cells = [
@@ -124,6 +140,11 @@ class LayerStack:
             ]
             lines.append("  ".join(cells).rstrip())
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """The table, for notebooks."""
+        caption = f"{counted(self.num_layers, 'layer')}, {self.num_parameters:,} parameters"
+        return html_table([_HEADER, *self.rows()], caption=caption)
 
 
 def _shortened(names: Sequence[str]) -> str:

@@ -72,7 +72,7 @@ class Population:
         reset_peak_bytes(device)
         begin = time.perf_counter()
         with borrowed_generators(device):
-            self._begin(jobs)
+            self._begin(jobs, store)
             sessions = [course.session for course in self._living]
             self._prefix = SharedPrefix(sessions, store=store)
             if self._prefix.shares:
@@ -94,13 +94,13 @@ class Population:
             yield from self._ended
             self._ended = []
 
-    def _begin(self, jobs: Sequence[Job]) -> None:
+    def _begin(self, jobs: Sequence[Job], store: PrefixStore | None) -> None:
         """Build a model for every job that fits, each from the template of its number of trainable layers."""
         sessions: dict[int, Session] = {}
         for job in sorted(jobs, key=lambda job: job.fidelity.trainable_layers):
             if job.fidelity.trainable_layers not in sessions:
                 sessions[job.fidelity.trainable_layers] = self._template(job, among=sessions)
-        jobs = jobs[: self._fitting(jobs, sessions)]
+        jobs = jobs[: self._fitting(jobs, sessions, store)]
         self.size = len(jobs)
         checkpoints = checkpoints_of(self._task, self._settings)
         # Whoever has the most frozen layers goes first: what it records of them serves all others.
@@ -118,8 +118,11 @@ class Population:
             else:
                 self._living.append(course)
 
-    def _fitting(self, jobs: Sequence[Job], templates: Mapping[int, Session]) -> int:
-        """Return how many of the jobs fit into memory, evenly over as many populations as they need."""
+    def _fitting(self, jobs: Sequence[Job], templates: Mapping[int, Session], store: PrefixStore | None) -> int:
+        """Return how many of the jobs fit into memory, evenly over as many populations as they need.
+
+        Where not even one does beside what ``store`` may keep, nothing is kept any more.
+        """
         if self._memory_bytes is None:
             return len(jobs)
         hungriest = templates[max(templates)]
@@ -127,7 +130,11 @@ class Population:
             hungriest.configuration, seed=self._settings.root_seed, skip_samples=0
         )
         footprint = footprint_of(hungriest, next(batches))
-        most = footprint.most(self._memory_bytes, stacked=self.trial.engine in (Engine.STACKED, Engine.COMPILED))
+        stacked = self.trial.engine in (Engine.STACKED, Engine.COMPILED)
+        most = footprint.most(self._memory_bytes, stacked=stacked)
+        if most == 0 and store is not None:
+            self._memory_bytes += store.give_way()
+            most = min(1, footprint.most(self._memory_bytes, stacked=stacked))
         size = even_share(len(jobs), most=most)
         if most == 0:
             logger.warning(

@@ -28,8 +28,8 @@ class TrainingOptions:
 
     ``horizon`` and ``num_validations`` are those of ``TrainingSettings``. Configurations are trained together behind one
     frozen prefix: how, says ``engine`` (``Engine``; "serial" for one by one). ``memory`` is what they may take, such as
-    "8GiB"; "auto" for most of what is free. ``prefix_cache`` is what the outputs of frozen layers that come again may take:
-    a size, "auto" for a part of the memory, or "off". Checkpoints of trainings that may be continued lie in ``runs``.
+    "8GiB"; "auto" for most of what is free. ``prefix_cache`` is what of it the outputs of frozen layers that come again may
+    take: a size, "auto" for a part of it, or "off". Checkpoints of trainings that may be continued lie in ``runs``.
     Raises: OptionError if one is not among those allowed, or ``runs`` is a file.
     """
 

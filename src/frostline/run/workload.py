@@ -6,19 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import torch
-
 from frostline.costs.admission import require_memory
 from frostline.populations.engines import Engine
+from frostline.populations.memory_budget import MemoryBudget
 from frostline.populations.packing import Packing
 from frostline.populations.population import Population
 from frostline.populations.prefix.prefix_store import PrefixStore
 from frostline.populations.programs import Programs
 from frostline.run.executors import Evaluator, PopulationExecutor, SerialExecutor
-from frostline.run.options import AUTO, OFF, TrainingOptions, memory_of
-from frostline.sizes import parse_size
+from frostline.run.options import TrainingOptions, memory_of
 from frostline.training.course import TrainingSettings, checkpoints_of
-from frostline.training.memory import available_bytes
 from frostline.training.serial import train_serially
 
 if TYPE_CHECKING:
@@ -32,10 +29,6 @@ _CAPACITY = 32
 
 # A sampler that learns from what was evaluated has to see some of it before it draws more.
 _CAPACITY_LEARNING = 8
-
-# What of the free memory populations may use, and what of that the outputs of frozen layers that are kept.
-_SHARE_OF_MEMORY = 0.8
-_SHARE_OF_CACHE = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +91,14 @@ def local_executor(workload: Workload) -> Executor:
     engine = Engine.parse(options.engine)
     if engine is Engine.SERIAL:
         return SerialExecutor(workload.evaluate, forget=checkpoints.forget)
+    budget = MemoryBudget.parse(options.memory, device=settings.device_plan.device)
     programs = Programs(training.task, root_seed=settings.root_seed)
     populations = _Populations(
         training=training,
         programs=programs,
         engine=engine,
-        store=_prefix_store(options),
+        budget=budget,
+        store=budget.store(options.prefix_cache, directory=options.runs),
         progress=workload.progress,
     )
     packing = Packing(
@@ -127,34 +122,18 @@ class _Populations:
     training: TaskTraining
     programs: Programs
     engine: Engine
+    budget: MemoryBudget
     store: PrefixStore
     progress: Callable[[Progress], None]
 
     def __call__(self, jobs: Sequence[Job]) -> Population:
-        settings, options = self.training.settings, self.training.options
-        memory = memory_of(options, settings)
-        if options.memory == AUTO:
-            memory = round(_SHARE_OF_MEMORY * memory)
         self.store.belongs_to(self.programs.of(jobs[0].configuration))
         return Population(
             self.training.task,
             jobs,
-            settings,
+            self.training.settings,
             engine=self.engine,
-            memory_bytes=memory,
+            memory_bytes=self.budget.left_beside(self.store),
             store=self.store,
             observe=self.progress,
         )
-
-
-def _prefix_store(options: TrainingOptions) -> PrefixStore:
-    free = available_bytes(torch.device("cpu"))
-    kept = round(_SHARE_OF_CACHE * (free if options.memory == AUTO else min(free, parse_size(options.memory))))
-    if options.prefix_cache in (AUTO, OFF):
-        return PrefixStore(training_bytes=kept if options.prefix_cache == AUTO else 0, validation_bytes=kept)
-    size = parse_size(options.prefix_cache)
-    return PrefixStore(
-        training_bytes=size,
-        validation_bytes=min(size, kept),
-        directory=options.runs if size > free // 2 else None,
-    )

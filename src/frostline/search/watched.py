@@ -111,9 +111,9 @@ class WatchedHalving:
             return False
         pairs = [(self._loss(history, n, rung), self._loss(history, n, rung + 1)) for n in survivors]
         lower, upper = (
-            [float("inf") if loss is None else loss for loss in side] for side in zip(*pairs, strict=True)
+            np.array([np.inf if loss is None else loss for loss in side]) for side in zip(*pairs, strict=True)
         )
-        return len(pairs) >= FEWEST and spearman(lower, upper) < self.least_agreement[rung]
+        return len(pairs) >= FEWEST and bool(rank_correlations(lower, upper) < self.least_agreement[rung])
 
     def _ranked(self, history: History, contenders: Sequence[int], rung: int) -> list[int]:
         """Return, best first, those of ``contenders`` that finished at ``rung``."""
@@ -133,8 +133,3 @@ class WatchedHalving:
             return None
         assert evaluation.score is not None
         return loss_sign(history.direction) * evaluation.score
-
-
-def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return the rank correlation of two lists; 0 where one of them ties everything."""
-    return float(rank_correlations(np.asarray(first), np.asarray(second)))

@@ -57,7 +57,7 @@ class SearchStudy:
         """
         backend = storage.backend
         with storage.errors():
-            direction = StudyDirection.MINIMIZE if terms.direction == "minimize" else StudyDirection.MAXIMIZE
+            direction = StudyDirection[terms.direction.upper()]
             try:
                 study_id = backend.create_new_study([direction], name)
                 backend.set_study_user_attr(study_id, TERMS, terms.record())

@@ -31,6 +31,10 @@ class Prefix(Protocol):
         """See to the frozen layers' outputs for a CPU batch that the model is going to be run on, in its present mode."""
         ...
 
+    def forget(self) -> None:
+        """Let go of the outputs of the batch that was prepared last."""
+        ...
+
 
 @dataclass(kw_only=True)
 class Session:
@@ -90,6 +94,9 @@ class Session:
         self.model.eval()
         with torch.no_grad(), self.device_plan.autocast():
             score = self.task.score(self.model, self._prepared(batches))
+        if self.prefix is not None:
+            # Every member reads validation batches of its own: each would hold on to its last one's outputs.
+            self.prefix.forget()
         self.model.train()
         return score
 

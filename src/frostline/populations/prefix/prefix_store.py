@@ -51,6 +51,26 @@ class PrefixStore:
     _caches: dict[bool, PrefixCache] = field(default_factory=dict)
     _layouts: dict[bool, _Layout | None] = field(default_factory=dict)
 
+    @property
+    def limit_bytes(self) -> int:
+        """The memory that it may come to hold; what lies in a file takes none."""
+        return self.validation_bytes + (self.training_bytes if self.directory is None else 0)
+
+    @property
+    def held_bytes(self) -> int:
+        """The memory that it holds now."""
+        in_memory = [self._caches.get(False), self._caches.get(True) if self.directory is None else None]
+        return sum(cache.num_bytes for cache in in_memory if cache is not None)
+
+    def give_way(self) -> int:
+        """Keep nothing in memory any more; return the bytes that this leaves to others."""
+        left = self.limit_bytes
+        self.clear()
+        self.validation_bytes = 0
+        if self.directory is None:
+            self.training_bytes = 0
+        return left
+
     def belongs_to(self, owner: object) -> None:
         """Forget everything unless ``owner``, which names a prefix, is still the same."""
         if owner != self._owner:

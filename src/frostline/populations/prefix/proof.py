@@ -168,7 +168,6 @@ def _prove_validation(shared: SharedPrefix, share: Share, batches: Sequence[Batc
     whole = session.score(batches)
     session.prefix = _Recorded(share)
     replayed = session.score(batches)
-    share.replay.load(None)
     session.prefix = None
     if shared.shares_validation and not _close(torch.tensor(whole), torch.tensor(replayed)):
         logger.info(
@@ -188,6 +187,9 @@ class _Recorded:
 
     def prepare(self, batch: Batch) -> None:
         self._share.replay.load(self._share.record(batch))
+
+    def forget(self) -> None:
+        self._share.replay.load(None)
 
 
 def _close(one: Tensor | None, other: Tensor | None) -> bool:

@@ -123,6 +123,10 @@ class _Handover:
         else:
             self._share.replay.load(None)
 
+    def forget(self) -> None:
+        """Let go of what was loaded."""
+        self._share.replay.load(None)
+
 
 def _has_frozen_layers(session: Session) -> bool:
     freezing = freezing_of(session.model)

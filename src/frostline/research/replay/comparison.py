@@ -16,6 +16,7 @@ from frostline.research.replay.methods import Replayed
 from frostline.research.replay.recorded import Goal, RecordedTask, goal_of
 from frostline.research.replay.trace import Patience
 from frostline.seeding import derive_seed
+from frostline.statistics.ranks import FEWEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from frostline.research.replay.trace import Step, Trace
 
 _RESAMPLES = 1000
-_FEWEST_SEARCHED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,10 +137,10 @@ def compare(landscape: Landscape, methods: Sequence[Method], conditions: Conditi
     Raises: AuditError if fewer than five are left; LadderError if a method has too few for its ladder.
     """
     num_searched = landscape.num_configurations - conditions.audited
-    if num_searched < _FEWEST_SEARCHED:
+    if num_searched < FEWEST:
         raise AuditError(
             f"{landscape.num_configurations} configurations less {conditions.audited} for the audit leave {num_searched}, "
-            f"but a comparison needs at least {_FEWEST_SEARCHED}: record more, or audit fewer."
+            f"but a comparison needs at least {FEWEST}: record more, or audit fewer."
         )
     full_seconds = RecordedTask(landscape=landscape).full_seconds
     budgets = [budget * full_seconds for budget in conditions.budgets]
