@@ -28,7 +28,13 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parents[1]
-RUN = "import sys; from frostline.cli.main import main; main()"
+# As the installed command is run; checkouts from before there was frostline.__main__ have another entry.
+RUN = """
+import importlib.util
+if importlib.util.find_spec("frostline.__main__"): from frostline.__main__ import main
+else: from frostline_launcher import main
+main()
+"""
 STUDY = "measured"
 # torch loads much more for its first optimizer, and scikit-learn comes with the data.
 TRAINING_LOADS = (
