@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import itertools
 import statistics
 import time
 from dataclasses import dataclass
@@ -20,13 +22,12 @@ from frostline.errors import FidelityError, HyperparameterError, OptionError
 from frostline.layers import freezing_of
 from frostline.layers.cutting.nesting import tensors
 from frostline.layers.freezing.saved_tensors import SavedTensors
-from frostline.records import Configuration
 from frostline.training.devices import DevicePlan, first_tensor, move_batch, synchronise
 from frostline.training.randomness import borrowed_generators
 from frostline.training.session import Session, begin_session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from frostline.protocols import Batch, Task
     from frostline.records import Value
@@ -75,7 +76,15 @@ def measure_step(
     plan = DevicePlan(device=device, compute_dtype=compute_dtype)
     try:
         with borrowed_generators(device):
-            return _measured(task, complete, batch, trainable_layers, plan, peak, warm_up, repetitions)
+            begin = functools.partial(
+                begin_session,
+                task,
+                complete,
+                trainable_layers=trainable_layers,
+                device_plan=plan,
+                root_seed=_SEED,
+            )
+            return _measured(begin, batch, peak, trainable_layers, warm_up=warm_up, repetitions=repetitions)
     finally:
         _let_go(device)
 
@@ -105,38 +114,44 @@ def measure_steps(
     sizes = (own_batch_size(task, configuration),) if batch_sizes is None else tuple(batch_sizes)
     for size in sizes:
         completed(task, configuration, size)
-    asked = None if batch_sizes is None else sizes
+    measure = functools.partial(
+        measure_step,
+        task,
+        configuration=configuration,
+        device=device,
+        compute_dtype=compute_dtype,
+        warm_up=warm_up,
+        repetitions=repetitions,
+    )
+    return _cells(measure, sizes, layers, is_own_size=batch_sizes is None, num_layers=num_layers, device=device)
 
-    def cells() -> Iterator[StepCost | FailedStep]:
-        for size in sizes:
-            for trainable_layers in layers:
-                try:
-                    cost: StepCost | FailedStep = measure_step(
-                        task,
-                        trainable_layers=trainable_layers,
-                        batch_size=None if asked is None else size,
-                        configuration=configuration,
-                        device=device,
-                        compute_dtype=compute_dtype,
-                        warm_up=warm_up,
-                        repetitions=repetitions,
-                    )
-                except (OptionError, HyperparameterError):
-                    raise
-                # A model may fail in as many ways as there are models; one step's end is no reason to lose the others.
-                except Exception as error:
-                    cost = FailedStep(
-                        trainable_layers=trainable_layers,
-                        num_layers=num_layers,
-                        batch_size=size,
-                        reason=_reason(error),
-                    )
-                if isinstance(cost, FailedStep):
-                    # Only now does nothing hold the frames, and with them the tensors, of the step that failed.
-                    _let_go(device)
-                yield cost
 
-    return cells()
+def _cells(
+    measure: Callable[..., StepCost],
+    sizes: Sequence[int],
+    layers: Sequence[int],
+    *,
+    is_own_size: bool,
+    num_layers: int,
+    device: torch.device,
+) -> Iterator[StepCost | FailedStep]:
+    """Yield the cost of every step, or why it has none; the task's own batch size is not set as a hyperparameter."""
+    for size, trainable_layers in itertools.product(sizes, layers):
+        try:
+            cost: StepCost | FailedStep = measure(
+                trainable_layers=trainable_layers, batch_size=None if is_own_size else size
+            )
+        except (OptionError, HyperparameterError):
+            raise
+        # A model may fail in as many ways as there are models; one step's end is no reason to lose the others.
+        except Exception as error:
+            cost = FailedStep(
+                trainable_layers=trainable_layers, num_layers=num_layers, batch_size=size, reason=_reason(error)
+            )
+        if isinstance(cost, FailedStep):
+            # Only now does nothing hold the frames, and with them the tensors, of the step that failed.
+            _let_go(device)
+        yield cost
 
 
 def num_layers_of(task: Task, configuration: Mapping[str, Value] | None = None) -> int:
@@ -176,18 +191,16 @@ def _check_repetitions(warm_up: int, repetitions: int) -> None:
 
 
 def _measured(
-    task: Task,
-    configuration: Configuration,
+    begin: Callable[[], Session],
     batch: Batch,
-    trainable_layers: int,
-    plan: DevicePlan,
     peak: PeakBytes,
+    trainable_layers: int,
+    *,
     warm_up: int,
     repetitions: int,
 ) -> StepCost:
-    session = begin_session(
-        task, configuration, trainable_layers=trainable_layers, device_plan=plan, root_seed=_SEED
-    )
+    # Begun here, so that nothing holds the session when what it took is let go.
+    session = begin()
     memory = _memory(session, batch, peak)
     forward_flops, backward_flops = _flops(session, batch)
     return StepCost(

@@ -17,9 +17,9 @@ from frostline.costs.flops import count_flops
 from frostline.costs.step_cost import Memory, StepCost
 from frostline.errors import FrostlineError, PredictionError
 from frostline.layers.cutting.nesting import tensors
-from frostline.layers.freezing.freeze import freezing_of
+from frostline.layers.freezing.freezing import freezing_of
 from frostline.layers.freezing.saved_tensors import SavedTensors
-from frostline.layers.weights.deferred import LooksMeta
+from frostline.layers.weights.recorder import LooksMeta
 from frostline.records import Configuration
 from frostline.training.devices import DevicePlan, first_tensor
 from frostline.training.randomness import borrowed_generators, seed_generators

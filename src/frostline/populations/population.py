@@ -17,7 +17,7 @@ from frostline.populations.prefix.proof import prove
 from frostline.populations.prefix.share import CannotShareError
 from frostline.populations.prefix.shared_prefix import SharedPrefix
 from frostline.populations.prefix.shared_weights import copy_sharing_frozen, share_frozen
-from frostline.populations.stacked import StackedStep
+from frostline.populations.stacks import Stacks
 from frostline.records import Evaluation, Job, Progress
 from frostline.sizes import format_size
 from frostline.training.course import Course, TrainingSettings, checkpoints_of
@@ -65,7 +65,7 @@ class Population:
         self._observe = observe
         self._living: list[Course] = []
         self._ended: list[Evaluation] = []
-        self._stacked: Sequence[tuple[list[Course], StackedStep]] = ()
+        self._stacks = Stacks()
         device = settings.device_plan.device
         # A process's first optimizer makes torch import its compiler (seconds, torch 2.13): no cost of these evaluations.
         torch.optim.SGD([torch.zeros(1)])
@@ -235,14 +235,14 @@ class Population:
         engine = self.trial.next()
         begin = time.perf_counter()
         if engine is Engine.SHARED:
-            self._unstack()
+            self._stacks.release()
             for course in courses:
                 self._guarded(course, course.learn, batch)
             if self.trial.engine is Engine.AUTO:
                 synchronise(device)
                 self.trial.took(time.perf_counter() - begin, members=len(courses))
         else:
-            for group, stacked in self._stacks(courses, compiled=engine is Engine.COMPILED):
+            for group, stacked in self._stacks.of(courses, compiled=engine is Engine.COMPILED):
                 results = stacked.step(batch, [course.rate_factor(num_samples) for course in group])
                 if self.trial.engine is Engine.AUTO:
                     synchronise(device)
@@ -259,14 +259,14 @@ class Population:
 
     def _refuse_stacking_in_vain(self, batch: Batch, courses: Sequence[Course]) -> None:
         """Settle for sharing where stacking is not possible, before its first step."""
-        if self.trial.next() in (Engine.SHARED, Engine.SERIAL) or self._stacked:
+        if self.trial.next() in (Engine.SHARED, Engine.SERIAL) or self._stacks:
             return
         is_forced = self.trial.engine is not Engine.AUTO
         reason = None
         if not is_forced and len({course.job.fidelity.trainable_layers for course in courses}) > 1:
             reason = "they train different numbers of layers"
         for _, stacked in (
-            self._stacks(courses, compiled=self.trial.engine is Engine.COMPILED) if not reason else ()
+            self._stacks.of(courses, compiled=self.trial.engine is Engine.COMPILED) if not reason else ()
         ):
             reason = reason or stacked.prove(batch)
         self._prefix.forget()
@@ -274,24 +274,6 @@ class Population:
             level = logging.WARNING if is_forced else logging.INFO
             logger.log(level, "%d configurations cannot be stacked: %s", len(courses), reason)
             self.trial.settle(Engine.SHARED, reason)
-
-    def _stacks(self, courses: Sequence[Course], *, compiled: bool) -> Sequence[tuple[list[Course], StackedStep]]:
-        """Return the members in groups that train as many layers, each with its stack."""
-        if [course for group, _ in self._stacked for course in group] != list(courses):
-            self._unstack()
-            groups: dict[int, list[Course]] = {}
-            for course in courses:
-                groups.setdefault(course.job.fidelity.trainable_layers, []).append(course)
-            self._stacked = [
-                (group, StackedStep([course.session for course in group], compiled=compiled))
-                for group in groups.values()
-            ]
-        return self._stacked
-
-    def _unstack(self) -> None:
-        for _, stacked in self._stacked:
-            stacked.release()
-        self._stacked = ()
 
     def _guarded(self, course: Course, function: Callable[..., object], *args: object) -> None:
         """Call a function of one member's; if it raises, that member has failed, and the others go on."""
@@ -321,7 +303,7 @@ class Population:
 
     def _leave(self, course: Course) -> None:
         self._living.remove(course)
-        self._unstack()
+        self._stacks.release()
         session = course.session
         self._prefix.leave(session)
         # At once, and not when the garbage collector comes: model and freezing hold each other.

@@ -5,10 +5,9 @@ Axes: K sessions. What ends in ``_K`` is stacked: its first axis is K.
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from torch.func import functional_call, vmap
 from frostline.errors import ModelError
 from frostline.layers import Layer, freezing_of
 from frostline.populations.folded_attention import batched_attention
+from frostline.populations.stacked_outcome import Outcome, State, moved_apart, tolerance_of
 from frostline.seeding import derive_seed
 from frostline.training.devices import move_batch
 from frostline.training.randomness import seed_generators
@@ -90,8 +90,8 @@ class StackedStep:
         ones, a mix-up would not show. Nothing is changed: weights, buffers and modes are put back.
         Raises: what a session's own loss raises.
         """
-        state = _State(self._sessions)
-        with _moved_apart(self._trained_K.values()), state:
+        state = State(self._sessions)
+        with moved_apart(self._trained_K.values()), state:
             try:
                 found = self._outcomes(batch)
             except Exception as error:
@@ -99,7 +99,7 @@ class StackedStep:
             for session, member, outcome in zip(self._sessions, self._members, found, strict=True):
                 state.put_back()
                 expected = self._outcome_alone(session, member, batch)
-                complaint = outcome.complaint(expected, tolerance=_tolerance(session))
+                complaint = outcome.complaint(expected, tolerance=tolerance_of(session))
                 if complaint is not None:
                     return f"configuration {session.configuration.number}: {complaint}"
         return None
@@ -124,7 +124,7 @@ class StackedStep:
         with session.device_plan.autocast(), folding:
             return self._losses({**self._trained_K, **self._buffers_K}, move_batch(batch, device))
 
-    def _outcomes(self, batch: Batch) -> list[_Outcome]:
+    def _outcomes(self, batch: Batch) -> list[Outcome]:
         with warnings.catch_warnings():
             # An operation that vmap can only loop over is slow and not wrong: the clock will tell.
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
@@ -132,7 +132,7 @@ class StackedStep:
             stacks = self._trained_K
             gradients = torch.autograd.grad(losses.sum(), list(stacks.values()), allow_unused=True)
         return [
-            _Outcome(
+            Outcome(
                 loss=losses[index].detach(),
                 gradients={
                     name: None if stack is None else stack[index]
@@ -143,12 +143,12 @@ class StackedStep:
             for index, member in enumerate(self._members)
         ]
 
-    def _outcome_alone(self, session: Session, member: _Contents, batch: Batch) -> _Outcome:
+    def _outcome_alone(self, session: Session, member: _Contents, batch: Batch) -> Outcome:
         loss = session.loss(batch)
         gradients = torch.autograd.grad(loss, list(member.parameters.values()), allow_unused=True)
         # By name and not by identity: a model may put another tensor in a buffer's place.
         now = dict(session.model.named_buffers(remove_duplicate=False))
-        return _Outcome(
+        return Outcome(
             loss=loss.detach(),
             gradients=dict(zip(member.parameters, gradients, strict=True)),
             buffers={name: now[name] for name in self._watched},
@@ -323,90 +323,6 @@ class _Runner(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         return self.task.loss(self.model, batch)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Outcome:
-    """What a batch makes of one session."""
-
-    loss: Tensor
-    gradients: dict[str, Tensor | None]
-    buffers: dict[str, Tensor]
-
-    def complaint(self, expected: _Outcome, *, tolerance: float) -> str | None:
-        """Return how this differs from ``expected`` by more than rounding, or None."""
-        if not abs(float(self.loss) - float(expected.loss)) <= tolerance * (1 + abs(float(expected.loss))):
-            return f"the loss is {float(self.loss)!r} stacked and {float(expected.loss)!r} alone"
-        whole = math.hypot(*(float(each.norm()) for each in expected.gradients.values() if each is not None))
-        for name, gradient in expected.gradients.items():
-            found = self.gradients[name]
-            if gradient is None or found is None:
-                if gradient is not found:
-                    return f"{name} gets a gradient {'alone' if found is None else 'stacked'} only"
-            elif gradient.layout != torch.strided:
-                return f"the gradient of {name} is sparse"
-            # A gradient that is zero but for rounding (a bias before a norm) is measured by the others.
-            elif not float((found - gradient).norm()) <= tolerance * (float(gradient.norm()) + whole / 10):
-                return f"the gradient of {name} is another stacked than alone"
-        for name, buffer in expected.buffers.items():
-            if not torch.allclose(self.buffers[name].double(), buffer.double(), rtol=tolerance, atol=tolerance):
-                return f"the buffer {name} becomes another stacked than alone"
-        return None
-
-
-def _tolerance(session: Session) -> float:
-    """Return the relative difference that rounding may make.
-
-    The cube root: of the many units of a model some lie so close to a kink that rounding moves them across.
-    """
-    dtype = session.device_plan.compute_dtype or session.parameters[0].dtype
-    return min(math.cbrt(torch.finfo(dtype).eps), 0.05)
-
-
-@contextmanager
-def _moved_apart(stacks: Iterable[Tensor]) -> Iterator[None]:
-    """Move all weights by about a hundredth, and put them back."""
-    stacks = [each.detach() for each in stacks]
-    kept = [each.clone() for each in stacks]
-    try:
-        for stack in stacks:
-            generator = torch.Generator(stack.device).manual_seed(0)
-            noise = torch.randn(stack.shape, generator=generator, dtype=stack.dtype, device=stack.device)
-            stack += noise * (0.01 * stack.square().mean().sqrt() + 0.001)
-        yield
-    finally:
-        for stack, values in zip(stacks, kept, strict=True):
-            stack.copy_(values)
-
-
-class _State:
-    """The buffers and modes of the sessions' models, to be put back."""
-
-    def __init__(self, sessions: Sequence[Session]) -> None:
-        self._modules = {id(module): module for session in sessions for module in session.model.modules()}
-        self._modes = {key: module.training for key, module in self._modules.items()}
-        self._buffers = {key: dict(module._buffers) for key, module in self._modules.items()}
-        # Sessions share what does not change: each place counts once.
-        places = {
-            each.data_ptr(): each for held in self._buffers.values() for each in held.values() if each is not None
-        }
-        self._values = [(each, each.detach().clone()) for each in places.values()]
-
-    def put_back(self) -> None:
-        for key, module in self._modules.items():
-            module.training = self._modes[key]
-            module._buffers.update(self._buffers[key])
-        with torch.no_grad():
-            for buffer, value in self._values:
-                # A table may lie expanded in memory, and cannot be written then.
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        self.put_back()
 
 
 def _first_line(error: BaseException) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from frostline.errors import HyperparameterError
-from frostline.layers.freezing.freeze import freezing_of
+from frostline.layers.freezing.freezing import freezing_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -34,6 +34,7 @@ from frostline.training.losses.lazy_logits import (
     output_projection,
     require_lazy,
 )
+from frostline.training.model_calls import as_arguments, device_of, outputs_of, weighted_mean
 from frostline.training.optimizers import build_optimizer, hyperparameters_of, optimizer_class
 from frostline.training.schedules import schedule_from_hyperparameters
 
@@ -174,7 +175,7 @@ class SupervisedTask:
             frozen_placement=self.frozen_placement,
         )
         if self.frozen_statistics == "calibrated":
-            freezing.calibrate(self._calibration_inputs(model), forward=self._outputs)
+            freezing.calibrate(self._calibration_inputs(model), forward=outputs_of)
 
     def build_optimizer(self, parameters: Sequence[nn.Parameter], configuration: Configuration) -> Optimizer:
         """Return the optimizer of the trained parameters."""
@@ -241,12 +242,7 @@ class SupervisedTask:
         for inputs, targets in batches:
             scores.append(torch.as_tensor(function(self._loss_outputs(model, inputs), targets)))
             sizes.append(len(first_tensor((inputs, targets))))
-        # Read at the end and at once: reading each would make the host wait for the device at every batch.
-        total = (
-            torch.stack(scores).double() if scores[0].device.type != "mps" else torch.stack(scores).cpu().double()
-        )
-        weights = torch.tensor(sizes, dtype=total.dtype, device=total.device)
-        return float((total * weights).sum() / weights.sum())
+        return weighted_mean(scores, sizes)
 
     @cached_property
     def _blueprint(self) -> Blueprint:
@@ -316,28 +312,17 @@ class SupervisedTask:
 
     def _loss_outputs(self, model: nn.Module, inputs: Any) -> Any:
         if not self.chunked_logits or is_transformed():
-            return self._outputs(model, inputs)
+            return outputs_of(model, inputs)
         freezing = freezing_of(model)
         layers = self.split(model).layers if freezing is None else freezing.trained_layers
         with lazy_output(output_projection(model, layers[-1])):
-            outputs = self._outputs(model, inputs)
+            outputs = outputs_of(model, inputs)
         require_lazy(outputs, task=self.name)
         return outputs
 
-    def _outputs(self, model: nn.Module, inputs: Any) -> Any:
-        if isinstance(inputs, Mapping):
-            outputs = model(**inputs)
-        elif isinstance(inputs, tuple | list):
-            outputs = model(*inputs)
-        else:
-            outputs = model(inputs)
-        return getattr(outputs, "logits", outputs)
-
     def _example_inputs(self, model: nn.Module) -> Mapping[str, Any] | tuple[Any, ...]:
-        inputs, _ = move_batch(fetch_examples(self.training_data, [0]), _device_of(model))
-        if isinstance(inputs, Mapping):
-            return inputs
-        return tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+        inputs, _ = move_batch(fetch_examples(self.training_data, [0]), device_of(model))
+        return as_arguments(inputs)
 
     def _calibration_inputs(self, model: nn.Module) -> Iterator[Any]:
         # With the task's own batch size, and not a configuration's: the frozen prefix must not depend on either.
@@ -346,11 +331,7 @@ class SupervisedTask:
             if self.augment is not None:
                 generator = torch.Generator().manual_seed(derive_seed(_CALIBRATION_SEED, "augmentation", position))
                 inputs = self.augment(inputs, generator)
-            yield move_batch(inputs, _device_of(model))
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+            yield move_batch(inputs, device_of(model))
 
 
 def _name_of(function: Any) -> str:

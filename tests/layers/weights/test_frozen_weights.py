@@ -23,7 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from frostline.errors import ModelError, OptionError
 from frostline.layers import Freezing, freeze, freezing_of, inspect_freezing, split_layers
-from frostline.layers.weights.frozen_weights import KeptParameter
+from frostline.layers.weights.kept_parameter import KeptParameter
 from frostline.layers.weights.weight_file import WeightFile, WeightFileWriter
 from frostline.populations.prefix.recorded_outputs import Replay, StandIns
 from frostline.populations.prefix.shared_weights import copy_sharing_frozen, share_frozen
@@ -342,7 +342,7 @@ def test_a_replayed_prefix_is_not_brought_to_memory(options: Any, monkeypatch: p
     recording = replay.record(lambda: model(batch()))
     replay.load(recording)
     touched: list[Any] = []
-    monkeypatch.setattr("frostline.layers.weights.frozen_weights._let_go", touched.append)
+    monkeypatch.setattr("frostline.layers.weights.widening.let_go", touched.append)
     assert torch.equal(model(batch()), expected)
     assert not touched
     replay.remove()

@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from frostline.populations.prefix.prefix_cache import ExampleKeys, PrefixCache
+from frostline.populations.prefix.example_keys import ExampleKeys
+from frostline.populations.prefix.prefix_cache import PrefixCache
 
 DTYPES = [
     torch.float32,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from frostline.layers.weights import frozen_weights
+from frostline.layers.weights.widening import Widened
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.populations.prefix.prefix_store import PrefixStore
@@ -40,13 +40,13 @@ def test_members_are_trained_as_they_are_alone(case: Case, options: dict[str, An
 def readings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How often weights were brought from where they are kept, as it goes on."""
     seen = [0]
-    bring: Callable[..., None] = frozen_weights._Widened._bring
+    bring: Callable[..., None] = Widened._bring
 
     def counted(self: Any, borrowed: Any) -> None:
         seen[0] += 1
         bring(self, borrowed)
 
-    monkeypatch.setattr(frozen_weights._Widened, "_bring", counted)
+    monkeypatch.setattr(Widened, "_bring", counted)
     return seen
 
 

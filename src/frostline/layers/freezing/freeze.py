@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from frostline.errors import ModelError, OptionError
-from frostline.layers.cutting.boundary import (
-    FREEZING_ATTRIBUTE,
-    PrefixState,
-    StayInEvaluation,
-    attach,
-    require_calibration,
-    stopping_at_suffix,
-    suspended,
-)
+from frostline.layers.cutting.boundary import suspended
+from frostline.layers.cutting.cut import Cut
 from frostline.layers.cutting.execution import Inputs
 from frostline.layers.discovery import split_layers
-from frostline.layers.freezing.frozen_statistics import Forward, measure, normalisations, put_back, statistics_of
-from frostline.layers.freezing.snapshots import Snapshot, check_snapshots, take_snapshots
-from frostline.layers.stack import Layer, LayerStack
-from frostline.layers.weights.frozen_weight_plan import FrozenPlacement, Keeping, Kept, prepare
-from frostline.layers.weights.frozen_weights import FrozenWeights, fill_keeping
+from frostline.layers.freezing.freezing import Freezing, FrozenStatistics, Tied, freezing_of, gradient_flags
+from frostline.layers.freezing.snapshots import check_snapshots
+from frostline.layers.stack import LayerStack
+from frostline.layers.weights.frozen_weight_plan import FrozenPlacement, Keeping, prepare
+from frostline.layers.weights.frozen_weights import fill_keeping
 from frostline.layers.weights.weight_file import WeightFile
 from frostline.wording import counted
-
-Tied = Literal["detach", "snapshot"]
-FrozenStatistics = Literal["calibrated", "batch"]
 
 
 def freeze(
@@ -106,214 +95,28 @@ def freeze(
         with suspended(model):
             _check_fits(model, stack)
     stack.check(trainable_layers)
+    return _frozen(Cut(model, stack, trainable_layers), keeping, tied=tied, frozen_statistics=frozen_statistics)
+
+
+def _frozen(cut: Cut, keeping: Keeping, *, tied: Tied, frozen_statistics: FrozenStatistics) -> Freezing:
+    """Freeze a model where it is cut, in the place of a freezing that may be in force; check first, then change."""
+    model, has_snapshots = cut.model, tied == "snapshot"
     previous = freezing_of(model)
-    originals = previous.requires_gradient if previous is not None else _gradient_flags(model)
+    originals = previous.requires_gradient if previous is not None else gradient_flags(model)
+    own_dtypes = {} if previous is None else previous.own_dtypes
     with suspended(model):
-        if not any(originals[name] for layer in stack.suffix(trainable_layers) for name in layer.parameters):
+        if not any(originals[name] for layer in cut.trained_layers for name in layer.parameters):
             raise ModelError(
-                f"no parameter of the last {counted(trainable_layers, 'layer')} requires a gradient, so nothing would "
-                f"be trained: call requires_grad_(True) on those to train, or train more layers."
+                f"no parameter of the last {counted(cut.trainable_layers, 'layer')} requires a gradient, so nothing "
+                f"would be trained: call requires_grad_(True) on those to train, or train more layers."
             )
-        if tied == "snapshot":
-            check_snapshots(model, stack, trainable_layers)
-        kept = prepare(
-            model,
-            stack,
-            trainable_layers,
-            keeping,
-            has_snapshots=tied == "snapshot",
-            own_dtypes={} if previous is None else previous.own_dtypes,
-        )
+        if has_snapshots:
+            check_snapshots(cut)
+        kept = prepare(cut, keeping, has_snapshots=has_snapshots, own_dtypes=own_dtypes)
     if previous is not None:
         previous.restore()
-    fill_keeping(model, stack, trainable_layers, kept)
-    return Freezing(
-        model,
-        stack=stack,
-        trainable_layers=trainable_layers,
-        tied=tied,
-        frozen_statistics=frozen_statistics,
-        kept=kept,
-    )
-
-
-def freezing_of(model: nn.Module) -> Freezing | None:
-    """The freezing that is in force on ``model`` (a copy of a frozen model has its own), or None."""
-    freezing = getattr(model, FREEZING_ATTRIBUTE, None)
-    assert freezing is None or isinstance(freezing, Freezing)
-    return freezing
-
-
-class Freezing:
-    """What ``freeze`` did to a model, until ``restore`` undoes it."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        stack: LayerStack,
-        trainable_layers: int,
-        tied: Tied,
-        frozen_statistics: FrozenStatistics,
-        kept: Kept | None = None,
-    ) -> None:
-        self.model = model
-        self.stack = stack
-        self.trainable_layers = trainable_layers
-        self.tied = tied
-        self.frozen_statistics = frozen_statistics
-        self.requires_gradient = _gradient_flags(model)
-        """Which parameters required a gradient before, under every name."""
-        self._is_restored = False
-        self._snapshots: list[Snapshot] = []
-        self._modes: list[StayInEvaluation] = []
-        self._encoders: list[nn.TransformerEncoder] = []
-        self._statistics: list[list[Tensor]] | None = None
-        self._state = PrefixState()
-        self._handles: list[Any] = []
-        self._weights: FrozenWeights | None = None
-        frozen, trained = self._modules(self.frozen_layers), self._modules(self.trained_layers)
-        self._frozen_normalisations = normalisations(frozen)
-        if frozen:
-            self._set_flags()
-            if tied == "snapshot":
-                self._snapshots = take_snapshots(model, stack, trainable_layers)
-            self._set_modes(frozen)
-            self._keep_padding(frozen)
-            self._handles = attach(model, self._state, frozen=frozen, trained=trained)
-            if frozen_statistics == "calibrated":
-                self._handles += require_calibration(self._state, self._frozen_normalisations)
-            if kept is not None:
-                self._weights = FrozenWeights(model, stack, trainable_layers, kept, self._state)
-        setattr(model, FREEZING_ATTRIBUTE, self)
-
-    @property
-    def frozen_layers(self) -> tuple[Layer, ...]:
-        """The layers that keep their weights, input first."""
-        return self.stack.prefix(self.trainable_layers)
-
-    @property
-    def trained_layers(self) -> tuple[Layer, ...]:
-        """The layers that are trained, input first."""
-        return self.stack.suffix(self.trainable_layers)
-
-    @property
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """The parameters to hand to the optimizer."""
-        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-
-    @property
-    def streamed(self) -> tuple[Tensor, ...]:
-        """The frozen parameters that are kept in a file, and take no memory on the model's device."""
-        return () if self._weights is None else self._weights.streamed
-
-    @property
-    def own_dtypes(self) -> dict[int, torch.dtype]:
-        """The type that each rounded or streamed parameter had before, by the parameter's identity."""
-        return {} if self._weights is None else self._weights.own_dtypes
-
-    @property
-    def needs_calibration(self) -> bool:
-        """Whether the forward pass will raise until ``calibrate`` was called."""
-        return bool(self._state.uncalibrated)
-
-    def calibrate(self, batches: Iterable[Any], *, forward: Forward | None = None) -> None:
-        """Measure the statistics of frozen batch normalisation on ``batches``, and keep them fixed from then on.
-
-        They are averages over the batches, each counting the same. Every forward pass ends at the first trained layer;
-        nothing but the frozen statistics changes. Without frozen normalisation layers, and with
-        ``frozen_statistics="batch"``, nothing is done. ``forward(model, batch)`` runs the model; without it a batch is
-        a tensor, a tuple of positional or a mapping of keyword arguments.
-
-        Raises: ModelError if there is no batch, or this freezing was restored.
-        """
-        if self._is_restored:
-            raise ModelError("this freezing was restored: freeze the model again, then calibrate it.")
-        if self.frozen_statistics == "batch" or not self._frozen_normalisations:
-            return
-        if self._statistics is None:
-            self._statistics = [
-                [each.clone() for each in statistics_of(one)] for one in self._frozen_normalisations
-            ]
-        uncalibrated, self._state.uncalibrated = self._state.uncalibrated, ()
-        try:
-            measure(self.model, self._frozen_normalisations, self._state, batches, forward)
-        except BaseException:
-            self._state.uncalibrated = uncalibrated
-            raise
-
-    def restore(self) -> None:
-        """Put the model back: gradient flags, modes, ties, and the statistics that were calibrated.
-
-        A weight keeps what training made of it. Frozen weights are whole again, in memory and in the model's type; those
-        that were rounded stay rounded. A mode that the user set in the meantime stays. Restoring twice does nothing more.
-        """
-        if self._is_restored:
-            return
-        if self._weights is not None:
-            self._weights.remove()
-        for handle in self._handles:
-            handle.remove()
-        for mode in self._modes:
-            mode.end()
-        for encoder in self._encoders:
-            encoder.use_nested_tensor = True
-        for snapshot in self._snapshots:
-            snapshot.make_way(self.model)
-        for name, parameter in self.model.named_parameters(remove_duplicate=False):
-            parameter.requires_grad_(self.requires_gradient.get(name, parameter.requires_grad))
-        if self._statistics is not None:
-            put_back(self._frozen_normalisations, self._statistics)
-        self._is_restored = True
-        delattr(self.model, FREEZING_ATTRIBUTE)
-
-    @contextmanager
-    def suspended(self) -> Iterator[None]:
-        """While this lasts, hooks do nothing and snapshots make way for the tied weights."""
-        self._state.active = False
-        for snapshot in self._snapshots:
-            snapshot.make_way(self.model)
-        try:
-            yield
-        finally:
-            for snapshot in self._snapshots:
-                snapshot.take_place(self.model)
-            self._state.active = True
-
-    def stopping_at_suffix(self) -> AbstractContextManager[None]:
-        """While this lasts a forward pass raises ``PrefixReached`` at its first trained module."""
-        return stopping_at_suffix(self._state)
-
-    def _modules(self, layers: Iterable[Layer]) -> list[nn.Module]:
-        return [self.model.get_submodule(name) for layer in layers for name in layer.modules]
-
-    def _set_flags(self) -> None:
-        for layer in self.frozen_layers:
-            for name in layer.parameters:
-                parameter = self.model.get_parameter(name)
-                parameter.requires_grad_(False)
-                # An optimizer that holds the parameter would go on applying a gradient that is left over.
-                parameter.grad = None
-
-    def _set_modes(self, frozen: Sequence[nn.Module]) -> None:
-        for module in frozen:
-            following = normalisations([module]) if self.frozen_statistics == "batch" else ()
-            self._modes.append(StayInEvaluation(module, following=following))
-        for mode in self._modes:
-            mode.begin()
-
-    def _keep_padding(self, frozen: Sequence[nn.Module]) -> None:
-        # TransformerEncoder looks at its first layer alone: finding it in evaluation mode it drops the padding and hands
-        # nested tensors to all layers, which those in training mode cannot take (torch 2.13).
-        inside = {id(module) for outermost in frozen for module in outermost.modules()}
-        for module in self.model.modules():
-            if isinstance(module, nn.TransformerEncoder) and id(module) not in inside and module.use_nested_tensor:
-                module.use_nested_tensor = False
-                self._encoders.append(module)
-
-
-def _gradient_flags(model: nn.Module) -> dict[str, bool]:
-    return {name: each.requires_grad for name, each in model.named_parameters(remove_duplicate=False)}
+    fill_keeping(cut, kept)
+    return Freezing(cut, tied=tied, frozen_statistics=frozen_statistics, kept=kept)
 
 
 def check_options(

@@ -14,10 +14,11 @@ from torch.optim import Optimizer
 
 from frostline.errors import ModelError
 from frostline.layers.cutting.boundary import PrefixReached
+from frostline.layers.cutting.cut import Cut
 from frostline.layers.cutting.execution import preserved_random_state
 from frostline.layers.cutting.nesting import num_bytes, tensors
 from frostline.layers.discovery import split_layers
-from frostline.layers.freezing.freeze import freezing_of
+from frostline.layers.freezing.freezing import freezing_of
 from frostline.layers.freezing.optimizer_state import optimizer_state_bytes
 from frostline.layers.freezing.saved_tensors import SavedTensors
 from frostline.layers.stack import LayerStack
@@ -89,15 +90,15 @@ def inspect_freezing(
     stack = layers or (freezing.stack if freezing is not None else split_layers(model))
     trainable_layers = freezing.trainable_layers if freezing is not None else _trained_by_flags(model, stack)
     with preserved_random_state(model):
-        frozen = _Step(_copied(model), batch, loss, stack, trainable_layers)
+        frozen = _Step(Cut(_copied(model), stack, trainable_layers), batch, loss)
         findings = frozen.findings()
-        frozen_step = frozen.run(backward=True)
+        frozen.run(backward=True)
         findings += frozen.findings_of_run()
         reference = _copied(model)
         _thaw(reference)
-        full = _Step(reference, batch, loss, stack, trainable_layers)
-        full_step = full.run(backward=False)
-    return _report(stack, trainable_layers, frozen, frozen_step, full, full_step, optimizer, findings)
+        full = _Step(Cut(reference, stack, trainable_layers), batch, loss)
+        full.run(backward=False)
+    return _report(frozen, full, optimizer, findings)
 
 
 def _copied(model: nn.Module) -> nn.Module:
@@ -143,17 +144,17 @@ class _Kept:
 class _Step:
     """One training step of a copy, watched."""
 
-    def __init__(self, model: nn.Module, batch: Any, loss: Loss, stack: LayerStack, trainable_layers: int) -> None:
-        self.model, self.batch, self.loss, self.stack = model, batch, loss, stack
-        self.trainable_layers = trainable_layers
+    def __init__(self, cut: Cut, batch: Any, loss: Loss) -> None:
+        self.cut, self.batch, self.loss = cut, batch, loss
+        model = self.model = cut.model
         self.in_suffix = False
+        self.kept = _Kept(total=0, suffix=0)
         self.leaks: dict[str, set[str]] = {}
         self.late: dict[str, None] = {}
         self.names = {id(parameter): name for name, parameter in model.named_parameters()}
-        for layer in stack.suffix(trainable_layers):
-            for name in layer.modules:
-                model.get_submodule(name).register_forward_pre_hook(self._enter)
-        for layer in stack.prefix(trainable_layers):
+        for module in cut.modules_of(cut.trained_layers):
+            module.register_forward_pre_hook(self._enter)
+        for layer in cut.frozen_layers:
             for name in layer.modules:
                 model.get_submodule(name).register_forward_hook(self._watch(layer.name))
 
@@ -184,29 +185,28 @@ class _Step:
             nodes += following
         return leaves
 
-    def run(self, *, backward: bool) -> _Kept:
-        """Run the loss, and the backward pass if asked."""
+    def run(self, *, backward: bool) -> None:
+        """Run the loss, and the backward pass if ``backward``; count what is kept for it."""
         ignored = (*self.model.parameters(), *self.model.buffers(), *tensors(self.batch))
         self.in_suffix = False
         with SavedTensors(ignored=ignored, group=lambda: "suffix" if self.in_suffix else "prefix") as saved:
             value = self.loss(self.model, self.batch)
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
             raise ModelError("the loss must be a tensor of one element that depends on a trained parameter.")
-        kept = _Kept(total=saved.num_bytes(), suffix=saved.num_bytes("suffix"))
+        self.kept = _Kept(total=saved.num_bytes(), suffix=saved.num_bytes("suffix"))
         if backward:
             value.backward()  # type: ignore[no-untyped-call]
-        return kept
 
     def parameters_of(self, *, suffix_only: bool) -> list[nn.Parameter]:
         """The parameters of the trained layers, or of all, that require a gradient."""
-        layers = self.stack.suffix(self.trainable_layers) if suffix_only else self.stack.layers
+        layers = self.cut.trained_layers if suffix_only else self.cut.stack.layers
         parameters = [self.model.get_parameter(name) for layer in layers for name in layer.parameters]
         return [parameter for parameter in parameters if parameter.requires_grad]
 
     def findings(self) -> list[str]:
         """What is wrong before any step: flags, and a prefix that is not the same function twice."""
         found = []
-        for layer in self.stack.prefix(self.trainable_layers):
+        for layer in self.cut.frozen_layers:
             for name in layer.parameters:
                 if self.model.get_parameter(name).requires_grad:
                     holder, _, own = name.rpartition(".")
@@ -214,7 +214,7 @@ class _Step:
                     found.append(
                         f"{own} of {place} ({name}, in the frozen layer {layer.name}) still requires a gradient."
                     )
-        if self.stack.prefix(self.trainable_layers) and not self._is_prefix_deterministic():
+        if self.cut.frozen_layers and not self._is_prefix_deterministic():
             found.append(
                 "The frozen layers give different outputs for the same batch in training mode: dropout or another "
                 "random function in the code of the model itself, or normalisation that is not fixed, is in the prefix."
@@ -224,7 +224,7 @@ class _Step:
     def findings_of_run(self) -> list[str]:
         """What one step showed: gradients through frozen layers, and trained parameters without one."""
         found = []
-        own = {name for layer in self.stack.prefix(self.trainable_layers) for name in layer.parameters}
+        own = {name for layer in self.cut.frozen_layers for name in layer.parameters}
         for leaf in dict.fromkeys(leaf for leaves in self.leaks.values() for leaf in sorted(leaves)):
             layers = [layer for layer, leaves in self.leaks.items() if leaf in leaves]
             if not leaf:
@@ -250,10 +250,9 @@ class _Step:
             inputs.append(tensors((args, kwargs)))
             raise PrefixReached
 
-        modules = [name for layer in self.stack.suffix(self.trainable_layers) for name in layer.modules]
         handles = [
-            self.model.get_submodule(name).register_forward_pre_hook(stop, with_kwargs=True, prepend=True)
-            for name in modules
+            module.register_forward_pre_hook(stop, with_kwargs=True, prepend=True)
+            for module in self.cut.modules_of(self.cut.trained_layers)
         ]
         for _ in range(2):
             with suppress(PrefixReached), torch.no_grad():
@@ -264,22 +263,19 @@ class _Step:
 
 
 def _report(
-    stack: LayerStack,
-    trainable_layers: int,
     frozen: _Step,
-    frozen_step: _Kept,
     full: _Step,
-    full_step: _Kept,
     optimizer: Callable[[list[nn.Parameter]], Optimizer] | None,
     findings: list[str],
 ) -> FreezingReport:
+    cut = frozen.cut
     trained = [each for each in frozen.model.parameters() if each.grad is not None]
     everything = full.parameters_of(suffix_only=False)
     expected = full.parameters_of(suffix_only=True)
     activations = Comparison(
-        full=full_step.total,
-        measured=frozen_step.total,
-        expected=full_step.total if trainable_layers == stack.num_layers else full_step.suffix,
+        full=full.kept.total,
+        measured=frozen.kept.total,
+        expected=full.kept.total if cut.boundary == 0 else full.kept.suffix,
     )
     # A hundredth of tolerance: kernels differ a little in what they save when an input requires no gradient.
     if activations.measured > 1.01 * activations.expected + 1024 and not findings:
@@ -287,8 +283,8 @@ def _report(
             "More activations are kept than the trained layers need, and no frozen module is to blame."
         )
     return FreezingReport(
-        trainable_layers=trainable_layers,
-        num_layers=stack.num_layers,
+        trainable_layers=cut.trainable_layers,
+        num_layers=cut.stack.num_layers,
         activations=activations,
         gradients=Comparison(
             full=num_bytes(everything), measured=num_bytes(trained), expected=num_bytes(expected)

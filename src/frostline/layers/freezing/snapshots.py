@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from torch import nn
 
 from frostline.errors import ModelError
-from frostline.layers.stack import Layer, LayerStack, Tie
+from frostline.layers.cutting.cut import Cut, module_names
+from frostline.layers.stack import Tie
 
 
 class Snapshot:
@@ -39,12 +38,13 @@ class Snapshot:
         _replace(model, self.name, self.view)
 
 
-def take_snapshots(model: nn.Module, stack: LayerStack, trainable_layers: int) -> list[Snapshot]:
+def take_snapshots(cut: Cut) -> list[Snapshot]:
     """Put a copy wherever a frozen layer holds a weight that a trained layer holds too."""
+    model = cut.model
     snapshots = []
-    for tie in stack.crossing_ties(trainable_layers):
+    for tie in cut.crossing_ties:
         copies: dict[int, nn.Parameter] = {}
-        for name in _frozen_names(model, stack, trainable_layers, tie):
+        for name in _frozen_names(cut, tie):
             shared = model.get_parameter(name)
             snapshot = Snapshot(model, name=name, trained_name=tie.names[-1])
             # Several frozen layers that share the weight share its copy.
@@ -54,15 +54,12 @@ def take_snapshots(model: nn.Module, stack: LayerStack, trainable_layers: int) -
     return snapshots
 
 
-def check_snapshots(model: nn.Module, stack: LayerStack, trainable_layers: int) -> None:
+def check_snapshots(cut: Cut) -> None:
     """Raise ModelError if a weight cannot be copied, because a frozen and a trained layer use one and the same module."""
-    trained = {
-        id(each)
-        for name in _modules(stack.suffix(trainable_layers))
-        for each in model.get_submodule(name).modules()
-    }
-    for tie in stack.crossing_ties(trainable_layers):
-        for name in _frozen_names(model, stack, trainable_layers, tie):
+    model = cut.model
+    trained = {id(each) for module in cut.modules_of(cut.trained_layers) for each in module.modules()}
+    for tie in cut.crossing_ties:
+        for name in _frozen_names(cut, tie):
             if tie.kind == "use" or id(model.get_submodule(name.rpartition(".")[0])) in trained:
                 raise ModelError(
                     f"{name} cannot have a snapshot, because frozen and trained layers use the module that holds it: "
@@ -70,26 +67,22 @@ def check_snapshots(model: nn.Module, stack: LayerStack, trainable_layers: int) 
                 )
 
 
-def _frozen_names(model: nn.Module, stack: LayerStack, trainable_layers: int, tie: Tie) -> list[str]:
+def _frozen_names(cut: Cut, tie: Tie) -> list[str]:
     """The names under which frozen layers hold the tied weight, one for every module that holds it."""
-    boundary = stack.num_layers - trainable_layers
+    model = cut.model
     frozen = {
         id(model.get_parameter(name))
         for name, layer in zip(tie.names, tie.layers, strict=True)
-        if layer < boundary
+        if layer < cut.boundary
     }
-    inside = tuple(f"{name}." for name in _modules(stack.suffix(trainable_layers)))
-    owned = {name for layer in stack.suffix(trainable_layers) for name in layer.parameters if tie.kind != "use"}
+    inside = tuple(f"{name}." for name in module_names(cut.trained_layers))
+    owned = {name for layer in cut.trained_layers for name in layer.parameters if tie.kind != "use"}
     names: dict[tuple[int, str], str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if id(parameter) in frozen and name not in owned and not name.startswith(inside):
             holder, _, own = name.rpartition(".")
             names.setdefault((id(model.get_submodule(holder)), own), name)
     return list(names.values())
-
-
-def _modules(layers: Iterable[Layer]) -> Iterator[str]:
-    return (name for layer in layers for name in layer.modules)
 
 
 def _replace(model: nn.Module, name: str, parameter: nn.Parameter) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from frostline.errors import ModelError
+from frostline.layers.cutting.cut import Cut, module_names
 from frostline.layers.stack import LayerStack
 from frostline.layers.weights.deferred import Deferred, deferred_of
 from frostline.layers.weights.weight_file import DTYPES, Plan, WeightFile, WeightFileWriter, content_hash
@@ -48,9 +49,7 @@ class Kept:
 
 
 def prepare(
-    model: nn.Module,
-    stack: LayerStack,
-    trainable_layers: int,
+    cut: Cut,
     keeping: Keeping,
     *,
     has_snapshots: bool,
@@ -64,58 +63,52 @@ def prepare(
     """
     if keeping.changes_nothing:
         return None
-    weights = _frozen_weights(model, stack, trainable_layers, has_snapshots=has_snapshots)
+    weights = _frozen_weights(cut, has_snapshots=has_snapshots)
     if not weights:
         return None
-    _refuse_uses(stack, trainable_layers)
+    _refuse_uses(cut)
     plan = {
         name: (tuple(each.shape), keeping.stored(own_dtypes.get(id(each), each.dtype)))
         for name, each in weights.items()
     }
-    deferred = deferred_of(model)
+    deferred = deferred_of(cut.model)
     file = None
     if keeping.placement == "stream":
         if deferred is not None:
-            file = _opened(keeping.file, _MadeWhenRead(deferred, weights), plan, stack)
+            file = _opened(keeping.file, _MadeWhenRead(deferred, weights), plan, cut.stack)
         elif not any(map(_has_no_values, weights.values())):
-            file = _opened(keeping.file, weights, plan, stack)
+            file = _opened(keeping.file, weights, plan, cut.stack)
     return Kept(names=tuple(weights), keeping=keeping, file=file)
 
 
-def _frozen_weights(
-    model: nn.Module, stack: LayerStack, trainable_layers: int, *, has_snapshots: bool
-) -> dict[str, Tensor]:
+def _frozen_weights(cut: Cut, *, has_snapshots: bool) -> dict[str, Tensor]:
     """Return the frozen floating-point parameters that only modules of frozen layers hold, each under its first name."""
-    prefix = [name for layer in stack.prefix(trainable_layers) for name in layer.modules]
-    inside = {id(module) for name in prefix for module in model.get_submodule(name).modules()}
-    trained = {
-        id(model.get_parameter(name)) for layer in stack.suffix(trainable_layers) for name in layer.parameters
-    }
+    model, trained = cut.model, cut.trained_ids
+    inside = {id(module) for outermost in cut.modules_of(cut.frozen_layers) for module in outermost.modules()}
     outside = {
         id(each) for module in model.modules() if id(module) not in inside for each in module._parameters.values()
     }
-    found: dict[int, tuple[str, Tensor]] = {}
-    for name in prefix:
+    weights: dict[int, tuple[str, Tensor]] = {}
+    for name in module_names(cut.frozen_layers):
         named = model.get_submodule(name).named_parameters(prefix=name, remove_duplicate=False)
         for own, parameter in named:
             # A tied weight that is trained is not frozen; its snapshot is, which will stand under the same name.
             is_frozen = has_snapshots if id(parameter) in trained else id(parameter) not in outside
             if is_frozen and parameter.dtype in DTYPES.values():
-                found.setdefault(id(parameter), (own, parameter.detach()))
-    return dict(found.values())
+                weights.setdefault(id(parameter), (own, parameter.detach()))
+    return dict(weights.values())
 
 
-def _refuse_uses(stack: LayerStack, trainable_layers: int) -> None:
-    boundary = stack.num_layers - trainable_layers
-    for tie in stack.ties:
-        if tie.kind != "parameter" and tie.layers[-1] < boundary:
+def _refuse_uses(cut: Cut) -> None:
+    for tie in cut.stack.ties:
+        if tie.kind != "parameter" and tie.layers[-1] < cut.boundary:
             how = (
                 "uses without holding it"
                 if tie.kind == "use"
                 else "holds as another parameter with the same memory"
             )
             raise ModelError(
-                f"{tie.names[0]} is frozen, and {stack.layers[tie.layers[-1]].name} {how}, so it cannot be kept small: "
+                f"{tie.names[0]} is frozen, and {cut.stack[tie.layers[-1]].name} {how}, so it cannot be kept small: "
                 f"freeze without frozen_dtype and frozen_placement, or fewer layers."
             )
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from frostline.layers.cutting.nesting import map_tensors
-from frostline.populations.prefix.prefix_cache import ExampleKeys, PrefixCache
+from frostline.populations.prefix.example_keys import ExampleKeys
+from frostline.populations.prefix.prefix_cache import PrefixCache
 
 if TYPE_CHECKING:
-    from frostline.populations.prefix.recorded_outputs import Cut, Recording, StandIns
+    from frostline.populations.prefix.recorded_outputs import Needs, Recording, StandIns
     from frostline.populations.prefix.share import Share
     from frostline.protocols import Batch
 
@@ -30,7 +31,7 @@ class _Layout:
     """What rows of one cache have in common: where the model was cut, and the first recording, as a pattern."""
 
     depth: int
-    cut: Cut | None
+    needs: Needs | None
     pattern: Recording
 
 
@@ -90,7 +91,7 @@ class PrefixStore:
         if keys is None:
             return share.record(batch)
         layout = self._layouts.get(training)
-        if layout is None or (layout.depth, layout.cut) != (share.depth, share.replay.cut):
+        if layout is None or (layout.depth, layout.needs) != (share.depth, share.replay.needs):
             if training in self._layouts and layout is None:
                 return share.record(batch)  # it was found that examples depend on each other
             return self._first(share, batch, keys, training)
@@ -121,7 +122,7 @@ class PrefixStore:
             return recording
         directory = self.directory if training else None
         self._caches[training] = PrefixCache(limit_bytes=self._limit(training), directory=directory)
-        self._layouts[training] = _Layout(share.depth, share.replay.cut, recording.pattern())
+        self._layouts[training] = _Layout(share.depth, share.replay.needs, recording.pattern())
         self._caches[training].insert(keys, kept)
         return recording
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from frostline.layers.cutting.execution import undisturbed
-from frostline.populations.prefix.recorded_outputs import Call, Cut, Recording
+from frostline.populations.prefix.recorded_outputs import Call, Needs, Recording
 from frostline.populations.prefix.share import CannotShareError, Share
 from frostline.populations.prefix.shared_prefix import SharedPrefix
 from frostline.training.randomness import generator_states
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 _TOLERANCE = 1e3
 
 
-def prove(shared: SharedPrefix) -> Cut:
+def prove(shared: SharedPrefix) -> Needs:
     """Find the smallest set of outputs to hand back, show that it suffices, and let ``shared`` use it.
 
     Nothing is trained; generators, modes and buffers are left as they were. Validation that does not stand the proof is
@@ -53,13 +53,13 @@ def prove(shared: SharedPrefix) -> Cut:
             stack.enter_context(undisturbed(share.session.model))
             share.session.prefix = None
             stack.callback(setattr, share.session, "prefix", handovers[id(share)])
-        cut = Cut(frozenset(), frozenset())
+        needs = Needs(frozenset(), frozenset())
         for share in tested.values():
-            cut |= _Trial(deepest, share, shared, training).cut()
-        shared.use(cut)
+            needs |= _Trial(deepest, share, shared, training).needs()
+        shared.use(needs)
         for share in tested.values():
             _prove_validation(shared, share, validation)
-    return cut
+    return needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class _Trial:
         self._batch = batches[0]
         self._other_batch = batches[-1]
 
-    def cut(self) -> Cut:
+    def needs(self) -> Needs:
         """Return what has to be handed back; CannotShareError if nothing will do."""
         whole = self._outcome(None)
         if not bool(torch.isfinite(whole.loss)):
@@ -103,17 +103,17 @@ class _Trial:
         changed = recording.changed() & frozenset(calls)
         if not changed:
             # Nearly every model passes on the output of its last frozen layer alone.
-            cut = Cut(frozenset(calls[-1:]) | self._fixed(recording, calls), changed)
-            if self._suffices(cut, recording, whole) and not recording.changed():
-                return cut
+            needs = Needs(frozenset(calls[-1:]) | self._fixed(recording, calls), changed)
+            if self._suffices(needs, recording, whole) and not recording.changed():
+                return needs
         return self._smallest(calls, changed, whole)
 
-    def _smallest(self, calls: Sequence[Call], changed: frozenset[Call], whole: _Outcome) -> Cut:
+    def _smallest(self, calls: Sequence[Call], changed: frozenset[Call], whole: _Outcome) -> Needs:
         """Return the outputs without which the outcome is another one; those written into are copied."""
         everything = frozenset(calls)
         for _ in calls:
             recording = self._record(changed)
-            same = self._suffices(Cut(everything, changed), recording, whole)
+            same = self._suffices(Needs(everything, changed), recording, whole)
             found = changed | (recording.changed() & everything)
             if found == changed:
                 break
@@ -126,28 +126,28 @@ class _Trial:
         needed = everything
         for call in calls:
             if call not in self._fixed(recording, calls):
-                fewer = Cut(needed - {call}, changed)
+                fewer = Needs(needed - {call}, changed)
                 needed = fewer.needed if self._suffices(fewer, recording, whole) else needed
-        return Cut(needed, changed & needed)
+        return Needs(needed, changed & needed)
 
     def _record(self, changed: frozenset[Call]) -> Recording:
         replay = self._recorder.replay
-        replay.cut = None
+        replay.needs = None
         recording = self._recorder.record(self._batch)
         if changed:
-            replay.cut = Cut(frozenset(recording.outputs), changed)
+            replay.needs = Needs(frozenset(recording.outputs), changed)
             recording = self._recorder.record(self._batch)
-        replay.cut = None
+        replay.needs = None
         return recording
 
-    def _suffices(self, cut: Cut, recording: Recording, whole: _Outcome) -> bool:
-        self._tested.replay.cut = cut
+    def _suffices(self, needs: Needs, recording: Recording, whole: _Outcome) -> bool:
+        self._tested.replay.needs = needs
         try:
             with suppress(RuntimeError, ValueError):  # what a model may make of stand-ins
-                return self._outcome(recording.reduced(cut.needed, self._stand_ins)).equals(whole)
+                return self._outcome(recording.reduced(needs.needed, self._stand_ins)).equals(whole)
             return False
         finally:
-            self._tested.replay.cut = None
+            self._tested.replay.needs = None
 
     def _outcome(self, recording: Recording | None) -> _Outcome:
         session = self._tested.session

@@ -18,21 +18,21 @@ from torch import Tensor, nn
 
 from frostline.layers.cutting.boundary import PrefixReached
 from frostline.layers.cutting.nesting import leaves, map_tensors, tensors
-from frostline.layers.freezing.freeze import Freezing
+from frostline.layers.freezing.freezing import Freezing
 
 Call = tuple[str, int]
 """The name of an outermost frozen module, and which of its calls in one forward pass."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Needs:
     """Which outputs of the frozen modules the rest of a forward pass reads, and which of these it writes into."""
 
     needed: frozenset[Call]
     changed: frozenset[Call]
 
-    def __or__(self, other: Cut) -> Cut:
-        return Cut(self.needed | other.needed, self.changed | other.changed)
+    def __or__(self, other: Needs) -> Needs:
+        return Needs(self.needed | other.needed, self.changed | other.changed)
 
 
 class StandIns:
@@ -118,12 +118,12 @@ class Recording:
 class Replay:
     """Gives the outermost frozen modules of one model a ``forward`` that computes, records, or hands back.
 
-    Until a recording is loaded they compute. ``cut`` says which outputs to record; until it is known, all of them. Of
+    Until a recording is loaded they compute. ``needs`` says which outputs to record; until it is known, all of them. Of
     outputs that the code around the modules writes into, copies are recorded and handed back.
     """
 
     def __init__(self, freezing: Freezing, stand_ins: StandIns) -> None:
-        self.cut: Cut | None = None
+        self.needs: Needs | None = None
         self._freezing = freezing
         self._stand_ins = stand_ins
         self._loaded: Mapping[Call, Any] | None = None
@@ -172,13 +172,13 @@ class Replay:
         """Return the output of the present call of the module ``name``."""
         call = (name, self._num_calls.get(name, 0))
         self._num_calls[name] = call[1] + 1
-        is_changed = self.cut is not None and call in self.cut.changed
+        is_changed = self.needs is not None and call in self.needs.changed
         if self._loaded is not None and call in self._loaded:
             output = self._loaded[call]
             return map_tensors(Tensor.clone, output) if is_changed else output
         output = compute()
         if self._recording is not None:
-            if self.cut is not None and call not in self.cut.needed:
+            if self.needs is not None and call not in self.needs.needed:
                 self._recording.outputs[call] = map_tensors(self._stand_ins.like, output)
             else:
                 kept = map_tensors(Tensor.clone, output) if is_changed else output

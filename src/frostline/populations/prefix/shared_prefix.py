@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from frostline.layers import freezing_of
 from frostline.populations.prefix.prefix_store import PrefixStore
-from frostline.populations.prefix.recorded_outputs import Cut, Recording, StandIns
+from frostline.populations.prefix.recorded_outputs import Needs, Recording, StandIns
 from frostline.populations.prefix.share import CannotShareError, Share
 
 if TYPE_CHECKING:
@@ -50,10 +50,10 @@ class SharedPrefix:
         """The share with the most frozen layers: what it records serves all others."""
         return max(self.shares, key=lambda share: share.depth)
 
-    def use(self, cut: Cut) -> None:
-        """Record and hand back what ``cut`` says, from now on."""
+    def use(self, needs: Needs) -> None:
+        """Record and hand back what ``needs`` says, from now on."""
         for share in self.shares:
-            share.replay.cut = cut
+            share.replay.needs = needs
 
     def forget(self) -> None:
         """Compute the next batch anew, even if it is the one before: what computing it changed was put back."""

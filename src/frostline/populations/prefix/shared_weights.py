@@ -6,7 +6,7 @@ import copy
 
 from torch import Tensor, nn
 
-from frostline.layers.freezing.freeze import Freezing
+from frostline.layers.freezing.freezing import Freezing
 
 
 def copy_sharing_frozen(freezing: Freezing) -> nn.Module:

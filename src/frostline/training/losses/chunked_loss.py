@@ -52,7 +52,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=exact, device=hidden.device)
         for start in range(0, len(targets), _CHUNK_ROWS):
             rows = slice(start, start + _CHUNK_ROWS)
-            total += _piece(rows, hidden, weight, bias, targets, ignore_index, scale, gradients)
+            total += _piece(rows, hidden, targets, ignore_index, scale, gradients)
         ctx.gradients = gradients
         return total * scale
 
@@ -66,12 +66,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return (*ctx.gradients.spent(upstream), None, None, None)
 
 
-# More than six arguments: the piece is a function of its own so that what it holds is let go before the next one.
+# A function of its own, so that what a piece holds is let go before the next one.
 def _piece(
     rows: slice,
     hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
     targets: Tensor,
     ignore_index: int,
     scale: Tensor,
@@ -79,12 +77,12 @@ def _piece(
 ) -> Tensor:
     """Return the sum of the losses of some rows, and add to the gradients."""
     if not gradients.are_wanted:
-        logits = functional.linear(hidden[rows], weight, bias).to(scale.dtype)
+        logits = functional.linear(hidden[rows], gradients.weight, gradients.bias).to(scale.dtype)
         return functional.cross_entropy(logits, targets[rows], ignore_index=ignore_index, reduction="sum")
     here = targets[rows] != ignore_index
     labels = targets[rows].where(here, 0).unsqueeze(1)
     # One tensor of this size, written over: logits, exponentials, probabilities, gradients.
-    logits = functional.linear(hidden[rows], weight, bias).to(scale.dtype)
+    logits = functional.linear(hidden[rows], gradients.weight, gradients.bias).to(scale.dtype)
     picked, maxima = logits.gather(1, labels), logits.amax(dim=1, keepdim=True)
     exponentials = logits.sub_(maxima).exp_()
     sums = exponentials.sum(dim=1, keepdim=True)
@@ -104,7 +102,7 @@ class _Gradients:
         self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: tuple[bool, ...], exact: torch.dtype
     ) -> None:
         self.are_wanted = any(wanted)
-        self._weight = weight
+        self.weight, self.bias = weight, bias
         self._dtypes = [None if each is None else each.dtype for each in (hidden, weight, bias)]
         self._hidden = torch.empty_like(hidden) if wanted[0] else None
         # Sums over all pieces, and so not in half precision.
@@ -114,7 +112,7 @@ class _Gradients:
     def add(self, rows: slice, hidden: Tensor, by_logits: Tensor) -> None:
         """Take what the rows of a piece give."""
         if self._hidden is not None:
-            self._hidden[rows] = by_logits.to(self._weight.dtype) @ self._weight
+            self._hidden[rows] = by_logits.to(self.weight.dtype) @ self.weight
         if self._by_weight is not None:
             self._by_weight.addmm_(by_logits.t(), hidden.to(by_logits.dtype))
         if self._by_bias is not None:

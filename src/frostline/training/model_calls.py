@@ -1,0 +1,36 @@
+"""How a task's examples go through its model, and what comes of their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def as_arguments(inputs: Any) -> Mapping[str, Any] | tuple[Any, ...]:
+    """Return a batch's inputs as the keyword or the positional arguments of a model."""
+    if isinstance(inputs, Mapping):
+        return inputs
+    return tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+
+
+def outputs_of(model: nn.Module, inputs: Any) -> Any:
+    """Return what ``model`` makes of a batch's inputs: its ``logits``, where the output has them."""
+    arguments = as_arguments(inputs)
+    outputs = model(**arguments) if isinstance(arguments, Mapping) else model(*arguments)
+    return getattr(outputs, "logits", outputs)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of the model's first parameter; the CPU if it has none."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def weighted_mean(scores: list[Tensor], sizes: Sequence[int]) -> float:
+    """Return the mean of batches' scores, each weighted by its number of examples."""
+    # Read at the end and at once: reading each would make the host wait for the device at every batch.
+    total = torch.stack(scores).double() if scores[0].device.type != "mps" else torch.stack(scores).cpu().double()
+    weights = torch.tensor(sizes, dtype=total.dtype, device=total.device)
+    return float((total * weights).sum() / weights.sum())
