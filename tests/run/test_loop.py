@@ -137,7 +137,10 @@ class ProcessPool:
     def __init__(self, workload: Workload, *, workers: int = 2) -> None:
         self._evaluate = workload.evaluate
         self._workers = workers
-        self._pool = ProcessPoolExecutor(workers, mp_context=get_context("forkserver"))
+        context = get_context("forkserver")
+        # Torch is imported once, in the common parent of the workers.
+        context.set_forkserver_preload(["frostline.run.workload", __name__])
+        self._pool = ProcessPoolExecutor(workers, mp_context=context)
         self._futures: set[Future[Evaluation]] = set()
         self.closed = False
 
@@ -157,7 +160,7 @@ class ProcessPool:
         pass
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
         self.closed = True
 
 

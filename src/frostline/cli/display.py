@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,9 +17,6 @@ from frostline.run.sentences import rung_rows
 from frostline.run.summary import Summary, summarise
 from frostline.search.history import History
 from frostline.wording import duration
-
-if TYPE_CHECKING:
-    pass
 
 # Summing up reads the whole history: with thousands of configurations that must not happen after each.
 _REFRESH_SECONDS = 0.5

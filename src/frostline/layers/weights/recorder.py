@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,11 +83,24 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, larger_than: int, *, makes_values: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.makes_values = makes_values
-        self.fake = FakeTensorMode(allow_non_fake_inputs=True)
         self.larger_than = larger_than
         self.steps: list[_Step] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Else torch (2.13) loads all of torch.compile to keep it away from here, though nothing is compiled within a mode.
+        return False
+
+    @functools.cached_property
+    def fake(self) -> FakeTensorMode:
+        """What makes fake tensors; made for the first large one, as it loads all of torch.compile (torch 2.13)."""
+        return FakeTensorMode(allow_non_fake_inputs=True)
+
+    @functools.cached_property
+    def attributes_of_fakes(self) -> frozenset[str]:
+        """The attributes that every fake tensor has of itself."""
         with self.fake:
-            self.attributes_of_fakes = vars(torch.empty(0)).keys() | {"_is_param"}
+            return frozenset(vars(torch.empty(0))) | {"_is_param"}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -107,8 +121,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         device = kwargs.get("device")
         if device is not None and torch.device(device).type != "cpu":
             return False
-        with self.fake:
-            results = tensors(func(*args, **kwargs))
+        try:
+            results = tensors(func(*args, **{**kwargs, "device": "meta"}))
+        except (RuntimeError, NotImplementedError):  # it takes no device, or has no meta kernel
+            with self.fake:
+                results = tensors(func(*args, **kwargs))
         return any(tensor.numel() * tensor.element_size() > self.larger_than for tensor in results)
 
     def _on_fake(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -1,0 +1,152 @@
+"""What a command takes beside its work: processor and wall seconds of fresh processes.
+
+    python benchmarks/start_up.py [--repetitions 5] [--before CHECKOUT] [--json FILE]
+
+Every case runs in a process of its own, all cases in turns, so that a busy machine slows all alike; printed are medians.
+``--before`` names another checkout of frostline, whose ``src`` is measured in the same turns. A case that a checkout does
+not have, or that fails there, has no figures. ``tune`` trains 27 configurations of digits-mlp in a study of its own; what is
+above ``what training loads`` and the training itself is frostline's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parents[1]
+# As the installed command is run; checkouts from before there was frostline.__main__ have another entry.
+RUN = """
+import importlib.util
+if importlib.util.find_spec("frostline.__main__"): from frostline.__main__ import main
+else: from frostline_launcher import main
+main()
+"""
+STUDY = "measured"
+# torch loads much more for its first optimizer, and scikit-learn comes with the data.
+TRAINING_LOADS = (
+    "import torch, sklearn.datasets; torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1).zero_grad()"
+)
+STATEMENTS = {
+    "import torch": "import torch",
+    "import frostline": "import frostline",
+    "what training loads": TRAINING_LOADS,
+}
+COMMANDS = {
+    "--help": "--help",
+    "a wrong option": "tune digits-mlp --nonsense",
+    "status": f"status {STUDY}",
+    "best": f"best {STUDY}",
+    "report": f"report {STUDY}",
+    "ladder of a study": f"ladder --study {STUDY}",
+    "ladder of a task": "ladder digits-mlp",
+    "tune": "tune digits-mlp --configurations 27 --study again",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Median seconds of a case in one checkout; the seconds of training that ``tune`` reports are within them."""
+
+    checkout: str
+    case: str
+    processor_seconds: float | None
+    wall_seconds: float | None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--before", type=Path)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    checkouts = {"now": HERE} | ({"before": options.before.resolve()} if options.before else {})
+    seconds: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, checkout in checkouts.items():
+            place = Path(folder, name)
+            place.mkdir()
+            prepare = ("-c", RUN, *shlex.split(f"tune digits-mlp --study {STUDY} --configurations 9"))
+            subprocess.run(
+                [sys.executable, *prepare],
+                env=environment(checkout),
+                cwd=place,
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+        for _ in range(options.repetitions):
+            for case in [*STATEMENTS, *COMMANDS]:
+                for name, checkout in checkouts.items():
+                    taken = measured(case, checkout, Path(folder, name))
+                    if taken is not None:
+                        seconds.setdefault((name, case), []).append(taken)
+    rows = [
+        row_of(name, case, seconds.get((name, case), []))
+        for name in checkouts
+        for case in [*STATEMENTS, *COMMANDS]
+    ]
+    show(rows, list(checkouts))
+    if options.json:
+        machine = {"processor": platform.processor(), "cores": os.cpu_count(), "python": platform.python_version()}
+        options.json.write_text(json.dumps({**machine, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+
+
+def environment(checkout: Path) -> dict[str, str]:
+    """The environment in which the package is that of ``checkout``."""
+    return {**os.environ, "PYTHONPATH": str(checkout / "src")}
+
+
+def measured(case: str, checkout: Path, folder: Path) -> tuple[float, float] | None:
+    """Processor and wall seconds of one process; None if it failed otherwise than it should."""
+    code, words = (STATEMENTS[case], []) if case in STATEMENTS else (RUN, shlex.split(COMMANDS[case]))
+    if case == "tune":
+        words += ["--storage", ":memory:"]
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *words], env=environment(checkout), cwd=folder, capture_output=True
+    )
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if ended.returncode != (2 if case == "a wrong option" else 0):
+        return None
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
+
+
+def row_of(checkout: str, case: str, taken: list[tuple[float, float]]) -> Row:
+    if not taken:
+        return Row(checkout, case, None, None)
+    processor, wall = (statistics.median(each) for each in zip(*taken, strict=True))
+    return Row(checkout, case, processor, wall)
+
+
+def show(rows: list[Row], checkouts: list[str]) -> None:
+    """Print a line for each case, with the columns of each checkout."""
+    headings = [f"{checkout}: {what}" for checkout in checkouts for what in ("processor s", "wall s")]
+    table = Table("", *headings, box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for case in dict.fromkeys(row.case for row in rows):
+        cells = [
+            "" if value is None else f"{value:.2f}"
+            for row in rows
+            if row.case == case
+            for value in (row.processor_seconds, row.wall_seconds)
+        ]
+        table.add_row(case, *cells)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
