@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from frostline.cli import display
+from frostline.records import loss_sign
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.sentences import cost_lines, train_command
@@ -106,7 +107,7 @@ def compare(task: Task, result: TuneResult, place: Place) -> None:
 
 
 def _is_better(score: float, other: float, direction: Direction) -> bool:
-    return score < other if direction == "minimize" else score > other
+    return loss_sign(direction) * score < loss_sign(direction) * other
 
 
 def show_result(console: Console, result: TuneResult, sample_unit: str) -> None:
