@@ -12,14 +12,11 @@ export PYTHONDONTWRITEBYTECODE :=
 demo: .venv/run
 	$(BIN)/frostline tune python-source-gpt --study demo --compare
 
-# Where CI runs, the lines that no test reaches are counted too.
-COVERED := $(if $(CI),--cov --cov-report term)
-
 test: .venv/dev .families/installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(COVERED)
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-coverage:
-	$(MAKE) test CI=true
+coverage: .venv/dev .families/installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report term
 
 check: .venv/dev
 	$(BIN)/ruff format --check .

@@ -75,8 +75,8 @@ def test_every_cell_is_what_training_to_it_alone_gives(audited) -> None:
         task,
         study="alone",
         storage=MEMORY,
-        options=TrainingOptions(device="cpu", horizon="full", engine="serial"),
-        initial=[dict(landscape.configurations[4].hyperparameters)],
+        training=TaskSearch(options=TrainingOptions(device="cpu", horizon="full", engine="serial")),
+        plan=SearchPlan(initial=[dict(landscape.configurations[4].hyperparameters)]),
     )
     ladder = Ladder.explicit([(3, 512), (6, 1024)], num_layers=6, full_samples=1024)
     found = alone(SuccessiveHalving(ladder=ladder, configurations=3))

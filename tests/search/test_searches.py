@@ -288,7 +288,7 @@ def test_telling_the_history_of_the_eliminated_changes_nothing(search, data) -> 
         seed=simulation.seed,
         deaths=simulation.deaths,
         prunes=not simulation.prunes,
-        draw=simulation.draw,
+        drawn=simulation.drawn,
     )
     simulation.run()
     other.run()
@@ -306,7 +306,7 @@ def test_a_known_best_configuration_is_found(search, workers: int) -> None:
         return abs(request.number - 20) + noise[request.rung] * Random(f"{request}").random()
 
     history = Simulation(
-        search=search(ladder=LADDER, configurations=60), outcome=outcome, workers=workers, draw=drawn
+        search=search(ladder=LADDER, configurations=60), outcome=outcome, workers=workers, drawn=drawn
     ).run()
     assert history.rung(2).ranking[0] == 20
 

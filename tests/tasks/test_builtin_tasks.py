@@ -26,7 +26,8 @@ def small_python_source_gpt() -> SupervisedTask:
 
 
 def small_digits_resnet() -> SupervisedTask:
-    return digits_resnet(widths=(4, 4, 8, 8, 16, 16, 32, 32))
+    # Of 4 channels oneDNN (torch 2.13) dies in the backward pass on processors with AVX2 and no AVX-512.
+    return digits_resnet(widths=(8, 8, 8, 8, 16, 16, 32, 32))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def train(task: SupervisedTask, *, num_steps: int, device: torch.device, **chang
 def test_a_few_steps_lower_the_score(case: Case, device: torch.device) -> None:
     changes: dict[str, object] = {"learning_rate": 4e-3}
     if case.unit == "images":
-        changes = {"learning_rate": 1e-2, "optimizer": "Adam"}
+        changes = {"learning_rate": 3e-3, "optimizer": "Adam"}
     before, after = train(case.build(), num_steps=16, device=device, **changes)
     assert after < 0.85 * before
 
