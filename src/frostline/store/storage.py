@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,11 +45,9 @@ class Storage:
         """The place as it may be shown."""
         return without_password(self.place)
 
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Turn whatever the storage raises into one StudyError that names it."""
-        with storage_errors(self.place):
-            yield
+    def errors(self) -> AbstractContextManager[None]:
+        """Return a context that turns whatever the storage raises into one StudyError that names it."""
+        return storage_errors(self.place)
 
 
 @contextmanager

@@ -121,9 +121,12 @@ class SearchStudy:
 
     def end(self, numbers: Iterable[int]) -> None:
         """End the trials of configurations that get no further."""
-        with self._place.errors():
-            for number in numbers:
-                self._end(number)
+        # After nearly every evaluation there is nobody to end.
+        ending = [number for number in numbers if number not in self._settled]
+        if ending:
+            with self._place.errors():
+                for number in ending:
+                    self._end(number)
 
     def newly_ended(self) -> list[int]:
         """Return the configurations whose climb this worker has ended since it was last asked."""
