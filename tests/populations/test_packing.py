@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -98,6 +98,7 @@ def executor_of(populate: Fits | type[Exception]) -> PopulationExecutor:
     most=st.integers(1, 20),
     after=st.integers(0, 3),
 )
+@example(jobs=[(2, 1), (1, 1), (2, 1), (3, 1), (4, 1)], most=1, after=0)  # different layers, and too many of them
 def test_every_job_is_evaluated_once(jobs: list[tuple[int, int]], most: int, after: int) -> None:
     asked = [job(number, layers=layers, batch_size=size) for number, (layers, size) in enumerate(jobs)]
     ended = list(evaluations_by(executor_of(Fits(most, after=after)), asked))
