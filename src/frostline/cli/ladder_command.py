@@ -9,7 +9,7 @@ import typer
 
 from frostline.cli.arguments import LadderArguments, SetOption, StorageOption, TaskArguments
 from frostline.cli.grouping import grouped
-from frostline.cli.naming import REDUCTION_FACTOR, ladder_named, ladder_table, search_named
+from frostline.cli.naming import DIAGONAL, REDUCTION_FACTOR, ladder_named, ladder_table, search_named
 from frostline.errors import OptionError
 from frostline.search.halving import CONFIGURATIONS
 from frostline.store.storage import DEFAULT_STORAGE
@@ -80,7 +80,9 @@ class CountArguments:
 def ladder_command(trained: TrainedArguments, ladder: LadderArguments, counts: CountArguments) -> None:
     """Show the rungs that a search would climb, and what each costs."""
     full = trained.full_training()
-    climbed = ladder_named(ladder.ladder, ladder.rungs, num_layers=full.num_layers, full_samples=full.samples)
+    climbed = ladder_named(
+        ladder.ladder or DIAGONAL, ladder.rungs, num_layers=full.num_layers, full_samples=full.samples
+    )
     make = search_named(ladder.search, counts.reduction_factor)
     plan = make(ladder=climbed, configurations=counts.configurations)
     typer.echo(ladder_table(climbed, plan, full.sample_unit))

@@ -11,13 +11,15 @@ import typer
 from frostline.audit.audited_search import AuditedSearch, alignment_of_audit, search_of_audit, small_audit
 from frostline.audit.console_tables import ladder_comparison_table
 from frostline.audit.rung_watch import AgreementWatch
-from frostline.cli.naming import AUDIT, AUTO, REDUCTION_FACTOR, ClimbFactory, search_named
+from frostline.cli.naming import AUDIT, AUTO, HALVING, REDUCTION_FACTOR, ClimbFactory, search_named
 from frostline.cli.shown_audit import run_audit
 from frostline.errors import OptionError
 from frostline.run.options import OFF, TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import TaskSearch
 from frostline.search.alignment import IDENTITY, Alignment
+from frostline.search.budget import Budget
+from frostline.search.budgeted import BudgetedHalving
 from frostline.search.halving import CONFIGURATIONS, AsynchronousHalving, SuccessiveHalving
 from frostline.search.hyperband import Hyperband
 from frostline.search.realigned import RealignedSearch
@@ -61,7 +63,9 @@ class PlannedSearch:
         """Return what watches whether rungs agree, None for searches that eliminate nobody by them."""
         if isinstance(self.plan, Sweep | FullFidelity):
             return None
-        return AgreementWatch(expected=self.plan.evaluations_per_rung(), least=self.least_agreement)
+        plan = self.plan
+        expected = plan.decided if isinstance(plan, BudgetedHalving) else lambda _: plan.evaluations_per_rung()
+        return AgreementWatch(expected=expected, least=self.least_agreement)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,18 +73,48 @@ class RequestedSearch:
     """What the user said of the search; None: nothing."""
 
     search: str
+    budget: str | None
     configurations: int | None
     reduction_factor: int | None
     horizon: str | None
 
+    def __post_init__(self) -> None:
+        if self.budget is None:
+            return
+        Budget.parse(self.budget)
+        for option, is_said in (
+            ("--configurations", self.configurations is not None),
+            ("--search", self.search != HALVING),
+            ("--reduction-factor", self.reduction_factor is not None),
+        ):
+            if is_said:
+                raise OptionError(
+                    f"--budget {self.budget} finds out by itself how many configurations it pays for, in successive "
+                    f"halving: leave out {option}, or the budget."
+                )
+
+    @property
+    def is_budgeted(self) -> bool:
+        """Whether the search is sized by what it may cost: if that is said, or nothing else."""
+        others = (self.configurations, self.reduction_factor)
+        return self.budget is not None or (self.search == HALVING and others == (None, None))
+
     def on(self, ladder: Ladder, *, initial: Sequence[Mapping[str, Value]]) -> PlannedSearch:
         """Return the search on a ladder that is taken as it is."""
+        if self.is_budgeted:
+            search = SearchPlan(budget=self.budget, initial=initial).search_on(ladder)
+            assert isinstance(search, BudgetedHalving)
+            return PlannedSearch(ladder=ladder, plan=search, initial=initial)
         factory = search_named(self.search, self.reduction_factor or REDUCTION_FACTOR)
         plan = factory(ladder=ladder, configurations=self.configurations or CONFIGURATIONS)
         return PlannedSearch(ladder=ladder, plan=plan, initial=initial)
 
     def on_audit(self, audited: AuditedSearch, *, skips: bool) -> PlannedSearch:
         """Return the search on the ladder of an audit; ``skips``: it may skip a rung that turns out not to rank."""
+        if self.budget is not None:
+            raise OptionError(
+                f"--budget {self.budget}: an audit recommends a ladder for a number of configurations: leave the budget out."
+            )
         if self.horizon not in (None, audited.horizon):
             raise OptionError(
                 f"--horizon is {self.horizon}, but the audit measured its ladder under {audited.horizon}: leave it out, or "
@@ -100,11 +134,11 @@ class RequestedSearch:
 
     def _factory(self, audited: AuditedSearch, *, skips: bool) -> ClimbFactory:
         factor = self.reduction_factor or audited.recommendation.chosen.reduction_factor
-        if self.search == "halving" and skips and self.reduction_factor is None:
+        if self.search == HALVING and skips and self.reduction_factor is None:
             return audited.watched
         # Hyperband and asynchronous halving have their own idea of how many to promote.
         return search_named(
-            self.search, factor if self.search == "halving" else self.reduction_factor or REDUCTION_FACTOR
+            self.search, factor if self.search == HALVING else self.reduction_factor or REDUCTION_FACTOR
         )
 
 

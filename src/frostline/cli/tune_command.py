@@ -15,8 +15,9 @@ from frostline.cli.arguments import (
     TrainingArguments,
 )
 from frostline.cli.grouping import grouped
-from frostline.cli.naming import AUDIT, AUTO, ladder_named, ladder_table
+from frostline.cli.naming import AUDIT, AUTO, DIAGONAL, SIEVE, ladder_named, ladder_table
 from frostline.run.options import OFF
+from frostline.search.budget import Budget
 from frostline.store.storage import without_password
 
 
@@ -25,12 +26,21 @@ class SearchArguments:
     """What is said of a search beside its ladder; None: what the default or an audit says."""
 
     study: Annotated[str | None, typer.Option("--study", help="The study's name. Default: the task's.")] = None
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            help="What the search may cost over all runs of the study: a number of full trainings, or a time such as 30min "
+            "or 2h. Default: 6, unless other options say how much is searched.",
+        ),
+    ] = None
     configurations: Annotated[
         int | None,
         typer.Option(
             "--configurations",
             "-n",
-            help="The total number of configurations, over all runs of the study. Default: 27, beside those of an audit.",
+            help="The total number of configurations, over all runs of the study, whatever they cost. Default beside an "
+            "audit or another search than halving: 27.",
         ),
     ] = None
     reduction_factor: Annotated[
@@ -58,6 +68,10 @@ class SearchArguments:
     compare: Annotated[
         bool, typer.Option("--compare", help="Afterwards train the task's own configuration in full and compare.")
     ] = False
+
+    def __post_init__(self) -> None:
+        if self.budget is not None:
+            Budget.parse(self.budget)
 
 
 @grouped
@@ -90,20 +104,20 @@ def tune_command(
     initial = sampling.initial(loaded)
     requested = planned_search.RequestedSearch(
         search=ladder.search,
+        budget=search.budget,
         configurations=search.configurations,
         reduction_factor=search.reduction_factor,
         horizon=search.horizon,
     )
     audited = None
-    if ladder.ladder == AUTO or ladder.ladder.startswith(AUDIT):
-        audited = planned_search.audited_search(console, loaded, ladder.ladder, place, requested, initial)
-        planned = requested.on_audit(audited, skips=ladder.ladder == AUTO)
+    name = ladder.ladder or (SIEVE if requested.is_budgeted else DIAGONAL)
+    if name == AUTO or name.startswith(AUDIT):
+        audited = planned_search.audited_search(console, loaded, name, place, requested, initial)
+        planned = requested.on_audit(audited, skips=name == AUTO)
         place = replace(place, options=replace(place.options, horizon=audited.horizon))
     else:
         num_layers = layers_of(loaded).num_layers
-        climbed = ladder_named(
-            ladder.ladder, ladder.rungs, num_layers=num_layers, full_samples=loaded.full_samples
-        )
+        climbed = ladder_named(name, ladder.rungs, num_layers=num_layers, full_samples=loaded.full_samples)
         planned = requested.on(climbed, initial=initial)
     planned = planned_search.aligned(loaded, planned, search.align, place)
     typer.echo(ladder_table(planned.ladder, planned.plan, loaded.sample_unit))

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # so, until an audit says better, a ladder starts at a fifth of the layers and of the samples.
 _LOWEST_SHARE = 5
 
+_SIEVE_LAYERS = 0.34
+_SIEVE_SAMPLES = (0.1, 0.2, 0.4)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LadderRow:
@@ -95,6 +98,26 @@ class Ladder:
         _check_sizes(num_layers, full_samples)
         samples = _strictly_rising(full_samples, num_rungs, unit="samples", instead="")
         return cls._of(((num_layers, level) for level in samples), num_layers, full_samples)
+
+    @classmethod
+    def sieve(cls, *, num_layers: int, full_samples: int) -> Ladder:
+        """Return the ladder that sorts out with few layers and chooses with all of them, a rung of two parts each.
+
+        A third of the layers on a tenth, a fifth and two fifths of the samples, going on with the same training; then all
+        layers on two fifths, and on to the end. Few layers tell the bad two thirds from the good third and no more
+        (docs/searching.md). A model of one layer has the samples alone. Rungs that fall together become one.
+        Raises: LadderError if there are too few samples for two rungs to differ.
+        """
+        _check_sizes(num_layers, full_samples)
+        few = max(1, round(num_layers * _SIEVE_LAYERS))
+        steps = [(few, share) for share in _SIEVE_SAMPLES]
+        steps += [(num_layers, share) for share in (_SIEVE_SAMPLES[-1], 1.0)]
+        rungs = [(layers, max(1, round(full_samples * share))) for layers, share in steps]
+        if len(dict.fromkeys(rungs)) < 2:
+            raise LadderError(
+                f"{full_samples} samples leave a single rung, but a ladder must have at least 2: use more samples."
+            )
+        return cls._of(dict.fromkeys(rungs), num_layers, full_samples)
 
     @classmethod
     def explicit(cls, rungs: Sequence[tuple[int, int]], *, num_layers: int, full_samples: int) -> Ladder:
