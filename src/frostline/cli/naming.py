@@ -61,12 +61,6 @@ def ladder_named(text: str, rungs: int, *, num_layers: int, full_samples: int) -
     return make(num_layers=num_layers, full_samples=full_samples, num_rungs=rungs)
 
 
-def ladder_table(ladder: Ladder, plan: Climb, sample_unit: str) -> str:
-    """Return the table of the rungs that ``plan`` climbs, and what each costs."""
-    counts = plan.evaluations_per_rung()
-    return ladder.table(counts, started_per_rung=plan.started_per_rung(), sample_unit=sample_unit)
-
-
 def check_ladder(text: str) -> None:
     """Raise OptionError unless ``text`` may be a ladder of ``frostline tune``."""
     if text in (AUTO, SIEVE) or text.startswith(AUDIT):

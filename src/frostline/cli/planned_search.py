@@ -12,15 +12,15 @@ from frostline.audit.audited_search import AuditedSearch, alignment_of_audit, se
 from frostline.audit.console_tables import ladder_comparison_table
 from frostline.audit.rung_watch import AgreementWatch
 from frostline.cli.naming import AUDIT, AUTO, HALVING, REDUCTION_FACTOR, ClimbFactory, search_named
+from frostline.cli.search_size import SearchSize
 from frostline.cli.shown_audit import run_audit
 from frostline.errors import OptionError
 from frostline.run.options import OFF, TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import TaskSearch
 from frostline.search.alignment import IDENTITY, Alignment
-from frostline.search.budget import Budget
 from frostline.search.budgeted import BudgetedHalving
-from frostline.search.halving import CONFIGURATIONS, AsynchronousHalving, SuccessiveHalving
+from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.hyperband import Hyperband
 from frostline.search.realigned import RealignedSearch
 from frostline.search.sweep import FullFidelity, Sweep
@@ -72,48 +72,18 @@ class PlannedSearch:
 class RequestedSearch:
     """What the user said of the search; None: nothing."""
 
-    search: str
-    budget: str | None
-    configurations: int | None
-    reduction_factor: int | None
+    size: SearchSize
     horizon: str | None
-
-    def __post_init__(self) -> None:
-        if self.budget is None:
-            return
-        Budget.parse(self.budget)
-        for option, is_said in (
-            ("--configurations", self.configurations is not None),
-            ("--search", self.search != HALVING),
-            ("--reduction-factor", self.reduction_factor is not None),
-        ):
-            if is_said:
-                raise OptionError(
-                    f"--budget {self.budget} finds out by itself how many configurations it pays for, in successive "
-                    f"halving: leave out {option}, or the budget."
-                )
-
-    @property
-    def is_budgeted(self) -> bool:
-        """Whether the search is sized by what it may cost: if that is said, or nothing else."""
-        others = (self.configurations, self.reduction_factor)
-        return self.budget is not None or (self.search == HALVING and others == (None, None))
 
     def on(self, ladder: Ladder, *, initial: Sequence[Mapping[str, Value]]) -> PlannedSearch:
         """Return the search on a ladder that is taken as it is."""
-        if self.is_budgeted:
-            search = SearchPlan(budget=self.budget, initial=initial).search_on(ladder)
-            assert isinstance(search, BudgetedHalving)
-            return PlannedSearch(ladder=ladder, plan=search, initial=initial)
-        factory = search_named(self.search, self.reduction_factor or REDUCTION_FACTOR)
-        plan = factory(ladder=ladder, configurations=self.configurations or CONFIGURATIONS)
-        return PlannedSearch(ladder=ladder, plan=plan, initial=initial)
+        return PlannedSearch(ladder=ladder, plan=self.size.climb(ladder, num_own=len(initial)), initial=initial)
 
     def on_audit(self, audited: AuditedSearch, *, skips: bool) -> PlannedSearch:
         """Return the search on the ladder of an audit; ``skips``: it may skip a rung that turns out not to rank."""
-        if self.budget is not None:
+        if self.size.budget is not None:
             raise OptionError(
-                f"--budget {self.budget}: an audit recommends a ladder for a number of configurations: leave the budget out."
+                f"--budget {self.size.budget}: an audit's ladder is for a number of configurations: leave the budget out."
             )
         if self.horizon not in (None, audited.horizon):
             raise OptionError(
@@ -122,7 +92,7 @@ class RequestedSearch:
             )
         plan = self._factory(audited, skips=skips)(ladder=audited.ladder, configurations=audited.configurations)
         # What is assumed of survivors holds for the halving that the audit was replayed with.
-        as_assumed = isinstance(plan, SuccessiveHalving | WatchedHalving) and self.reduction_factor is None
+        as_assumed = isinstance(plan, SuccessiveHalving | WatchedHalving) and self.size.reduction_factor is None
         return PlannedSearch(
             ladder=audited.ladder,
             plan=plan,
@@ -133,12 +103,13 @@ class RequestedSearch:
         )
 
     def _factory(self, audited: AuditedSearch, *, skips: bool) -> ClimbFactory:
-        factor = self.reduction_factor or audited.recommendation.chosen.reduction_factor
-        if self.search == HALVING and skips and self.reduction_factor is None:
+        factor = self.size.reduction_factor or audited.recommendation.chosen.reduction_factor
+        if self.size.search == HALVING and skips and self.size.reduction_factor is None:
             return audited.watched
         # Hyperband and asynchronous halving have their own idea of how many to promote.
         return search_named(
-            self.search, factor if self.search == HALVING else self.reduction_factor or REDUCTION_FACTOR
+            self.size.search,
+            factor if self.size.search == HALVING else self.size.reduction_factor or REDUCTION_FACTOR,
         )
 
 
@@ -173,7 +144,7 @@ def audited_search(
         study=study,
         options=place.options,
         seed=place.seed,
-        configurations=requested.configurations,
+        configurations=requested.size.configurations,
     )
     chosen = audited.recommendation.chosen
     typer.echo(

@@ -15,7 +15,8 @@ from frostline.cli.arguments import (
     TrainingArguments,
 )
 from frostline.cli.grouping import grouped
-from frostline.cli.naming import AUDIT, AUTO, DIAGONAL, SIEVE, ladder_named, ladder_table
+from frostline.cli.naming import AUDIT, AUTO, ladder_named
+from frostline.cli.search_size import SearchSize, ladder_table
 from frostline.run.options import OFF
 from frostline.search.budget import Budget
 from frostline.store.storage import without_password
@@ -102,15 +103,15 @@ def tune_command(
         options=options,
     )
     initial = sampling.initial(loaded)
-    requested = planned_search.RequestedSearch(
+    size = SearchSize(
         search=ladder.search,
         budget=search.budget,
         configurations=search.configurations,
         reduction_factor=search.reduction_factor,
-        horizon=search.horizon,
     )
+    requested = planned_search.RequestedSearch(size=size, horizon=search.horizon)
     audited = None
-    name = ladder.ladder or (SIEVE if requested.is_budgeted else DIAGONAL)
+    name = ladder.ladder or size.usual_ladder
     if name == AUTO or name.startswith(AUDIT):
         audited = planned_search.audited_search(console, loaded, name, place, requested, initial)
         planned = requested.on_audit(audited, skips=name == AUTO)

@@ -10,7 +10,7 @@ from frostline.errors import LadderError
 from frostline.records import Request
 from frostline.search.budget import FEWEST_FULL_TRAININGS, Budget
 from frostline.search.halving import first_requests
-from frostline.search.ladder import Ladder
+from frostline.search.ladder import Ladder, LadderRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,6 +93,22 @@ class BudgetedHalving:
         )
         *lower, top = counts
         return (*lower, top + self.num_own)
+
+    def rows(self) -> tuple[LadderRow, ...]:
+        """Return what is planned for each rung and what it is guessed to cost, the frozen layers shared."""
+        counts = self.evaluations_per_rung()
+        costs = [count * price for count, price in zip(counts, guessed_prices(self.ladder), strict=True)]
+        costs[-1] += self.num_own * (1 - guessed_prices(self.ladder)[-1])
+        return tuple(
+            LadderRow(
+                rung=rung,
+                trainable_layers=fidelity.trainable_layers,
+                samples=fidelity.samples,
+                configurations=count,
+                cost=cost,
+            )
+            for rung, (fidelity, count, cost) in enumerate(zip(self.ladder.rungs, counts, costs, strict=True))
+        )
 
     def decided(self, history: History) -> tuple[int, ...]:
         """Return how many evaluations the lowest rungs see, those for which that is decided."""

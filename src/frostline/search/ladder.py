@@ -202,20 +202,7 @@ class Ladder:
         sample_unit: str = "samples",
     ) -> str:
         """Return ``rows`` as a table in plain text, with a last line for the whole; samples go by ``sample_unit``."""
-        rows = self.rows(configurations_per_rung, started_per_rung=started_per_rung)
-        cells = [
-            (
-                str(row.rung),
-                str(row.trainable_layers),
-                f"{row.samples:,}",
-                str(row.configurations),
-                f"{row.cost:.3f}",
-            )
-            for row in rows
-        ]
-        whole = ("", "", "", str(sum(row.configurations for row in rows)), f"{sum(row.cost for row in rows):.3f}")
-        header = ("rung", "layers", sample_unit, "configurations", "cost in full trainings")
-        return text_table([header, *cells, whole])
+        return rows_table(self.rows(configurations_per_rung, started_per_rung=started_per_rung), sample_unit)
 
     def __str__(self) -> str:
         """The rungs as a table in plain text, with the cost of one training from scratch at each."""
@@ -233,6 +220,17 @@ class Ladder:
             for index, rung in enumerate(self.rungs)
         ]
         return [("rung", "layers", "samples", "cost in full trainings"), *cells]
+
+
+def rows_table(rows: Sequence[LadderRow], sample_unit: str) -> str:
+    """Return rows as a table in plain text, with a last line for the whole."""
+    cells = [
+        (str(row.rung), str(row.trainable_layers), f"{row.samples:,}", str(row.configurations), f"{row.cost:.3f}")
+        for row in rows
+    ]
+    whole = ("", "", "", str(sum(row.configurations for row in rows)), f"{sum(row.cost for row in rows):.3f}")
+    header = ("rung", "layers", sample_unit, "configurations", "cost in full trainings")
+    return text_table([header, *cells, whole])
 
 
 def integer_root(number: int, degree: int) -> int:
