@@ -335,7 +335,9 @@ class SupervisedTask:
 
 def keeps_weights_small(task: object) -> bool:
     """Return whether a task's frozen weights are kept smaller than they are: its process is to be small, too."""
-    return isinstance(task, SupervisedTask) and (task.frozen_dtype is not None or task.frozen_placement == "stream")
+    return isinstance(task, SupervisedTask) and (
+        task.frozen_dtype is not None or task.frozen_placement == "stream"
+    )
 
 
 def _name_of(function: Any) -> str:
