@@ -10,12 +10,13 @@ from frostline.costs.admission import require_memory
 from frostline.errors import LadderError, OptionError, SearchFailedError, SearchSpaceError
 from frostline.records import Configuration, Fidelity
 from frostline.run.executors import AligningExecutor, RememberingExecutor
+from frostline.run.local import local_executor
 from frostline.run.loop import SILENT, Observer, Proposer, climb
 from frostline.run.options import TrainingOptions, memory_of
 from frostline.run.plan import SearchPlan
 from frostline.run.result import TuneResult, why_nothing_was_found
 from frostline.run.summary import best_evaluation, summarise
-from frostline.run.workload import ExecutorFactory, TaskTraining, Workload, local_executor
+from frostline.run.workload import ExecutorFactory, TaskTraining, Workload
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.budgeted import BudgetedHalving
 from frostline.search.interface import Climb, Search
@@ -28,6 +29,7 @@ from frostline.training.black_box import BlackBox
 from frostline.training.course import TrainingSettings
 from frostline.training.serial import train_model
 from frostline.training.task_layers import layers_of
+from frostline.training.threads import Threads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,7 +78,11 @@ def tune(
     )
     with opened(storage) as place:
         return _search(
-            place, study, terms, _Run(search, plan.draws(space, direction), executor(workload), observer), space
+            place,
+            study,
+            terms,
+            _Run(search, plan.draws(space, direction), executor(workload), observer, bool(plan.initial)),
+            space,
         )
 
 
@@ -169,7 +175,7 @@ def search_task(
     if not alignment.is_identity:
         made = AligningExecutor(alignment=alignment, executor=made)
     with opened(storage) as place:
-        run = _Run(search, plan.draws(task.space, task.direction), made, observer)
+        run = _Run(search, plan.draws(task.space, task.direction), made, observer, bool(plan.initial))
         return _search(place, study, terms, run, task.space)
 
 
@@ -183,8 +189,8 @@ def train_task(
 ) -> tuple[Evaluation, nn.Module]:
     """Train one configuration outside a search, in full unless a ``fidelity`` is given; return its evaluation and model.
 
-    Of the ``options`` device, precision and memory count; nothing is kept. Raises: NotEnoughMemoryError if it is predicted
-    to need more than that memory.
+    Of the ``options`` device, precision, memory and threads count; nothing is kept.
+    Raises: NotEnoughMemoryError if it is predicted to need more than that memory.
     """
     configuration = Configuration(number=0, hyperparameters=dict(hyperparameters))
     settings = TrainingSettings(device_plan=options.device_plan, root_seed=seed)
@@ -192,7 +198,8 @@ def train_task(
         fidelity = Fidelity(trainable_layers=layers_of(task).num_layers, samples=task.full_samples)
     available = memory_of(options, settings)
     require_memory(task, trainable_layers=fidelity.trainable_layers, available=available)
-    return train_model(task, configuration, fidelity, settings)
+    threads = Threads.of(options.threads, settings.device_plan.device)
+    return train_model(task, configuration, fidelity, settings, threads=threads)
 
 
 def own_configurations(task: Task) -> tuple[dict[str, Value], ...]:
@@ -216,6 +223,8 @@ class _Run:
     proposer: Proposer
     executor: Executor
     observer: Observer
+    has_own: bool
+    """Whether the first configurations are the user's, not drawn."""
 
 
 def _terms(search: Search, plan: SearchPlan, *, data: str = "", **of_task: object) -> Terms:
@@ -253,7 +262,7 @@ def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpa
         summary=summarise(history, terms.rungs, terms.expected),
         history=history,
         best=best,
-        own=_own(run.search, history),
+        own=_own(run, history),
     )
 
 
@@ -264,9 +273,10 @@ def expected_of(search: Search) -> Sequence[int]:
     return search.evaluations_per_rung()
 
 
-def _own(search: Search, history: History) -> Evaluation | None:
+def _own(run: _Run, history: History) -> Evaluation | None:
     """Return the best of the configurations that a budgeted search was given as one's own, trained in full."""
-    if not isinstance(search, BudgetedHalving):
+    search = run.search
+    if not (run.has_own and isinstance(search, BudgetedHalving)):
         return None
     ranking = history.rung(len(search.ladder.rungs) - 1, part=range(search.num_own)).ranking
     return history.evaluation(ranking[0], len(search.ladder.rungs) - 1) if ranking else None
