@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from frostline.cli.naming import DIAGONAL, HALVING, REDUCTION_FACTOR, SIEVE, search_named
 from frostline.errors import OptionError
-from frostline.search.budget import DEFAULT_FULL_TRAININGS, Budget
+from frostline.search.budget import DEFAULT_FULL_TRAININGS, FEWEST_FULL_TRAININGS, Budget
 from frostline.search.budgeted import BudgetedHalving, usual_shares
 from frostline.search.halving import CONFIGURATIONS
 from frostline.search.ladder import rows_table
@@ -72,6 +72,11 @@ def ladder_table(ladder: Ladder, plan: Climb, sample_unit: str) -> str:
     if not isinstance(plan, BudgetedHalving):
         counts = plan.evaluations_per_rung()
         return ladder.table(counts, started_per_rung=plan.started_per_rung(), sample_unit=sample_unit)
+    if not plan.searches:
+        return (
+            f"a budget of {plan.budget} is too small to search, which takes {FEWEST_FULL_TRAININGS:g}: one's own "
+            f"configuration is trained in full, and that is all."
+        )
     own = "one's own configuration" if plan.num_own == 1 else f"the first {plan.num_own} configurations"
     sized = (
         f"budget {plan.budget}: {own} in full first, then as many at each rung as the rest turns out to pay for"

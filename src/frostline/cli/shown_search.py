@@ -12,9 +12,11 @@ from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.sentences import cost_lines, own_lines, train_command
 from frostline.run.tuning import TaskSearch, expected_of, search_task, train_task
+from frostline.search.budgeted import BudgetedHalving
 from frostline.search.realigned import RealignedSearch, reading_sentences
 from frostline.store.reading import READINGS_NOTE, write_note
 from frostline.store.storage import MEMORY, without_password
+from frostline.wording import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,6 +82,16 @@ def show_readings(search: Climb, result: TuneResult) -> None:
         typer.echo(sentence)
     if result.storage != MEMORY:
         write_note(result.storage, result.study, READINGS_NOTE, sentences)
+
+
+def show_budget(search: Climb, result: TuneResult) -> None:
+    """Say how much of its budget a search has spent."""
+    if isinstance(search, BudgetedHalving):
+        spent, allowed = search.spent(result.history)
+        typer.echo(
+            f"The budget, {search.budget}, is {duration(allowed)} here: {spent / allowed:.0%} of it is spent. With a larger "
+            f"one the same command goes on."
+        )
 
 
 def show_audits_best(audited: AuditedSearch, result: TuneResult) -> None:

@@ -125,6 +125,7 @@ def tune_command(
     typer.echo(f"study {place.name!r} in {without_password(where.storage)}\n")
     result = shown_search.run_search(console, loaded, planned, place, sampling.sampling(loaded))
     shown_search.show_result(console, result, loaded.sample_unit)
+    shown_search.show_budget(planned.plan, result)
     shown_search.show_readings(planned.plan, result)
     if audited is not None:
         shown_search.show_audits_best(audited, result)

@@ -65,6 +65,8 @@ class BudgetedHalving:
     kept: tuple[float, ...]
     budget: Budget
     num_own: int = 1
+    most: int | None = None
+    """How many configurations there are to try at most, one's own included; None: as many as the budget pays for."""
 
     def __post_init__(self) -> None:
         if len(self.kept) != len(self.ladder.rungs) - 1 or not all(0 < share <= 1 for share in self.kept):
@@ -109,6 +111,16 @@ class BudgetedHalving:
             )
             for rung, (fidelity, count, cost) in enumerate(zip(self.ladder.rungs, counts, costs, strict=True))
         )
+
+    @property
+    def searches(self) -> bool:
+        """Whether the budget is known to be large enough to search; of a time that turns out on the way."""
+        return self.budget.seconds is not None or self._guessed(None) > 0
+
+    def spent(self, history: History) -> tuple[float, float]:
+        """Return the seconds that evaluations took, and those of the budget; one's own configurations have ended."""
+        seconds = sum(evaluation.cost.seconds for evaluation in history.evaluations())
+        return seconds, _Costs(self, history).budget
 
     def decided(self, history: History) -> tuple[int, ...]:
         """Return how many evaluations the lowest rungs see, those for which that is decided."""
@@ -156,7 +168,7 @@ class BudgetedHalving:
         costs = _Costs(self, history)
         wave = min(self._guessed(costs), _LARGEST_FIRST_WAVE)
         begun = self._begun(costs, max(min(1, wave), round(_FIRST_WAVE * wave)))
-        candidates = range(self.num_own, self.num_own + max(begun, len(history.configurations) - self.num_own))
+        candidates = range(self.num_own, max(self.num_own + begun, len(history.configurations)))
         quotas = [len(candidates)]
         num_due = len(candidates)
         for rung in range(len(self.kept)):
@@ -194,7 +206,8 @@ class BudgetedHalving:
         climb = prices[-1]
         for price, share in zip(reversed(prices[rung:-1]), reversed(self.kept[rung:]), strict=True):
             climb = price + share * climb
-        return max(0, min(int(left / climb), int((left - sum(prices[rung + 1 :])) / prices[rung])))
+        affordable = min(int(left / climb), int((left - sum(prices[rung + 1 :])) / prices[rung]))
+        return max(0, affordable if self.most is None else min(affordable, self.most - self.num_own))
 
 
 def guessed_prices(ladder: Ladder) -> list[float]:
