@@ -67,7 +67,7 @@ class Asked:
 
 def test_asynchronous_halving_decides_again_after_every_evaluation() -> None:
     asked = Asked(AsynchronousHalving(ladder=LADDER, configurations=27))
-    ledger = MemoryLedger("minimize", num_rungs=len(LADDER.rungs))
+    ledger = MemoryLedger("minimize")
     climb(ledger, asked, draws(), SimulatedExecutor(evaluate, workers=4))
     # Four begin; then whoever ends makes room for one, and the first to be promoted climbs while others are at the bottom.
     assert [known for known, _ in asked.known_at][:8] == [0, 0, 0, 0, 1, 2, 3, 4]
