@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -25,6 +26,12 @@ def available_devices() -> list[pytest.ParameterSet]:
     """The devices that tests run on: the CPU, and CUDA where there is one (else a visible skip)."""
     no_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
     return [pytest.param("cpu"), pytest.param("cuda", marks=[pytest.mark.gpu, no_cuda])]
+
+
+def pytest_collection_finish() -> None:
+    # A collection takes a quarter of a second with all that torch and transformers hold: it is not looked at again.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

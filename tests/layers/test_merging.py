@@ -124,5 +124,3 @@ def test_layers_of_another_model_are_refused() -> None:
     untied = split_layers(gpt2(num_blocks=1, tied=False))
     with pytest.raises(ModelError, match="count a weight twice that is tied here"):
         freeze(gpt2(num_blocks=1), trainable_layers=1, layers=untied)
-    with pytest.raises(OptionError, match="leave them out"):
-        freeze(model, trainable_layers=1, layers=split_layers(model), unwrap=(nn.Linear,))

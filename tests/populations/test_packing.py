@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -98,6 +99,7 @@ def executor_of(populate: Fits | type[Exception]) -> PopulationExecutor:
     most=st.integers(1, 20),
     after=st.integers(0, 3),
 )
+@example(jobs=[(2, 1), (1, 1), (2, 1), (3, 1), (4, 1)], most=1, after=0)  # different layers, and too many of them
 def test_every_job_is_evaluated_once(jobs: list[tuple[int, int]], most: int, after: int) -> None:
     asked = [job(number, layers=layers, batch_size=size) for number, (layers, size) in enumerate(jobs)]
     ended = list(evaluations_by(executor_of(Fits(most, after=after)), asked))
@@ -169,6 +171,21 @@ def test_a_footprint_counts_what_each_member_needs() -> None:
     assert footprint.member == 4 * trained + buffers + 4 * len(session.parameters)
     assert footprint.step > trained
     assert all(map(torch.equal, before, session.parameters))
+
+
+@pytest.mark.parametrize("family", ["resnet", "gpt with dropout"])
+def test_measuring_a_footprint_leaves_statistics_and_generators_as_they_were(family: str) -> None:
+    task = BY_NAME[family].task()
+    settings = settings_of()
+    session = begin_session(
+        task, configuration_of(0), trainable_layers=2, device_plan=settings.device_plan, root_seed=0
+    )
+    batch = next(task.training_batches(configuration_of(0), seed=0, skip_samples=0))
+    state, generator = copy.deepcopy(session.model.state_dict()), torch.get_rng_state()
+    footprint_of(session, batch)
+    for name, tensor in session.model.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+    assert torch.equal(torch.get_rng_state(), generator)
 
 
 def test_members_are_as_many_as_fit() -> None:

@@ -110,6 +110,9 @@ def configuration_key(configuration: Mapping[str, Value]) -> frozenset[tuple[str
     return frozenset(configuration.items())
 
 
+_UNKNOWN = LayerCost(flops_per_sample=np.nan, peak_bytes=np.nan)
+
+
 def landscape_of(
     terms: Terms,
     history: History,
@@ -127,21 +130,18 @@ def landscape_of(
     """
     layers, budgets = _axes(terms)
     training = terms.training
-    nested = training is not None and training.horizon == "full" and len(budgets) == 1
-    full = budgets[-1]
-    num_validations = 1 if training is None else training.num_validations
+    passing = training if training is not None and training.horizon == "full" and len(budgets) == 1 else None
     complete = [number for number in range(len(history.configurations)) if _is_complete(number, terms, history)]
     if not complete:
         raise AuditError(
             "no configuration has been trained at all cells of the grid yet: let `frostline audit` run on."
         )
     samples = budgets
-    if nested:
+    if passing is not None:
         trainings = [evaluation for number in complete for evaluation in history.evaluations_of(number)]
-        samples = _budgets(trainings, full, num_validations)
-    swept = _Cells.of(history, complete, layers, samples, nested=nested)
-    unknown = LayerCost(flops_per_sample=np.nan, peak_bytes=np.nan)
-    costs = [(layer_costs or {}).get(z, unknown) for z in layers]
+        samples = _budgets(trainings, budgets[-1], passing.num_validations)
+    swept = _Cells.of(history, complete, layers, samples, nested=passing is not None)
+    costs = [(layer_costs or {}).get(z, _UNKNOWN) for z in layers]
     predicted = np.array([cost.peak_bytes for cost in costs])[None, :, None]
     return Landscape(
         task=terms.task,

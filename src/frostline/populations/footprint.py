@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from frostline.layers.cutting.execution import undisturbed
 from frostline.layers.cutting.nesting import num_bytes
 from frostline.layers.freezing.optimizer_state import optimizer_state_bytes
 from frostline.layers.freezing.saved_tensors import SavedTensors
@@ -34,13 +35,13 @@ class Footprint:
 
 
 def footprint_of(session: Session, batch: Batch) -> Footprint:
-    """Measure a session's footprint on a CPU batch, by the loss of one forward pass; nothing is trained.
+    """Measure a session's footprint on a CPU batch, by the loss of one forward pass; the model stays as it is.
 
     Activations are counted exactly; the optimizer's state is that after its first step on parameters without memory.
     """
     model = session.model
     ignored = [*model.parameters(), *model.buffers()]
-    with SavedTensors(ignored=ignored) as saved:
+    with undisturbed(model), SavedTensors(ignored=ignored) as saved:
         loss = session.loss(batch)
         activations = saved.num_bytes()
     del loss

@@ -9,9 +9,6 @@ from frostline.populations.footprint import even_share
 from frostline.populations.programs import Program
 from frostline.records import Configuration, Job
 
-Kind = tuple[Program, tuple[int, ...]]
-"""A program and the numbers of layers that are trained: populations of one kind need as much memory."""
-
 
 @dataclass(kw_only=True)
 class Packing:
@@ -24,7 +21,8 @@ class Packing:
     program_of: Callable[[Configuration], Program]
     num_layers: int
     packs_full: bool = False
-    _limits: dict[Kind, int] = field(default_factory=dict)
+    _limits: dict[Program, dict[int, int]] = field(default_factory=dict)
+    """By the most layers that one of a population trains, how many there may be; no more where more layers are trained."""
 
     def groups(self, jobs: Sequence[Job]) -> list[list[Job]]:
         """Return the jobs in groups that may be trained together, in the order of their first members; none is lost."""
@@ -37,13 +35,18 @@ class Packing:
 
     def next(self, waiting: Sequence[Job]) -> list[Job]:
         """Return the jobs of a group, still waiting, that the next population is to hold."""
-        limit = self._limits.get(self._kind(waiting), len(waiting))
-        return list(waiting[: even_share(len(waiting), most=limit)])
+        limits = self._limits.get(self.program_of(waiting[0].configuration), {})
+        size, most_layers, limit = 0, 0, len(waiting)
+        for job in waiting:
+            most_layers = max(most_layers, job.fidelity.trainable_layers)
+            limit = min((limit, *(some for layers, some in limits.items() if layers <= most_layers)))
+            if size >= limit:
+                break
+            size += 1
+        return list(waiting[: even_share(len(waiting), most=size)])
 
     def limit(self, jobs: Sequence[Job], size: int) -> None:
-        """Remember that no population like one of ``jobs`` may be larger than ``size``, or 1."""
-        self._limits[self._kind(jobs)] = max(1, size)
-
-    def _kind(self, jobs: Sequence[Job]) -> Kind:
-        layers = tuple(sorted({job.fidelity.trainable_layers for job in jobs}))
-        return self.program_of(jobs[0].configuration), layers
+        """Remember that no population that trains as many layers as one of ``jobs`` may be larger than ``size``, or 1."""
+        limits = self._limits.setdefault(self.program_of(jobs[0].configuration), {})
+        most_layers = max(job.fidelity.trainable_layers for job in jobs)
+        limits[most_layers] = min(max(1, size), limits.get(most_layers, len(jobs)))

@@ -167,8 +167,7 @@ class SupervisedTask:
         freezing = freeze(
             model,
             trainable_layers=trainable_layers,
-            unwrap=self.unwrap,
-            example_inputs=self._example_inputs(model),
+            layers=self.split(model),
             tied=self.tied,
             frozen_statistics=self.frozen_statistics,
             frozen_dtype=self.frozen_dtype,

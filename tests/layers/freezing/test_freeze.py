@@ -315,7 +315,7 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
 def test_a_trained_weight_used_in_the_prefix_stops_there() -> None:
     for example_inputs in (None, (tokens(),)):
         model = EmbedsWithHead()
-        freeze(model, trainable_layers=2, example_inputs=example_inputs)
+        freeze(model, trainable_layers=2, layers=split_layers(model, example_inputs=example_inputs))
         seen = assert_no_gradient_enters(model.blocks[0])
         model(tokens()).sum().backward()
         assert seen == [False]
@@ -379,7 +379,7 @@ class Pair(NamedTuple):
 
 def test_a_module_used_twice_passes_gradients_on_where_it_runs_late() -> None:
     model = UnusualOrder()
-    freeze(model, trainable_layers=2, example_inputs=(torch.ones(2, WIDTH),))
+    freeze(model, trainable_layers=2, layers=split_layers(model, example_inputs=(torch.ones(2, WIDTH),)))
     seen = assert_no_gradient_enters(model.twice)
     model(torch.ones(2, WIDTH)).square().sum().backward()
     assert seen == [False, True]
@@ -526,7 +526,7 @@ def test_a_frozen_model_moves_to_another_device(device: torch.device, tied: Any)
     assert model.embed.weight is model.head.weight
     assert model.embed.weight.device.type == device.type
     net = ConvolutionalNet().to(device)
-    calibrated = freeze(net, trainable_layers=2, example_inputs=(images().to(device),))
+    calibrated = freeze(net, trainable_layers=2, layers=split_layers(net, example_inputs=(images().to(device),)))
     calibrated.calibrate([images().to(device)])
     assert torch.equal(net(images().to(device)), net(images().to(device)))
 

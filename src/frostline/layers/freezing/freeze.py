@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -12,7 +11,6 @@ from torch import nn
 from frostline.errors import ModelError, OptionError
 from frostline.layers.cutting.boundary import suspended
 from frostline.layers.cutting.cut import Cut
-from frostline.layers.cutting.execution import Inputs
 from frostline.layers.discovery import split_layers
 from frostline.layers.freezing.freezing import Freezing, FrozenStatistics, Tied, freezing_of, gradient_flags
 from frostline.layers.freezing.snapshots import check_snapshots
@@ -28,8 +26,6 @@ def freeze(
     *,
     trainable_layers: int,
     layers: LayerStack | None = None,
-    unwrap: Sequence[type[nn.Module]] = (),
-    example_inputs: Inputs | None = None,
     tied: Tied = "detach",
     frozen_statistics: FrozenStatistics = "calibrated",
     frozen_dtype: torch.dtype | Literal["bfloat16"] | None = None,
@@ -43,8 +39,8 @@ def freeze(
     ``model.train()`` says, so that the prefix is the same function of its input at every step. Parameters that did not
     require a gradient before stay so in the trained layers too. A model that is frozen already is restored first.
 
-    ``layers`` are the model's layers, if they are known or merged (``merge``); otherwise they are found with ``unwrap``
-    and ``example_inputs`` as ``split_layers`` does.
+    ``layers`` are the model's layers where ``split_layers`` has to be told how to find them, or they were merged
+    (``merge``); otherwise they are those of ``split_layers(model)``.
 
     ``tied`` is for a weight that a frozen and a trained layer share. "detach": it is trained, the frozen layer sees its
     current value, and gradients reach it only through the trained layer. "snapshot": the frozen layer keeps a copy of
@@ -84,12 +80,15 @@ def freeze(
         frozen_dtype=frozen_dtype,
         frozen_placement=frozen_placement,
     )
-    _check_together(layers, unwrap, example_inputs, frozen_placement, frozen_file)
+    if frozen_file is not None and frozen_placement != "stream":
+        raise OptionError(
+            "frozen_file has no effect on weights in memory: leave it out, or use frozen_placement='stream'."
+        )
     keeping = Keeping(
         dtype=None if frozen_dtype is None else torch.bfloat16, placement=frozen_placement, file=frozen_file
     )
     if layers is None:
-        stack = split_layers(model, unwrap=unwrap, example_inputs=example_inputs)
+        stack = split_layers(model)
     else:
         stack = layers
         with suspended(model):
@@ -131,22 +130,6 @@ def check_options(
     ):
         if value not in allowed:
             raise OptionError(f"{name} is {value!r}: it must be {' or '.join(map(repr, allowed))}.")
-
-
-def _check_together(
-    layers: LayerStack | None,
-    unwrap: Sequence[type[nn.Module]],
-    example_inputs: Inputs | None,
-    frozen_placement: FrozenPlacement,
-    frozen_file: WeightFile | str | os.PathLike[str] | None,
-) -> None:
-    """Raise OptionError for options that have no effect beside others."""
-    if layers is not None and (unwrap or example_inputs is not None):
-        raise OptionError("layers are given, so unwrap and example_inputs have no effect: leave them out.")
-    if frozen_file is not None and frozen_placement != "stream":
-        raise OptionError(
-            "frozen_file has no effect on weights in memory: leave it out, or use frozen_placement='stream'."
-        )
 
 
 def _check_fits(model: nn.Module, stack: LayerStack) -> None:

@@ -88,7 +88,7 @@ def _accumulate(
     if unseen:
         raise ModelError(
             f"{unseen} of {len(measured)} frozen normalisation layers did not run before the first trained layer: "
-            f"freeze with example_inputs, so that layers stand in the order of execution."
+            f"freeze with layers=split_layers(model, example_inputs=...), which stand in the order of execution."
         )
 
 

@@ -234,7 +234,8 @@ class _Step:
                     f"{leaf} is trained and used in the frozen layer {layers[0]}: its gradient runs through it."
                 )
         findings += [
-            f"The frozen layer {layer} runs after a trained one: give example_inputs." for layer in self.late
+            f"The frozen layer {layer} runs after a trained one: freeze with layers=split_layers(model, example_inputs=...)."
+            for layer in self.late
         ]
         idle = [name for name, each in self.model.named_parameters() if each.requires_grad and each.grad is None]
         if idle:
