@@ -76,6 +76,18 @@ def test_asynchronous_halving_decides_again_after_every_evaluation() -> None:
     assert max(known for known, request in asked.known_at if request.rung == 0) > first_promotion
 
 
+class NeverAsked(SuccessiveHalving):
+    def eliminated(self, history: History) -> list[int]:
+        raise AssertionError("nobody hears of it")
+
+
+def test_a_search_in_memory_is_not_asked_whose_climb_is_over() -> None:
+    ledger = MemoryLedger("minimize")
+    search = NeverAsked(ladder=LADDER, configurations=27)
+    climb(ledger, search, draws(), SimulatedExecutor(evaluate, workers=4))
+    assert [ledger.history.rung(rung).num_ended for rung in range(len(LADDER.rungs))] == [27, 9, 3]
+
+
 def test_no_worker_is_none() -> None:
     with pytest.raises(OptionError, match="workers is 0, but at least 1 must work"):
         SimulatedExecutor(evaluate, workers=0)
