@@ -34,9 +34,10 @@ from frostline.audit.csv_table import write_table
 from frostline.audit.landscape import Landscape
 from frostline.audit.stored_landscape import read_landscape
 from frostline.records import Fidelity, Job
+from frostline.run.local import local_executor
 from frostline.run.options import TrainingOptions
 from frostline.run.tuning import default_ladder
-from frostline.run.workload import TaskTraining, Workload, local_executor
+from frostline.run.workload import TaskTraining, Workload
 from frostline.search.history import History
 from frostline.search.sampling import RANDOM, Draws
 from frostline.tasks.loading import load_task

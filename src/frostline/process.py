@@ -6,11 +6,14 @@ command does this; as a library frostline leaves process and environment alone. 
 
 import ctypes
 import os
+from pathlib import Path
 from typing import Any
 
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _LARGE = 2**20
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def prepare_process() -> None:
@@ -21,6 +24,18 @@ def prepare_process() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     # Large tensors come and go with every step: given back to the system each time, their pages are zeroed anew each time.
     _set_malloc({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1})
+
+
+def num_cores() -> int:
+    """Return how many processor cores this process may keep busy: taskset or a container may allow fewer than there are."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        # Microseconds that are allowed in so many: "200000 100000" is two cores, "max 100000" all.
+        quota, period = _QUOTA.read_text().split()
+        allowed = round(int(quota) / int(period))
+    except (OSError, ValueError):
+        return there
+    return max(1, min(there, allowed))
 
 
 def return_freed_memory() -> None:

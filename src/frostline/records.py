@@ -175,3 +175,5 @@ class Progress:
     started: int
     samples: int
     budget: int
+    worker: int = 0
+    """Which of the processes that train side by side it is in."""

@@ -18,10 +18,11 @@ from frostline.populations.prefix.share import Share
 from frostline.populations.prefix.shared_prefix import SharedPrefix
 from frostline.protocols import Task
 from frostline.records import Job
-from frostline.run import workload
+from frostline.run import in_process
 from frostline.run.executors import PopulationExecutor
+from frostline.run.local import local_executor
 from frostline.run.options import TrainingOptions
-from frostline.run.workload import TaskTraining, Workload, local_executor
+from frostline.run.workload import TaskTraining, Workload
 from frostline.search.ladder import Ladder
 from tests.populations.cases import CASES, configuration_of, jobs_of
 from tests.training.cases import settings_of
@@ -48,7 +49,7 @@ def free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def given(monkeypatch: pytest.MonkeyPatch, directory: Path, **changes: str) -> Noted:
     """Return what the populations of a search with these options are given."""
-    monkeypatch.setattr(workload, "Population", Noted)
+    monkeypatch.setattr(in_process, "Population", Noted)
     options = TrainingOptions(device="cpu", runs=directory, **changes)
     training = TaskTraining(task=CASES[0].task(), options=options, study="study", seed=0)
     ladder = Ladder.explicit([(2, 60), (3, 240)], num_layers=3, full_samples=240)

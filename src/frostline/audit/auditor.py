@@ -21,11 +21,12 @@ from frostline.costs.prediction import predict_step
 from frostline.errors import AuditError, PredictionError, StudyError
 from frostline.protocols import Task
 from frostline.records import Progress, Value
+from frostline.run.local import local_executor
 from frostline.run.loop import SILENT, Observer
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import TaskSearch, search_task
-from frostline.run.workload import ExecutorFactory, local_executor
+from frostline.run.workload import ExecutorFactory
 from frostline.search.grid import Grid
 from frostline.search.interface import Search
 from frostline.search.sweep import FullFidelity, Sweep

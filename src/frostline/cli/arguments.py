@@ -14,7 +14,7 @@ import typer
 from frostline.cli.naming import check_ladder, check_sampler, search_named
 from frostline.errors import OptionError, SearchSpaceError
 from frostline.populations.engines import Engine
-from frostline.run.options import AUTO, OFF, TrainingOptions
+from frostline.run.options import AUTO, OFF, TrainingOptions, parse_count
 from frostline.sizes import parse_size
 from frostline.store.storage import DEFAULT_STORAGE
 from frostline.store.terms import TaskReference
@@ -31,6 +31,10 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or 
 PrecisionOption = Annotated[str, typer.Option("--precision", help="float32, or bfloat16 for autocast.")]
 MemoryOption = Annotated[
     str, typer.Option("--memory", help="What training may take, such as 8GiB. Default: what is free.")
+]
+ThreadsOption = Annotated[
+    str,
+    typer.Option("--threads", help="How many compute on the CPU. auto: as many as are measured to be fastest."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="The root of every random stream.")]
 StorageOption = Annotated[
@@ -162,6 +166,14 @@ class TrainingArguments:
             "--prefix-cache", help="What outputs of frozen layers that come again may take: auto, off or a size."
         ),
     ] = "auto"
+    threads: ThreadsOption = AUTO
+    workers: Annotated[
+        str,
+        typer.Option(
+            "--workers",
+            help="How many processes train side by side. auto: several on the CPU where a training cannot use its cores.",
+        ),
+    ] = AUTO
     runs: Annotated[Path, typer.Option("--runs", help="The folder of the checkpoints.")] = Path("frostline-runs")
 
     def __post_init__(self) -> None:
@@ -170,6 +182,8 @@ class TrainingArguments:
             parse_size(self.memory)
         if self.prefix_cache not in (AUTO, OFF):
             parse_size(self.prefix_cache)
+        # For the checks alone.
+        self.options()
 
     def options(self) -> TrainingOptions:
         """Return them as a search and an audit take them."""
@@ -179,5 +193,7 @@ class TrainingArguments:
             engine=self.engine,
             memory=self.memory,
             prefix_cache=self.prefix_cache,
+            threads=parse_count("--threads", self.threads),
+            workers=parse_count("--workers", self.workers),
             runs=self.runs,
         )

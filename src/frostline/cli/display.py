@@ -35,8 +35,9 @@ class SearchDisplay(Observer):
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._shown = 0.0
         self._summary: Summary | None = None
-        self._training = ""
-        self._engine: str | None = None
+        # By worker: several processes may train side by side.
+        self._training: dict[int, str] = {}
+        self._engines: dict[int, str] = {}
 
     def __enter__(self) -> SearchDisplay:
         if self._live is not None:
@@ -63,11 +64,12 @@ class SearchDisplay(Observer):
 
     def progressed(self, progress: Progress) -> None:
         """Show how far the configurations are that are being trained together."""
-        self._training = progress_line(progress, self._sample_unit)
+        line = progress_line(progress, self._sample_unit)
+        self._training[progress.worker] = line
         if self._live is None:
-            if progress.samples == progress.started or progress.engine != self._engine:
-                self._print_line(self._training)
-            self._engine = progress.engine
+            if progress.samples == progress.started or progress.engine != self._engines.get(progress.worker):
+                self._print_line(line)
+            self._engines[progress.worker] = progress.engine
         elif time.monotonic() - self._shown >= _REFRESH_SECONDS:
             self._show()
 
@@ -82,7 +84,7 @@ class SearchDisplay(Observer):
             left = self._summary.seconds_left
             note = "" if left is None else f"about {duration(left)} left"
             parts = [rung_table(self._summary, self._sample_unit), Text(note)]
-        self._live.update(Group(*parts, Text(self._training)), refresh=True)
+        self._live.update(Group(*parts, *map(Text, self._training.values())), refresh=True)
         self._shown = time.monotonic()
 
     def _print(self, evaluation: Evaluation) -> None:

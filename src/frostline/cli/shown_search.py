@@ -96,7 +96,9 @@ def show_audits_best(audited: AuditedSearch, result: TuneResult) -> None:
 
 def compare(task: Task, result: TuneResult, place: Place) -> None:
     """Train the task's own configuration in full, and say which of the two is better."""
-    options = TrainingOptions(device=place.options.device, precision=place.options.precision)
+    options = TrainingOptions(
+        device=place.options.device, precision=place.options.precision, threads=place.options.threads
+    )
     own, _ = train_task(task, task.defaults, seed=place.seed, options=options)
     typer.echo(f"\nthe best configuration found, trained in full:  {display.outcome(result.best)}")
     typer.echo(f"the task's own configuration, trained in full: {display.outcome(own)}")

@@ -15,12 +15,13 @@ from frostline.cli.arguments import (
     PrecisionOption,
     SeedOption,
     TaskArguments,
+    ThreadsOption,
 )
 from frostline.cli.grouping import grouped
 from frostline.cli.naming import parse_configuration
 from frostline.errors import OptionError, TaskError
 from frostline.records import Fidelity
-from frostline.run.options import TrainingOptions
+from frostline.run.options import TrainingOptions, parse_count
 from frostline.wording import duration
 
 if TYPE_CHECKING:
@@ -41,11 +42,23 @@ class TrainArguments:
     device: DeviceOption = "auto"
     precision: PrecisionOption = "float32"
     memory: MemoryOption = "auto"
+    threads: ThreadsOption = "auto"
 
     def __post_init__(self) -> None:
+        # For the checks alone.
+        self.options()
         parse_configuration(self.configuration)
         if self.save is not None and (self.save.is_dir() or not self.save.parent.is_dir()):
             raise OptionError(f"--save {self.save}: name a file in a folder that exists.")
+
+    def options(self) -> TrainingOptions:
+        """Return them as a training takes them."""
+        return TrainingOptions(
+            device=self.device,
+            precision=self.precision,
+            memory=self.memory,
+            threads=parse_count("--threads", self.threads),
+        )
 
     def fidelity(self, task: Task) -> Fidelity:
         """Return the number of layers and samples to train, all where nothing is said."""
@@ -69,7 +82,7 @@ def train_command(task: TaskArguments, given: TrainArguments) -> None:
         {**loaded.defaults, **parse_configuration(given.configuration)},
         fidelity=given.fidelity(loaded),
         seed=given.seed,
-        options=TrainingOptions(device=given.device, precision=given.precision, memory=given.memory),
+        options=given.options(),
     )
     for point in evaluation.curve:
         typer.echo(f"{point.samples:>14,} {loaded.sample_unit}  score {point.score:.5g}")

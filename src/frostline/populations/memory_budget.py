@@ -60,6 +60,10 @@ class MemoryBudget:
             directory=directory if size > allowed // 2 else None,
         )
 
+    def share_of(self, num_processes: int) -> int:
+        """Return the bytes of each of several processes that train side by side."""
+        return self._allowed(self.device) // num_processes
+
     def left_beside(self, store: PrefixStore) -> int:
         """Return the bytes that a population may take while ``store`` holds what it does and grows to its limits."""
         allowed = self._allowed(self.device)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from frostline.layers import freezing_of
+from frostline.populations.beginning import Beginning, template_of
 from frostline.populations.engines import Engine, EngineTrial
 from frostline.populations.footprint import even_share, footprint_of
 from frostline.populations.prefix.proof import prove
 from frostline.populations.prefix.share import CannotShareError
 from frostline.populations.prefix.shared_prefix import SharedPrefix
-from frostline.populations.prefix.shared_weights import copy_sharing_frozen, share_frozen
 from frostline.populations.stacks import Stacks
 from frostline.records import Evaluation, Job, Progress
 from frostline.sizes import format_size
@@ -24,11 +23,12 @@ from frostline.training.course import Course, TrainingSettings, checkpoints_of
 from frostline.training.devices import peak_bytes, reset_peak_bytes, synchronise
 from frostline.training.failures import failed, is_out_of_memory
 from frostline.training.randomness import borrowed_generators
-from frostline.training.session import Session, begin_session, session_of
+from frostline.training.threads import Threads
 
 if TYPE_CHECKING:
     from frostline.populations.prefix.prefix_store import PrefixStore
     from frostline.protocols import Batch, Task
+    from frostline.training.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class Population:
         engine: Engine = Engine.AUTO,
         memory_bytes: int | None = None,
         store: PrefixStore | None = None,
+        threads: Threads | None = None,
         observe: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         self.trial = EngineTrial(engine, why="as asked for")
@@ -62,6 +63,7 @@ class Population:
         self._settings = settings
         self._memory_bytes = memory_bytes
         self.size = len(jobs)
+        self._threads = threads or Threads.as_they_are()
         self._observe = observe
         self._living: list[Course] = []
         self._ended: list[Evaluation] = []
@@ -71,7 +73,7 @@ class Population:
         torch.optim.SGD([torch.zeros(1)])
         reset_peak_bytes(device)
         begin = time.perf_counter()
-        with borrowed_generators(device):
+        with borrowed_generators(device), self._threads.lent():
             self._begin(jobs, store)
             sessions = [course.session for course in self._living]
             self._prefix = SharedPrefix(sessions, store=store)
@@ -89,7 +91,7 @@ class Population:
         more = True
         while more:
             # Borrowed step by step: what is between two evaluations is other people's code.
-            with borrowed_generators(self._settings.device_plan.device):
+            with borrowed_generators(self._settings.device_plan.device), self._threads.lent():
                 more = next(steps, False)
             yield from self._ended
             self._ended = []
@@ -99,14 +101,16 @@ class Population:
         sessions: dict[int, Session] = {}
         for job in sorted(jobs, key=lambda job: job.fidelity.trainable_layers):
             if job.fidelity.trainable_layers not in sessions:
-                sessions[job.fidelity.trainable_layers] = self._template(job, among=sessions)
+                sessions[job.fidelity.trainable_layers] = template_of(
+                    self._task, job, self._settings, among=sessions
+                )
         jobs = jobs[: self._fitting(jobs, sessions, store)]
         self.size = len(jobs)
         checkpoints = checkpoints_of(self._task, self._settings)
         # Whoever has the most frozen layers goes first: what it records of them serves all others.
         for job in sorted(jobs, key=lambda job: job.fidelity.trainable_layers):
             begin = time.perf_counter()
-            beginning = _Beginning(sessions[job.fidelity.trainable_layers], job, self._settings)
+            beginning = Beginning(sessions[job.fidelity.trainable_layers], job, self._settings)
             try:
                 course = Course(job, beginning, self._settings, checkpoints=checkpoints)
             except CannotShareError:
@@ -150,26 +154,6 @@ class Population:
                 *map(format_size, (footprint.member, footprint.step, self._memory_bytes)),
             )
         return size
-
-    def _template(self, job: Job, *, among: Mapping[int, Session]) -> Session:
-        """Return a session at its beginning, to be copied; its frozen tensors are those of the others."""
-        session = begin_session(
-            self._task,
-            job.configuration,
-            trainable_layers=job.fidelity.trainable_layers,
-            device_plan=self._settings.device_plan,
-            root_seed=self._settings.root_seed,
-        )
-        freezing = freezing_of(session.model)
-        if freezing is None:
-            raise CannotShareError(
-                "the task's freeze does not call frostline.freeze, so what is frozen is not known"
-            )
-        # The first one has the most frozen layers.
-        source = freezing_of(next(iter(among.values())).model) if among else None
-        if source is not None:
-            share_frozen(freezing, source)
-        return session
 
     def _steps(self) -> Iterator[bool]:
         """Offer batch after batch to all members; yield True whenever one has ended, and stop when none is left."""
@@ -230,26 +214,37 @@ class Population:
 
     def _step(self, batch: Batch, num_samples: int, courses: Sequence[Course]) -> None:
         """Let ``courses`` learn from a batch."""
-        device = self._settings.device_plan.device
         self._refuse_stacking_in_vain(batch, courses)
         engine = self.trial.next()
-        begin = time.perf_counter()
-        if engine is Engine.SHARED:
-            self._stacks.release()
-            for course in courses:
-                self._guarded(course, course.learn, batch)
-            if self.trial.engine is Engine.AUTO:
-                synchronise(device)
-                self.trial.took(time.perf_counter() - begin, members=len(courses))
-        else:
-            for group, stacked in self._stacks.of(courses, compiled=engine is Engine.COMPILED):
-                results = stacked.step(batch, [course.rate_factor(num_samples) for course in group])
-                if self.trial.engine is Engine.AUTO:
-                    synchronise(device)
-                    self.trial.took(time.perf_counter() - begin, members=len(courses))
-                for course, (loss, norm) in zip(group, results, strict=True):
-                    self._guarded(course, course.note, num_samples, loss, norm)
+        kind = (engine, max(course.job.fidelity.trainable_layers for course in courses))
+        # Sharing trains one member after the other, a stack all of them at once.
+        work = len(courses) if engine is Engine.SHARED else 1
+        with self._threads.step(
+            kind, work=work, validations=lambda: sum(len(course.session.curve) for course in courses)
+        ):
+            if engine is Engine.SHARED:
+                self._stacks.release()
+                begin = time.perf_counter()
+                for course in courses:
+                    self._guarded(course, course.learn, batch)
+                self._engine_took(begin, len(courses))
+            else:
+                self._step_stacked(batch, num_samples, courses, compiled=engine is Engine.COMPILED)
         self._say_engine(len(courses))
+
+    def _step_stacked(self, batch: Batch, num_samples: int, courses: Sequence[Course], *, compiled: bool) -> None:
+        for group, stacked in self._stacks.of(courses, compiled=compiled):
+            begin = time.perf_counter()
+            results = stacked.step(batch, [course.rate_factor(num_samples) for course in group])
+            self._engine_took(begin, len(courses))
+            for course, (loss, norm) in zip(group, results, strict=True):
+                self._guarded(course, course.note, num_samples, loss, norm)
+
+    def _engine_took(self, begin: float, members: int) -> None:
+        """Tell the engine's trial how long a step took, unless the number of threads is being tried in it."""
+        if self.trial.engine is Engine.AUTO and self._threads.settled is not None:
+            synchronise(self._settings.device_plan.device)
+            self.trial.took(time.perf_counter() - begin, members=members)
 
     def _say_engine(self, members: int) -> None:
         """Log the engine as soon as it is settled."""
@@ -316,29 +311,3 @@ class Population:
         """Share out what nobody spent alone."""
         for course in courses:
             course.seconds += seconds / len(courses)
-
-
-@dataclass(frozen=True, slots=True)
-class _Beginning:
-    """Begins one configuration's session with a copy of the template's model, which stays as it is."""
-
-    template: Session
-    job: Job
-    settings: TrainingSettings
-
-    def __call__(self) -> Session:
-        freezing = freezing_of(self.template.model)
-        assert freezing is not None
-        try:
-            model = copy_sharing_frozen(freezing)
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            raise CannotShareError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
-        return session_of(
-            self.template.task,
-            self.job.configuration,
-            model,
-            device_plan=self.settings.device_plan,
-            root_seed=self.settings.root_seed,
-        )

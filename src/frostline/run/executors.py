@@ -54,6 +54,9 @@ class SerialExecutor:
         self._forget = forget
         self._waiting: deque[Job] = deque()
 
+    is_training = False
+    """Between two calls nothing is under way."""
+
     def room(self) -> int:
         """Return 1 unless a job is waiting."""
         return 0 if self._waiting else 1
@@ -94,6 +97,11 @@ class PopulationExecutor:
     _training: set[Request] = field(default_factory=set)
     _ending: Iterator[Evaluation] = field(default_factory=lambda: iter(()))
     _reasons: set[str] = field(default_factory=set)
+
+    @property
+    def is_training(self) -> bool:
+        """Whether a population is under way that has not ended."""
+        return bool(self._training)
 
     def room(self) -> int:
         """Return how many more jobs may wait, none while a population is trained."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from frostline.errors import OptionError
+from frostline.process import num_cores
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.sizes import parse_size
 from frostline.store.terms import TrainingTerms
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 # What loads torch is imported where it is used: options are checked before.
 
-AUTO = "auto"
+AUTO: Literal["auto"] = "auto"
 OFF = "off"
 
 
@@ -30,6 +31,11 @@ class TrainingOptions:
     frozen prefix: how, says ``engine`` (``Engine``; "serial" for one by one). ``memory`` is what they may take, such as
     "8GiB"; "auto" for most of what is free. ``prefix_cache`` is what of it the outputs of frozen layers that come again may
     take: a size, "auto" for a part of it, or "off". Checkpoints of trainings that may be continued lie in ``runs``.
+
+    ``threads`` is how many torch computes with on the CPU: a number, or "auto" for what is measured to be fastest, up to
+    those that torch has. ``workers`` is how many processes train side by side, as far as there is memory; "auto" begins in
+    this one, and goes over to several where a training cannot use the cores. They import the running script once more: it
+    has to do its work under ``if __name__ == "__main__":``.
     Raises: OptionError if one is not among those allowed, or ``runs`` is a file.
     """
 
@@ -40,9 +46,13 @@ class TrainingOptions:
     engine: str = "auto"
     memory: str = "auto"
     prefix_cache: str = "auto"
+    threads: int | Literal["auto"] = "auto"
+    workers: int | Literal["auto"] = 1
     runs: Path = Path("frostline-runs")
 
     def __post_init__(self) -> None:
+        _check_count("threads", self.threads, most=num_cores())
+        _check_count("workers", self.workers)
         if self.runs.exists() and not self.runs.is_dir():
             raise OptionError(f"runs is {str(self.runs)!r}, which is a file: name a folder for the checkpoints.")
 
@@ -76,6 +86,26 @@ class TrainingOptions:
             num_validations=self.num_validations,
             checkpoint_directory=self.runs / quote(study, safe=""),  # a name may hold slashes
         )
+
+
+def parse_count(name: str, text: str) -> int | Literal["auto"]:
+    """Return the number of threads or workers, as ``name`` says, that ``text`` is.
+
+    Raises: OptionError if it is neither "auto" nor a whole number.
+    """
+    if text == AUTO:
+        return AUTO
+    if not text.strip().isdecimal():
+        raise OptionError(f"{name} is {text!r}, but must be {AUTO} or a whole number.")
+    return int(text)
+
+
+def _check_count(name: str, count: int | str, *, most: int | None = None) -> None:
+    is_number = isinstance(count, int) and not isinstance(count, bool)
+    if count == AUTO or (is_number and 1 <= int(count) <= (most or int(count))):
+        return
+    allowed = "at least 1" if most is None else f"in 1..{most}, the cores of this machine"
+    raise OptionError(f"{name} is {count!r}, but must be {AUTO} or {allowed}.")
 
 
 def memory_of(options: TrainingOptions, settings: TrainingSettings) -> int:

@@ -10,12 +10,13 @@ from frostline.costs.admission import require_memory
 from frostline.errors import LadderError, OptionError, SearchFailedError
 from frostline.records import Configuration, Fidelity
 from frostline.run.executors import AligningExecutor, RememberingExecutor
+from frostline.run.local import local_executor
 from frostline.run.loop import SILENT, Observer, Proposer, climb
 from frostline.run.options import TrainingOptions, memory_of
 from frostline.run.plan import SearchPlan
 from frostline.run.result import TuneResult, why_nothing_was_found
 from frostline.run.summary import best_evaluation, summarise
-from frostline.run.workload import ExecutorFactory, TaskTraining, Workload, local_executor
+from frostline.run.workload import ExecutorFactory, TaskTraining, Workload
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.interface import Climb, Search
 from frostline.search.ladder import Ladder
@@ -27,6 +28,7 @@ from frostline.training.black_box import BlackBox
 from frostline.training.course import TrainingSettings
 from frostline.training.serial import train_model
 from frostline.training.task_layers import layers_of
+from frostline.training.threads import Threads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -180,8 +182,8 @@ def train_task(
 ) -> tuple[Evaluation, nn.Module]:
     """Train one configuration outside a search, in full unless a ``fidelity`` is given; return its evaluation and model.
 
-    Of the ``options`` device, precision and memory count; nothing is kept. Raises: NotEnoughMemoryError if it is predicted
-    to need more than that memory.
+    Of the ``options`` device, precision, memory and threads count; nothing is kept.
+    Raises: NotEnoughMemoryError if it is predicted to need more than that memory.
     """
     configuration = Configuration(number=0, hyperparameters=dict(hyperparameters))
     settings = TrainingSettings(device_plan=options.device_plan, root_seed=seed)
@@ -189,7 +191,8 @@ def train_task(
         fidelity = Fidelity(trainable_layers=layers_of(task).num_layers, samples=task.full_samples)
     available = memory_of(options, settings)
     require_memory(task, trainable_layers=fidelity.trainable_layers, available=available)
-    return train_model(task, configuration, fidelity, settings)
+    threads = Threads.of(options.threads, settings.device_plan.device)
+    return train_model(task, configuration, fidelity, settings, threads=threads)
 
 
 def default_ladder(task: Task) -> Ladder:

@@ -69,9 +69,9 @@ def load_task(reference: str, options: Mapping[str, Any]) -> Task:
 def task_named(reference: str, options: list[str] | None) -> Task:
     """Return the task behind ``reference``; where its frozen weights are kept small, let this process be small too."""
     task = load_task(reference, parse_options(options))
-    from frostline.training.supervised import SupervisedTask
+    from frostline.training.supervised import keeps_weights_small
 
-    if isinstance(task, SupervisedTask) and (task.frozen_dtype is not None or task.frozen_placement == "stream"):
+    if keeps_weights_small(task):
         return_freed_memory()
     return task
 

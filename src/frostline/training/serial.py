@@ -13,6 +13,7 @@ from frostline.training.course import Course, TrainingSettings, checkpoints_of
 from frostline.training.devices import peak_bytes, reset_peak_bytes
 from frostline.training.randomness import borrowed_generators
 from frostline.training.session import Session, begin_session
+from frostline.training.threads import Threads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,15 +22,19 @@ if TYPE_CHECKING:
     from frostline.training.checkpoints import Checkpoints
 
 
-def train_serially(task: Task, job: Job, settings: TrainingSettings) -> Evaluation:
+def train_serially(
+    task: Task, job: Job, settings: TrainingSettings, *, threads: Threads | None = None
+) -> Evaluation:
     """Train and validate one configuration at one fidelity, and return its evaluation.
 
     The result is a function of task, job, seed and device: it does not depend on what else is trained, before or
-    beside it, nor on which checkpoints are there. How far it is trained, and when it diverges: ``Course``.
+    beside it, nor on which checkpoints are there; on the number of ``threads``, by default torch's own, it does to rounding.
+    How far it is trained, and when it diverges: ``Course``.
     Raises: FidelityError if the job continues something else; whatever the task raises.
     """
-    with borrowed_generators(settings.device_plan.device):
-        evaluation, session = _evaluate(task, job, settings, checkpoints_of(task, settings))
+    threads = threads or Threads.as_they_are()
+    with borrowed_generators(settings.device_plan.device), threads.lent():
+        evaluation, session = _evaluate(task, job, settings, checkpoints_of(task, settings), threads)
     freezing = freezing_of(session.model)
     if freezing is not None:
         # Model and freezing hold each other: without this the memory would wait for the garbage collector.
@@ -38,20 +43,26 @@ def train_serially(task: Task, job: Job, settings: TrainingSettings) -> Evaluati
 
 
 def train_model(
-    task: Task, configuration: Configuration, fidelity: Fidelity, settings: TrainingSettings
+    task: Task,
+    configuration: Configuration,
+    fidelity: Fidelity,
+    settings: TrainingSettings,
+    *,
+    threads: Threads | None = None,
 ) -> tuple[Evaluation, nn.Module]:
     """Train one configuration outside a search; return its evaluation, and the model in evaluation mode.
 
     The numbers are those of ``train_serially`` at the same fidelity. No checkpoint is read or written.
     """
     job = Job(configuration=configuration, rung=0, fidelity=fidelity)
-    with borrowed_generators(settings.device_plan.device):
-        evaluation, session = _evaluate(task, job, settings, checkpoints=None)
+    threads = threads or Threads.as_they_are()
+    with borrowed_generators(settings.device_plan.device), threads.lent():
+        evaluation, session = _evaluate(task, job, settings, None, threads)
     return evaluation, session.model.eval()
 
 
 def _evaluate(
-    task: Task, job: Job, settings: TrainingSettings, checkpoints: Checkpoints | None
+    task: Task, job: Job, settings: TrainingSettings, checkpoints: Checkpoints | None, threads: Threads
 ) -> tuple[Evaluation, Session]:
     device = settings.device_plan.device
     # A process's first optimizer makes torch import its compiler (seconds, torch 2.13): no cost of this evaluation.
@@ -69,13 +80,15 @@ def _evaluate(
         )
 
     course = Course(job, begin_anew, settings, checkpoints=checkpoints)
+    kind = ("one by one", job.fidelity.trainable_layers)
     batches = task.training_batches(
         job.configuration, seed=settings.root_seed, skip_samples=course.session.samples_seen
     )
     for batch in batches:
         if not course.wants(task.num_samples(batch)):
             break
-        course.learn(batch)
+        with threads.step(kind, work=1, validations=lambda: len(course.session.curve)):
+            course.learn(batch)
         if course.finished:
             break
     course.close()

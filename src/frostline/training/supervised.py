@@ -333,6 +333,13 @@ class SupervisedTask:
             yield move_batch(inputs, device_of(model))
 
 
+def keeps_weights_small(task: object) -> bool:
+    """Return whether a task's frozen weights are kept smaller than they are: its process is to be small, too."""
+    return isinstance(task, SupervisedTask) and (
+        task.frozen_dtype is not None or task.frozen_placement == "stream"
+    )
+
+
 def _name_of(function: Any) -> str:
     """Return a name that stays the same between runs; for instances and partials that of their class."""
     return str(getattr(function, "__qualname__", type(function).__qualname__))
