@@ -4,8 +4,11 @@
 
 Every case runs in a process of its own, all cases in turns, so that a busy machine slows all alike; printed are medians.
 ``--before`` names another checkout of frostline, whose ``src`` is measured in the same turns. A case that a checkout does
-not have, or that fails there, has no figures. ``tune`` trains 27 configurations of digits-mlp in a study of its own; what is
-above ``what training loads`` and the training itself is frostline's own.
+not have, or that fails there, has no figures. ``tune`` trains 27 configurations of digits-mlp in a study of its own.
+
+Of every built-in task that needs no download, ``tune`` is run up to where its first population is made: from there on the
+model runs, over its data for frozen statistics too. What it takes until then beyond importing torch, with what its first
+optimizer loads, and the task's library is frostline's own, and Optuna's.
 """
 
 from __future__ import annotations
@@ -36,14 +39,29 @@ else: from frostline_launcher import main
 main()
 """
 STUDY = "measured"
-# torch loads much more for its first optimizer, and scikit-learn comes with the data.
-TRAINING_LOADS = (
-    "import torch, sklearn.datasets; torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1).zero_grad()"
-)
+UNTIL_TRAINED = f"""
+import os
+from frostline.populations.population import Population
+from frostline.run import workload
+Population.__init__ = workload.train_serially = lambda *_, **__: os._exit(0)
+{RUN}
+"""
+# What a task needs beside torch, and its options. text-gpt has a token file: making one of texts is the tokenizer's time.
+TASKS = {
+    "digits-mlp": ("sklearn.datasets", ""),
+    "digits-resnet": ("sklearn.datasets", ""),
+    "python-source-gpt": ("tokenizers", ""),
+    "text-gpt": ("tokenizers", "--set text=tokens.bin"),
+    "random-tokens": ("torch", ""),
+    "random-images": ("transformers", ""),
+}
+# torch loads much more for its first optimizer.
+OPTIMIZER = "import torch; torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1).zero_grad()"
+LIBRARIES = sorted({library for library, _ in TASKS.values()})
 STATEMENTS = {
     "import torch": "import torch",
     "import frostline": "import frostline",
-    "what training loads": TRAINING_LOADS,
+    **{f"torch, optimizer, {library}": f"{OPTIMIZER}; import {library}" for library in LIBRARIES},
 }
 COMMANDS = {
     "--help": "--help",
@@ -54,6 +72,10 @@ COMMANDS = {
     "ladder of a study": f"ladder --study {STUDY}",
     "ladder of a task": "ladder digits-mlp",
     "tune": "tune digits-mlp --configurations 27 --study again",
+    **{
+        f"{task} until it trains": f"tune {task} {options} --configurations 9 --study {task}"
+        for task, (_, options) in TASKS.items()
+    },
 }
 
 
@@ -79,6 +101,7 @@ def main() -> None:
         for name, checkout in checkouts.items():
             place = Path(folder, name)
             place.mkdir()
+            (place / "tokens.bin").write_bytes(bytes(2**20))
             prepare = ("-c", RUN, *shlex.split(f"tune digits-mlp --study {STUDY} --configurations 9"))
             subprocess.run(
                 [sys.executable, *prepare],
@@ -98,6 +121,7 @@ def main() -> None:
         for name in checkouts
         for case in [*STATEMENTS, *COMMANDS]
     ]
+    rows += [beyond(task, name, rows) for name in checkouts for task in TASKS]
     show(rows, list(checkouts))
     if options.json:
         machine = {"processor": platform.processor(), "cores": os.cpu_count(), "python": platform.python_version()}
@@ -106,7 +130,8 @@ def main() -> None:
 
 def environment(checkout: Path) -> dict[str, str]:
     """The environment in which the package is that of ``checkout``."""
-    return {**os.environ, "PYTHONPATH": str(checkout / "src")}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPATH": str(checkout / "src")}
 
 
 def measured(case: str, checkout: Path, folder: Path) -> tuple[float, float] | None:
@@ -114,6 +139,9 @@ def measured(case: str, checkout: Path, folder: Path) -> tuple[float, float] | N
     code, words = (STATEMENTS[case], []) if case in STATEMENTS else (RUN, shlex.split(COMMANDS[case]))
     if case == "tune":
         words += ["--storage", ":memory:"]
+    elif case.endswith("until it trains"):
+        # Every repetition begins a study of its own, and leaves its storage behind.
+        code, words = UNTIL_TRAINED, [*words, "--storage", f"sqlite:///{time.time_ns()}.db"]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     ended = subprocess.run(
         [sys.executable, "-c", code, *words], env=environment(checkout), cwd=folder, capture_output=True
@@ -129,6 +157,18 @@ def row_of(checkout: str, case: str, taken: list[tuple[float, float]]) -> Row:
         return Row(checkout, case, None, None)
     processor, wall = (statistics.median(each) for each in zip(*taken, strict=True))
     return Row(checkout, case, processor, wall)
+
+
+def beyond(task: str, checkout: str, rows: list[Row]) -> Row:
+    """What ``tune`` takes until it trains, without what it has to load."""
+    taken = {row.case: row for row in rows if row.checkout == checkout}
+    until, loads = taken[f"{task} until it trains"], taken[f"torch, optimizer, {TASKS[task][0]}"]
+    pairs = (
+        (until.processor_seconds, loads.processor_seconds),
+        (until.wall_seconds, loads.wall_seconds),
+    )
+    own = [None if until is None or loads is None else until - loads for until, loads in pairs]
+    return Row(checkout, f"{task}: frostline's own", *own)
 
 
 def show(rows: list[Row], checkouts: list[str]) -> None:

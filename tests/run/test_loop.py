@@ -67,13 +67,25 @@ class Asked:
 
 def test_asynchronous_halving_decides_again_after_every_evaluation() -> None:
     asked = Asked(AsynchronousHalving(ladder=LADDER, configurations=27))
-    ledger = MemoryLedger("minimize", num_rungs=len(LADDER.rungs))
+    ledger = MemoryLedger("minimize")
     climb(ledger, asked, draws(), SimulatedExecutor(evaluate, workers=4))
     # Four begin; then whoever ends makes room for one, and the first to be promoted climbs while others are at the bottom.
     assert [known for known, _ in asked.known_at][:8] == [0, 0, 0, 0, 1, 2, 3, 4]
     first_promotion = next(known for known, request in asked.known_at if request.rung == 1)
     assert first_promotion == 3
     assert max(known for known, request in asked.known_at if request.rung == 0) > first_promotion
+
+
+class NeverAsked(SuccessiveHalving):
+    def eliminated(self, history: History) -> list[int]:
+        raise AssertionError("nobody hears of it")
+
+
+def test_a_search_in_memory_is_not_asked_whose_climb_is_over() -> None:
+    ledger = MemoryLedger("minimize")
+    search = NeverAsked(ladder=LADDER, configurations=27)
+    climb(ledger, search, draws(), SimulatedExecutor(evaluate, workers=4))
+    assert [ledger.history.rung(rung).num_ended for rung in range(len(LADDER.rungs))] == [27, 9, 3]
 
 
 def test_no_worker_is_none() -> None:

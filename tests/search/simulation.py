@@ -120,11 +120,12 @@ class _Workers:
         pass
 
 
-class _Unpruned(MemoryLedger):
-    """A ledger that does not tell the history whose climb is over."""
+class _Pruning(MemoryLedger):
+    """A ledger that tells the history whose climb is over, as a study does."""
 
     def end(self, numbers: Iterable[int]) -> None:
-        pass
+        for number in list(numbers):
+            self.history.eliminate(number)
 
 
 def same_facts(history: History, pending: Iterable[Request] = ()) -> History:
@@ -164,9 +165,7 @@ class Simulation:
     def run(self) -> History:
         random = Random(self.seed)
         while True:
-            ledger = (MemoryLedger if self.prunes else _Unpruned)(
-                self.direction, num_rungs=len(self.search.ladder.rungs)
-            )
+            ledger = (_Pruning if self.prunes else MemoryLedger)(self.direction)
             ledger.history = same_facts(self.history)
             workers = _Workers(self.workers, self.outcome, random, self.deaths)
             try:

@@ -99,6 +99,8 @@ def test_a_history_answers_as_a_scan_of_everything_would(events, direction, data
         assert history.is_pending(number) == any(request.number == number for request in slow.pending)
         ends = sorted((one for one in slow.evaluations.values() if one.number == number), key=lambda one: one.rung)
         assert history.evaluations_of(number) == ends
+        begun = {rung for rung in range(NUM_RUNGS) if history.has_begun(number, rung)}
+        assert begun == {one.rung for one in (*ends, *slow.pending) if one.number == number}
     for index in range(NUM_RUNGS):
         rung, ranking, unpromoted = history.rung(index, part=part), slow.ranking(index), slow.unpromoted(index)
         assert rung.ranking == ranking

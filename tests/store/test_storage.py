@@ -10,7 +10,7 @@ import pytest
 from optuna.storages import InMemoryStorage, JournalStorage
 
 from frostline.errors import StudyError
-from frostline.store.storage import MEMORY, open_storage, storage_errors, without_password
+from frostline.store.storage import MEMORY, StorageErrors, open_storage, without_password
 
 
 def test_a_url_a_path_and_memory_open_the_three_kinds(tmp_path: Path) -> None:
@@ -79,5 +79,5 @@ def test_passwords_are_not_shown(url: str, shown: str) -> None:
 
 
 def test_other_errors_pass_through() -> None:
-    with pytest.raises(ZeroDivisionError), storage_errors("sqlite:///x.db"):
+    with pytest.raises(ZeroDivisionError), StorageErrors("sqlite:///x.db"):
         _ = 1 / 0

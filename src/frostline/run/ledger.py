@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from frostline.records import Configuration, Direction, Evaluation, Request
@@ -41,7 +41,10 @@ class Ledger(Protocol):
         ...
 
     def end(self, numbers: Iterable[int]) -> None:
-        """Write down that configurations, each evaluated and none under way, get no further."""
+        """Write down that configurations, each evaluated and none under way, get no further.
+
+        Who they are may be reckoned only while ``numbers`` is read.
+        """
         ...
 
     def newly_ended(self) -> list[int]:
@@ -50,19 +53,19 @@ class Ledger(Protocol):
 
 
 class MemoryLedger:
-    """The ledger of a search that nobody else works on and that ends with the process: for replays, and tests."""
+    """The ledger of a search that nobody else works on and that ends with the process: for replays, and tests.
 
-    def __init__(self, direction: Direction, *, num_rungs: int) -> None:
+    It ends no configuration, so the search is never asked whose climb is over: nobody waits to hear of it.
+    """
+
+    def __init__(self, direction: Direction) -> None:
         self.history = History(direction)
-        self._last_rung = num_rungs - 1
-        self._ended: list[int] = []
 
     in_company = False
 
-    @contextmanager
-    def deciding(self) -> Iterator[bool]:
+    def deciding(self) -> AbstractContextManager[bool]:
         """See ``Ledger``: there is nobody to wait for."""
-        yield False
+        return nullcontext(False)
 
     @property
     def is_waiting(self) -> bool:
@@ -78,18 +81,10 @@ class MemoryLedger:
     def record(self, evaluation: Evaluation) -> None:
         """See ``Ledger``."""
         self.history.finish(evaluation)
-        is_full = self.history.evaluation(evaluation.number, self._last_rung) is not None
-        if is_full and not self.history.is_pending(evaluation.number):
-            self.end([evaluation.number])
 
     def end(self, numbers: Iterable[int]) -> None:
-        """See ``Ledger``."""
-        for number in numbers:
-            if number not in self.history.eliminated:
-                self.history.eliminate(number)
-                self._ended.append(number)
+        """Do nothing."""
 
     def newly_ended(self) -> list[int]:
-        """See ``Ledger``."""
-        ended, self._ended = self._ended, []
-        return ended
+        """Return nobody."""
+        return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from frostline.records import Configuration, Fidelity, Job, Status
@@ -117,8 +117,9 @@ class Loop:
                 ledger.end(self._eliminated())
         self._forget()
 
-    def _eliminated(self) -> Iterable[int]:
-        return () if self._climb is None else self._climb.eliminated(self._ledger.history)
+    def _eliminated(self) -> Iterator[int]:
+        if self._climb is not None:
+            yield from self._climb.eliminated(self._ledger.history)
 
     def _end_all(self) -> None:
         """End what a search that eliminates nobody on its way asks no more of."""

@@ -96,7 +96,8 @@ class History:
         self._evaluations: list[Evaluation] = []
         self._found: dict[tuple[int, int], Evaluation] = {}
         self._pending: dict[Request, None] = {}
-        self._num_begun: list[int] = []
+        self._begun: set[tuple[int, int]] = set()
+        self._num_pending: list[int] = []
         self._unstarted: list[int] = []
         self._eliminated: set[int] = set()
         self._parts: dict[range | None, list[RungHistory]] = {None: []}
@@ -133,7 +134,7 @@ class History:
             f"configuration {configuration.number} cannot come after {number - 1}"
         )
         self._configurations.append(configuration)
-        self._num_begun.append(0)
+        self._num_pending.append(0)
         self._unstarted.append(number)
 
     def start(self, request: Request) -> None:
@@ -145,12 +146,13 @@ class History:
 
     def finish(self, evaluation: Evaluation) -> None:
         """Let a request have ended, however it did; one that was not under way is started first."""
-        number, rung = evaluation.number, evaluation.rung
-        assert (number, rung) not in self._found, f"{evaluation.request} has ended twice"
-        if evaluation.request in self._pending:
-            del self._pending[evaluation.request]
+        request, number, rung = evaluation.request, evaluation.number, evaluation.rung
+        assert (number, rung) not in self._found, f"{request} has ended twice"
+        if request in self._pending:
+            del self._pending[request]
         else:
-            self._begin(evaluation.request)
+            self._begin(request)
+        self._num_pending[number] -= 1
         self._found[number, rung] = evaluation
         self._evaluations.append(evaluation)
         for rungs in self._rungs_of(number, rung):
@@ -178,7 +180,11 @@ class History:
 
     def is_pending(self, number: int) -> bool:
         """Return whether a configuration is under way at any rung."""
-        return any(Request(number, rung) in self._pending for rung in range(self.num_rungs))
+        return self._num_pending[number] > 0
+
+    def has_begun(self, number: int, rung: int) -> bool:
+        """Return whether a configuration is under way at a rung, or its evaluation there ended."""
+        return (number, rung) in self._begun
 
     def last_evaluation(self, number: int) -> Evaluation | None:
         """Return the evaluation of a configuration at the highest rung where it has one."""
@@ -211,9 +217,9 @@ class History:
 
     def _begin(self, request: Request) -> None:
         number, rung = request.number, request.rung
-        if self._num_begun[number] == 0:
-            _discard(self._unstarted, number)
-        self._num_begun[number] += 1
+        _discard(self._unstarted, number)
+        self._begun.add((number, rung))
+        self._num_pending[number] += 1
         for rungs in self._rungs_of(number, rung):
             _count_start(rungs, number, rung)
 
@@ -231,8 +237,7 @@ class History:
             assert evaluation.score is not None
             key = (loss_sign(self.direction) * evaluation.score, number)
         rungs[rung]._finish(number, key)
-        climbed = Request(number, rung + 1)
-        if climbed in self._pending or (number, rung + 1) in self._found:
+        if self.has_begun(number, rung + 1):
             rungs[rung]._promote(number)
         if number in self._eliminated:
             rungs[rung]._eliminate(number)

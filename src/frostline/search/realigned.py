@@ -327,4 +327,4 @@ def _seen(evaluation: Evaluation, history: History, ranks: Mapping[int, int] | N
 
 
 def _has_climbed(history: History, number: int, rung: int) -> bool:
-    return Request(number, rung + 1) in history.pending or history.evaluation(number, rung + 1) is not None
+    return history.has_begun(number, rung + 1)

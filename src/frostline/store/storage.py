@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,9 +45,9 @@ class Storage:
         """The place as it may be shown."""
         return without_password(self.place)
 
-    def errors(self) -> AbstractContextManager[None]:
+    def errors(self) -> StorageErrors:
         """Return a context that turns whatever the storage raises into one StudyError that names it."""
-        return storage_errors(self.place)
+        return StorageErrors(self.place)
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def opened(storage: str | Storage, *, must_exist: bool = False) -> Iterator[Stor
     try:
         yield Storage(storage, backend)
     finally:
-        with storage_errors(storage):
+        with StorageErrors(storage):
             close_storage(backend)
 
 
@@ -82,7 +82,7 @@ def open_storage(storage: str) -> BaseStorage:
 
     if storage == MEMORY:
         return InMemoryStorage()
-    with storage_errors(storage):
+    with StorageErrors(storage):
         if "://" in storage:
             return get_storage(_open_database(storage))
         return _open_journal(Path(storage))
@@ -154,35 +154,49 @@ def _drop_torn_line(path: Path) -> None:
             file.truncate(content.rfind(b"\n") + 1)
 
 
-@contextmanager
-def storage_errors(storage: str) -> Iterator[None]:
-    """Turn whatever a storage raises into one StudyError that names it."""
+class StorageErrors:
+    """A context that turns whatever a storage raises into one StudyError that names it."""
+
+    # A class, for a generator takes longer, and this is entered several times for every evaluation.
+    __slots__ = ("_place",)
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Raise the StudyError that says the same as ``error``, if a storage raised it."""
+        if isinstance(error, Exception) and not isinstance(error, StudyError):
+            told = _told(error, self._place)
+            if told is not None:
+                raise StudyError(told) from error
+
+
+def _told(error: Exception, place: str) -> str | None:
+    """Return what is said of an error of the storage ``place``, or None if the error is not a storage's."""
     from optuna.exceptions import StorageInternalError
 
-    try:
-        yield
-    except (StudyError, KeyboardInterrupt):
-        raise
-    except StorageInternalError as error:
-        raise StudyError(f"the storage {without_password(storage)} failed: {_root_cause(error)}.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(
-            f"the journal file {storage!r} is corrupt ({error}): restore it from a copy, or name another --storage."
-        ) from error
-    except ImportError as error:
-        raise StudyError(
-            f"the storage {without_password(storage)} needs a database driver that is not installed; for PostgreSQL: "
+    if isinstance(error, StorageInternalError):
+        return f"the storage {without_password(place)} failed: {_root_cause(error)}."
+    if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
+        return (
+            f"the journal file {place!r} is corrupt ({error}): restore it from a copy, or name another --storage."
+        )
+    if isinstance(error, ImportError):
+        return (
+            f"the storage {without_password(place)} needs a database driver that is not installed; for PostgreSQL: "
             f"pip install 'frostline[postgresql]'."
-        ) from error
-    except Exception as error:
-        # SQLAlchemy's own errors for an unknown dialect, a malformed URL or a file that is no database have no common
-        # parent that could be named without importing it.
-        if not _is_storage_error(error):
-            raise
-        raise StudyError(
-            f"the storage {without_password(storage)} cannot be used: {_root_cause(error)}. Give a database URL such as "
+        )
+    # SQLAlchemy's own errors for an unknown dialect, a malformed URL or a file that is no database have no common
+    # parent that could be named without importing it.
+    if _is_storage_error(error):
+        return (
+            f"the storage {without_password(place)} cannot be used: {_root_cause(error)}. Give a database URL such as "
             f"{DEFAULT_STORAGE} or postgresql://user@host/name, or the path of a journal file."
-        ) from error
+        )
+    return None
 
 
 def _is_storage_error(error: BaseException) -> bool:

@@ -66,7 +66,7 @@ def replay_optuna(
         )
     pruned = _Pruned(task, configurations, patience, seed=seed, reduction_factor=reduction_factor)
     executor = SimulatedExecutor(pruned.evaluate, workers=workers)
-    ledger = MemoryLedger(landscape.direction, num_rungs=len(landscape.samples))
+    ledger = MemoryLedger(landscape.direction)
     climb(ledger, pruned, pruned, executor, _Stepping(pruned, executor))
     return pruned.trace()
 

@@ -62,7 +62,7 @@ def replay(
             recorded.evaluate, workers=workers, begins_at_seconds=ends[-1] if ends else 0.0
         )
         stepping = Stepping(recorded, executor, run=len(ends))
-        ledger = MemoryLedger(task.landscape.direction, num_rungs=len(search.ladder.rungs))
+        ledger = MemoryLedger(task.landscape.direction)
         climb(ledger, search, recorded, executor, stepping)
         steps += stepping.steps
         ends.append(steps[-1].seconds)
