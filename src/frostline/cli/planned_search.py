@@ -75,9 +75,10 @@ class RequestedSearch:
     size: SearchSize
     horizon: str | None
 
-    def on(self, ladder: Ladder, *, initial: Sequence[Mapping[str, Value]]) -> PlannedSearch:
-        """Return the search on a ladder that is taken as it is."""
-        return PlannedSearch(ladder=ladder, plan=self.size.climb(ladder, num_own=len(initial)), initial=initial)
+    def on(self, ladder: Ladder, *, initial: Sequence[Mapping[str, Value]], most: int | None) -> PlannedSearch:
+        """Return the search on a ladder that is taken as it is, over at most ``most`` configurations."""
+        plan = self.size.climb(ladder, num_own=len(initial), most=most)
+        return PlannedSearch(ladder=ladder, plan=plan, initial=initial)
 
     def on_audit(self, audited: AuditedSearch, *, skips: bool) -> PlannedSearch:
         """Return the search on the ladder of an audit; ``skips``: it may skip a rung that turns out not to rank."""

@@ -55,15 +55,25 @@ class SearchSize:
         """The name of the ladder that it climbs if nobody says."""
         return SIEVE if self.is_budgeted else DIAGONAL
 
-    def climb(self, ladder: Ladder, *, num_own: int = 1) -> Climb:
-        """Return the search on ``ladder``; under a budget the first ``num_own`` configurations are trained in full."""
+    def climb(self, ladder: Ladder, *, num_own: int = 1, most: int | None = None) -> Climb:
+        """Return the search on ``ladder``.
+
+        Under a budget the first ``num_own`` configurations are trained in full, and at most ``most`` are tried.
+        """
         if not self.is_budgeted:
             factory = search_named(self.search, self.reduction_factor or REDUCTION_FACTOR)
-            return factory(ladder=ladder, configurations=self.configurations or CONFIGURATIONS)
+            return factory(
+                ladder=ladder,
+                configurations=CONFIGURATIONS if self.configurations is None else self.configurations,
+            )
         text = self.budget
         budget = Budget(full_trainings=DEFAULT_FULL_TRAININGS) if text is None else Budget.parse(text)
         return BudgetedHalving(
-            ladder=ladder, kept=usual_shares(len(ladder.rungs)), budget=budget, num_own=max(1, num_own)
+            ladder=ladder,
+            kept=usual_shares(len(ladder.rungs)),
+            budget=budget,
+            num_own=max(1, num_own),
+            most=most,
         )
 
 

@@ -74,6 +74,15 @@ class SearchArguments:
         if self.budget is not None:
             Budget.parse(self.budget)
 
+    def size(self, name: str) -> SearchSize:
+        """Return how much of the search called ``name`` is searched."""
+        return SearchSize(
+            search=name,
+            budget=self.budget,
+            configurations=self.configurations,
+            reduction_factor=self.reduction_factor,
+        )
+
 
 @grouped
 def tune_command(
@@ -103,12 +112,7 @@ def tune_command(
         options=options,
     )
     initial = sampling.initial(loaded)
-    size = SearchSize(
-        search=ladder.search,
-        budget=search.budget,
-        configurations=search.configurations,
-        reduction_factor=search.reduction_factor,
-    )
+    size = search.size(ladder.search)
     requested = planned_search.RequestedSearch(size=size, horizon=search.horizon)
     audited = None
     name = ladder.ladder or size.usual_ladder
@@ -119,7 +123,7 @@ def tune_command(
     else:
         num_layers = layers_of(loaded).num_layers
         climbed = ladder_named(name, ladder.rungs, num_layers=num_layers, full_samples=loaded.full_samples)
-        planned = requested.on(climbed, initial=initial)
+        planned = requested.on(climbed, initial=initial, most=sampling.sampling(loaded).num_points)
     planned = planned_search.aligned(loaded, planned, search.align, place)
     typer.echo(ladder_table(planned.ladder, planned.plan, loaded.sample_unit))
     typer.echo(f"study {place.name!r} in {without_password(where.storage)}\n")

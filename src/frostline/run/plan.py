@@ -40,7 +40,7 @@ class SearchPlan:
     another search than halving.
     """
 
-    budget: Budget | str | float | None = None
+    budget: str | float | None = None
     configurations: int | None = None
     search: SearchFactory = SuccessiveHalving
     sampling: Sampling = RANDOM
@@ -55,7 +55,7 @@ class SearchPlan:
                 f"direction is {self.direction!r}, but must be one of {', '.join(get_args(Direction))}."
             )
         if self.budget is not None:
-            object.__setattr__(self, "budget", _budget_of(self.budget))
+            _budget_of(self.budget)
             if self.configurations is not None or self.search is not SuccessiveHalving:
                 raise OptionError(
                     f"a budget of {self.budget} goes with halving, which finds out how many configurations it pays for: "
@@ -73,12 +73,16 @@ class SearchPlan:
         Raises: LadderError if the configurations are too few for it.
         """
         if self.configurations is not None or self.search is not SuccessiveHalving:
-            return self.search(ladder=ladder, configurations=self.configurations or CONFIGURATIONS)
+            return self.search(
+                ladder=ladder,
+                configurations=CONFIGURATIONS if self.configurations is None else self.configurations,
+            )
         return BudgetedHalving(
             ladder=ladder,
             kept=usual_shares(len(ladder.rungs)),
             budget=_budget_of(DEFAULT_FULL_TRAININGS if self.budget is None else self.budget),
             num_own=max(1, len(self.initial)),
+            most=self.sampling.num_points,
         )
 
     def draws(self, space: SearchSpace, direction: Direction) -> Draws:
@@ -92,7 +96,5 @@ class SearchPlan:
         )
 
 
-def _budget_of(budget: Budget | str | float) -> Budget:
-    if isinstance(budget, Budget):
-        return budget
+def _budget_of(budget: str | float) -> Budget:
     return Budget.parse(budget) if isinstance(budget, str) else Budget(full_trainings=budget)
