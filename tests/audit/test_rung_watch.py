@@ -37,7 +37,7 @@ LOWER = {number: float(number) for number in range(12)}
 
 
 def test_rungs_that_agree_are_no_news_and_are_kept() -> None:
-    watch = AgreementWatch(expected=(12, 6))
+    watch = AgreementWatch(expected=lambda _: (12, 6))
     history = history_of(LOWER, {number: float(number) for number in range(6)})
     assert watch.news(history) == []
     assert watch.agreements[0].value == pytest.approx(1.0)
@@ -45,7 +45,7 @@ def test_rungs_that_agree_are_no_news_and_are_kept() -> None:
 
 
 def test_a_reversed_order_is_told_once_and_called_one_among_survivors() -> None:
-    watch = AgreementWatch(expected=(12, 6))
+    watch = AgreementWatch(expected=lambda _: (12, 6))
     history = history_of(LOWER, {number: -float(number) for number in range(6)})
     (sentence,) = watch.news(history)
     assert "rungs 0 and 1 rank their 6 common configurations differently: Spearman -1.00" in sentence
@@ -57,14 +57,14 @@ def test_a_reversed_order_is_told_once_and_called_one_among_survivors() -> None:
 def test_what_an_audit_led_to_expect_is_the_measure_where_there_is_one() -> None:
     upper = {0: 3.0, 1: 1.0, 2: 4.0, 3: 2.0, 4: 5.0, 5: 6.0}
     history = history_of(LOWER, upper)
-    assert AgreementWatch(expected=(12, 6), least=(0.2,)).news(history) == []
-    (sentence,) = AgreementWatch(expected=(12, 6), least=(0.9,)).news(history)
+    assert AgreementWatch(expected=lambda _: (12, 6), least=(0.2,)).news(history) == []
+    (sentence,) = AgreementWatch(expected=lambda _: (12, 6), least=(0.9,)).news(history)
     assert "where the audit led to expect at least 0.90" in sentence
 
 
 def test_nothing_is_said_before_a_rung_has_closed_or_of_fewer_than_five() -> None:
     reverse = {number: -float(number) for number in range(6)}
-    assert AgreementWatch(expected=(12, 7)).news(history_of(LOWER, reverse)) == []
+    assert AgreementWatch(expected=lambda _: (12, 7)).news(history_of(LOWER, reverse)) == []
     few = {number: -float(number) for number in range(4)}
     assert AgreementWatch(expected=(12, 4)).news(history_of(LOWER, few)) == []
     assert agreement_of_rungs(history_of(LOWER, few), 0, 1) is None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from frostline.records import Configuration, Cost, Direction, Evaluation, Fidelity, Job, Request, Status
+from frostline.records import Configuration, Cost, Direction, Evaluation, Job, Request, Status
 from frostline.run.ledger import MemoryLedger
 from frostline.run.loop import climb
 from frostline.search.history import History
@@ -20,14 +20,16 @@ LADDER = Ladder.diagonal(num_layers=10, full_samples=1000, num_rungs=3)
 
 
 def ended(request: Request, outcome: float | Status) -> Evaluation:
+    """An evaluation on ``LADDER`` that took a second for each full training that it is worth."""
     finished = not isinstance(outcome, Status)
+    fidelity = LADDER.rungs[request.rung]
     return Evaluation(
         number=request.number,
         rung=request.rung,
-        fidelity=Fidelity(trainable_layers=request.rung + 1, samples=request.rung + 1),
+        fidelity=fidelity,
         status=Status.FINISHED if finished else outcome,
         score=outcome if finished else None,
-        cost=Cost(seconds=1.0, samples=1),
+        cost=Cost(seconds=LADDER.relative_cost(fidelity), samples=fidelity.samples),
     )
 
 

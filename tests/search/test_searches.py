@@ -11,6 +11,8 @@ from optuna.distributions import FloatDistribution
 
 from frostline.errors import LadderError
 from frostline.records import Configuration, Request, Status
+from frostline.search.budget import Budget
+from frostline.search.budgeted import BudgetedHalving
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.history import History
 from frostline.search.hyperband import Hyperband
@@ -43,6 +45,11 @@ def realigned_asynchronous(*, ladder: Ladder, configurations: int) -> RealignedS
     return RealignedSearch(search=plain, space=SPACE, waits=False)
 
 
+def budgeted_halving(*, ladder: Ladder, configurations: int) -> BudgetedHalving:
+    """A halving that pays for about as many configurations, one of them its user's own."""
+    return BudgetedHalving(ladder=ladder, kept=(1 / 3, 1 / 3), budget=Budget(full_trainings=configurations / 4))
+
+
 ASYNCHRONOUS = [AsynchronousHalving, realigned_asynchronous]
 REALIGNED = [realigned_halving, realigned_hyperband, realigned_asynchronous]
 EVERY = [
@@ -52,6 +59,7 @@ EVERY = [
     FullFidelity,
     AsynchronousHalving,
     watched_halving,
+    budgeted_halving,
     *REALIGNED,
 ]
 SEEDS = st.integers(0, 2**32)
@@ -113,11 +121,20 @@ def simulations(search, *, faults: float = 0.0):
     )
 
 
+def assert_within_budget(simulation: Simulation) -> None:
+    """What it costs is the budget or less, but for the last full training that it may round up to."""
+    spent = sum(evaluation.cost.seconds for evaluation in simulation.history.evaluations())
+    assert spent <= 1.03 * simulation.search.budget.in_seconds(1.0) + 1
+
+
 @property_of_every_search(examples=100, data=st.data())
 def test_each_rung_sees_the_announced_number_of_evaluations(search, data) -> None:
     simulation = data.draw(simulations(search))
     seen = evaluated(simulation.run())
     announced = simulation.search.evaluations_per_rung()
+    if search is budgeted_halving:
+        assert_within_budget(simulation)
+        return
     if search in ASYNCHRONOUS or (search is watched_halving and simulation.search.skipped(simulation.history)):
         # Promoted before all have ended, or called upon once a rung was found not to rank: then it is more.
         assert seen[0] == announced[0]
@@ -132,6 +149,9 @@ def test_each_rung_sees_the_announced_number_of_evaluations(search, data) -> Non
 def test_faults_never_stop_a_search_nor_exceed_what_is_announced(search, data, faults: float) -> None:
     simulation = data.draw(simulations(search, faults=faults))
     history = simulation.run()
+    if search is budgeted_halving:
+        assert_within_budget(simulation)
+        return
     assert len(history.configurations) == simulation.search.configurations
     announced = simulation.search.evaluations_per_rung()
     seen = evaluated(history)

@@ -13,7 +13,7 @@ from frostline.records import Status, loss_sign
 from frostline.statistics.ranks import FEWEST
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,7 +32,8 @@ class AgreementWatch:
     expect (``audit/expectation.py``), or None where there was none.
     """
 
-    expected: Sequence[int]
+    expected: Callable[[History], Sequence[int]]
+    """Returns how many evaluations each rung will see, as far as that is decided."""
     least: Sequence[float] | None = None
     agreements: dict[int, SurvivorAgreement] = field(default_factory=dict)
     """By the lower rung. Where fewer than five configurations have both, nothing is computed."""
@@ -40,9 +41,10 @@ class AgreementWatch:
     def news(self, history: History) -> list[str]:
         """Return a sentence for every pair of rungs that has newly turned out to agree less than it should."""
         sentences = []
-        for lower, upper in pairwise(range(len(self.expected))):
+        expected = self.expected(history)
+        for lower, upper in pairwise(range(len(expected))):
             ended = history.rung(upper).num_ended
-            if lower in self.agreements or ended < max(FEWEST, self.expected[upper]):
+            if lower in self.agreements or ended < max(FEWEST, expected[upper]):
                 continue
             agreement = agreement_of_rungs(history, lower, upper)
             if agreement is None:

@@ -77,13 +77,13 @@ class LadderArguments:
     """Which search, on which ladder."""
 
     ladder: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--ladder",
-            help="diagonal, layers-only, samples-only, rungs as LAYERS:SAMPLES,LAYERS:SAMPLES,..., audit:STUDY for what an "
-            "audit recommends, or auto for a small audit first.",
+            help="sieve, diagonal, layers-only, samples-only, rungs as LAYERS:SAMPLES,LAYERS:SAMPLES,..., audit:STUDY for "
+            "what an audit recommends, or auto for a small audit first. Default: sieve under a budget, else diagonal.",
         ),
-    ] = "diagonal"
+    ] = None
     rungs: Annotated[
         int, typer.Option("--rungs", help="The number of rungs of a ladder that is not given by hand.")
     ] = 3
@@ -92,7 +92,8 @@ class LadderArguments:
     )
 
     def __post_init__(self) -> None:
-        check_ladder(self.ladder)
+        if self.ladder is not None:
+            check_ladder(self.ladder)
         search_named(self.search)
 
 

@@ -9,9 +9,9 @@ import typer
 
 from frostline.cli.arguments import LadderArguments, SetOption, StorageOption, TaskArguments
 from frostline.cli.grouping import grouped
-from frostline.cli.naming import REDUCTION_FACTOR, ladder_named, ladder_table, search_named
+from frostline.cli.naming import ladder_named
+from frostline.cli.search_size import SearchSize, ladder_table
 from frostline.errors import OptionError
-from frostline.search.halving import CONFIGURATIONS
 from frostline.store.storage import DEFAULT_STORAGE
 
 
@@ -65,22 +65,34 @@ class TrainedArguments:
 class CountArguments:
     """How many configurations begin, and how many of them go on."""
 
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", help="What the search may cost, in full trainings. Default: 6, unless others are given."
+        ),
+    ] = None
     configurations: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--configurations", "-n", help="The total number of configurations, over all runs of the study."
         ),
-    ] = CONFIGURATIONS
+    ] = None
     reduction_factor: Annotated[
-        int, typer.Option("--reduction-factor", help="One in so many configurations is promoted.")
-    ] = REDUCTION_FACTOR
+        int | None, typer.Option("--reduction-factor", help="One in so many configurations is promoted.")
+    ] = None
 
 
 @grouped
 def ladder_command(trained: TrainedArguments, ladder: LadderArguments, counts: CountArguments) -> None:
     """Show the rungs that a search would climb, and what each costs."""
     full = trained.full_training()
-    climbed = ladder_named(ladder.ladder, ladder.rungs, num_layers=full.num_layers, full_samples=full.samples)
-    make = search_named(ladder.search, counts.reduction_factor)
-    plan = make(ladder=climbed, configurations=counts.configurations)
+    size = SearchSize(
+        search=ladder.search,
+        budget=counts.budget,
+        configurations=counts.configurations,
+        reduction_factor=counts.reduction_factor,
+    )
+    name = ladder.ladder or size.usual_ladder
+    climbed = ladder_named(name, ladder.rungs, num_layers=full.num_layers, full_samples=full.samples)
+    plan = size.climb(climbed)
     typer.echo(ladder_table(climbed, plan, full.sample_unit))

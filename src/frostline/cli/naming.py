@@ -23,7 +23,11 @@ AUTO = "auto"
 REDUCTION_FACTOR = 3
 
 _SAMPLERS = ("random", "qmc", "tpe", "gp", "cmaes", "grid")
-_LADDERS = {"diagonal": Ladder.diagonal, "layers-only": Ladder.layers_only, "samples-only": Ladder.samples_only}
+HALVING = "halving"
+SIEVE = "sieve"
+DIAGONAL = "diagonal"
+
+_LADDERS = {DIAGONAL: Ladder.diagonal, "layers-only": Ladder.layers_only, "samples-only": Ladder.samples_only}
 
 Choice = TypeVar("Choice")
 
@@ -38,7 +42,7 @@ class ClimbFactory(Protocol):
 def search_named(name: str, reduction_factor: int = REDUCTION_FACTOR) -> ClimbFactory:
     """Return the search called ``name``."""
     choices: dict[str, ClimbFactory] = {
-        "halving": functools.partial(SuccessiveHalving, reduction_factor=reduction_factor),
+        HALVING: functools.partial(SuccessiveHalving, reduction_factor=reduction_factor),
         "hyperband": functools.partial(Hyperband, reduction_factor=reduction_factor),
         "asynchronous": functools.partial(AsynchronousHalving, reduction_factor=reduction_factor),
         "sweep": Sweep,
@@ -51,19 +55,15 @@ def ladder_named(text: str, rungs: int, *, num_layers: int, full_samples: int) -
     """Return the ladder called so, or the one whose rungs are written out, for a model and a full training."""
     if ":" in text:
         return Ladder.explicit(_parse_rungs(text), num_layers=num_layers, full_samples=full_samples)
+    if text == SIEVE:
+        return Ladder.sieve(num_layers=num_layers, full_samples=full_samples)
     make = _choose("ladder", text, _LADDERS)
     return make(num_layers=num_layers, full_samples=full_samples, num_rungs=rungs)
 
 
-def ladder_table(ladder: Ladder, plan: Climb, sample_unit: str) -> str:
-    """Return the table of the rungs that ``plan`` climbs, and what each costs."""
-    counts = plan.evaluations_per_rung()
-    return ladder.table(counts, started_per_rung=plan.started_per_rung(), sample_unit=sample_unit)
-
-
 def check_ladder(text: str) -> None:
     """Raise OptionError unless ``text`` may be a ladder of ``frostline tune``."""
-    if text == AUTO or text.startswith(AUDIT):
+    if text in (AUTO, SIEVE) or text.startswith(AUDIT):
         return
     if ":" in text:
         _parse_rungs(text)

@@ -11,14 +11,16 @@ import typer
 from frostline.audit.audited_search import AuditedSearch, alignment_of_audit, search_of_audit, small_audit
 from frostline.audit.console_tables import ladder_comparison_table
 from frostline.audit.rung_watch import AgreementWatch
-from frostline.cli.naming import AUDIT, AUTO, REDUCTION_FACTOR, ClimbFactory, search_named
+from frostline.cli.naming import AUDIT, AUTO, HALVING, REDUCTION_FACTOR, ClimbFactory, search_named
+from frostline.cli.search_size import SearchSize
 from frostline.cli.shown_audit import run_audit
 from frostline.errors import OptionError
 from frostline.run.options import OFF, TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import TaskSearch
 from frostline.search.alignment import IDENTITY, Alignment
-from frostline.search.halving import CONFIGURATIONS, AsynchronousHalving, SuccessiveHalving
+from frostline.search.budgeted import BudgetedHalving
+from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.hyperband import Hyperband
 from frostline.search.realigned import RealignedSearch
 from frostline.search.sweep import FullFidelity, Sweep
@@ -61,26 +63,29 @@ class PlannedSearch:
         """Return what watches whether rungs agree, None for searches that eliminate nobody by them."""
         if isinstance(self.plan, Sweep | FullFidelity):
             return None
-        return AgreementWatch(expected=self.plan.evaluations_per_rung(), least=self.least_agreement)
+        plan = self.plan
+        expected = plan.decided if isinstance(plan, BudgetedHalving) else lambda _: plan.evaluations_per_rung()
+        return AgreementWatch(expected=expected, least=self.least_agreement)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestedSearch:
     """What the user said of the search; None: nothing."""
 
-    search: str
-    configurations: int | None
-    reduction_factor: int | None
+    size: SearchSize
     horizon: str | None
 
-    def on(self, ladder: Ladder, *, initial: Sequence[Mapping[str, Value]]) -> PlannedSearch:
-        """Return the search on a ladder that is taken as it is."""
-        factory = search_named(self.search, self.reduction_factor or REDUCTION_FACTOR)
-        plan = factory(ladder=ladder, configurations=self.configurations or CONFIGURATIONS)
+    def on(self, ladder: Ladder, *, initial: Sequence[Mapping[str, Value]], most: int | None) -> PlannedSearch:
+        """Return the search on a ladder that is taken as it is, over at most ``most`` configurations."""
+        plan = self.size.climb(ladder, num_own=len(initial), most=most)
         return PlannedSearch(ladder=ladder, plan=plan, initial=initial)
 
     def on_audit(self, audited: AuditedSearch, *, skips: bool) -> PlannedSearch:
         """Return the search on the ladder of an audit; ``skips``: it may skip a rung that turns out not to rank."""
+        if self.size.budget is not None:
+            raise OptionError(
+                f"--budget {self.size.budget}: an audit's ladder is for a number of configurations: leave the budget out."
+            )
         if self.horizon not in (None, audited.horizon):
             raise OptionError(
                 f"--horizon is {self.horizon}, but the audit measured its ladder under {audited.horizon}: leave it out, or "
@@ -88,7 +93,7 @@ class RequestedSearch:
             )
         plan = self._factory(audited, skips=skips)(ladder=audited.ladder, configurations=audited.configurations)
         # What is assumed of survivors holds for the halving that the audit was replayed with.
-        as_assumed = isinstance(plan, SuccessiveHalving | WatchedHalving) and self.reduction_factor is None
+        as_assumed = isinstance(plan, SuccessiveHalving | WatchedHalving) and self.size.reduction_factor is None
         return PlannedSearch(
             ladder=audited.ladder,
             plan=plan,
@@ -99,12 +104,13 @@ class RequestedSearch:
         )
 
     def _factory(self, audited: AuditedSearch, *, skips: bool) -> ClimbFactory:
-        factor = self.reduction_factor or audited.recommendation.chosen.reduction_factor
-        if self.search == "halving" and skips and self.reduction_factor is None:
+        factor = self.size.reduction_factor or audited.recommendation.chosen.reduction_factor
+        if self.size.search == HALVING and skips and self.size.reduction_factor is None:
             return audited.watched
         # Hyperband and asynchronous halving have their own idea of how many to promote.
         return search_named(
-            self.search, factor if self.search == "halving" else self.reduction_factor or REDUCTION_FACTOR
+            self.size.search,
+            factor if self.size.search == HALVING else self.size.reduction_factor or REDUCTION_FACTOR,
         )
 
 
@@ -139,7 +145,7 @@ def audited_search(
         study=study,
         options=place.options,
         seed=place.seed,
-        configurations=requested.configurations,
+        configurations=requested.size.configurations,
     )
     chosen = audited.recommendation.chosen
     typer.echo(

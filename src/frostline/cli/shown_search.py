@@ -10,11 +10,13 @@ from frostline.cli import display
 from frostline.records import loss_sign
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
-from frostline.run.sentences import cost_lines, train_command
-from frostline.run.tuning import TaskSearch, search_task, train_task
+from frostline.run.sentences import cost_lines, own_lines, train_command
+from frostline.run.tuning import TaskSearch, expected_of, search_task, train_task
+from frostline.search.budgeted import BudgetedHalving
 from frostline.search.realigned import RealignedSearch, reading_sentences
 from frostline.store.reading import READINGS_NOTE, write_note
 from frostline.store.storage import MEMORY, without_password
+from frostline.wording import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +37,7 @@ def run_search(console: Console, task: Task, climb: PlannedSearch, place: Place,
     shown = _WatchedDisplay(
         console,
         rungs=climb.ladder.rungs,
-        expected=climb.plan.evaluations_per_rung(),
+        expected=expected_of(climb.plan),
         sample_unit=task.sample_unit,
     )
     shown.watch = climb.watch()
@@ -82,6 +84,16 @@ def show_readings(search: Climb, result: TuneResult) -> None:
         write_note(result.storage, result.study, READINGS_NOTE, sentences)
 
 
+def show_budget(search: Climb, result: TuneResult) -> None:
+    """Say how much of its budget a search has spent."""
+    if isinstance(search, BudgetedHalving):
+        spent, allowed = search.spent(result.history)
+        typer.echo(
+            f"The budget, {search.budget}, is {duration(allowed)} here: {spent / allowed:.0%} of it is spent. With a larger "
+            f"one the same command goes on."
+        )
+
+
 def show_audits_best(audited: AuditedSearch, result: TuneResult) -> None:
     """Say so if the audit itself, which trained all of its configurations in full, has a better one."""
     best, configuration = audited.best, audited.best_configuration
@@ -95,7 +107,9 @@ def show_audits_best(audited: AuditedSearch, result: TuneResult) -> None:
 
 
 def compare(task: Task, result: TuneResult, place: Place) -> None:
-    """Train the task's own configuration in full, and say which of the two is better."""
+    """Train the task's own configuration in full, unless the search has, and say which of the two is better."""
+    if result.own is not None:
+        return
     options = TrainingOptions(
         device=place.options.device, precision=place.options.precision, threads=place.options.threads
     )
@@ -119,7 +133,7 @@ def show_result(console: Console, result: TuneResult, sample_unit: str) -> None:
     typer.echo("")
     console.print(display.rung_table(result.summary, sample_unit))
     typer.echo("")
-    for line in cost_lines(result.summary):
+    for line in (*own_lines(result.best, result.own), *cost_lines(result.summary)):
         typer.echo(line)
     place = without_password(result.storage)
     if result.storage != MEMORY:

@@ -15,8 +15,10 @@ from frostline.cli.arguments import (
     TrainingArguments,
 )
 from frostline.cli.grouping import grouped
-from frostline.cli.naming import AUDIT, AUTO, ladder_named, ladder_table
+from frostline.cli.naming import AUDIT, AUTO, ladder_named
+from frostline.cli.search_size import SearchSize, ladder_table
 from frostline.run.options import OFF
+from frostline.search.budget import Budget
 from frostline.store.storage import without_password
 
 
@@ -25,12 +27,21 @@ class SearchArguments:
     """What is said of a search beside its ladder; None: what the default or an audit says."""
 
     study: Annotated[str | None, typer.Option("--study", help="The study's name. Default: the task's.")] = None
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            help="What the search may cost over all runs of the study: a number of full trainings, or a time such as 30min "
+            "or 2h. Default: 6, unless other options say how much is searched.",
+        ),
+    ] = None
     configurations: Annotated[
         int | None,
         typer.Option(
             "--configurations",
             "-n",
-            help="The total number of configurations, over all runs of the study. Default: 27, beside those of an audit.",
+            help="The total number of configurations, over all runs of the study, whatever they cost. Default beside an "
+            "audit or another search than halving: 27.",
         ),
     ] = None
     reduction_factor: Annotated[
@@ -58,6 +69,19 @@ class SearchArguments:
     compare: Annotated[
         bool, typer.Option("--compare", help="Afterwards train the task's own configuration in full and compare.")
     ] = False
+
+    def __post_init__(self) -> None:
+        if self.budget is not None:
+            Budget.parse(self.budget)
+
+    def size(self, name: str) -> SearchSize:
+        """Return how much of the search called ``name`` is searched."""
+        return SearchSize(
+            search=name,
+            budget=self.budget,
+            configurations=self.configurations,
+            reduction_factor=self.reduction_factor,
+        )
 
 
 @grouped
@@ -88,28 +112,24 @@ def tune_command(
         options=options,
     )
     initial = sampling.initial(loaded)
-    requested = planned_search.RequestedSearch(
-        search=ladder.search,
-        configurations=search.configurations,
-        reduction_factor=search.reduction_factor,
-        horizon=search.horizon,
-    )
+    size = search.size(ladder.search)
+    requested = planned_search.RequestedSearch(size=size, horizon=search.horizon)
     audited = None
-    if ladder.ladder == AUTO or ladder.ladder.startswith(AUDIT):
-        audited = planned_search.audited_search(console, loaded, ladder.ladder, place, requested, initial)
-        planned = requested.on_audit(audited, skips=ladder.ladder == AUTO)
+    name = ladder.ladder or size.usual_ladder
+    if name == AUTO or name.startswith(AUDIT):
+        audited = planned_search.audited_search(console, loaded, name, place, requested, initial)
+        planned = requested.on_audit(audited, skips=name == AUTO)
         place = replace(place, options=replace(place.options, horizon=audited.horizon))
     else:
         num_layers = layers_of(loaded).num_layers
-        climbed = ladder_named(
-            ladder.ladder, ladder.rungs, num_layers=num_layers, full_samples=loaded.full_samples
-        )
-        planned = requested.on(climbed, initial=initial)
+        climbed = ladder_named(name, ladder.rungs, num_layers=num_layers, full_samples=loaded.full_samples)
+        planned = requested.on(climbed, initial=initial, most=sampling.sampling(loaded).num_points)
     planned = planned_search.aligned(loaded, planned, search.align, place)
     typer.echo(ladder_table(planned.ladder, planned.plan, loaded.sample_unit))
     typer.echo(f"study {place.name!r} in {without_password(where.storage)}\n")
     result = shown_search.run_search(console, loaded, planned, place, sampling.sampling(loaded))
     shown_search.show_result(console, result, loaded.sample_unit)
+    shown_search.show_budget(planned.plan, result)
     shown_search.show_readings(planned.plan, result)
     if audited is not None:
         shown_search.show_audits_best(audited, result)

@@ -8,6 +8,8 @@ from typing import Protocol, get_args
 
 from frostline.errors import OptionError
 from frostline.records import Direction, Value
+from frostline.search.budget import DEFAULT_FULL_TRAININGS, Budget
+from frostline.search.budgeted import BudgetedHalving, usual_shares
 from frostline.search.halving import CONFIGURATIONS, SuccessiveHalving
 from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
@@ -26,15 +28,20 @@ class SearchFactory(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchPlan:
-    """What a search tries: ``configurations`` in total, over all runs of its study, of which ``search`` chooses.
+    """What a search tries and what it may cost, in total over all runs of its study.
 
-    They are ``initial`` first, then what ``sampling`` draws. Every random stream follows from ``seed``. ``direction`` and
-    ``sample_unit`` are those of a training function: by default a score is to fall, after so many "samples". A task says
-    both itself.
-    Raises: OptionError if there is no such direction.
+    By default it costs as much as 6 full trainings: ``budget`` says another number, or a time such as "2h", and
+    ``BudgetedHalving`` keeps it. With ``configurations`` it tries so many instead, whatever they cost, of which ``search``
+    chooses; with a search of one's own and neither it tries 27.
+    They are ``initial`` first, then what ``sampling`` draws; under a budget the initial ones, or else the first that is
+    drawn, are trained in full. Every random stream follows from ``seed``. ``direction`` and ``sample_unit`` are those of a
+    training function: by default a score is to fall, after so many "samples". A task says both itself.
+    Raises: OptionError if there is no such direction, if it is no budget, or if there is one beside ``configurations`` or
+    another search than halving.
     """
 
-    configurations: int = CONFIGURATIONS
+    budget: str | float | None = None
+    configurations: int | None = None
     search: SearchFactory = SuccessiveHalving
     sampling: Sampling = RANDOM
     initial: Sequence[Mapping[str, Value]] = ()
@@ -47,11 +54,36 @@ class SearchPlan:
             raise OptionError(
                 f"direction is {self.direction!r}, but must be one of {', '.join(get_args(Direction))}."
             )
+        if self.budget is not None:
+            _budget_of(self.budget)
+            if self.configurations is not None or self.search is not SuccessiveHalving:
+                raise OptionError(
+                    f"a budget of {self.budget} goes with halving, which finds out how many configurations it pays for: "
+                    f"leave out the number of configurations and the search, or the budget."
+                )
 
     @property
     def learns(self) -> bool:
         """Whether configurations are drawn by what was evaluated before."""
         return self.sampling.learning not in (Learning.NOTHING, Learning.SEQUENCE)
+
+    def search_on(self, ladder: Ladder) -> Search:
+        """Return the search over ``ladder``.
+
+        Raises: LadderError if the configurations are too few for it.
+        """
+        if self.configurations is not None or self.search is not SuccessiveHalving:
+            return self.search(
+                ladder=ladder,
+                configurations=CONFIGURATIONS if self.configurations is None else self.configurations,
+            )
+        return BudgetedHalving(
+            ladder=ladder,
+            kept=usual_shares(len(ladder.rungs)),
+            budget=_budget_of(DEFAULT_FULL_TRAININGS if self.budget is None else self.budget),
+            num_own=max(1, len(self.initial)),
+            most=self.sampling.num_points,
+        )
 
     def draws(self, space: SearchSpace, direction: Direction) -> Draws:
         """Return the configurations that are drawn from ``space``."""
@@ -62,3 +94,7 @@ class SearchPlan:
             direction=direction,
             initial=tuple(self.initial),
         )
+
+
+def _budget_of(budget: str | float) -> Budget:
+    return Budget.parse(budget) if isinstance(budget, str) else Budget(full_trainings=budget)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from frostline.records import Status
-from frostline.run.sentences import cost_lines, rung_rows
+from frostline.run.sentences import cost_lines, own_lines, rung_rows
 from frostline.text_tables import html_table, text_table
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class TuneResult:
     history: History
     best: Evaluation
     """The best evaluation at full fidelity."""
+    own: Evaluation | None = None
+    """Under a budget that of one's own configuration, trained in full: the answer is never worse."""
 
     @property
     def configuration(self) -> Configuration:
@@ -43,7 +45,8 @@ class TuneResult:
         """The best configuration and the rungs that led to it, as tables in plain text."""
         configuration = text_table([(name, _text(value)) for name, value in self.configuration.items()])
         rungs = text_table(rung_rows(self.summary, self.terms.sample_unit))
-        return "\n\n".join([self._headline, configuration, rungs, "\n".join(cost_lines(self.summary))])
+        lines = [*own_lines(self.best, self.own), *cost_lines(self.summary)]
+        return "\n\n".join([self._headline, configuration, rungs, "\n".join(lines)])
 
     def _repr_html_(self) -> str:
         configuration = [("hyperparameter", "value")]

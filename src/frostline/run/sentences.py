@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from frostline.wording import duration
 
 if TYPE_CHECKING:
-    from frostline.records import Configuration
+    from frostline.records import Configuration, Evaluation
     from frostline.run.summary import Summary
     from frostline.store.terms import Terms
 
@@ -52,6 +52,17 @@ def cost_lines(summary: Summary) -> list[str]:
             f"measure: {every / summary.seconds:.1f} times as long.",
         ]
     return lines
+
+
+def own_lines(best: Evaluation, own: Evaluation | None) -> list[str]:
+    """Return how the best configuration compares with one's own, trained in full too; nothing if that is not known."""
+    if own is None:
+        return []
+    if own.number == best.number:
+        return [
+            f"Your own configuration, {own.number}, is the best: keep it. Score {own.score:.5g}, trained in full."
+        ]
+    return [f"Your own configuration, {own.number}, trained in full, has a score of {own.score:.5g}."]
 
 
 def train_command(terms: Terms, configuration: Configuration) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from frostline.costs.admission import require_memory
-from frostline.errors import LadderError, OptionError, SearchFailedError
+from frostline.errors import LadderError, OptionError, SearchFailedError, SearchSpaceError
 from frostline.records import Configuration, Fidelity
 from frostline.run.executors import AligningExecutor, RememberingExecutor
 from frostline.run.local import local_executor
@@ -18,6 +18,7 @@ from frostline.run.result import TuneResult, why_nothing_was_found
 from frostline.run.summary import best_evaluation, summarise
 from frostline.run.workload import ExecutorFactory, TaskTraining, Workload
 from frostline.search.alignment import IDENTITY, Alignment
+from frostline.search.budgeted import BudgetedHalving
 from frostline.search.interface import Climb, Search
 from frostline.search.ladder import Ladder
 from frostline.search.sweep import Sweep
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from frostline.protocols import Executor, Task
     from frostline.records import Evaluation, Job, Value
+    from frostline.search.history import History
     from frostline.search.space import SearchSpace
     from frostline.training.black_box import TrainFunction
 
@@ -58,7 +60,7 @@ def tune(
     Raises: StudyError if the study cannot be opened or is another one's; SearchFailedError if no configuration was
     evaluated at full fidelity.
     """
-    search = plan.search(ladder=ladder, configurations=plan.configurations)
+    search = plan.search_on(ladder)
     direction = plan.direction or "minimize"
     terms = _terms(
         search,
@@ -76,7 +78,11 @@ def tune(
     )
     with opened(storage) as place:
         return _search(
-            place, study, terms, _Run(search, plan.draws(space, direction), executor(workload), observer), space
+            place,
+            study,
+            terms,
+            _Run(search, plan.draws(space, direction), executor(workload), observer, bool(plan.initial)),
+            space,
         )
 
 
@@ -93,14 +99,15 @@ def tune_task(
 ) -> TuneResult:
     """Search for the best configuration of a task, and return it.
 
-    Without a ``ladder`` the default one climbs from a fifth of the layers and samples (``Ladder.diagonal``). How the
-    trainings run says ``training``. A search whose last rung is predicted not to fit into the memory is refused. The rest,
-    the errors too, is as in ``tune``.
+    Without a ``ladder`` it climbs ``Ladder.sieve``. The task's own configuration comes first, unless the plan has others.
+    How the trainings run says ``training``. A search whose last rung is predicted not to fit into the memory is refused.
+    The rest, the errors too, is as in ``tune``.
     """
     climbed = default_ladder(task) if ladder is None else _checked_ladder(ladder, task)
+    plan = plan if plan.initial else replace(plan, initial=own_configurations(task))
     return search_task(
         task,
-        plan.search(ladder=climbed, configurations=plan.configurations),
+        plan.search_on(climbed),
         study=study,
         plan=plan,
         training=TaskSearch(options=training),
@@ -168,7 +175,7 @@ def search_task(
     if not alignment.is_identity:
         made = AligningExecutor(alignment=alignment, executor=made)
     with opened(storage) as place:
-        run = _Run(search, plan.draws(task.space, task.direction), made, observer)
+        run = _Run(search, plan.draws(task.space, task.direction), made, observer, bool(plan.initial))
         return _search(place, study, terms, run, task.space)
 
 
@@ -195,9 +202,19 @@ def train_task(
     return train_model(task, configuration, fidelity, settings, threads=threads)
 
 
+def own_configurations(task: Task) -> tuple[dict[str, Value], ...]:
+    """Return the task's own configuration, to be tried first; nothing if it has none, or it lies outside the space."""
+    own = {name: task.defaults[name] for name in task.space.distributions if name in task.defaults}
+    try:
+        task.space.validate(own)
+    except SearchSpaceError:
+        return ()
+    return (own,)
+
+
 def default_ladder(task: Task) -> Ladder:
-    """Return the diagonal ladder of a task: layers and samples rise together, from about a fifth of each."""
-    return Ladder.diagonal(num_layers=layers_of(task).num_layers, full_samples=task.full_samples)
+    """Return the ladder of a task that is climbed if nobody says: few layers sort out, all of them choose."""
+    return Ladder.sieve(num_layers=layers_of(task).num_layers, full_samples=task.full_samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +223,8 @@ class _Run:
     proposer: Proposer
     executor: Executor
     observer: Observer
+    has_own: bool
+    """Whether the first configurations are the user's, not drawn."""
 
 
 def _terms(search: Search, plan: SearchPlan, *, data: str = "", **of_task: object) -> Terms:
@@ -218,7 +237,7 @@ def _terms(search: Search, plan: SearchPlan, *, data: str = "", **of_task: objec
         is_sweep=isinstance(search, Sweep),
         sampler=plan.sampling.name,
         seed=plan.seed,
-        expected=tuple(search.evaluations_per_rung()) if isinstance(search, Climb) else (),
+        expected=tuple(expected_of(search)),
         **of_task,  # type: ignore[arg-type]
     )
 
@@ -226,7 +245,7 @@ def _terms(search: Search, plan: SearchPlan, *, data: str = "", **of_task: objec
 def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpace) -> TuneResult:
     study = SearchStudy.open(place, name, terms=terms, space=space)
     try:
-        if isinstance(run.search, Climb):
+        if isinstance(run.search, Climb) and terms.expected:
             study.check_total(run.search.configurations)
         climb(study, run.search, run.proposer, run.executor, run.observer)
     finally:
@@ -243,7 +262,24 @@ def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpa
         summary=summarise(history, terms.rungs, terms.expected),
         history=history,
         best=best,
+        own=_own(run, history),
     )
+
+
+def expected_of(search: Search) -> Sequence[int]:
+    """Return how many evaluations each rung sees if nothing fails; () if that turns out on the way."""
+    if isinstance(search, BudgetedHalving) or not isinstance(search, Climb):
+        return ()
+    return search.evaluations_per_rung()
+
+
+def _own(run: _Run, history: History) -> Evaluation | None:
+    """Return the best of the configurations that a budgeted search was given as one's own, trained in full."""
+    search = run.search
+    if not (run.has_own and isinstance(search, BudgetedHalving)):
+        return None
+    ranking = history.rung(len(search.ladder.rungs) - 1, part=range(search.num_own)).ranking
+    return history.evaluation(ranking[0], len(search.ladder.rungs) - 1) if ranking else None
 
 
 def _checked_ladder(ladder: Ladder, task: Task) -> Ladder:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # so, until an audit says better, a ladder starts at a fifth of the layers and of the samples.
 _LOWEST_SHARE = 5
 
+_SIEVE_LAYERS = 0.34
+_SIEVE_SAMPLES = (0.1, 0.2, 0.4)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LadderRow:
@@ -95,6 +98,26 @@ class Ladder:
         _check_sizes(num_layers, full_samples)
         samples = _strictly_rising(full_samples, num_rungs, unit="samples", instead="")
         return cls._of(((num_layers, level) for level in samples), num_layers, full_samples)
+
+    @classmethod
+    def sieve(cls, *, num_layers: int, full_samples: int) -> Ladder:
+        """Return the ladder that sorts out with few layers and chooses with all of them, a rung of two parts each.
+
+        A third of the layers on a tenth, a fifth and two fifths of the samples, going on with the same training; then all
+        layers on two fifths, and on to the end. Few layers tell the bad two thirds from the good third and no more
+        (docs/searching.md). A model of one layer has the samples alone. Rungs that fall together become one.
+        Raises: LadderError if there are too few samples for two rungs to differ.
+        """
+        _check_sizes(num_layers, full_samples)
+        few = max(1, round(num_layers * _SIEVE_LAYERS))
+        steps = [(few, share) for share in _SIEVE_SAMPLES]
+        steps += [(num_layers, share) for share in (_SIEVE_SAMPLES[-1], 1.0)]
+        rungs = [(layers, max(1, round(full_samples * share))) for layers, share in steps]
+        if len(dict.fromkeys(rungs)) < 2:
+            raise LadderError(
+                f"{full_samples} samples leave a single rung, but a ladder must have at least 2: use more samples."
+            )
+        return cls._of(dict.fromkeys(rungs), num_layers, full_samples)
 
     @classmethod
     def explicit(cls, rungs: Sequence[tuple[int, int]], *, num_layers: int, full_samples: int) -> Ladder:
@@ -179,20 +202,7 @@ class Ladder:
         sample_unit: str = "samples",
     ) -> str:
         """Return ``rows`` as a table in plain text, with a last line for the whole; samples go by ``sample_unit``."""
-        rows = self.rows(configurations_per_rung, started_per_rung=started_per_rung)
-        cells = [
-            (
-                str(row.rung),
-                str(row.trainable_layers),
-                f"{row.samples:,}",
-                str(row.configurations),
-                f"{row.cost:.3f}",
-            )
-            for row in rows
-        ]
-        whole = ("", "", "", str(sum(row.configurations for row in rows)), f"{sum(row.cost for row in rows):.3f}")
-        header = ("rung", "layers", sample_unit, "configurations", "cost in full trainings")
-        return text_table([header, *cells, whole])
+        return rows_table(self.rows(configurations_per_rung, started_per_rung=started_per_rung), sample_unit)
 
     def __str__(self) -> str:
         """The rungs as a table in plain text, with the cost of one training from scratch at each."""
@@ -210,6 +220,17 @@ class Ladder:
             for index, rung in enumerate(self.rungs)
         ]
         return [("rung", "layers", "samples", "cost in full trainings"), *cells]
+
+
+def rows_table(rows: Sequence[LadderRow], sample_unit: str) -> str:
+    """Return rows as a table in plain text, with a last line for the whole."""
+    cells = [
+        (str(row.rung), str(row.trainable_layers), f"{row.samples:,}", str(row.configurations), f"{row.cost:.3f}")
+        for row in rows
+    ]
+    whole = ("", "", "", str(sum(row.configurations for row in rows)), f"{sum(row.cost for row in rows):.3f}")
+    header = ("rung", "layers", sample_unit, "configurations", "cost in full trainings")
+    return text_table([header, *cells, whole])
 
 
 def integer_root(number: int, degree: int) -> int:

@@ -1,0 +1,253 @@
+"""What each search finds for a budget: frostline's default against what people use, by replay on recorded tables.
+
+    python benchmarks/contest.py [TABLE ...] [--budgets 3,4,6,8,12,24] [--seeds 100] [--json FILE]
+
+The tables are those of `frostline audit --table`; by default all of benchmarks/tables that were recorded without alignment.
+Budgets are in full trainings, of the mean seconds that the table has for one. Every seed puts the configurations in another
+order, the same for all methods. *Regret* is the full score of the answer, in the mean over the recorded seeds, less the
+table's best, in units of the spread (median less best); a method that has trained nothing in full yet answers with the first
+configuration of its order. *Ends well*: within two standard deviations of seed noise. Intervals are 95 % bootstrap intervals
+over seeds. *Cost to match*: the best rival's regret at a budget of 12, and how many times less the default needs for it.
+
+The default pays for one's own configuration, trained in full, like any user of it; here that is a random one, so nothing is
+gained by it. Halving over samples is sized to the budget; the others spend what they are given and answer when it is over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.audit.csv_table import read_table
+from frostline.audit.noise import seed_noise
+from frostline.research.replay.optuna_hyperband import replay_optuna
+from frostline.research.replay.recorded import Goal, RecordedTask, goal_of, with_typical_seconds
+from frostline.research.replay.simulation import replay
+from frostline.research.replay.trace import Trace
+from frostline.search.budget import Budget
+from frostline.search.budgeted import BudgetedHalving, usual_shares
+from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.hyperband import Hyperband
+from frostline.search.ladder import Ladder
+from frostline.search.sampling import GP, TPE, Sampling
+from frostline.search.sweep import FullFidelity
+from frostline.text_tables import text_table
+
+HERE = Path(__file__).parent
+DEFAULT = "default"
+MATCHED_BUDGET = 12.0
+# Budgets at which the default's regret is known when a rival's is to be matched.
+GRID = (2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 16.0, 24.0)
+THIRDS = (0.1, 0.3, 1.0)
+FINE = (0.1, 0.2, 0.3, 0.5, 1.0)
+BOOTSTRAPS = 2000
+
+Array = NDArray[np.float64]
+Method = Callable[["Table", int, float], Trace]
+"""Returns what a method does on a table, in the order of a seed, for a budget in full trainings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A recorded table, and what is good in it."""
+
+    name: str
+    task: RecordedTask
+    goal: Goal
+    tolerance: float
+
+    @property
+    def spread(self) -> float:
+        """The median of the full scores less the best."""
+        return float(np.nanmedian(self.goal.qualities)) - self.goal.best
+
+    def ladder(self, ladder: Ladder) -> Ladder:
+        """Return the ladder with its rungs moved to the nearest that were recorded."""
+        return self.task.snapped(ladder)
+
+    def samples_only(self, shares: tuple[float, ...]) -> Ladder:
+        """Return the ladder of all layers on these shares of the samples."""
+        full = self.task.full
+        rungs = [(full.trainable_layers, max(1, round(share * full.samples))) for share in shares]
+        return self.ladder(Ladder.explicit(rungs, num_layers=full.trainable_layers, full_samples=full.samples))
+
+
+def table_of(path: Path) -> Table:
+    landscape = with_typical_seconds(read_table(path))
+    noise = seed_noise(landscape)
+    return Table(
+        name=path.name.removesuffix(".csv.gz"),
+        task=RecordedTask(landscape=landscape),
+        goal=goal_of(landscape),
+        tolerance=0.0 if noise is None else 2 * noise.standard_deviation,
+    )
+
+
+def default(table: Table, seed: int, budget: float) -> Trace:
+    full = table.task.full
+    ladder = table.ladder(Ladder.sieve(num_layers=full.trainable_layers, full_samples=full.samples))
+    search = BudgetedHalving(
+        ladder=ladder,
+        kept=usual_shares(len(ladder.rungs)),
+        budget=Budget(full_trainings=budget),
+        most=table.task.num_configurations,
+    )
+    return replay(
+        table.task, lambda *, configurations: search, configurations=table.task.num_configurations, seed=seed
+    )
+
+
+def full_trainings(table: Table, seed: int, budget: float, *, sampling: Sampling | None = None) -> Trace:
+    ladder = table.samples_only(THIRDS)
+    count = min(table.task.num_configurations, int(2 * budget) + 2)
+    search = partial(FullFidelity, ladder=ladder)
+    return replay(table.task, search, configurations=count, seed=seed, sampling=sampling)
+
+
+def halving(table: Table, seed: int, budget: float, *, shares: tuple[float, ...], reduction_factor: int) -> Trace:
+    """Successive halving over samples, with as many configurations as the budget is planned to pay for."""
+    ladder = table.samples_only(shares)
+    counts = range(reduction_factor ** (len(shares) - 1), table.task.num_configurations + 1)
+    searches = [
+        SuccessiveHalving(ladder=ladder, configurations=n, reduction_factor=reduction_factor) for n in counts
+    ]
+    planned = [sum(row.cost for row in ladder.rows(search.evaluations_per_rung())) for search in searches]
+    affordable = [search for search, cost in zip(searches, planned, strict=True) if cost <= budget] or searches[:1]
+    return replay(
+        table.task,
+        lambda *, configurations: affordable[-1],
+        configurations=affordable[-1].configurations,
+        seed=seed,
+    )
+
+
+def unsized(
+    table: Table, seed: int, _budget: float, *, search: type[Hyperband] | type[AsynchronousHalving]
+) -> Trace:
+    """A search over all configurations of the table, which answers when its budget is over."""
+    ladder = table.samples_only(THIRDS)
+    return replay(
+        table.task, partial(search, ladder=ladder), configurations=table.task.num_configurations, seed=seed
+    )
+
+
+def optuna_hyperband(table: Table, seed: int, budget: float) -> Trace:
+    count = min(table.task.num_configurations, int(8 * budget) + 8)
+    return replay_optuna(table.task, configurations=count, seed=seed)
+
+
+RIVALS: dict[str, Method] = {
+    "random, full trainings": full_trainings,
+    "TPE, full trainings": partial(full_trainings, sampling=TPE),
+    "GP, full trainings": partial(full_trainings, sampling=GP),
+    "halving over samples, thirds": partial(halving, shares=THIRDS, reduction_factor=3),
+    "halving over samples, fine": partial(halving, shares=FINE, reduction_factor=2),
+    "Hyperband over samples": partial(unsized, search=Hyperband),
+    "asynchronous halving over samples": partial(unsized, search=AsynchronousHalving),
+    "Optuna's Hyperband pruner with TPE": optuna_hyperband,
+}
+
+
+def answers(table: Table, method: Method, *, budget: float, seeds: int) -> NDArray[np.int_]:
+    """Return where in the table the answer of each seed is, shape (seeds,)."""
+    seconds = budget * table.task.full_seconds
+    found = []
+    for seed in range(seeds):
+        trace = method(table, seed, budget)
+        # What is sized to a budget may miss it by a part of a training, as a user's would.
+        sized = method is default or getattr(method, "func", None) is halving
+        answer = trace.incumbents()[-1] if sized else trace.incumbent_at(seconds)
+        found.append(trace.steps[0].index if answer is None else answer.index)
+    return np.array(found)
+
+
+def figures(table: Table, method: Method, *, budget: float, seeds: int) -> dict[str, float]:
+    """Return regret with its interval, and the share that ends well."""
+    qualities = table.goal.qualities[answers(table, method, budget=budget, seeds=seeds)]
+    regrets = (qualities - table.goal.best) / table.spread
+    # A table's best is that of the repeated ones: a lucky score of one seed may lie below it.
+    regrets = np.clip(np.nan_to_num(regrets, nan=np.inf), 0, 10)
+    random = np.random.default_rng(0)
+    means = regrets[random.integers(len(regrets), size=(BOOTSTRAPS, len(regrets)))].mean(axis=1)
+    return {
+        "regret": float(regrets.mean()),
+        "low": float(np.quantile(means, 0.025)),
+        "high": float(np.quantile(means, 0.975)),
+        "ends_well": float((qualities <= table.goal.best + table.tolerance).mean()),
+    }
+
+
+def cost_to_match(table: Table, *, seeds: int) -> dict[str, float | str]:
+    """Return the best rival's regret at the matched budget, and how many times less the default needs for as little."""
+    rivals = {
+        name: figures(table, method, budget=MATCHED_BUDGET, seeds=seeds)["regret"]
+        for name, method in RIVALS.items()
+    }
+    best = min(rivals, key=lambda name: rivals[name])
+    ours = [figures(table, default, budget=budget, seeds=seeds)["regret"] for budget in GRID]
+    # A larger budget never means a worse search than a smaller one that one could have asked for.
+    reached = np.minimum.accumulate(ours)
+    needed = float("inf")
+    for index, regret in enumerate(reached):
+        if regret <= rivals[best]:
+            needed = (
+                GRID[0]
+                if index == 0
+                else _between(GRID[index - 1 : index + 1], reached[index - 1 : index + 1], rivals[best])
+            )
+            break
+    return {"rival": best, "regret": rivals[best], "budget": needed, "times_less": MATCHED_BUDGET / needed}
+
+
+def _between(budgets: tuple[float, ...], regrets: Array, target: float) -> float:
+    (cheap, dear), (high, low) = budgets, regrets
+    share = 1.0 if high == low else float((high - target) / (high - low))
+    return cheap + share * (dear - cheap)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", type=Path)
+    parser.add_argument("--budgets", default="3,4,6,8,12,24")
+    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    usual = sorted(
+        path for path in (HERE / "tables").glob("*.csv.gz") if not path.name.endswith("-aligned.csv.gz")
+    )
+    budgets = [float(text) for text in arguments.budgets.split(",")]
+    record: dict[str, object] = {"seeds": arguments.seeds, "tables": {}}
+    for path in arguments.tables or usual:
+        table = table_of(path)
+        rows = [(f"{table.name}: regret / ends well", *(f"{budget:g}" for budget in budgets))]
+        by_budget: dict[str, dict[str, dict[str, float]]] = {f"{budget:g}": {} for budget in budgets}
+        for name, method in {DEFAULT: default, **RIVALS}.items():
+            cells = []
+            for budget in budgets:
+                found = by_budget[f"{budget:g}"][name] = figures(
+                    table, method, budget=budget, seeds=arguments.seeds
+                )
+                cells.append(f"{found['regret']:.3f} / {found['ends_well']:.0%}")
+            rows.append((name, *cells))
+            print("\t".join(rows[-1]), flush=True)
+        matched = cost_to_match(table, seeds=arguments.seeds)
+        record["tables"][table.name] = {"budgets": by_budget, "cost_to_match": matched}  # type: ignore[index]
+        print(text_table(rows))
+        print(
+            f"{matched['rival']} at {MATCHED_BUDGET:g}: {matched['regret']:.3f}; the default needs {matched['budget']:.1f}, "
+            f"{matched['times_less']:.1f} times less\n",
+            flush=True,
+        )
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

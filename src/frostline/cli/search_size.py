@@ -1,0 +1,96 @@
+"""How much is searched, as options say it: what a search may cost, or how many configurations it tries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from frostline.cli.naming import DIAGONAL, HALVING, REDUCTION_FACTOR, SIEVE, search_named
+from frostline.errors import OptionError
+from frostline.search.budget import DEFAULT_FULL_TRAININGS, FEWEST_FULL_TRAININGS, Budget
+from frostline.search.budgeted import BudgetedHalving, usual_shares
+from frostline.search.halving import CONFIGURATIONS
+from frostline.search.ladder import rows_table
+
+if TYPE_CHECKING:
+    from frostline.search.interface import Climb
+    from frostline.search.ladder import Ladder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSize:
+    """A search by name, and how much it searches; None: nothing was said.
+
+    Raises: OptionError if it is no budget, or what else was said does not go with one.
+    """
+
+    search: str = HALVING
+    budget: str | None = None
+    configurations: int | None = None
+    reduction_factor: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget is None:
+            return
+        Budget.parse(self.budget)
+        for option, is_said in (
+            ("--configurations", self.configurations is not None),
+            ("--search", self.search != HALVING),
+            ("--reduction-factor", self.reduction_factor is not None),
+        ):
+            if is_said:
+                raise OptionError(
+                    f"--budget {self.budget} finds out by itself how many configurations it pays for, in successive "
+                    f"halving: leave out {option}, or the budget."
+                )
+
+    @property
+    def is_budgeted(self) -> bool:
+        """Whether the search is sized by what it may cost: if that is said, or nothing else."""
+        others = (self.configurations, self.reduction_factor)
+        return self.budget is not None or (self.search == HALVING and others == (None, None))
+
+    @property
+    def usual_ladder(self) -> str:
+        """The name of the ladder that it climbs if nobody says."""
+        return SIEVE if self.is_budgeted else DIAGONAL
+
+    def climb(self, ladder: Ladder, *, num_own: int = 1, most: int | None = None) -> Climb:
+        """Return the search on ``ladder``.
+
+        Under a budget the first ``num_own`` configurations are trained in full, and at most ``most`` are tried.
+        """
+        if not self.is_budgeted:
+            factory = search_named(self.search, self.reduction_factor or REDUCTION_FACTOR)
+            return factory(
+                ladder=ladder,
+                configurations=CONFIGURATIONS if self.configurations is None else self.configurations,
+            )
+        text = self.budget
+        budget = Budget(full_trainings=DEFAULT_FULL_TRAININGS) if text is None else Budget.parse(text)
+        return BudgetedHalving(
+            ladder=ladder,
+            kept=usual_shares(len(ladder.rungs)),
+            budget=budget,
+            num_own=max(1, num_own),
+            most=most,
+        )
+
+
+def ladder_table(ladder: Ladder, plan: Climb, sample_unit: str) -> str:
+    """Return the table of the rungs that ``plan`` climbs, and what each costs."""
+    if not isinstance(plan, BudgetedHalving):
+        counts = plan.evaluations_per_rung()
+        return ladder.table(counts, started_per_rung=plan.started_per_rung(), sample_unit=sample_unit)
+    if not plan.searches:
+        return (
+            f"a budget of {plan.budget} is too small to search, which takes {FEWEST_FULL_TRAININGS:g}: one's own "
+            f"configuration is trained in full, and that is all."
+        )
+    own = "one's own configuration" if plan.num_own == 1 else f"the first {plan.num_own} configurations"
+    sized = (
+        f"budget {plan.budget}: {own} in full first, then as many at each rung as the rest turns out to pay for"
+    )
+    if plan.budget.seconds is not None:
+        return f"{ladder}\n{sized}."
+    return f"{rows_table(plan.rows(), sample_unit)}\n{sized}; planned for what rungs are guessed to cost."

@@ -1,0 +1,268 @@
+"""Successive halving that is sized by a budget and by what its evaluations turn out to cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
+
+from frostline.errors import LadderError
+from frostline.records import Request
+from frostline.search.budget import FEWEST_FULL_TRAININGS, Budget
+from frostline.search.halving import first_requests
+from frostline.search.ladder import Ladder, LadderRow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.records import Evaluation
+    from frostline.search.history import History
+
+# How many configurations share a pass through the frozen layers, for a first guess of what rungs cost. What is measured
+# replaces the guess.
+_TOGETHER = 16
+
+# Half of the candidates that the guess allows begin before anything is known of the cost of few layers, but no more than
+# tell that well.
+_FIRST_WAVE = 0.5
+_LARGEST_FIRST_WAVE = 32
+
+# By how much of the budget the last full training may exceed it.
+_TOLERANCE = 0.03
+
+# From so many rungs on a ladder is fine: what one rung leaves too many, the next one sorts out.
+_FINE = 4
+
+# Means of fewer costs say little.
+_FEWEST_COSTS = 3
+
+
+def usual_shares(num_rungs: int) -> tuple[float, ...]:
+    """Return which share of each rung but the last goes on: about half on a fine ladder, a third on a coarse one.
+
+    Source: docs/searching.md, where ladders and shares were compared on recorded tables.
+    """
+    if num_rungs < _FINE:
+        return (1 / 3,) * (num_rungs - 1)
+    return (0.4, *(0.5,) * (num_rungs - 2))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetedHalving:
+    """Synchronous successive halving within a budget: wide at the bottom, and as many at every rung as it still allows.
+
+    The first ``num_own`` configurations are one's own: each is trained in full before anything else, whatever the rungs
+    would say of it, so that the answer is never worse. They also tell what a full training takes. Of the others, the
+    candidates, some begin at the lowest rung; when these have ended their mean cost says how many more do. When a rung has
+    closed, as many of its best climb as the rest of the budget pays for, each with the climb that is planned for it: of the
+    candidates at a rung the share ``kept`` of that rung goes on.
+    What is decided at a rung rests on the seconds of evaluations that have all ended, so that resuming is replaying. With a
+    larger budget later the rungs open again. Below ``FEWEST_FULL_TRAININGS`` only one's own are trained.
+    Raises: LadderError if there is not one share above 0 and up to 1 for each rung but the last, or no own configuration.
+    """
+
+    ladder: Ladder
+    kept: tuple[float, ...]
+    budget: Budget
+    num_own: int = 1
+    most: int | None = None
+    """How many configurations there are to try at most, one's own included; None: as many as the budget pays for."""
+
+    def __post_init__(self) -> None:
+        if len(self.kept) != len(self.ladder.rungs) - 1 or not all(0 < share <= 1 for share in self.kept):
+            raise LadderError(
+                f"kept is {self.kept}, but must be a share above 0 and up to 1 for each of the {len(self.ladder.rungs)} "
+                f"rungs but the last."
+            )
+        if self.num_own < 1:
+            raise LadderError("num_own is 0, but a full training has to tell what one takes: give 1 or more.")
+
+    @property
+    def fingerprint(self) -> str:
+        """A string that changes when a study made with this search cannot be continued with another."""
+        return f"budgeted halving, kept {', '.join(f'{share:g}' for share in self.kept)}, own {self.num_own}"
+
+    @property
+    def configurations(self) -> int:
+        """How many configurations are planned, before any cost is known."""
+        return self.num_own + self.evaluations_per_rung()[0]
+
+    def evaluations_per_rung(self) -> tuple[int, ...]:
+        """Return how many evaluations each rung is planned to see, before any cost is known."""
+        begun = self._guessed(None)
+        counts = accumulate(
+            self.kept, lambda count, share: max(min(1, begun), round(count * share)), initial=begun
+        )
+        *lower, top = counts
+        return (*lower, top + self.num_own)
+
+    def rows(self) -> tuple[LadderRow, ...]:
+        """Return what is planned for each rung and what it is guessed to cost, the frozen layers shared."""
+        counts = self.evaluations_per_rung()
+        costs = [count * price for count, price in zip(counts, guessed_prices(self.ladder), strict=True)]
+        costs[-1] += self.num_own * (1 - guessed_prices(self.ladder)[-1])
+        return tuple(
+            LadderRow(
+                rung=rung,
+                trainable_layers=fidelity.trainable_layers,
+                samples=fidelity.samples,
+                configurations=count,
+                cost=cost,
+            )
+            for rung, (fidelity, count, cost) in enumerate(zip(self.ladder.rungs, counts, costs, strict=True))
+        )
+
+    @property
+    def searches(self) -> bool:
+        """Whether the budget is known to be large enough to search; of a time that turns out on the way."""
+        return self.budget.seconds is not None or self._guessed(None) > 0
+
+    def spent(self, history: History) -> tuple[float, float]:
+        """Return the seconds that evaluations took, and those of the budget; one's own configurations have ended."""
+        seconds = sum(evaluation.cost.seconds for evaluation in history.evaluations())
+        return seconds, _Costs(self, history).budget
+
+    def decided(self, history: History) -> tuple[int, ...]:
+        """Return how many evaluations the lowest rungs see, those for which that is decided."""
+        top = len(self.ladder.rungs) - 1
+        if history.rung(top, part=range(self.num_own)).num_ended < self.num_own:
+            return ()
+        _, quotas = self._plan(history)
+        return (*quotas[:top], *(quota + self.num_own for quota in quotas[top:]))
+
+    def started_per_rung(self) -> tuple[int, ...]:
+        """Return how many configurations begin their climb at each rung."""
+        return (self.evaluations_per_rung()[0], *(0 for _ in self.kept[1:]), self.num_own)
+
+    def next_requests(self, history: History, *, capacity: int) -> list[Request]:
+        """See ``Search``."""
+        top = len(self.ladder.rungs) - 1
+        own = range(self.num_own)
+        requests = first_requests(history, own, rung=top, capacity=capacity)
+        if requests or history.rung(top, part=own).num_ended < self.num_own:
+            return requests
+        candidates, quotas = self._plan(history)
+        requests = first_requests(history, candidates, rung=0, capacity=capacity)
+        for rung, quota in enumerate(quotas[1:]):
+            if requests:
+                break
+            numbers = history.rung(rung, part=candidates).promotable(limit=quota, most=capacity)
+            requests = [Request(number, rung + 1) for number in numbers]
+        return requests
+
+    def eliminated(self, history: History) -> list[int]:
+        """See ``Climb``: those of a closed rung that its quota leaves behind."""
+        if history.rung(len(self.ladder.rungs) - 1, part=range(self.num_own)).num_ended < self.num_own:
+            return []
+        candidates, quotas = self._plan(history)
+        found = []
+        for rung, quota in enumerate(quotas[1:]):
+            found += history.rung(rung, part=candidates).beaten(limit=quota)
+        return sorted(found)
+
+    def _plan(self, history: History) -> tuple[range, list[int]]:
+        """Return the numbers of the candidates, and how many of them each rung takes as far as that is decided.
+
+        One's own have ended.
+        """
+        costs = _Costs(self, history)
+        wave = min(self._guessed(costs), _LARGEST_FIRST_WAVE)
+        begun = self._begun(costs, max(min(1, wave), round(_FIRST_WAVE * wave)))
+        candidates = range(self.num_own, max(self.num_own + begun, len(history.configurations)))
+        quotas = [len(candidates)]
+        num_due = len(candidates)
+        for rung in range(len(self.kept)):
+            here = history.rung(rung, part=candidates)
+            if here.num_ended < num_due or here.num_pending > 0:
+                break
+            spent = costs.own + sum(sum(costs.seconds_at(below, candidates)) for below in range(rung + 1))
+            prices = costs.prices(candidates, known=rung + 1)
+            affordable = self._affordable(costs.budget * (1 + _TOLERANCE) - spent, prices, rung + 1)
+            quotas.append(min(max(1, affordable), len(here.ranking)))
+            num_due = quotas[-1]
+        return candidates, quotas
+
+    def _begun(self, costs: _Costs, wave: int) -> int:
+        """Return how many candidates are to begin: a first wave, and after that what its costs allow."""
+        first = range(self.num_own, self.num_own + wave)
+        if wave == 0 or len(costs.seconds_at(0, first)) < wave:
+            return wave
+        return max(wave, self._affordable(costs.budget - costs.own, costs.prices(first, known=1), 0))
+
+    def _guessed(self, costs: _Costs | None) -> int:
+        """Return how many candidates the budget allows if rungs cost what is guessed of them; 0: too few to search."""
+        full_trainings = self.budget.full_trainings
+        if full_trainings is None:
+            full_trainings = 0.0 if costs is None else costs.budget / costs.full_training
+        if full_trainings < FEWEST_FULL_TRAININGS:
+            return 0
+        return self._affordable(full_trainings - self.num_own, guessed_prices(self.ladder), 0)
+
+    def _affordable(self, left: float, prices: Sequence[float], rung: int) -> int:
+        """Return how many candidates may come to ``rung`` if they and their planned climb are to cost at most ``left``.
+
+        Enough stays to train one of them to the end.
+        """
+        climb = prices[-1]
+        for price, share in zip(reversed(prices[rung:-1]), reversed(self.kept[rung:]), strict=True):
+            climb = price + share * climb
+        affordable = min(int(left / climb), int((left - sum(prices[rung + 1 :])) / prices[rung]))
+        return max(0, affordable if self.most is None else min(affordable, self.most - self.num_own))
+
+
+def guessed_prices(ladder: Ladder) -> list[float]:
+    """Return what climbing to each rung from the one below is guessed to cost, in full trainings.
+
+    Of a share u of the layers trained, forward and backward count 3u of 3; the frozen layers' forward is shared by several.
+    Where as many layers are trained as at the rung below, training goes on.
+    """
+    whole = [0.0]
+    for fidelity in ladder.rungs:
+        share = fidelity.trainable_layers / ladder.num_layers
+        whole.append(((1 - share) / _TOGETHER + 3 * share) / 3 * fidelity.samples / ladder.full_samples)
+    return [here - below if ladder.continues(rung) else here for rung, (below, here) in enumerate(pairwise(whole))]
+
+
+class _Costs:
+    """What a search has cost so far. One's own configurations have ended. Units: seconds."""
+
+    def __init__(self, search: BudgetedHalving, history: History) -> None:
+        self._search = search
+        self._history = history
+        top = len(search.ladder.rungs) - 1
+        own = [history.evaluation(number, top) for number in range(search.num_own)]
+        self.own = sum(evaluation.cost.seconds for evaluation in own if evaluation is not None)
+        self.full_training = self._full_training([evaluation for evaluation in own if evaluation is not None])
+        self.budget = search.budget.in_seconds(self.full_training)
+
+    def seconds_at(self, rung: int, numbers: range) -> list[float]:
+        """Return what those of ``numbers`` took that have ended at ``rung``."""
+        ended = (self._history.evaluation(number, rung) for number in numbers)
+        return [evaluation.cost.seconds for evaluation in ended if evaluation is not None]
+
+    def prices(self, candidates: range, *, known: int) -> list[float]:
+        """Return what climbing to each rung from the one below costs: measured at the first ``known``, guessed above.
+
+        A guess for rungs of fewer layers is corrected by how wrong it was at those that are known; rungs of all layers are
+        compared with the full training that was measured.
+        """
+        ladder = self._search.ladder
+        prices = [price * self.full_training for price in guessed_prices(ladder)]
+        correction = 1.0
+        for rung in range(len(prices)):
+            seconds = self.seconds_at(rung, candidates) if rung < known else []
+            trains_all = ladder.rungs[rung].trainable_layers == ladder.num_layers
+            if len(seconds) >= _FEWEST_COSTS:
+                measured = sum(seconds) / len(seconds)
+                correction = measured / prices[rung]
+                prices[rung] = measured
+            elif not trains_all:
+                prices[rung] *= correction
+        return prices
+
+    def _full_training(self, own: Sequence[Evaluation]) -> float:
+        """Return what a full training takes, by one's own; of one that ended early, by how far it came."""
+        full = self._search.ladder.full_samples
+        seconds = [each.cost.seconds * full / each.cost.samples for each in own if each.cost.samples > 0]
+        # A clock that stood still, or nothing trained: any positive number keeps the proportions.
+        return max(sum(seconds) / len(seconds), 1e-9) if seconds else 1.0

@@ -1,0 +1,110 @@
+"""`frostline tune` within a budget: what it plans, spends and answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+import frostline
+from frostline.errors import OptionError
+from frostline.store.reading import read_study
+from tests import tiny_task
+from tests.cli.command_line import run
+
+TINY = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def trials() -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name="s", storage="sqlite:///frostline.db").trials
+
+
+def test_a_budget_plans_trains_ones_own_first_and_says_what_was_spent(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(f"tune {TINY} --study s --budget 3 --device cpu", capsys)
+    assert (code, err) == (0, "")
+    assert "budget 3 full trainings: one's own configuration in full first" in out
+    evaluations = [line for line in out.splitlines() if line.startswith("rung ") and "score" in line]
+    assert evaluations[0].startswith("rung 4  configuration 0  6 layers  1,024 examples")
+    assert "Your own configuration, 0," in out
+    assert "The budget, 3 full trainings, is " in out
+    own, *others = trials()
+    assert own.params == {name: tiny_task.task.defaults[name] for name in own.params}
+    assert others
+    assert all(trial.state.is_finished() for trial in others)
+    best = optuna.load_study(study_name="s", storage="sqlite:///frostline.db").best_trial
+    assert best.value is not None
+    assert own.value is not None
+    assert best.value <= own.value
+
+
+def test_a_larger_budget_on_the_same_study_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    run(f"tune {TINY} --study s --budget 3 --device cpu", capsys)
+    before = read_study("sqlite:///frostline.db", "s").history
+    _, again, _ = run(f"tune {TINY} --study s --budget 3 --device cpu", capsys)
+    assert "configuration 0  " not in again
+    code, _, err = run(f"tune {TINY} --study s --budget 8 --device cpu", capsys)
+    assert (code, err) == (0, "")
+    after = read_study("sqlite:///frostline.db", "s").history
+    assert {one.request for one in before.evaluations()} < {one.request for one in after.evaluations()}
+    assert len(after.configurations) > len(before.configurations)
+
+
+def test_a_budget_too_small_to_search_says_so_and_trains_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(f"tune {TINY} --study s --budget 2 --device cpu", capsys)
+    assert code == 0
+    assert "a budget of 2 full trainings is too small to search, which takes 2.5" in out
+    assert "Your own configuration, 0, is the best: keep it." in out
+    assert len(trials()) == 1
+
+
+def test_without_defaults_nothing_is_said_to_be_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(f"tune {TINY} --study s --budget 3 --device cpu --no-defaults", capsys)
+    assert code == 0
+    assert "Your own" not in out
+
+
+def test_a_grid_is_never_asked_for_more_than_its_points(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(f"tune {TINY} --study s --budget 50 --device cpu --sampler grid --grid-points 2", capsys)
+    assert (code, err) == (0, ""), out
+    assert len(trials()) <= 16
+
+
+def test_the_rungs_of_a_budget_are_shown_before(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(f"ladder {TINY}", capsys)
+    assert code == 0
+    assert [line.split()[:3] for line in out.splitlines()[1:6]] == [
+        ["0", "2", "102"],
+        ["1", "2", "205"],
+        ["2", "2", "410"],
+        ["3", "6", "410"],
+        ["4", "6", "1,024"],
+    ]
+    assert "budget 6 full trainings" in out
+    _, out, _ = run(f"ladder {TINY} --budget 2h", capsys)
+    assert "budget 2 h" in out
+
+
+def test_in_python_a_plan_has_a_budget(tmp_path: Path) -> None:
+    result = frostline.tune_task(
+        tiny_task.task,
+        study="s",
+        storage=":memory:",
+        plan=frostline.SearchPlan(budget="3"),
+        training=frostline.TrainingOptions(device="cpu", runs=tmp_path),
+    )
+    assert result.own is not None
+    assert result.own.number == 0
+    assert result.own.score is not None
+    assert result.score <= result.own.score
+    assert "Your own configuration, 0," in f"{result!r}"
+    with pytest.raises(OptionError, match="leave out the number of configurations"):
+        frostline.SearchPlan(budget=6, configurations=27)
+    with pytest.raises(OptionError, match="is no budget"):
+        frostline.SearchPlan(budget="lots")

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frostline.errors import LadderError, OptionError
+from frostline.records import Configuration, Cost, Evaluation, Job, Request, Status
+from frostline.run.ledger import MemoryLedger
+from frostline.run.loop import climb
+from frostline.run.simulated import SimulatedExecutor
+from frostline.search.budget import Budget
+from frostline.search.budgeted import BudgetedHalving, guessed_prices, usual_shares
+from frostline.search.history import History
+from frostline.search.ladder import Ladder
+
+SIEVE = Ladder.sieve(num_layers=9, full_samples=1000)
+PRICES = guessed_prices(SIEVE)
+FULL_SECONDS = 50.0
+
+Seconds = Callable[[Request, float], float]
+"""What an evaluation takes, given what it is guessed to take."""
+
+
+def as_guessed(_request: Request, seconds: float) -> float:
+    return seconds
+
+
+@dataclass(kw_only=True)
+class Run:
+    """Runs searches one after the other on one history: as one study, with larger budgets."""
+
+    outcome: Callable[[Request], float | Status] = lambda request: Random(f"{request}").random()
+    seconds: Seconds = as_guessed
+    workers: int = 1
+    ledger: MemoryLedger = field(default_factory=lambda: MemoryLedger("minimize", num_rungs=len(SIEVE.rungs)))
+
+    def of(self, budget: Budget | float, *, num_own: int = 1) -> History:
+        budget = budget if isinstance(budget, Budget) else Budget(full_trainings=budget)
+        search = BudgetedHalving(ladder=SIEVE, kept=usual_shares(5), budget=budget, num_own=num_own)
+        executor = SimulatedExecutor(self.evaluate, workers=self.workers)
+        climb(self.ledger, search, self, executor)
+        return self.ledger.history
+
+    def draw(self, history: History) -> Configuration:
+        return Configuration(number=len(history.configurations), hyperparameters={})
+
+    def evaluate(self, job: Job) -> Evaluation:
+        is_whole = job.rung == len(PRICES) - 1 and not job.continued_from
+        seconds = FULL_SECONDS * (1.0 if is_whole else PRICES[job.rung])
+        outcome = self.outcome(job.request)
+        finished = not isinstance(outcome, Status)
+        return Evaluation(
+            number=job.configuration.number,
+            rung=job.rung,
+            fidelity=job.fidelity,
+            status=Status.FINISHED if finished else outcome,
+            score=outcome if finished else None,
+            cost=Cost(seconds=self.seconds(job.request, seconds), samples=job.fidelity.samples),
+        )
+
+
+def spent(history: History) -> float:
+    """In full trainings."""
+    return sum(evaluation.cost.seconds for evaluation in history.evaluations()) / FULL_SECONDS
+
+
+def seen(history: History) -> list[int]:
+    return [history.rung(rung).num_ended for rung in range(len(SIEVE.rungs))]
+
+
+@pytest.mark.parametrize("budget", [2.5, 3, 4, 6, 8, 12, 24, 100])
+def test_a_budget_is_spent_and_not_exceeded(budget: float) -> None:
+    history = Run().of(budget)
+    # What is left is less than the last climb would have cost.
+    assert budget - sum(PRICES[3:]) < spent(history) <= 1.03 * budget
+
+
+def test_it_is_wide_at_the_bottom_and_ends_with_a_few_full_trainings() -> None:
+    assert seen(Run().of(6)) == [37, 15, 8, 4, 3]
+
+
+@pytest.mark.parametrize("factor", [0.2, 5.0])
+def test_rungs_that_cost_other_than_guessed_change_how_many_begin(factor: float) -> None:
+    def seconds(request: Request, guessed: float) -> float:
+        return guessed * (factor if request.rung < 3 else 1.0)
+
+    history = Run(seconds=seconds).of(8)
+    assert 8 - 1 < spent(history) <= 1.03 * 8
+    as_expected = len(Run().of(8).configurations)
+    # A first wave had begun before the costs were known.
+    assert (len(history.configurations) > as_expected) == (factor < 1)
+
+
+def test_configurations_that_cost_ten_times_as_much_as_others_keep_the_budget() -> None:
+    def seconds(request: Request, guessed: float) -> float:
+        return guessed * (1 if request.number == 0 else 10 ** Random(f"{request.number}").uniform(-0.5, 0.5))
+
+    for budget in (4, 8, 16):
+        assert spent(Run(seconds=seconds).of(budget)) <= 1.1 * budget + 1
+
+
+def test_the_last_rung_waits_for_none_that_is_worse_and_the_answer_is_never_worse_than_ones_own() -> None:
+    history = Run(outcome=lambda request: 0.0 if request.number == 0 else 1.0 + request.number).of(6)
+    assert history.rung(4).ranking[0] == 0
+    assert history.evaluation(0, 0) is None
+    assert history.rung(0).ranking == list(range(1, 38))
+
+
+@pytest.mark.parametrize("outcome", [Status.DIVERGED, Status.FAILED])
+def test_ones_own_that_fails_stops_nothing(outcome: Status) -> None:
+    history = Run(outcome=lambda request: outcome if request.number == 0 else 1.0 * request.number).of(6)
+    assert history.rung(4).ranking
+    assert spent(history) <= 1.03 * 6
+
+
+@pytest.mark.parametrize("budget", [1, 2, 2.4])
+def test_a_budget_too_small_to_search_trains_ones_own(budget: float) -> None:
+    assert seen(Run().of(budget)) == [0, 0, 0, 0, 1]
+
+
+def test_several_of_ones_own_are_all_trained_in_full() -> None:
+    history = Run().of(8, num_own=3)
+    assert all(history.evaluation(number, 4) is not None for number in range(3))
+    assert spent(history) <= 1.03 * 8
+
+
+def test_a_time_is_kept_too() -> None:
+    history = Run().of(Budget(seconds=6 * FULL_SECONDS))
+    assert seen(history) == seen(Run().of(6))
+    assert seen(Run().of(Budget(seconds=1))) == [0, 0, 0, 0, 1]
+
+
+def test_a_larger_budget_later_goes_on_and_wastes_nothing() -> None:
+    run = Run()
+    first = {evaluation.request for evaluation in run.of(6).evaluations()}
+    history = run.of(12)
+    assert first < {evaluation.request for evaluation in history.evaluations()}
+    assert 10.5 < spent(history) <= 1.03 * 12 + 1
+    before = history.num_evaluations
+    assert run.of(12).num_evaluations == before
+
+
+@given(
+    budget=st.floats(2.5, 12),
+    workers=st.integers(2, 12),
+    seed=st.integers(0, 2**32),
+    faults=st.sampled_from([0.0, 0.2, 0.9]),
+)
+def test_what_is_evaluated_depends_neither_on_workers_nor_on_arrival(
+    budget: float, workers: int, seed: int, faults: float
+) -> None:
+    def outcome(request: Request) -> float | Status:
+        random = Random(f"{seed} {request}")
+        return random.choice([Status.DIVERGED, Status.FAILED]) if random.random() < faults else random.random()
+
+    def seconds(request: Request, guessed: float) -> float:
+        return guessed * Random(f"{seed} {request} seconds").uniform(0.2, 3)
+
+    ends = []
+    for number in (1, workers):
+        history = Run(outcome=outcome, seconds=seconds, workers=number).of(budget)
+        ends.append({(evaluation.number, evaluation.rung) for evaluation in history.evaluations()})
+    assert ends[0] == ends[1]
+
+
+def killed(run: Run, budget: float, after: Iterator[int]) -> History:
+    """Run a search in processes that each die after one more evaluation than the one before."""
+    evaluate = run.evaluate
+    while True:
+        left = next(after)
+
+        def dies(job: Job) -> Evaluation:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return evaluate(job)
+
+        run.evaluate = dies  # type: ignore[method-assign]
+        try:
+            return run.of(budget)
+        except KeyboardInterrupt:
+            for request in [*run.ledger.history.pending]:
+                run.ledger.history._pending.pop(request)
+            history, run.ledger = run.ledger.history, MemoryLedger("minimize", num_rungs=len(SIEVE.rungs))
+            for configuration in history.configurations:
+                run.ledger.history.add_configuration(configuration)
+            for evaluation in history.evaluations():
+                run.ledger.history.finish(evaluation)
+
+
+def test_a_search_that_is_killed_again_and_again_comes_to_the_same_end() -> None:
+    undisturbed = Run().of(5)
+    history = killed(Run(), 5, after=count(1))
+    assert {one.request for one in history.evaluations()} == {one.request for one in undisturbed.evaluations()}
+
+
+def test_a_budget_is_a_number_of_full_trainings_or_a_time() -> None:
+    assert Budget.parse("6") == Budget(full_trainings=6)
+    assert Budget.parse(" 2.5 ") == Budget(full_trainings=2.5)
+    assert [Budget.parse(text).seconds for text in ("90s", "30min", "2h", "1.5 d")] == [90, 1800, 7200, 129_600]
+    assert [f"{Budget.parse(text)}" for text in ("6", "90s", "45s", "2h")] == [
+        "6 full trainings",
+        "1.5 min",
+        "45 s",
+        "2 h",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "lots", "-3", "1e3", "6x", "nan", "inf", "٣", "2 hours ago"])
+def test_what_is_no_budget_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(OptionError, match="is no budget: write a number of full trainings"):
+        Budget.parse(text)
+
+
+@pytest.mark.parametrize("text", ["0", "0.9", "0s"])
+def test_a_budget_that_answers_nothing_is_refused(text: str) -> None:
+    with pytest.raises(OptionError, match=r"above 0|at least 1"):
+        Budget.parse(text)
+
+
+def test_shares_must_be_as_many_as_rungs_below_the_last() -> None:
+    with pytest.raises(LadderError, match=r"kept is \(0\.5,\)"):
+        BudgetedHalving(ladder=SIEVE, kept=(0.5,), budget=Budget(full_trainings=6))
+    with pytest.raises(LadderError, match="num_own is 0"):
+        BudgetedHalving(ladder=SIEVE, kept=usual_shares(5), budget=Budget(full_trainings=6), num_own=0)
+
+
+def test_the_sieve_takes_a_third_of_the_layers_and_then_all() -> None:
+    rungs = [(rung.trainable_layers, rung.samples) for rung in SIEVE.rungs]
+    assert rungs == [(3, 100), (3, 200), (3, 400), (9, 400), (9, 1000)]
+    alone = Ladder.sieve(num_layers=1, full_samples=1000)
+    assert [rung.samples for rung in alone.rungs] == [100, 200, 400, 1000]
+    with pytest.raises(LadderError, match="single rung"):
+        Ladder.sieve(num_layers=1, full_samples=1)
