@@ -56,7 +56,7 @@ class SearchPlan:
             )
         if self.budget is not None:
             _budget_of(self.budget)
-            if self.configurations is not None or self.search is not SuccessiveHalving:
+            if not self.is_budgeted:
                 raise OptionError(
                     f"a budget of {self.budget} goes with halving, which finds out how many configurations it pays for: "
                     f"leave out the number of configurations and the search, or the budget."
@@ -67,12 +67,17 @@ class SearchPlan:
         """Whether configurations are drawn by what was evaluated before."""
         return self.sampling.learning not in (Learning.NOTHING, Learning.SEQUENCE)
 
+    @property
+    def is_budgeted(self) -> bool:
+        """Whether the search is sized by what it may cost: if that is said, or nothing else."""
+        return self.configurations is None and self.search is SuccessiveHalving
+
     def search_on(self, ladder: Ladder) -> Search:
         """Return the search over ``ladder``.
 
         Raises: LadderError if the configurations are too few for it.
         """
-        if self.configurations is not None or self.search is not SuccessiveHalving:
+        if not self.is_budgeted:
             return self.search(
                 ladder=ladder,
                 configurations=CONFIGURATIONS if self.configurations is None else self.configurations,

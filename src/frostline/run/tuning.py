@@ -99,11 +99,11 @@ def tune_task(
 ) -> TuneResult:
     """Search for the best configuration of a task, and return it.
 
-    Without a ``ladder`` it climbs ``Ladder.sieve``. The task's own configuration comes first, unless the plan has others.
+    Without a ``ladder`` it climbs ``Ladder.sieve`` under a budget, else ``Ladder.diagonal``. The task's own configuration comes first, unless the plan has others.
     How the trainings run says ``training``. A search whose last rung is predicted not to fit into the memory is refused.
     The rest, the errors too, is as in ``tune``.
     """
-    climbed = default_ladder(task) if ladder is None else _checked_ladder(ladder, task)
+    climbed = default_ladder(task, plan) if ladder is None else _checked_ladder(ladder, task)
     plan = plan if plan.initial else replace(plan, initial=own_configurations(task))
     return search_task(
         task,
@@ -212,9 +212,10 @@ def own_configurations(task: Task) -> tuple[dict[str, Value], ...]:
     return (own,)
 
 
-def default_ladder(task: Task) -> Ladder:
-    """Return the ladder of a task that is climbed if nobody says: few layers sort out, all of them choose."""
-    return Ladder.sieve(num_layers=layers_of(task).num_layers, full_samples=task.full_samples)
+def default_ladder(task: Task, plan: SearchPlan) -> Ladder:
+    """Return the ladder of a task that is climbed if nobody says: the sieve under a budget, else the diagonal."""
+    make = Ladder.sieve if plan.is_budgeted else Ladder.diagonal
+    return make(num_layers=layers_of(task).num_layers, full_samples=task.full_samples)
 
 
 @dataclass(frozen=True, slots=True)
