@@ -99,9 +99,9 @@ def tune_task(
 ) -> TuneResult:
     """Search for the best configuration of a task, and return it.
 
-    Without a ``ladder`` it climbs ``Ladder.sieve`` under a budget, else ``Ladder.diagonal``. The task's own configuration comes first, unless the plan has others.
-    How the trainings run says ``training``. A search whose last rung is predicted not to fit into the memory is refused.
-    The rest, the errors too, is as in ``tune``.
+    Without a ``ladder`` it climbs ``Ladder.sieve`` under a budget, else ``Ladder.diagonal``. The task's own configuration
+    comes first, unless the plan has others. How the trainings run says ``training``. A search whose last rung is predicted
+    not to fit into the memory is refused. The rest, the errors too, is as in ``tune``.
     """
     climbed = default_ladder(task, plan) if ladder is None else _checked_ladder(ladder, task)
     plan = plan if plan.initial else replace(plan, initial=own_configurations(task))
