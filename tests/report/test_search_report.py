@@ -60,7 +60,7 @@ def test_the_answer_comes_first() -> None:
     first = words.index(f"Best: configuration {best.number}, score {best.score:.5g} trained in full")
     command = words.index("frostline train my_task.py:task --configuration")
     assert first < words.index("full trainings of") < command < words.index("The rungs, and who was promoted")
-    assert "No warning" in words
+    assert "Whether the lower rungs promoted the right configurations cannot be told here" in words
 
 
 def test_the_rungs_are_counted() -> None:
@@ -80,6 +80,10 @@ def test_survivors_are_called_so_and_three_are_too_few() -> None:
     assert row is not None
     assert float(row[2]) <= float(row[1]) <= float(row[3])
     assert "1 and 2 3 not told fewer than five configurations" in words
+    assert "cannot be told here: " in words
+    assert (
+        "rungs 1 and 2 share 3 configurations. The answer is the best of those that were trained in full" in words
+    )
 
 
 def test_rungs_that_disagree_are_warned_of() -> None:

@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from frostline.audit.agreement import rank_correlation, survivor_agreement
-from frostline.audit.rung_watch import UNMEASURED, losses_at
-from frostline.errors import AuditError
 from frostline.pages.drawing import (
     BLACK,
     BLUE,
@@ -47,9 +44,6 @@ _MOST_LINES = 120
 _GOLDEN = 0.6180339887498949
 _WIDTH = 0.5
 
-# Over all configurations a lower rung should agree with the next by at least so much. Of survivors it is not known.
-_POOR = 0.5
-
 
 def rungs_section(record: StudyRecord, summary: Summary) -> Section:
     """Return the table and the figure of the rungs."""
@@ -63,7 +57,7 @@ def rungs_section(record: StudyRecord, summary: Summary) -> Section:
             f"{rung.rung}",
             f"{rung.fidelity.trainable_layers}",
             f"{rung.fidelity.samples:,}",
-            f"{rung.ended} of {rung.expected}",
+            f"{rung.ended}" if rung.expected is None else f"{rung.ended} of {rung.expected}",
             *(f"{getattr(rung, name)}" for name in trouble),
             f"{_num_promoted(record.history, rung.rung)}" if rung.rung + 1 < len(summary.rungs) else "",
             "" if rung.best is None else f"{rung.best.score:.5g}",
@@ -89,41 +83,6 @@ def rungs_section(record: StudyRecord, summary: Summary) -> Section:
     return Section("The rungs, and who was promoted", parts)
 
 
-def agreement_section(record: StudyRecord) -> tuple[Section, list[str]]:
-    """Return how well neighbouring rungs agree on the order of the configurations that both have, and warnings."""
-    heading = "Do neighbouring rungs agree?"
-    everyone = record.terms.is_sweep
-    last = len(record.terms.rungs) - 1
-    if not any(record.history.rung(rung).num_ended for rung in range(last)):
-        text = "No configuration was trained at a lower rung, so there is nothing to agree with."
-        return Section(heading, [Note(text)]), []
-    rows, warnings = [], []
-    for rung in range(last):
-        lower, upper = (losses_at(record.history, at) for at in (rung, rung + 1))
-        both = int((~np.isnan(lower) & ~np.isnan(upper)).sum())
-        try:
-            value, spread, whose = _agreement(lower, upper, everyone=everyone)
-        except AuditError:
-            rows.append((f"{rung} and {rung + 1}", f"{both}", "not told", "", "fewer than five configurations"))
-            continue
-        rows.append((f"{rung} and {rung + 1}", f"{both}", f"{value:.2f}", spread, whose))
-        if value < (_POOR if everyone else UNMEASURED):
-            warnings.append(
-                f"Rungs {rung} and {rung + 1} order the {both} configurations that both have quite differently (rank "
-                f"correlation {value:.2f}, {whose}): what rung {rung} promoted may not have been the best. Try a ladder "
-                f"that starts higher, or measure one with `frostline audit`."
-            )
-    text = (
-        "Spearman's rank correlation ρ between the scores at two neighbouring rungs, of the configurations that both have, "
-        "with its 95 % bootstrap interval. Survivors of a selection are alike, so their correlation is smaller than it "
-        "would be among all, and is not to be compared with an audit's."
-    )
-    if everyone:
-        text = "Spearman's rank correlation between the scores at two neighbouring rungs, over all configurations."
-    header = ("rungs", "both have", "ρ", "95 % interval", "of whom")
-    return Section(heading, [Note(text), Table(header, rows, words=(4,))]), warnings
-
-
 def trouble_warnings(history: History) -> list[str]:
     """Return sentences about the trainings that diverged or failed."""
     sentences = []
@@ -139,14 +98,6 @@ def trouble_warnings(history: History) -> list[str]:
         )
         sentences.append(f"{ratio}; {consequence}.{because}")
     return sentences
-
-
-def _agreement(lower: Array, upper: Array, *, everyone: bool) -> tuple[float, str, str]:
-    if everyone:
-        both = ~np.isnan(lower) & ~np.isnan(upper)
-        return rank_correlation(lower[both], upper[both]), "", "among all"
-    survivors = survivor_agreement(lower, upper)
-    return survivors.value, f"{survivors.low:.2f} to {survivors.high:.2f}", survivors.label
 
 
 def _num_promoted(history: History, rung: int) -> int:

@@ -8,7 +8,8 @@ from frostline.pages.page import page
 from frostline.pages.parts import Answer, Bullets, Command, Note, Paragraph, Part, Section, Warnings
 from frostline.report.courses import curves_section, spending_section
 from frostline.report.hyperparameters import edge_warnings, importance_section, slices_section
-from frostline.report.rungs import agreement_section, rungs_section, trouble_warnings
+from frostline.report.rung_agreement import agreement_section
+from frostline.report.rungs import rungs_section, trouble_warnings
 from frostline.report.scored import scored_at
 from frostline.report.study_parts import about, closing, configuration_table
 from frostline.run.sentences import cost_lines, train_command
