@@ -285,7 +285,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 
 @needs_proc
 def test_an_interrupt_ends_all_and_says_one_sentence(tmp_path: Path) -> None:
-    options = f"--set epochs=100000 --workers 2 --storage sqlite:///{tmp_path}/s.db --runs {tmp_path}"
+    options = f"-n 27 --set epochs=100000 --workers 2 --storage sqlite:///{tmp_path}/s.db --runs {tmp_path}"
     command = f"-m frostline tune {ROOT / 'tests' / 'run' / 'side_tasks.py'}:make {options}".split()
     process = started(command, "rung 0  1")
     os.killpg(process.pid, signal.SIGINT)

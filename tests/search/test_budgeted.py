@@ -38,7 +38,7 @@ class Run:
     outcome: Callable[[Request], float | Status] = lambda request: Random(f"{request}").random()
     seconds: Seconds = as_guessed
     workers: int = 1
-    ledger: MemoryLedger = field(default_factory=lambda: MemoryLedger("minimize", num_rungs=len(SIEVE.rungs)))
+    ledger: MemoryLedger = field(default_factory=lambda: MemoryLedger("minimize"))
 
     def of(self, budget: Budget | float, *, num_own: int = 1) -> History:
         budget = budget if isinstance(budget, Budget) else Budget(full_trainings=budget)
@@ -188,7 +188,7 @@ def killed(run: Run, budget: float, after: Iterator[int]) -> History:
         except KeyboardInterrupt:
             for request in [*run.ledger.history.pending]:
                 run.ledger.history._pending.pop(request)
-            history, run.ledger = run.ledger.history, MemoryLedger("minimize", num_rungs=len(SIEVE.rungs))
+            history, run.ledger = run.ledger.history, MemoryLedger("minimize")
             for configuration in history.configurations:
                 run.ledger.history.add_configuration(configuration)
             for evaluation in history.evaluations():

@@ -25,7 +25,7 @@ _TOGETHER = 16
 # Half of the candidates that the guess allows begin before anything is known of the cost of few layers, but no more than
 # tell that well.
 _FIRST_WAVE = 0.5
-_LARGEST_FIRST_WAVE = 32
+_LARGEST_FIRST_WAVE = 16
 
 # By how much of the budget the last full training may exceed it.
 _TOLERANCE = 0.03
@@ -138,9 +138,11 @@ class BudgetedHalving:
         """See ``Search``."""
         top = len(self.ladder.rungs) - 1
         own = range(self.num_own)
-        requests = first_requests(history, own, rung=top, capacity=capacity)
-        if requests or history.rung(top, part=own).num_ended < self.num_own:
-            return requests
+        if history.rung(top, part=own).num_ended < self.num_own:
+            requests = first_requests(history, own, rung=top, capacity=capacity)
+            # Whoever else has room begins with candidates, of which so many begin in any case.
+            wave = range(self.num_own, self.num_own + self._first_wave(None))
+            return requests + first_requests(history, wave, rung=0, capacity=capacity - len(requests))
         candidates, quotas = self._plan(history)
         requests = first_requests(history, candidates, rung=0, capacity=capacity)
         for rung, quota in enumerate(quotas[1:]):
@@ -166,8 +168,7 @@ class BudgetedHalving:
         One's own have ended.
         """
         costs = _Costs(self, history)
-        wave = min(self._guessed(costs), _LARGEST_FIRST_WAVE)
-        begun = self._begun(costs, max(min(1, wave), round(_FIRST_WAVE * wave)))
+        begun = self._begun(costs, self._first_wave(costs))
         candidates = range(self.num_own, max(self.num_own + begun, len(history.configurations)))
         quotas = [len(candidates)]
         num_due = len(candidates)
@@ -188,6 +189,11 @@ class BudgetedHalving:
         if wave == 0 or len(costs.seconds_at(0, first)) < wave:
             return wave
         return max(wave, self._affordable(costs.budget - costs.own, costs.prices(first, known=1), 0))
+
+    def _first_wave(self, costs: _Costs | None) -> int:
+        """Return how many candidates begin before any has told what few layers cost."""
+        guessed = self._guessed(costs)
+        return min(_LARGEST_FIRST_WAVE, max(min(1, guessed), round(_FIRST_WAVE * guessed)))
 
     def _guessed(self, costs: _Costs | None) -> int:
         """Return how many candidates the budget allows if rungs cost what is guessed of them; 0: too few to search."""
