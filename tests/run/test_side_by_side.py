@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -251,8 +252,9 @@ def assert_all_end(session: int) -> None:
         time.sleep(0.05)
 
 
-def started(command: Sequence[str], until: str) -> subprocess.Popen[str]:
-    """Start a process in a session of its own, and return it when it has printed ``until``."""
+@contextmanager
+def started(command: Sequence[str], until: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a process in a session of its own, hand it over when it has printed ``until``, and leave none of them behind."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     process = subprocess.Popen(
         [sys.executable, *command],
@@ -261,14 +263,26 @@ def started(command: Sequence[str], until: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell's background jobs, and all they start, ignore the interrupt otherwise.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if until in line:
-            return process
-    raise AssertionError("".join(seen) + (process.stderr.read() if process.stderr else ""))
+    assert process.stderr is not None
+    try:
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            if until in line:
+                break
+        else:
+            raise AssertionError("".join(seen) + process.stderr.read())
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            stream.close()
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are counted in /proc")
@@ -276,25 +290,25 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="pr
 
 @needs_proc
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
-    process = started(["-m", "tests.run.side_tasks", str(tmp_path), "endless"], "worker 1")
-    assert len(in_session(process.pid)) >= 4, "this one, two workers and their parent"
-    process.kill()
-    process.communicate()
-    assert_all_end(process.pid)
+    with started(["-m", "tests.run.side_tasks", str(tmp_path), "endless"], "worker 1") as process:
+        assert len(in_session(process.pid)) >= 4, "this one, two workers and their parent"
+        process.kill()
+        process.wait()
+        assert_all_end(process.pid)
 
 
 @needs_proc
 def test_an_interrupt_ends_all_and_says_one_sentence(tmp_path: Path) -> None:
     options = f"-n 27 --set epochs=100000 --workers 2 --storage sqlite:///{tmp_path}/s.db --runs {tmp_path}"
     command = f"-m frostline tune {ROOT / 'tests' / 'run' / 'side_tasks.py'}:make {options}".split()
-    process = started(command, "rung 0  1")
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors == (
-        "frostline: stopped. Every evaluation that ended is saved; the same command goes on from there.\n"
-    )
-    assert_all_end(process.pid)
+    with started(command, "rung 0  1") as process:
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert errors == (
+            "frostline: stopped. Every evaluation that ended is saved; the same command goes on from there.\n"
+        )
+        assert_all_end(process.pid)
 
 
 @pytest.mark.slow
@@ -303,11 +317,11 @@ def test_a_search_that_is_killed_again_and_again_gives_the_answer_of_an_undistur
     moments = random.Random(5)
     (tmp_path / "killed").mkdir()
     for until in ("ended 2", "ended 5"):
-        process = started(["-m", "tests.run.side_tasks", str(tmp_path / "killed"), "short"], until)
-        time.sleep(moments.uniform(0, 0.1))
-        process.kill()
-        process.communicate()
-        assert_all_end(process.pid)
+        with started(["-m", "tests.run.side_tasks", str(tmp_path / "killed"), "short"], until) as process:
+            time.sleep(moments.uniform(0, 0.1))
+            process.kill()
+            process.wait()
+            assert_all_end(process.pid)
     places = {name: f"sqlite:///{tmp_path}/{name}.db" for name in ("killed/study", "undisturbed")}
     side_tasks.search(tmp_path / "killed", workers=2, storage=places["killed/study"])
     side_tasks.search(tmp_path / "undisturbed", workers=1, storage=places["undisturbed"])
