@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: demo test coverage check format clean
 
 demo: .venv/run
-	$(BIN)/frostline tune python-source-gpt --study demo --compare
+	$(BIN)/frostline tune python-source-gpt --study demo
 
 test: .venv/dev .families/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -66,7 +66,7 @@ def test_nothing_is_said_before_a_rung_has_closed_or_of_fewer_than_five() -> Non
     reverse = {number: -float(number) for number in range(6)}
     assert AgreementWatch(expected=lambda _: (12, 7)).news(history_of(LOWER, reverse)) == []
     few = {number: -float(number) for number in range(4)}
-    assert AgreementWatch(expected=(12, 4)).news(history_of(LOWER, few)) == []
+    assert AgreementWatch(expected=lambda _: (12, 4)).news(history_of(LOWER, few)) == []
     assert agreement_of_rungs(history_of(LOWER, few), 0, 1) is None
 
 

@@ -20,9 +20,9 @@ LADDER = Ladder.diagonal(num_layers=10, full_samples=1000, num_rungs=3)
 
 
 def ended(request: Request, outcome: float | Status) -> Evaluation:
-    """An evaluation on ``LADDER`` that took a second for each full training that it is worth."""
+    """An evaluation on ``LADDER``, or in full above it, that took a second for each full training that it is worth."""
     finished = not isinstance(outcome, Status)
-    fidelity = LADDER.rungs[request.rung]
+    fidelity = LADDER.rungs[min(request.rung, len(LADDER.rungs) - 1)]
     return Evaluation(
         number=request.number,
         rung=request.rung,
