@@ -97,6 +97,13 @@ def test_rungs_that_cost_other_than_guessed_change_how_many_begin(factor: float)
     assert (len(history.configurations) > as_expected) == (factor < 1)
 
 
+def test_rungs_that_cost_nothing_by_the_clock_end_all_the_same() -> None:
+    def seconds(request: Request, guessed: float) -> float:
+        return 0.0 if request.rung == 1 else guessed
+
+    assert Run(seconds=seconds).of(4).rung(4).num_ended > 1
+
+
 def test_configurations_that_cost_ten_times_as_much_as_others_keep_the_budget() -> None:
     def seconds(request: Request, guessed: float) -> float:
         return guessed * (1 if request.number == 0 else 10 ** Random(f"{request.number}").uniform(-0.5, 0.5))

@@ -36,6 +36,9 @@ _FINE = 4
 # Means of fewer costs say little.
 _FEWEST_COSTS = 3
 
+# Of a full training: whatever a clock says, nothing is free.
+_LEAST_SHARE = 1e-6
+
 
 def usual_shares(num_rungs: int) -> tuple[float, ...]:
     """Return which share of each rung but the last goes on: about half on a fine ladder, a third on a coarse one.
@@ -51,8 +54,8 @@ def usual_shares(num_rungs: int) -> tuple[float, ...]:
 class BudgetedHalving:
     """Synchronous successive halving within a budget: wide at the bottom, and as many at every rung as it still allows.
 
-    The first ``num_own`` configurations are one's own: each is trained in full before anything else, whatever the rungs
-    would say of it, so that the answer is never worse. They also tell what a full training takes. Of the others, the
+    The first ``num_own`` configurations are one's own: each is trained in full, and first, whatever the rungs would say of
+    it, so that the answer is never worse. They also tell what a full training takes. Of the others, the
     candidates, some begin at the lowest rung; when these have ended their mean cost says how many more do. When a rung has
     closed, as many of its best climb as the rest of the budget pays for, each with the climb that is planned for it: of the
     candidates at a rung the share ``kept`` of that rung goes on.
@@ -259,7 +262,7 @@ class _Costs:
             seconds = self.seconds_at(rung, candidates) if rung < known else []
             trains_all = ladder.rungs[rung].trainable_layers == ladder.num_layers
             if len(seconds) >= _FEWEST_COSTS:
-                measured = sum(seconds) / len(seconds)
+                measured = max(sum(seconds) / len(seconds), _LEAST_SHARE * self.full_training)
                 correction = measured / prices[rung]
                 prices[rung] = measured
             elif not trains_all:
@@ -270,5 +273,5 @@ class _Costs:
         """Return what a full training takes, by one's own; of one that ended early, by how far it came."""
         full = self._search.ladder.full_samples
         seconds = [each.cost.seconds * full / each.cost.samples for each in own if each.cost.samples > 0]
-        # A clock that stood still, or nothing trained: any positive number keeps the proportions.
+        # If the clock stood still or nothing was trained, any positive number keeps the proportions.
         return max(sum(seconds) / len(seconds), 1e-9) if seconds else 1.0
