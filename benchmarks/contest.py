@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -49,12 +49,21 @@ THIRDS = (0.1, 0.3, 1.0)
 FINE = (0.1, 0.2, 0.3, 0.5, 1.0)
 BOOTSTRAPS = 2000
 
+LARGEST_BUDGET = 24.0
+
 Array = NDArray[np.float64]
-Method = Callable[["Table", int, float], Trace]
-"""Returns what a method does on a table, in the order of a seed, for a budget in full trainings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """A way to search: what it does on a table, in the order of a seed, for a budget in full trainings."""
+
+    run: Callable[[Table, int, float], Trace]
+    is_sized: bool = False
+    """Whether it is another search for another budget; the others go on until theirs is over."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
     """A recorded table, and what is good in it."""
 
@@ -62,6 +71,8 @@ class Table:
     task: RecordedTask
     goal: Goal
     tolerance: float
+    traces: dict[tuple[str, int], Trace] = field(default_factory=dict)
+    """Of the methods that are the same search for every budget, by name and seed."""
 
     @property
     def spread(self) -> float:
@@ -143,34 +154,39 @@ def optuna_hyperband(table: Table, seed: int, budget: float) -> Trace:
     return replay_optuna(table.task, configurations=count, seed=seed)
 
 
-RIVALS: dict[str, Method] = {
-    "random, full trainings": full_trainings,
-    "TPE, full trainings": partial(full_trainings, sampling=TPE),
-    "GP, full trainings": partial(full_trainings, sampling=GP),
-    "halving over samples, thirds": partial(halving, shares=THIRDS, reduction_factor=3),
-    "halving over samples, fine": partial(halving, shares=FINE, reduction_factor=2),
-    "Hyperband over samples": partial(unsized, search=Hyperband),
-    "asynchronous halving over samples": partial(unsized, search=AsynchronousHalving),
-    "Optuna's Hyperband pruner with TPE": optuna_hyperband,
+METHODS = {
+    DEFAULT: Method(run=default, is_sized=True),
+    "random, full trainings": Method(run=full_trainings),
+    "TPE, full trainings": Method(run=partial(full_trainings, sampling=TPE)),
+    "GP, full trainings": Method(run=partial(full_trainings, sampling=GP)),
+    "halving over samples, thirds": Method(run=partial(halving, shares=THIRDS, reduction_factor=3), is_sized=True),
+    "halving over samples, fine": Method(run=partial(halving, shares=FINE, reduction_factor=2), is_sized=True),
+    "Hyperband over samples": Method(run=partial(unsized, search=Hyperband)),
+    "asynchronous halving over samples": Method(run=partial(unsized, search=AsynchronousHalving)),
+    "Optuna's Hyperband pruner with TPE": Method(run=optuna_hyperband),
 }
 
 
-def answers(table: Table, method: Method, *, budget: float, seeds: int) -> NDArray[np.int_]:
+def answers(table: Table, name: str, *, budget: float, seeds: int) -> NDArray[np.int_]:
     """Return where in the table the answer of each seed is, shape (seeds,)."""
-    seconds = budget * table.task.full_seconds
+    method = METHODS[name]
     found = []
     for seed in range(seeds):
-        trace = method(table, seed, budget)
-        # What is sized to a budget may miss it by a part of a training, as a user's would.
-        sized = method is default or getattr(method, "func", None) is halving
-        answer = trace.incumbents()[-1] if sized else trace.incumbent_at(seconds)
-        found.append(trace.steps[0].index if answer is None else answer.index)
+        if method.is_sized:
+            # It may miss its budget by a part of a training, as a user's would.
+            trace = method.run(table, seed, budget)
+            answer = trace.incumbents()[-1]
+        else:
+            key = (name, seed)
+            trace = table.traces.get(key) or table.traces.setdefault(key, method.run(table, seed, LARGEST_BUDGET))
+            answer = trace.incumbent_at(budget * table.task.full_seconds) or trace.steps[0]
+        found.append(answer.index)
     return np.array(found)
 
 
-def figures(table: Table, method: Method, *, budget: float, seeds: int) -> dict[str, float]:
+def figures(table: Table, name: str, *, budget: float, seeds: int) -> dict[str, float]:
     """Return regret with its interval, and the share that ends well."""
-    qualities = table.goal.qualities[answers(table, method, budget=budget, seeds=seeds)]
+    qualities = table.goal.qualities[answers(table, name, budget=budget, seeds=seeds)]
     regrets = (qualities - table.goal.best) / table.spread
     # A table's best is that of the repeated ones: a lucky score of one seed may lie below it.
     regrets = np.clip(np.nan_to_num(regrets, nan=np.inf), 0, 10)
@@ -187,11 +203,12 @@ def figures(table: Table, method: Method, *, budget: float, seeds: int) -> dict[
 def cost_to_match(table: Table, *, seeds: int) -> dict[str, float | str]:
     """Return the best rival's regret at the matched budget, and how many times less the default needs for as little."""
     rivals = {
-        name: figures(table, method, budget=MATCHED_BUDGET, seeds=seeds)["regret"]
-        for name, method in RIVALS.items()
+        name: figures(table, name, budget=MATCHED_BUDGET, seeds=seeds)["regret"]
+        for name in METHODS
+        if name != DEFAULT
     }
     best = min(rivals, key=lambda name: rivals[name])
-    ours = [figures(table, default, budget=budget, seeds=seeds)["regret"] for budget in GRID]
+    ours = [figures(table, DEFAULT, budget=budget, seeds=seeds)["regret"] for budget in GRID]
     # A larger budget never means a worse search than a smaller one that one could have asked for.
     reached = np.minimum.accumulate(ours)
     needed = float("inf")
@@ -228,12 +245,10 @@ def main() -> None:
         table = table_of(path)
         rows = [(f"{table.name}: regret / ends well", *(f"{budget:g}" for budget in budgets))]
         by_budget: dict[str, dict[str, dict[str, float]]] = {f"{budget:g}": {} for budget in budgets}
-        for name, method in {DEFAULT: default, **RIVALS}.items():
+        for name in METHODS:
             cells = []
             for budget in budgets:
-                found = by_budget[f"{budget:g}"][name] = figures(
-                    table, method, budget=budget, seeds=arguments.seeds
-                )
+                found = by_budget[f"{budget:g}"][name] = figures(table, name, budget=budget, seeds=arguments.seeds)
                 cells.append(f"{found['regret']:.3f} / {found['ends_well']:.0%}")
             rows.append((name, *cells))
             print("\t".join(rows[-1]), flush=True)
