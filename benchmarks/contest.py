@@ -32,7 +32,7 @@ from frostline.research.replay.recorded import Goal, RecordedTask, goal_of, with
 from frostline.research.replay.simulation import replay
 from frostline.research.replay.trace import Trace
 from frostline.search.budget import Budget
-from frostline.search.budgeted import BudgetedHalving, usual_shares
+from frostline.search.budgeted import BudgetedHalving
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.hyperband import Hyperband
 from frostline.search.ladder import Ladder
@@ -104,12 +104,7 @@ def table_of(path: Path) -> Table:
 def default(table: Table, seed: int, budget: float) -> Trace:
     full = table.task.full
     ladder = table.ladder(Ladder.sieve(num_layers=full.trainable_layers, full_samples=full.samples))
-    search = BudgetedHalving(
-        ladder=ladder,
-        kept=usual_shares(len(ladder.rungs)),
-        budget=Budget(full_trainings=budget),
-        most=table.task.num_configurations,
-    )
+    search = BudgetedHalving.usual(ladder, Budget(full_trainings=budget), most=table.task.num_configurations)
     return replay(
         table.task, lambda *, configurations: search, configurations=table.task.num_configurations, seed=seed
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from frostline.errors import OptionError
@@ -27,7 +27,17 @@ HALVING = "halving"
 SIEVE = "sieve"
 DIAGONAL = "diagonal"
 
-_LADDERS = {DIAGONAL: Ladder.diagonal, "layers-only": Ladder.layers_only, "samples-only": Ladder.samples_only}
+
+def _sieve(*, num_layers: int, full_samples: int, num_rungs: int) -> Ladder:  # noqa: ARG001 (its rungs are its own)
+    return Ladder.sieve(num_layers=num_layers, full_samples=full_samples)
+
+
+_LADDERS: Mapping[str, Callable[..., Ladder]] = {
+    SIEVE: _sieve,
+    DIAGONAL: Ladder.diagonal,
+    "layers-only": Ladder.layers_only,
+    "samples-only": Ladder.samples_only,
+}
 
 Choice = TypeVar("Choice")
 
@@ -55,15 +65,13 @@ def ladder_named(text: str, rungs: int, *, num_layers: int, full_samples: int) -
     """Return the ladder called so, or the one whose rungs are written out, for a model and a full training."""
     if ":" in text:
         return Ladder.explicit(_parse_rungs(text), num_layers=num_layers, full_samples=full_samples)
-    if text == SIEVE:
-        return Ladder.sieve(num_layers=num_layers, full_samples=full_samples)
     make = _choose("ladder", text, _LADDERS)
     return make(num_layers=num_layers, full_samples=full_samples, num_rungs=rungs)
 
 
 def check_ladder(text: str) -> None:
     """Raise OptionError unless ``text`` may be a ladder of ``frostline tune``."""
-    if text in (AUTO, SIEVE) or text.startswith(AUDIT):
+    if text == AUTO or text.startswith(AUDIT):
         return
     if ":" in text:
         _parse_rungs(text)

@@ -77,7 +77,7 @@ class RequestedSearch:
 
     def on(self, ladder: Ladder, *, initial: Sequence[Mapping[str, Value]], most: int | None) -> PlannedSearch:
         """Return the search on a ladder that is taken as it is, over at most ``most`` configurations."""
-        plan = self.size.climb(ladder, num_own=len(initial), most=most)
+        plan = self.size.climb(ladder, num_initial=len(initial), most=most)
         return PlannedSearch(ladder=ladder, plan=plan, initial=initial)
 
     def on_audit(self, audited: AuditedSearch, *, skips: bool) -> PlannedSearch:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from frostline.cli.naming import DIAGONAL, HALVING, REDUCTION_FACTOR, SIEVE, search_named
 from frostline.errors import OptionError
-from frostline.search.budget import DEFAULT_FULL_TRAININGS, FEWEST_FULL_TRAININGS, Budget
-from frostline.search.budgeted import BudgetedHalving, usual_shares
+from frostline.search.budget import FEWEST_FULL_TRAININGS, Budget
+from frostline.search.budgeted import BudgetedHalving
 from frostline.search.halving import CONFIGURATIONS
 from frostline.search.ladder import rows_table
 
@@ -55,10 +55,10 @@ class SearchSize:
         """The name of the ladder that it climbs if nobody says."""
         return SIEVE if self.is_budgeted else DIAGONAL
 
-    def climb(self, ladder: Ladder, *, num_own: int = 1, most: int | None = None) -> Climb:
+    def climb(self, ladder: Ladder, *, num_initial: int = 0, most: int | None = None) -> Climb:
         """Return the search on ``ladder``.
 
-        Under a budget the first ``num_own`` configurations are trained in full, and at most ``most`` are tried.
+        Under a budget the initial configurations are trained in full, and at most ``most`` are tried.
         """
         if not self.is_budgeted:
             factory = search_named(self.search, self.reduction_factor or REDUCTION_FACTOR)
@@ -66,15 +66,7 @@ class SearchSize:
                 ladder=ladder,
                 configurations=CONFIGURATIONS if self.configurations is None else self.configurations,
             )
-        text = self.budget
-        budget = Budget(full_trainings=DEFAULT_FULL_TRAININGS) if text is None else Budget.parse(text)
-        return BudgetedHalving(
-            ladder=ladder,
-            kept=usual_shares(len(ladder.rungs)),
-            budget=budget,
-            num_own=max(1, num_own),
-            most=most,
-        )
+        return BudgetedHalving.usual(ladder, Budget.of(self.budget), num_initial=num_initial, most=most)
 
 
 def ladder_table(ladder: Ladder, plan: Climb, sample_unit: str) -> str:

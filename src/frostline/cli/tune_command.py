@@ -18,7 +18,6 @@ from frostline.cli.grouping import grouped
 from frostline.cli.naming import AUDIT, AUTO, ladder_named
 from frostline.cli.search_size import SearchSize, ladder_table
 from frostline.run.options import OFF
-from frostline.search.budget import Budget
 from frostline.store.storage import without_password
 
 
@@ -70,10 +69,6 @@ class SearchArguments:
         bool, typer.Option("--compare", help="Afterwards train the task's own configuration in full and compare.")
     ] = False
 
-    def __post_init__(self) -> None:
-        if self.budget is not None:
-            Budget.parse(self.budget)
-
     def size(self, name: str) -> SearchSize:
         """Return how much of the search called ``name`` is searched."""
         return SearchSize(
@@ -94,6 +89,7 @@ def tune_command(
     training: TrainingArguments,
 ) -> None:
     """Search for the best configuration. Stop at any time: the same command goes on where it was."""
+    size = search.size(ladder.search)
     options = training.options()
     if search.horizon is not None:
         options = replace(options, horizon=search.horizon)
@@ -112,7 +108,6 @@ def tune_command(
         options=options,
     )
     initial = sampling.initial(loaded)
-    size = search.size(ladder.search)
     requested = planned_search.RequestedSearch(size=size, horizon=search.horizon)
     audited = None
     name = ladder.ladder or size.usual_ladder

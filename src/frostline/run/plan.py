@@ -8,8 +8,8 @@ from typing import Protocol, get_args
 
 from frostline.errors import OptionError
 from frostline.records import Direction, Value
-from frostline.search.budget import DEFAULT_FULL_TRAININGS, Budget
-from frostline.search.budgeted import BudgetedHalving, usual_shares
+from frostline.search.budget import Budget
+from frostline.search.budgeted import BudgetedHalving
 from frostline.search.halving import CONFIGURATIONS, SuccessiveHalving
 from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
@@ -55,7 +55,7 @@ class SearchPlan:
                 f"direction is {self.direction!r}, but must be one of {', '.join(get_args(Direction))}."
             )
         if self.budget is not None:
-            _budget_of(self.budget)
+            Budget.of(self.budget)
             if not self.is_budgeted:
                 raise OptionError(
                     f"a budget of {self.budget} goes with halving, which finds out how many configurations it pays for: "
@@ -82,13 +82,8 @@ class SearchPlan:
                 ladder=ladder,
                 configurations=CONFIGURATIONS if self.configurations is None else self.configurations,
             )
-        return BudgetedHalving(
-            ladder=ladder,
-            kept=usual_shares(len(ladder.rungs)),
-            budget=_budget_of(DEFAULT_FULL_TRAININGS if self.budget is None else self.budget),
-            num_own=max(1, len(self.initial)),
-            most=self.sampling.num_points,
-        )
+        budget = Budget.of(self.budget)
+        return BudgetedHalving.usual(ladder, budget, num_initial=len(self.initial), most=self.sampling.num_points)
 
     def draws(self, space: SearchSpace, direction: Direction) -> Draws:
         """Return the configurations that are drawn from ``space``."""
@@ -99,7 +94,3 @@ class SearchPlan:
             direction=direction,
             initial=tuple(self.initial),
         )
-
-
-def _budget_of(budget: str | float) -> Budget:
-    return Budget.parse(budget) if isinstance(budget, str) else Budget(full_trainings=budget)

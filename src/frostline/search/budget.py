@@ -43,6 +43,16 @@ class Budget:
             )
 
     @classmethod
+    def of(cls, said: str | float | None) -> Budget:
+        """Return the budget that ``said`` is: text as in ``parse``, a number of full trainings, or None for the usual one.
+
+        Raises: OptionError if it is no budget.
+        """
+        if isinstance(said, str):
+            return cls.parse(said)
+        return cls(full_trainings=DEFAULT_FULL_TRAININGS if said is None else said)
+
+    @classmethod
     def parse(cls, text: str) -> Budget:
         """Return the budget that ``text`` says: "6" full trainings; "90s", "30min", "2h" or "1.5d" of time.
 

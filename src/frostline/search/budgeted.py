@@ -10,7 +10,7 @@ from frostline.errors import LadderError
 from frostline.records import Request
 from frostline.search.budget import FEWEST_FULL_TRAININGS, Budget
 from frostline.search.halving import first_requests
-from frostline.search.ladder import Ladder, LadderRow
+from frostline.search.ladder import Ladder, LadderRow, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +80,14 @@ class BudgetedHalving:
         if self.num_own < 1:
             raise LadderError("num_own is 0, but a full training has to tell what one takes: give 1 or more.")
 
+    @classmethod
+    def usual(
+        cls, ladder: Ladder, budget: Budget, *, num_initial: int = 0, most: int | None = None
+    ) -> BudgetedHalving:
+        """Return the search on ``ladder`` whose own configurations are the initial ones, or else the first that is drawn."""
+        kept = usual_shares(len(ladder.rungs))
+        return cls(ladder=ladder, kept=kept, budget=budget, num_own=max(1, num_initial), most=most)
+
     @property
     def fingerprint(self) -> str:
         """A string that changes when a study made with this search cannot be continued with another."""
@@ -101,19 +109,10 @@ class BudgetedHalving:
 
     def rows(self) -> tuple[LadderRow, ...]:
         """Return what is planned for each rung and what it is guessed to cost, the frozen layers shared."""
-        counts = self.evaluations_per_rung()
-        costs = [count * price for count, price in zip(counts, guessed_prices(self.ladder), strict=True)]
-        costs[-1] += self.num_own * (1 - guessed_prices(self.ladder)[-1])
-        return tuple(
-            LadderRow(
-                rung=rung,
-                trainable_layers=fidelity.trainable_layers,
-                samples=fidelity.samples,
-                configurations=count,
-                cost=cost,
-            )
-            for rung, (fidelity, count, cost) in enumerate(zip(self.ladder.rungs, counts, costs, strict=True))
-        )
+        counts, prices = self.evaluations_per_rung(), guessed_prices(self.ladder)
+        costs = [count * price for count, price in zip(counts, prices, strict=True)]
+        costs[-1] += self.num_own * (1 - prices[-1])
+        return rows_of(self.ladder.rungs, counts, costs)
 
     @property
     def searches(self) -> bool:

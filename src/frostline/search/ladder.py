@@ -183,16 +183,11 @@ class Ladder:
                 max(0, here - there) for here, there in zip(configurations_per_rung, below, strict=False)
             ]
         counts = zip(configurations_per_rung, started_per_rung, strict=True)
-        return tuple(
-            LadderRow(
-                rung=index,
-                trainable_layers=rung.trainable_layers,
-                samples=rung.samples,
-                configurations=count,
-                cost=started * self.relative_cost(rung) + (count - started) * self.climbing_cost(index),
-            )
+        costs = [
+            started * self.relative_cost(rung) + (count - started) * self.climbing_cost(index)
             for index, (rung, (count, started)) in enumerate(zip(self.rungs, counts, strict=True))
-        )
+        ]
+        return rows_of(self.rungs, configurations_per_rung, costs)
 
     def table(
         self,
@@ -220,6 +215,20 @@ class Ladder:
             for index, rung in enumerate(self.rungs)
         ]
         return [("rung", "layers", "samples", "cost in full trainings"), *cells]
+
+
+def rows_of(rungs: Sequence[Fidelity], counts: Sequence[int], costs: Sequence[float]) -> tuple[LadderRow, ...]:
+    """Return a row for every rung, given how many configurations are evaluated there and what they cost together."""
+    return tuple(
+        LadderRow(
+            rung=index,
+            trainable_layers=rung.trainable_layers,
+            samples=rung.samples,
+            configurations=count,
+            cost=cost,
+        )
+        for index, (rung, count, cost) in enumerate(zip(rungs, counts, costs, strict=True))
+    )
 
 
 def rows_table(rows: Sequence[LadderRow], sample_unit: str) -> str:
