@@ -139,13 +139,13 @@ class SamplingArguments:
         """Return the task's own configuration, to be tried first; nothing if it is not to be, or lies outside the space."""
         if not self.defaults or self.sampler == "grid":
             return ()
-        own = {name: task.defaults[name] for name in task.space.distributions if name in task.defaults}
+        from frostline.run.tuning import own_configuration
+
         try:
-            task.space.validate(own)
+            return (own_configuration(task),)
         except SearchSpaceError as error:
             typer.echo(f"the task's own configuration takes no part: {error}")
             return ()
-        return (own,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,9 @@ def tune_task(
     not to fit into the memory is refused. The rest, the errors too, is as in ``tune``.
     """
     climbed = default_ladder(task, plan) if ladder is None else _checked_ladder(ladder, task)
-    plan = plan if plan.initial else replace(plan, initial=own_configurations(task))
+    if not plan.initial:
+        with suppress(SearchSpaceError):
+            plan = replace(plan, initial=(own_configuration(task),))
     return search_task(
         task,
         plan.search_on(climbed),
@@ -202,14 +205,14 @@ def train_task(
     return train_model(task, configuration, fidelity, settings, threads=threads)
 
 
-def own_configurations(task: Task) -> tuple[dict[str, Value], ...]:
-    """Return the task's own configuration, to be tried first; nothing if it has none, or it lies outside the space."""
+def own_configuration(task: Task) -> dict[str, Value]:
+    """Return the task's own configuration, of what is searched.
+
+    Raises: SearchSpaceError if it has none, or it lies outside the space.
+    """
     own = {name: task.defaults[name] for name in task.space.distributions if name in task.defaults}
-    try:
-        task.space.validate(own)
-    except SearchSpaceError:
-        return ()
-    return (own,)
+    task.space.validate(own)
+    return own
 
 
 def default_ladder(task: Task, plan: SearchPlan) -> Ladder:
