@@ -14,8 +14,8 @@ from frostline.run.side_by_side import SideBySideExecutor, WorkerError, side_by_
 from frostline.training.failures import give_memory_back
 
 if TYPE_CHECKING:
-    from frostline.protocols import Executor
     from frostline.records import Evaluation, Job, Request
+    from frostline.run.executors import PopulationExecutor, SerialExecutor
     from frostline.run.workload import Workload
     from frostline.training.threads import Threads
 
@@ -41,8 +41,9 @@ class SpreadingExecutor:
         self._may_spread = self._most_workers > 1
         self._seconds = 0.0
         self._under_way: dict[Request, Job] = {}
-        self._here = in_process_executor(workload, threads)
-        self._elsewhere: SideBySideExecutor | None = None
+        self._executor: SerialExecutor | PopulationExecutor | SideBySideExecutor = in_process_executor(
+            workload, threads
+        )
 
     def room(self) -> int:
         """Return how many more jobs it would take on now."""
@@ -69,7 +70,7 @@ class SpreadingExecutor:
 
     def forget(self, number: int) -> None:
         """Let go of the checkpoints of configuration ``number``."""
-        self._here.forget(number)
+        self._executor.forget(number)
 
     def close(self) -> None:
         """Let go of everything."""
@@ -77,13 +78,10 @@ class SpreadingExecutor:
         self._under_way.clear()
 
     @property
-    def _executor(self) -> Executor:
-        return self._elsewhere or self._here
-
-    @property
     def _is_worth_while(self) -> bool:
         return (
-            not self._here.is_training
+            not isinstance(self._executor, SideBySideExecutor)
+            and not self._executor.is_training
             and len(self._under_way) > 1
             and self._seconds >= self._seconds_before
             and self._threads.settled == 1
@@ -100,16 +98,14 @@ class SpreadingExecutor:
         if not isinstance(wide, SideBySideExecutor):
             return
         # What it holds of the memory is theirs now.
-        self._here.close()
-        self._here = in_process_executor(self._workload, self._threads)
+        self._executor.close()
+        self._executor = wide
         give_memory_back()
-        self._elsewhere = wide
         wide.submit([*self._under_way.values()])
 
     def _gather(self, error: WorkerError) -> None:
         """Go on in this process, with all that the workers have not ended."""
         logger.warning("one process goes on: %s", error)
-        assert self._elsewhere is not None
-        self._elsewhere.close()
-        self._elsewhere = None
-        self._here.submit([*self._under_way.values()])
+        self._executor.close()
+        self._executor = in_process_executor(self._workload, self._threads)
+        self._executor.submit([*self._under_way.values()])
