@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -19,7 +19,11 @@ class Ledger(Protocol):
         ...
 
     def deciding(self) -> AbstractContextManager[bool]:
-        """Return a context in which no other worker decides; it gives whether there may be news by others."""
+        """Return a context in which no other worker decides; it gives whether there is news by others.
+
+        At its end what was claimed is written down. Raises: TurnLostError, there, if others may have decided meanwhile:
+        nothing was claimed then.
+        """
         ...
 
     @property
@@ -27,9 +31,20 @@ class Ledger(Protocol):
         """Whether another worker was alive when it was last decided."""
         ...
 
+    def abandoned(self) -> tuple[Sequence[Request], bool]:
+        """Return what a worker had claimed that is gone, and has not evaluated, and whether nothing has ended since.
+
+        It comes before all that is decided anew. Where nothing has ended, the decision that it was part of can be completed.
+        """
+        ...
+
     @property
     def is_waiting(self) -> bool:
         """Whether evaluations are under way, of other workers if none is of this one."""
+        ...
+
+    def wait(self) -> None:
+        """Wait until another worker has done something; called while ``is_waiting``."""
         ...
 
     def claim(self, configuration: Configuration, rung: int) -> None:
@@ -67,10 +82,18 @@ class MemoryLedger:
         """See ``Ledger``: there is nobody to wait for."""
         return nullcontext(False)
 
+    def abandoned(self) -> tuple[Sequence[Request], bool]:
+        """See ``Ledger``: nothing is."""
+        return (), True
+
     @property
     def is_waiting(self) -> bool:
         """See ``Ledger``."""
         return bool(self.history.pending)
+
+    def wait(self) -> None:
+        """See ``Ledger``: there is nobody to wait for."""
+        raise AssertionError("nobody else works on a search that is kept in memory")
 
     def claim(self, configuration: Configuration, rung: int) -> None:
         """See ``Ledger``."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from frostline.records import Configuration, Fidelity, Job, Status
 from frostline.search.interface import Climb
+from frostline.store.workers import TurnLostError
 
 if TYPE_CHECKING:
     from frostline.protocols import Executor
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from frostline.run.ledger import Ledger
     from frostline.search.history import History
     from frostline.search.interface import Rungs, Search
-
-# How long a worker that has nothing to do waits before it looks whether another one has finished.
-_WAIT_SECONDS = 0.5
 
 
 class Proposer(Protocol):
@@ -69,7 +67,7 @@ class Loop:
                 self.record(evaluation)
                 observer.ended(evaluation, self._ledger.history)
             elif self._ledger.is_waiting:
-                time.sleep(_WAIT_SECONDS)
+                self._ledger.wait()
             else:
                 self._end_all()
                 return
@@ -79,18 +77,31 @@ class Loop:
         room = self._executor.room()
         if room < 1:
             return
-        ledger = self._ledger
-        with ledger.deciding() as news:
-            if news:
-                ledger.end(self._eliminated())
-            requests = self._search.next_requests(ledger.history, capacity=room)
-            if ledger.in_company:
-                requests = requests[: -(-len(requests) // 2)]
-            jobs = [self._claim(request) for request in requests]
+        jobs: list[Job] | None = None
+        while jobs is None:
+            with suppress(TurnLostError):
+                jobs = self._decided(room)
         self._forget()
         self._num_under_way += len(jobs)
         if jobs:
             self._executor.submit(jobs)
+
+    def _decided(self, room: int) -> list[Job]:
+        """Claim up to ``room`` jobs in this worker's turn, and return them."""
+        ledger = self._ledger
+        with ledger.deciding() as news:
+            if news:
+                ledger.end(self._eliminated())
+            abandoned, is_unfinished = ledger.abandoned()
+            # What the search asked for once is evaluated first: then all that it asks for next, and that is drawn for it, follows
+            # from as much as if nobody had gone.
+            jobs = [self._claim(request) for request in abandoned[:room]]
+            if is_unfinished:
+                requests = self._search.next_requests(ledger.history, capacity=room - len(jobs))
+                if ledger.in_company:
+                    requests = requests[: -(-len(requests) // 2)]
+                jobs += [self._claim(request) for request in requests]
+        return jobs
 
     def _claim(self, request: Request) -> Job:
         """Claim what a request asks for, and return it as a job; a new configuration is drawn unless the search says it."""
@@ -113,7 +124,7 @@ class Loop:
             ledger.end(self._eliminated())
         else:
             # Another worker may have claimed another rung of what failed or diverged: its claims are read before it ends.
-            with ledger.deciding():
+            with suppress(TurnLostError), ledger.deciding():
                 ledger.end(self._eliminated())
         self._forget()
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.exceptions import DuplicatedStudyError
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
@@ -20,10 +20,13 @@ from frostline.errors import StudyError
 from frostline.records import Configuration, Evaluation, Request, Status
 from frostline.search.history import History
 from frostline.search.space import SearchSpace
+from frostline.store.access import Claims, access_to
+from frostline.store.news import Claimed, Ended, Event, Made, Recorded
 from frostline.store.reading import TERMS, read_terms
+from frostline.store.shared_history import SharedHistory
 from frostline.store.storage import Storage
 from frostline.store.terms import Terms
-from frostline.store.trials import claim_of, claims_in, new_trial, read_trial, record_of
+from frostline.store.trials import Claim, claim_of, new_trial, record_of
 from frostline.store.workers import SharedTurn, SoleWorker, Turn
 
 logger = logging.getLogger(__name__)
@@ -38,16 +41,18 @@ class SearchStudy:
     def __init__(self, storage: Storage, study_id: int, *, name: str, terms: Terms, space: SearchSpace) -> None:
         self.name = name
         self.terms = terms
-        self.history = History(terms.direction)
         self._place = storage
         self._storage = storage.backend
         self._space = space
         self._study_id = study_id
-        self._trial_ids: list[int] = []
-        self._settled: set[int] = set()
-        self._ended: list[int] = []
+        self._known = SharedHistory(terms.direction)
+        self._claims: dict[int, list[Claim]] = {}
+        """Of each configuration what was claimed in this turn, to be written at its end."""
+        self._num_before = 0
+        """How many configurations there were when it began."""
         with storage.errors():
-            self._turn: Turn = SoleWorker() if storage.is_memory else SharedTurn(storage.backend, study_id)
+            self._access = access_to(storage.backend, study_id)
+            self._turn: Turn = SoleWorker() if storage.is_memory else SharedTurn(self._access)
 
     @classmethod
     def open(cls, storage: Storage, name: str, *, terms: Terms, space: SearchSpace) -> SearchStudy:
@@ -81,14 +86,19 @@ class SearchStudy:
                 f"total: ask for {num_trials} or more, or use another study name."
             )
 
+    @property
+    def history(self) -> History:
+        """All that is known. It may be another object after ``deciding``."""
+        return self._known.history
+
     @contextmanager
     def deciding(self) -> Iterator[bool]:
         """See ``run.ledger.Ledger``."""
         with self._place.errors(), self._turn.take():
-            news = not self._trial_ids or self._turn.others()
-            if news:
-                self._read()
+            news = self._catch_up()
+            self._claims, self._num_before = {}, len(self.history.configurations)
             yield news
+            self._hand_over()
 
     @property
     def in_company(self) -> bool:
@@ -100,37 +110,44 @@ class SearchStudy:
         """Whether evaluations are under way, of other workers if none is of this one."""
         return bool(self.history.pending)
 
+    def wait(self) -> None:
+        """Wait until another worker has done something, or is gone."""
+        with self._place.errors():
+            self._turn.wait()
+
+    def abandoned(self) -> tuple[list[Request], bool]:
+        """See ``run.ledger.Ledger``."""
+        num_ended = self.history.num_evaluations
+        claims = self._known.abandoned
+        return [*claims], all(claim.num_ended == num_ended for claim in claims.values())
+
     def claim(self, configuration: Configuration, rung: int) -> None:
         """Let a rung of a configuration, new or known, be under way by this worker; called in its turn."""
-        number, worker = configuration.number, self._turn.worker
-        if number == len(self._trial_ids):
-            trial = new_trial(configuration, self._space, rung=rung, worker=worker)
-            self._trial_ids.append(self._storage.create_new_trial(self._study_id, trial))
+        claim = Claim(rung=rung, worker=self._turn.worker, num_ended=self.history.num_evaluations)
+        self._claims.setdefault(configuration.number, []).append(claim)
+        if configuration.number == len(self.history.configurations):
             self.history.add_configuration(configuration)
-        else:
-            self._storage.set_trial_system_attr(self._trial_ids[number], *claim_of(rung, worker))
-        self.history.start(Request(number, rung))
+        self._known.start(Request(configuration.number, rung))
 
     def record(self, evaluation: Evaluation) -> None:
         """Write down an evaluation that ended, and end its trial if it is over by that."""
         with self._place.errors():
             self._write(evaluation)
-            self.history.finish(evaluation)
             if evaluation.status is Status.FINISHED or self._is_full(evaluation):
                 self._end_what_is_over([evaluation.number])
 
     def end(self, numbers: Iterable[int]) -> None:
         """End the trials of configurations that get no further."""
         # After nearly every evaluation there is nobody to end.
-        ending = [number for number in numbers if number not in self._settled]
+        ending = [number for number in numbers if number not in self._known.ended]
         if ending:
             with self._place.errors():
                 for number in ending:
                     self._end(number)
 
     def newly_ended(self) -> list[int]:
-        """Return the configurations whose climb this worker has ended since it was last asked."""
-        ended, self._ended = self._ended, []
+        """Return the configurations whose trials were found ended, or were ended, since this was last asked."""
+        ended, self._known.newly_ended = self._known.newly_ended, []
         return ended
 
     def close(self) -> None:
@@ -138,53 +155,65 @@ class SearchStudy:
         with self._place.errors():
             self._turn.leave()
 
-    def _read(self) -> None:
-        """Take the history from the storage: what other workers did, and what a killed one left."""
-        trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
-        self.history = History(self.terms.direction)
-        self._trial_ids = [trial._trial_id for trial in trials]
-        self._settled = {trial.number for trial in trials if trial.state.is_finished()}
-        for trial in trials:
-            read_trial(trial, self.history)
-            if trial.state.is_finished():
-                self.history.eliminate(trial.number)
-                continue
-            for rung, worker in claims_in(trial):
-                if self.history.evaluation(trial.number, rung) is None and self._turn.alive(worker):
-                    self.history.start(Request(trial.number, rung))
-        # A worker died between the record and the state that follows from it, or left a trial to the one that goes on.
-        self._end_what_is_over(range(len(trials)))
+    def _catch_up(self) -> bool:
+        """Bring the history up to date with what others did, and return whether there was anything."""
+        events = self._turn.heard() if self._known.is_read else None
+        if events is None or not self._known.has_applied(events):
+            self._known.read(self._access.trials(), self._turn.alive)
+            # A worker died between the record and the state that follows from it, or left a trial to the one that goes on.
+            self._end_what_is_over(range(len(self.history.configurations)))
+            return True
+        self._end_what_is_over({event.number for event in events})
+        return bool(events)
+
+    def _hand_over(self) -> None:
+        """Write down what was claimed in this turn, which ends with that."""
+        history, claims = self.history, self._claims
+        new = {number: history.configurations[number] for number in claims if number >= self._num_before}
+        known = [
+            (self._trial_id(number), claim_of(claim))
+            for number in claims.keys() - new.keys()
+            for claim in claims[number]
+        ]
+        events: list[Event] = [
+            Made(number, dict(made.hyperparameters), dict(made.sampler_state)) for number, made in new.items()
+        ]
+        events += [Claimed(number, claim.rung) for number, every in claims.items() for claim in every]
+        trials = [new_trial(configuration, self._space, claims[number]) for number, configuration in new.items()]
+        with self._turn.handing_over(events) as attribute:
+            made = self._access.claim(Claims(new=trials, known=known), attribute)
+        self._known.trial_ids.update(zip(new, made, strict=True))
 
     def _write(self, evaluation: Evaluation) -> None:
         """Write down an evaluation. The record comes last: once it is there, another worker may end the trial."""
-        trial_id = self._trial_ids[evaluation.number]
-        with self._unless_ended(evaluation.number):
-            if evaluation.score is not None:
-                self._storage.set_trial_intermediate_value(trial_id, evaluation.rung, evaluation.score)
-            self._storage.set_trial_user_attr(trial_id, *record_of(evaluation))
+        key, record = record_of(evaluation)
+        trial_id = self._trial_id(evaluation.number)
+        if self._access.record(trial_id, evaluation.rung, evaluation.score, (key, record)):
+            self._known.finish(evaluation)
+            self._turn.tell(Recorded(evaluation.number, evaluation.rung, record))
+        else:
+            # This process was taken for dead, and its work was done by another, whose record counts.
+            logger.info("configuration %d had been evaluated by another worker already", evaluation.number)
+            self._known.finish(evaluation)
+            self._known.is_read = False
 
     def _end_what_is_over(self, numbers: Iterable[int]) -> None:
         """End the trials that were evaluated at full fidelity and of which nothing is under way."""
         last = len(self.terms.rungs) - 1
         for number in numbers:
             is_over = self.history.evaluation(number, last) is not None and not self.history.is_pending(number)
-            if is_over and number not in self._settled:
+            if is_over and number not in self._known.ended:
                 self._end(number)
 
     def _end(self, number: int) -> None:
         """Give a trial the state that follows from all its evaluations."""
-        if number in self._settled:
+        if number in self._known.ended:
             return
         assert not self.history.is_pending(number), f"configuration {number} was ended while it was under way"
-        self._settled.add(number)
-        self._ended.append(number)
-        self.history.eliminate(number)
-        state, score, reason = self._outcome(number)
-        trial_id = self._trial_ids[number]
-        with self._unless_ended(number):
-            if reason is not None:
-                self._storage.set_trial_user_attr(trial_id, "reason", reason)
-            self._storage.set_trial_state_values(trial_id, state, None if score is None else [score])
+        self._known.end(number)
+        self._turn.tell(Ended(number))
+        # What another worker wrote that ended it is what we would have written.
+        self._access.end(self._trial_id(number), *self._outcome(number))
 
     def _outcome(self, number: int) -> tuple[TrialState, float | None, str | None]:
         """Return a trial's final state, its score unless it failed or diverged, and why it did, from the lowest rung."""
@@ -202,11 +231,10 @@ class SearchStudy:
     def _is_full(self, evaluation: Evaluation) -> bool:
         return evaluation.rung == len(self.terms.rungs) - 1
 
-    @contextmanager
-    def _unless_ended(self, number: int) -> Iterator[None]:
-        """Pass over writes to a trial that another worker has ended: what it wrote is what we would have written."""
-        try:
-            yield
-        except UpdateFinishedTrialError:
-            logger.info("configuration %d had been ended by another worker already", number)
-            self._settled.add(number)
+    def _trial_id(self, number: int) -> int:
+        trial_id = self._known.trial_ids.get(number)
+        if trial_id is None:
+            # Another worker has made it.
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+            self._known.trial_ids[number] = trial_id
+        return trial_id

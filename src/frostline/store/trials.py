@@ -11,7 +11,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -29,25 +30,38 @@ _SAMPLER = "frostline:sampler"
 _RUNG = "rung "
 
 
-def claim_of(rung: int, worker: str) -> tuple[str, dict[str, str]]:
-    """Return the system attribute, name and value, that says that ``worker`` evaluates a rung."""
-    return f"{_CLAIM}{rung}", {"worker": worker}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """That a worker evaluates a rung of a trial."""
+
+    rung: int
+    worker: str
+    num_ended: int
+    """How many evaluations of the study had ended when it was claimed; -1 where that was not kept."""
 
 
-def claims_in(trial: FrozenTrial) -> list[tuple[int, str]]:
-    """Return the rungs of a trial that were ever claimed, each with the last worker that did."""
+def claim_of(claim: Claim) -> tuple[str, dict[str, Any]]:
+    """Return the system attribute of a trial, name and value, that says ``claim``."""
+    return f"{_CLAIM}{claim.rung}", {"worker": claim.worker, "ended": claim.num_ended}
+
+
+def claims_in(trial: FrozenTrial) -> list[Claim]:
+    """Return the last claim of each rung of a trial that was ever claimed."""
     claims = trial.system_attrs.items()
-    return [(int(key.removeprefix(_CLAIM)), claim["worker"]) for key, claim in claims if key.startswith(_CLAIM)]
+    return [
+        Claim(rung=int(key.removeprefix(_CLAIM)), worker=claim["worker"], num_ended=claim.get("ended", -1))
+        for key, claim in claims
+        if key.startswith(_CLAIM)
+    ]
 
 
-def new_trial(configuration: Configuration, space: SearchSpace, *, rung: int, worker: str) -> FrozenTrial:
-    """Return the trial of a configuration whose first rung is claimed: to be written in one transaction."""
-    key, claim = claim_of(rung, worker)
+def new_trial(configuration: Configuration, space: SearchSpace, claims: Iterable[Claim]) -> FrozenTrial:
+    """Return the trial of a configuration of which rungs are claimed: to be written in one transaction."""
     return optuna.trial.create_trial(
         state=TrialState.RUNNING,
         params=dict(configuration.hyperparameters),
         distributions=dict(space.distributions),
-        system_attrs={key: claim, _SAMPLER: dict(configuration.sampler_state)},
+        system_attrs={**dict(map(claim_of, claims)), _SAMPLER: dict(configuration.sampler_state)},
     )
 
 
@@ -62,7 +76,7 @@ def read_trial(trial: FrozenTrial, history: History) -> None:
         Configuration(number=trial.number, hyperparameters=dict(trial.params), sampler_state=state)
     )
     evaluations = [
-        _evaluation_of(trial.number, int(key.removeprefix(_RUNG)), record)
+        evaluation_of(trial.number, int(key.removeprefix(_RUNG)), record)
         for key, record in trial.user_attrs.items()
         if key.startswith(_RUNG)
     ]
@@ -88,7 +102,8 @@ def record_of(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
     return f"{_RUNG}{evaluation.rung}", record
 
 
-def _evaluation_of(number: int, rung: int, record: Mapping[str, Any]) -> Evaluation:
+def evaluation_of(number: int, rung: int, record: Mapping[str, Any]) -> Evaluation:
+    """Return the evaluation that ``record`` was written from."""
     return Evaluation(
         number=number,
         rung=rung,

@@ -1,4 +1,4 @@
-"""Several processes on one study: who is there, who is still alive, and whose turn it is to decide.
+"""Several processes on one study: who is there, what they have done, and whose turn it is to decide.
 
 Everything lies in the study's system attributes, so that it works on every Optuna storage and on several machines, and
 needs no server and no lock file. Each worker writes one attribute of its own and reads those of all.
@@ -6,46 +6,76 @@ needs no server and no lock file. Each worker writes one attribute of its own an
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from optuna.storages import BaseStorage
+from frostline.store.news import Event, Inbox, Outbox
+from frostline.store.presence import PREFIX, Presence, Watch, boot_of_machine, process_start
 
-_PREFIX = "frostline:worker:"
+if TYPE_CHECKING:
+    from frostline.store.access import Access, Attribute
+
+logger = logging.getLogger(__name__)
+
 _BEAT_SECONDS = 15.0
-# A worker on another machine is taken for dead after this long without a beat. It must outlast a slow database and clocks
-# that disagree a little; on the same machine the process table knows at once.
-_DEAD_AFTER_SECONDS = 120.0
+# News is told with the next turn; where that is long in coming, after this time.
+_NEWS_SECONDS = 0.1
+# A turn takes milliseconds: a worker that wants to decide looks again soon, and then less often.
+_SHORTEST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.002, 0.1
+# One that waits for others' evaluations looks again after so long, and then less often.
+_SHORTEST_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.005, 0.25
+# Whoever was stopped for so long in its turn has lost it, long before others take it for dead.
+_TURN_SECONDS = 60.0
+
+
+class TurnLostError(Exception):
+    """The process was stopped so long while it decided that others may decide by now."""
 
 
 class Turn(Protocol):
-    """Mutual exclusion between the workers of one study, and the news of who is alive."""
+    """Mutual exclusion between the workers of one study, and the news of the others."""
 
     worker: str
+    dead: Mapping[str, Presence]
+    """Those that were there and neither live nor left, until somebody buries them: writes None in place of them."""
 
     def take(self) -> AbstractContextManager[None]:
         """Return a context manager in which no other worker decides."""
         ...
 
-    def alive(self, worker: str) -> bool:
-        """Return whether ``worker`` is known and still alive."""
+    def handing_over(self, events: Sequence[Event]) -> AbstractContextManager[Attribute]:
+        """Return a context that gives an attribute to write with what was decided: when it is there, the turn is over.
+
+        ``events`` tell the others what was.
+        """
         ...
 
-    def others(self) -> bool:
-        """Return whether another worker is alive, or was when last asked."""
+    def alive(self, worker: str) -> bool:
+        """Return whether ``worker`` is known and was alive when last looked."""
         ...
 
     def in_company(self) -> bool:
-        """Return whether another worker is alive."""
+        """Return whether another worker was alive when last looked."""
+        ...
+
+    def tell(self, event: Event) -> None:
+        """Let the others know of what this worker has written."""
+        ...
+
+    def heard(self) -> list[Event] | None:
+        """Return what others have told since last asked; None if something was missed, and all has to be read."""
+        ...
+
+    def wait(self) -> None:
+        """Wait until there is something to hear."""
         ...
 
     def leave(self) -> None:
@@ -53,48 +83,38 @@ class Turn(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Presence:
-    """What a worker says of itself in its attribute."""
-
-    host: str
-    pid: int
-    started: str
-    beat: float
-    deciding: bool
-
-    @classmethod
-    def parse(cls, record: Mapping[str, Any]) -> _Presence:
-        return cls(record["host"], record["pid"], record["started"], record["beat"], record["deciding"])
-
-    @property
-    def alive(self) -> bool:
-        if self.host == socket.gethostname():
-            return _process_start(self.pid) == self.started
-        return time.time() - self.beat < _DEAD_AFTER_SECONDS
-
-
 class SoleWorker:
     """The turn of a study that no other process can reach: storage in memory."""
 
     def __init__(self) -> None:
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
+        self.dead: Mapping[str, Presence] = {}
 
     def take(self) -> AbstractContextManager[None]:
         """Return at once: there is nobody to wait for."""
         return nullcontext()
 
+    def handing_over(self, events: Sequence[Event]) -> AbstractContextManager[Attribute]:
+        """Return an attribute that says nothing."""
+        return nullcontext((PREFIX + self.worker, None))
+
     def alive(self, worker: str) -> bool:
         """Return whether ``worker`` is this one."""
         return worker == self.worker
 
-    def others(self) -> bool:
-        """Return False."""
-        return False
-
     def in_company(self) -> bool:
         """Return False."""
         return False
+
+    def tell(self, event: Event) -> None:
+        """Do nothing."""
+
+    def heard(self) -> list[Event]:
+        """Return nothing."""
+        return []
+
+    def wait(self) -> None:
+        """Return at once."""
 
     def leave(self) -> None:
         """Do nothing."""
@@ -103,118 +123,167 @@ class SoleWorker:
 class SharedTurn:
     """The turn of a study that several processes may work on.
 
-    Mutual exclusion without a lock in the storage: a worker writes that it wants to decide, then reads everybody. If
-    another living worker wants to as well it withdraws and tries again a moment later. Of two, the later reader sees the
-    earlier writer, so they never both go on; it rests on writes and reads that are seen in one order, as Optuna's database
+    Mutual exclusion without a lock in the storage: a worker writes that it wants to decide, then reads everybody. It
+    decides if no other living worker wants to as well. Else the one that has wanted to for longest stays, and looks until
+    the others are gone; those withdraw, and try again when they see nobody. Of two, the later reader sees the earlier
+    writer, so they never both go on; it rests on writes and reads that are seen in one order, as Optuna's database
     and journal storages give it. A worker that died while deciding is passed over.
     """
 
-    def __init__(self, storage: BaseStorage, study_id: int) -> None:
-        self._storage = storage
-        self._study_id = study_id
+    def __init__(self, access: Access, *, check: Callable[[], None] = lambda: None) -> None:
+        self._access = access
+        self._check = check
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self._started = _process_start(os.getpid())
-        self._deciding = False
-        self._presences: dict[str, _Presence] = {}
-        self._seen: set[str] = {_PREFIX + self.worker}
-        self._someone_came = False
-        self._someone_was_there = True
+        self._started, self._boot = process_start(os.getpid()), boot_of_machine()
+        self._deciding: float | None = None
+        self._turn_began = 0.0
+        self._watch = Watch()
+        self._presences: dict[str, Presence] = {}
+        """Of the other workers that were alive when last looked."""
+        self.dead: Mapping[str, Presence] = {}
+        self._outbox, self._inbox = Outbox(), Inbox()
+        self._gone_before: Set[str] = frozenset()
+        self._has_lost_someone = False
+        self._num_told = 0
         self._writing = threading.Lock()
-        self._gone = threading.Event()
+        self._gone, self._bell = threading.Event(), threading.Event()
         self._say()
         threading.Thread(target=self._beat, name="frostline-heartbeat", daemon=True).start()
 
     @contextmanager
     def take(self) -> Iterator[None]:
         """Wait until no other living worker decides, and keep the turn for the duration of the context."""
+        wanted, wait = time.time(), _SHORTEST_WAIT_SECONDS
+        is_willing = not self._presences
         while True:
-            self._say(deciding=True)
-            self._look()
-            if not any(presence.deciding for presence in self._living_others()):
+            if is_willing and self._deciding is None:
+                self._say(deciding=wanted)
+            # The turn lasts from this moment, if it is given.
+            self._turn_began = time.monotonic()
+            rivals = self._look()
+            if not rivals and self._deciding is not None:
                 break
-            self._say(deciding=False)
-            time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 (breaks ties between workers, decides nothing)
+            is_willing = not rivals or (self._deciding is not None and (wanted, self.worker) < min(rivals))
+            if not is_willing and self._deciding is not None:
+                self._say(deciding=None)
+            if rivals:
+                wait = _pause(wait, _LONGEST_WAIT_SECONDS)
         try:
             yield
         finally:
-            self._say(deciding=False)
+            if self._deciding is not None:
+                self._say(deciding=None)
+
+    @contextmanager
+    def handing_over(self, events: Sequence[Event]) -> Iterator[Attribute]:
+        """See ``Turn``. Raises: TurnLostError if this process was stopped in between, and others may decide by now."""
+        if time.monotonic() - self._turn_began > _TURN_SECONDS:
+            raise TurnLostError
+        with self._writing:
+            self._deciding = None
+            for event in events:
+                self._outbox.add(event)
+            yield self._attribute()
 
     def alive(self, worker: str) -> bool:
-        """Return whether ``worker`` is this one, or was alive when the turn was last taken."""
-        presence = self._presences.get(worker)
-        return worker == self.worker or (presence is not None and presence.alive)
-
-    def others(self) -> bool:
-        """Return whether another worker is alive, or was when last asked: then the study may hold news."""
-        someone_is_there = self.in_company()
-        news = someone_is_there or self._someone_was_there or self._someone_came
-        self._someone_came = False
-        self._someone_was_there = someone_is_there
-        return news
+        """See ``Turn``."""
+        return worker == self.worker or worker in self._presences
 
     def in_company(self) -> bool:
-        """Return whether another worker was alive when the turn was last taken."""
-        return any(True for _ in self._living_others())
+        """See ``Turn``."""
+        return bool(self._presences)
+
+    def tell(self, event: Event) -> None:
+        """See ``Turn``."""
+        with self._writing:
+            self._outbox.add(event)
+        if self._presences:
+            self._bell.set()
+
+    def heard(self) -> list[Event] | None:
+        """See ``Turn``."""
+        has_missed = self._has_lost_someone or self._inbox.has_missed(self._presences)
+        self._has_lost_someone = False
+        if has_missed:
+            self._inbox.know_all(self._presences)
+            return None
+        return self._inbox.take(self._presences)
+
+    def wait(self) -> None:
+        """See ``Turn``."""
+        wait = _SHORTEST_LOOK_SECONDS
+        while True:
+            wait = _pause(wait, _LONGEST_LOOK_SECONDS)
+            self._check()
+            self._look()
+            if self._has_lost_someone or not self._presences or self._inbox.has_news(self._presences):
+                return
 
     def leave(self) -> None:
         """Stop the heartbeat and say that this worker is gone."""
         self._gone.set()
+        self._bell.set()
         with self._writing:
-            self._storage.set_study_system_attr(self._study_id, _PREFIX + self.worker, None)
+            self._access.set_attribute((PREFIX + self.worker, None))
 
-    def _living_others(self) -> Iterator[_Presence]:
-        return (p for worker, p in self._presences.items() if worker != self.worker and p.alive)
-
-    def _say(self, *, deciding: bool | None = None) -> None:
+    def _say(self, **changes: float | None) -> None:
         with self._writing:
             if self._gone.is_set():
                 return
-            if deciding is not None:
-                self._deciding = deciding
-            record: dict[str, Any] = {
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "started": self._started,
-                "beat": time.time(),
-                "deciding": self._deciding,
-            }
-            self._storage.set_study_system_attr(self._study_id, _PREFIX + self.worker, record)
+            if "deciding" in changes:
+                self._deciding = changes["deciding"]
+            self._access.set_attribute(self._attribute())
 
-    def _look(self) -> None:
-        attributes = self._storage.get_study_system_attrs(self._study_id)
-        # Who left again has None there, so that one who came and went between two looks is not missed.
-        workers = {key for key in attributes if key.startswith(_PREFIX)}
-        self._someone_came |= not workers <= self._seen
-        self._seen |= workers
-        self._presences = {
-            key.removeprefix(_PREFIX): _Presence.parse(record)
-            for key, record in attributes.items()
-            if key.startswith(_PREFIX) and record is not None
+    def _attribute(self) -> Attribute:
+        """Return what this worker says of itself by now. It holds the lock on writing."""
+        self._outbox.forget(presence.heard.get(self.worker, 0) for presence in self._presences.values())
+        self._num_told = self._outbox.num_sent
+        presence = Presence(
+            host=socket.gethostname(),
+            boot=self._boot,
+            pid=os.getpid(),
+            started=self._started,
+            beat=time.time(),
+            deciding=self._deciding,
+            sent=self._outbox.num_sent,
+            news=self._outbox.pieces(),
+            heard=self._inbox.heard,
+        )
+        return PREFIX + self.worker, presence.record()
+
+    def _look(self) -> list[tuple[float, str]]:
+        """Read what all workers say; return since when others want to decide, or do, and who they are."""
+        records = {
+            key.removeprefix(PREFIX): record
+            for key, record in self._access.attributes().items()
+            if key.startswith(PREFIX) and key != PREFIX + self.worker
         }
+        presences = {worker: Presence.parse(each) for worker, each in records.items() if each is not None}
+        living = {worker: each for worker, each in presences.items() if self._watch.is_alive(worker, each)}
+        self.dead = {worker: each for worker, each in presences.items() if worker not in living}
+        # Who is gone may have written what it did not tell; so may one that came and left between two looks.
+        gone = records.keys() - living.keys()
+        self._has_lost_someone |= bool(self.dead) or not gone <= self._gone_before
+        self._gone_before = gone
+        self._presences = living
+        return [(each.deciding, worker) for worker, each in living.items() if each.deciding is not None]
 
     def _beat(self) -> None:
-        while not self._gone.wait(_BEAT_SECONDS):
+        """Say every now and then that this worker lives, and soon after there is news, the news."""
+        while not self._gone.is_set():
+            if self._bell.wait(_BEAT_SECONDS):
+                self._bell.clear()
+                if self._gone.wait(_NEWS_SECONDS) or self._num_told == self._outbox.num_sent:
+                    continue
             try:
+                self._check()
                 self._say()
-            except Exception:  # noqa: S112 (a missed beat is no reason to stop: the main thread meets the same storage)
-                continue
+            except Exception:
+                # A missed beat is no reason to stop: the main thread meets the same storage.
+                logger.debug("a heartbeat failed", exc_info=True)
 
 
-def _process_start(pid: int) -> str:
-    """Return what tells the process ``pid`` of this machine from a later one of the same number; "" if there is none."""
-    try:
-        # Field 22 of /proc/PID/stat is the start time; the name in parentheses before it may hold spaces.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if fields[0] in "ZX" else fields[19]  # a killed process whose parent has not noticed is dead too
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return ""
-    except (OSError, IndexError):
-        return ""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        pass
-    return "running"
+def _pause(seconds: float, longest: float) -> float:
+    """Sleep for about so long, and return for how long to sleep next."""
+    time.sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311 (keeps workers out of step, decides nothing)
+    return min(1.5 * seconds, longest)

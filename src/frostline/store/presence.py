@@ -1,0 +1,141 @@
+"""Who works on a study: what each worker says of itself in an attribute of the study, and whether it still lives."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PREFIX = "frostline:worker:"
+
+# A worker that says nothing for so long is taken for dead, on another machine or stopped on this one. It must outlast a slow
+# database; of the other processes of this machine the process table knows at once.
+DEAD_AFTER_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """What a worker says of itself."""
+
+    host: str
+    boot: str
+    """Tells this run of the machine from the one before."""
+    pid: int
+    started: str
+    """Tells the process from a later one of the same number."""
+    beat: float
+    """When it said so, in seconds since 1970 by its own clock."""
+    deciding: float | None = None
+    """Since when it wants to decide, or does; None if it does not."""
+    sent: int = 0
+    """How many pieces of news it has told in all; ``news`` holds the last of them."""
+    news: tuple[Any, ...] = ()
+    heard: Mapping[str, int] = field(default_factory=dict)
+    """Of every other worker, how many of its pieces of news are known to this one."""
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> Presence:
+        """Return the presence that ``record`` was written from."""
+        deciding = record["deciding"]
+        return cls(
+            host=record["host"],
+            boot=record.get("boot", ""),
+            pid=record["pid"],
+            started=record["started"],
+            beat=record["beat"],
+            # What a worker of an earlier version writes is True or False.
+            deciding=(record["beat"] if deciding else None) if isinstance(deciding, bool) else deciding,
+            sent=record.get("sent", 0),
+            news=tuple(record.get("news", ())),
+            heard=record.get("heard", {}),
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Return what ``parse`` takes, for JSON."""
+        return {
+            "host": self.host,
+            "boot": self.boot,
+            "pid": self.pid,
+            "started": self.started,
+            "beat": self.beat,
+            "deciding": self.deciding,
+            "sent": self.sent,
+            "news": list(self.news),
+            "heard": dict(self.heard),
+        }
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the process table of this machine knows of it."""
+        return self.host == socket.gethostname() and self.boot in ("", boot_of_machine())
+
+    @property
+    def has_died(self) -> bool:
+        """Whether its process has ended on this machine, since it was started, without a word."""
+        return self.is_here and process_start(self.pid) != self.started
+
+
+class Watch:
+    """Tells which of the workers that were seen are alive, by their beats and the process table.
+
+    How long ago a known worker's last beat was goes by this process's own clock, which no one sets and which stands still
+    while the machine sleeps; only one that is met for the first time is believed its time of day.
+    """
+
+    def __init__(self) -> None:
+        self._beats: dict[str, tuple[float, float]] = {}
+        """Of each worker the last beat, and when by our clock it would have been just now."""
+
+    def is_alive(self, worker: str, presence: Presence) -> bool:
+        """Return whether ``worker`` lives."""
+        if presence.host == socket.gethostname() and (not presence.is_here or presence.has_died):
+            return False
+        if presence.is_here and not is_stopped(presence.pid):
+            return True
+        now = time.monotonic()
+        known = self._beats.get(worker)
+        if known is None:
+            known = self._beats[worker] = (presence.beat, now - max(0.0, time.time() - presence.beat))
+        elif known[0] != presence.beat:
+            known = self._beats[worker] = (presence.beat, now)
+        return now - known[1] < DEAD_AFTER_SECONDS
+
+
+def boot_of_machine() -> str:
+    """Return what tells this run of the machine from others; "" where nothing does."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether the process ``pid`` of this machine was stopped, as by Ctrl-Z, and may never go on."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except (OSError, IndexError):
+        return False
+
+
+def process_start(pid: int) -> str:
+    """Return what tells the process ``pid`` of this machine from a later one of the same number; "" if there is none."""
+    try:
+        # Field 22 of /proc/PID/stat is the start time; the name in parentheses before it may hold spaces.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]  # a killed process whose parent has not noticed is dead too
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return ""
+    except (OSError, IndexError):
+        return ""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        pass
+    return "running"
