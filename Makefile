@@ -7,13 +7,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # the tests. What is imported is compiled once instead (pip's --no-compile leaves out the rest of the thousands of files).
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test coverage check format clean
+.PHONY: demo test torture coverage check format clean
 
 demo: .venv/run
 	$(BIN)/frostline tune python-source-gpt --study demo
 
 test: .venv/dev .families/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+torture: .venv/dev
+	$(BIN)/python -m pytest -m torture tests/faults -s
 
 coverage: .venv/dev .families/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report term

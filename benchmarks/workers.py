@@ -18,7 +18,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,8 @@ from rich.console import Console
 from rich.table import Table
 
 import frostline
-from frostline.records import Configuration, Evaluation, Fidelity, Request
+from frostline.records import Configuration, Evaluation, Fidelity
 from frostline.run.executors import SerialExecutor
-from frostline.run.ledger import MemoryLedger
 from frostline.run.loop import Observer, climb
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import expected_of
@@ -130,10 +129,8 @@ def work(case: Case, place: str, barrier: Any, answers: Any) -> None:
         begin, cpu = time.time(), time.process_time()
         train.ends = begin + case.seconds
         executor = SerialExecutor(BlackBox(train=train, root_seed=0))
-        try:
+        with suppress(KeyboardInterrupt):
             climb(study, case.plan.search_on(LADDER), case.plan.draws(SPACE, "minimize"), executor, count)
-        except KeyboardInterrupt:
-            pass
         answers.put((count.num_evaluations, begin, time.time(), time.process_time() - cpu))
 
 
@@ -145,7 +142,7 @@ def fill(case: Case, place: str) -> None:
     """Evaluate the first configurations of the search at its lowest rung, at once."""
     search, draws = case.plan.search_on(LADDER), case.plan.draws(SPACE, "minimize")
     with study_of(case, place) as study, study.deciding():
-        for number in range(case.filled):
+        for _ in range(case.filled):
             configuration = draws.draw(study.history)
             study.claim(configuration, 0)
             job = frostline.run.loop.job_of(configuration, 0, search.ladder, study.history)
@@ -197,7 +194,10 @@ def main() -> None:
             )  # fmt: skip
             alone = 0.0
             for processes in map(int, arguments.processes.split(",")):
-                with tempfile.TemporaryDirectory() as folder, database(storage, arguments.postgresql, folder) as place:
+                with (
+                    tempfile.TemporaryDirectory() as folder,
+                    database(storage, arguments.postgresql, folder) as place,
+                ):
                     row = measure(case, place, processes)
                 rows.append(row)
                 alone = alone or row.per_second

@@ -91,6 +91,8 @@ class PopulationExecutor:
     packing: Packing
     capacity: int
     """How many jobs may wait, to choose from what is trained together."""
+    in_waves: bool = False
+    """Whether all that wait are trained before there is room for more."""
     drop_checkpoints: Callable[[int], None] = lambda _: None
     _waiting: dict[Request, Job] = field(default_factory=dict)
     """What is trained now too, until it has ended."""
@@ -105,7 +107,9 @@ class PopulationExecutor:
 
     def room(self) -> int:
         """Return how many more jobs may wait, none while a population is trained."""
-        return 0 if self._training else self.capacity - len(self._waiting)
+        if self._training or (self.in_waves and self._waiting):
+            return 0
+        return self.capacity - len(self._waiting)
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Let ``jobs`` wait for those that they can be trained with."""

@@ -61,6 +61,7 @@ def in_process_executor(workload: Workload, threads: Threads) -> SerialExecutor 
         evaluate=evaluate,
         packing=packing_of(workload, programs),
         capacity=capacity_of(workload),
+        in_waves=workload.in_waves,
         drop_checkpoints=checkpoints.forget,
     )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
     from frostline.run.ledger import Ledger
     from frostline.search.history import History
     from frostline.search.interface import Rungs, Search
+
+
+# At most so many jobs are claimed ahead, where a turn to decide takes longer than an evaluation.
+_MOST_AHEAD = 7
 
 
 class Proposer(Protocol):
@@ -56,13 +63,19 @@ class Loop:
         self._proposer = proposer
         self._executor = executor
         self._num_under_way = 0
+        self._waiting: deque[Job] = deque()
+        """Claimed ahead."""
+        self._turn_seconds, self._evaluation_seconds = 0.0, math.inf
+        """What the last turn took, and the last evaluation."""
 
     def run(self, observer: Observer) -> None:
         """Go on to the end of the search."""
         while True:
             self.decide()
             if self._num_under_way > 0:
+                begin = time.perf_counter()
                 evaluation = self._executor.next_ended()
+                self._evaluation_seconds = time.perf_counter() - begin
                 self._num_under_way -= 1
                 self.record(evaluation)
                 observer.ended(evaluation, self._ledger.history)
@@ -73,35 +86,49 @@ class Loop:
                 return
 
     def decide(self) -> None:
-        """Hand the executor as many jobs as it has room for, or half of them where other workers take the rest."""
+        """Hand the executor as many jobs as it has room for; where other workers take the rest, half of those there are."""
         room = self._executor.room()
         if room < 1:
             return
-        jobs: list[Job] | None = None
-        while jobs is None:
-            with suppress(TurnLostError):
-                jobs = self._decided(room)
-        self._forget()
+        if not self._waiting:
+            begin = time.perf_counter()
+            self._waiting.extend(self._decided(room))
+            self._turn_seconds = time.perf_counter() - begin
+            self._forget()
+        jobs = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
         self._num_under_way += len(jobs)
         if jobs:
             self._executor.submit(jobs)
 
     def _decided(self, room: int) -> list[Job]:
-        """Claim up to ``room`` jobs in this worker's turn, and return them."""
+        """Claim jobs in this worker's turn, and return them."""
         ledger = self._ledger
-        with ledger.deciding() as news:
-            if news:
-                ledger.end(self._eliminated())
-            abandoned, is_unfinished = ledger.abandoned()
-            # What the search asked for once is evaluated first: then all that it asks for next, and that is drawn for it, follows
-            # from as much as if nobody had gone.
-            jobs = [self._claim(request) for request in abandoned[:room]]
-            if is_unfinished:
-                requests = self._search.next_requests(ledger.history, capacity=room - len(jobs))
+        try:
+            with ledger.deciding() as news:
+                if news:
+                    ledger.end(self._eliminated())
                 if ledger.in_company:
-                    requests = requests[: -(-len(requests) // 2)]
-                jobs += [self._claim(request) for request in requests]
+                    room += self._num_ahead()
+                abandoned, is_unfinished = ledger.abandoned()
+                # What was asked for once is evaluated first: then all that is asked for next, and that is drawn for it,
+                # follows from as much as if nobody had gone.
+                jobs = [self._claim(request) for request in abandoned[:room]]
+                if is_unfinished:
+                    jobs += [self._claim(request) for request in self._requests(room - len(jobs))]
+        except TurnLostError:
+            return self._decided(room)
         return jobs
+
+    def _requests(self, room: int) -> Sequence[Request]:
+        """Return what the search asks for, or half of it where other workers take the rest."""
+        if not self._ledger.in_company:
+            return self._search.next_requests(self._ledger.history, capacity=room)
+        requests = self._search.next_requests(self._ledger.history, capacity=2 * room)
+        return requests[: -(-len(requests) // 2)]
+
+    def _num_ahead(self) -> int:
+        """Return how many jobs are worth claiming ahead: as many as are evaluated while others decide."""
+        return min(_MOST_AHEAD, int(self._turn_seconds / max(self._evaluation_seconds, 1e-9)))
 
     def _claim(self, request: Request) -> Job:
         """Claim what a request asks for, and return it as a job; a new configuration is drawn unless the search says it."""

@@ -20,8 +20,10 @@ from frostline.run.summary import best_evaluation, summarise
 from frostline.run.workload import ExecutorFactory, TaskTraining, Workload
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.budgeted import BudgetedHalving
+from frostline.search.halving import AsynchronousHalving
 from frostline.search.interface import Climb, Search
 from frostline.search.ladder import Ladder
+from frostline.search.realigned import RealignedSearch
 from frostline.search.sweep import Sweep
 from frostline.store.storage import DEFAULT_STORAGE, Storage, opened
 from frostline.store.study import SearchStudy
@@ -75,6 +77,7 @@ def tune(
         training=BlackBox(train=train, root_seed=plan.seed),
         ladder=ladder,
         learns=plan.learns,
+        in_waves=_depends_on_order(search, plan),
         progress=observer.progressed,
     )
     with opened(storage) as place:
@@ -170,6 +173,7 @@ def search_task(
         training=TaskTraining(task=task, options=training.options, study=study, seed=plan.seed),
         ladder=search.ladder,
         learns=plan.learns,
+        in_waves=_depends_on_order(search, plan),
         progress=observer.progressed,
     )
     made = executor(workload)
@@ -275,6 +279,12 @@ def expected_of(search: Search) -> Sequence[int]:
     if isinstance(search, BudgetedHalving) or not isinstance(search, Climb):
         return ()
     return search.evaluations_per_rung()
+
+
+def _depends_on_order(search: Search, plan: SearchPlan) -> bool:
+    """Return whether what is evaluated next depends on which evaluations have ended, and not on the rungs that have closed."""
+    asked = search.search if isinstance(search, RealignedSearch) else search
+    return plan.learns or isinstance(asked, AsynchronousHalving)
 
 
 def _own(run: _Run, history: History) -> Evaluation | None:

@@ -115,10 +115,13 @@ class Draws:
 
     def _of_stream(self, position: int) -> dict[str, Value]:
         stream, within = divmod(position, _DRAWS_PER_STREAM)
-        if position != self._stream_position or within == 0:
+        begin = position - within
+        if not begin <= self._stream_position <= position or within == 0:
             self._sampler = self.sampling.build(self._seed("configurations", stream))
-            for _ in range(within):
-                sampled_alone(self._sampler, self._study, self._trial, self._distributions)
+            self._stream_position = begin
+        # Others may have drawn what comes before: a stream is followed from where it was left.
+        for _ in range(self._stream_position, position):
+            sampled_alone(self._sampler, self._study, self._trial, self._distributions)
         self._stream_position = position + 1
         return sampled_alone(self._sampler, self._study, self._trial, self._distributions)
 

@@ -26,7 +26,7 @@ class Claims:
 
 
 class Access(Protocol):
-    """One study in an Optuna storage. What each method writes is there whole or not at all, where the storage can do that."""
+    """One study in an Optuna storage. What a method writes is there whole or not at all, where the storage can do that."""
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials, by number; their scores may be left out, for they stand in the attributes as well."""

@@ -68,16 +68,6 @@ class Presence:
             "heard": dict(self.heard),
         }
 
-    @property
-    def is_here(self) -> bool:
-        """Whether the process table of this machine knows of it."""
-        return self.host == socket.gethostname() and self.boot in ("", boot_of_machine())
-
-    @property
-    def has_died(self) -> bool:
-        """Whether its process has ended on this machine, since it was started, without a word."""
-        return self.is_here and process_start(self.pid) != self.started
-
 
 class Watch:
     """Tells which of the workers that were seen are alive, by their beats and the process table.
@@ -87,15 +77,19 @@ class Watch:
     """
 
     def __init__(self) -> None:
+        self._host, self._boot = socket.gethostname(), boot_of_machine()
         self._beats: dict[str, tuple[float, float]] = {}
         """Of each worker the last beat, and when by our clock it would have been just now."""
 
     def is_alive(self, worker: str, presence: Presence) -> bool:
         """Return whether ``worker`` lives."""
-        if presence.host == socket.gethostname() and (not presence.is_here or presence.has_died):
-            return False
-        if presence.is_here and not is_stopped(presence.pid):
-            return True
+        if presence.host == self._host:
+            state, started = process_of(presence.pid) if self._is_of_this_boot(presence) else ("", "")
+            if started != presence.started:
+                return False
+            # A process that was stopped, as by Ctrl-Z, may never go on.
+            if state not in "Tt":
+                return True
         now = time.monotonic()
         known = self._beats.get(worker)
         if known is None:
@@ -103,6 +97,14 @@ class Watch:
         elif known[0] != presence.beat:
             known = self._beats[worker] = (presence.beat, now)
         return now - known[1] < DEAD_AFTER_SECONDS
+
+    def has_died(self, presence: Presence) -> bool:
+        """Return whether a worker's process ended without a word, on this machine and since that was started."""
+        is_here = presence.host == self._host and self._is_of_this_boot(presence)
+        return is_here and process_of(presence.pid)[1] != presence.started
+
+    def _is_of_this_boot(self, presence: Presence) -> bool:
+        return presence.boot in ("", self._boot)
 
 
 def boot_of_machine() -> str:
@@ -113,29 +115,25 @@ def boot_of_machine() -> str:
         return ""
 
 
-def is_stopped(pid: int) -> bool:
-    """Return whether the process ``pid`` of this machine was stopped, as by Ctrl-Z, and may never go on."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
-    except (OSError, IndexError):
-        return False
+def process_of(pid: int) -> tuple[str, str]:
+    """Return the state of the process ``pid`` of this machine, and what tells it from a later one of the same number.
 
-
-def process_start(pid: int) -> str:
-    """Return what tells the process ``pid`` of this machine from a later one of the same number; "" if there is none."""
+    Of one that is gone both are "".
+    """
     try:
-        # Field 22 of /proc/PID/stat is the start time; the name in parentheses before it may hold spaces.
+        # The state and, 19 fields on, the start; the name in parentheses before them may hold spaces.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if fields[0] in "ZX" else fields[19]  # a killed process whose parent has not noticed is dead too
+        # A killed process whose parent has not noticed is dead too.
+        return ("", "") if fields[0] in "ZX" else (fields[0], fields[19])
     except FileNotFoundError:
         if Path("/proc/self/stat").exists():
-            return ""
+            return "", ""
     except (OSError, IndexError):
-        return ""
+        return "", ""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return ""
+        return "", ""
     except PermissionError:
         pass
-    return "running"
+    return "R", "running"

@@ -7,7 +7,7 @@ Optuna itself would have written. See docs/decisions/0025.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -71,9 +71,7 @@ class TableAccess:
             of_user = _by_trial(self._rows(connection, _OF_USER, "trial_user_attribute_id"))
             of_trial = _by_trial(self._rows(connection, _OF_TRIAL, "trial_system_attribute_id"))
             query = select(_TRIALS.c.trial_id, _TRIALS.c.number, _TRIALS.c.state)
-            rows = connection.execute(
-                query.where(_TRIALS.c.study_id == self._study_id).order_by(_TRIALS.c.number)
-            )
+            rows = connection.execute(query.where(_TRIALS.c.study_id == self._study_id).order_by(_TRIALS.c.number))
             found = rows.all()
         return [
             self._trial(row, parameters[row.trial_id], of_user[row.trial_id], of_trial[row.trial_id])
@@ -116,7 +114,7 @@ class TableAccess:
 
     def end(self, trial_id: int, state: TrialState, score: float | None, reason: str | None) -> bool:
         """See ``Access``."""
-        now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+        now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
         with self._engine.begin() as connection:
             ending = _TRIALS.update().where(_TRIALS.c.trial_id == trial_id, _TRIALS.c.state.in_(_OPEN))
             if connection.execute(ending.values(state=state, datetime_complete=now)).rowcount == 0:
@@ -174,7 +172,9 @@ class TableAccess:
 
     def _make(self, connection: Connection, trial: FrozenTrial) -> int:
         # Whoever makes a trial holds the study's row, as Optuna's own storage does, so that no number comes twice.
-        connection.execute(select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == self._study_id).with_for_update())
+        connection.execute(
+            select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == self._study_id).with_for_update()
+        )
         last = select(func.max(_TRIALS.c.number)).where(_TRIALS.c.study_id == self._study_id)
         number = connection.execute(last).scalar()
         began = trial.datetime_start
@@ -182,7 +182,7 @@ class TableAccess:
             "number": 0 if number is None else number + 1,
             "study_id": self._study_id,
             "state": trial.state,
-            "datetime_start": None if began is None else began.astimezone(datetime.UTC).replace(tzinfo=None),
+            "datetime_start": None if began is None else began.astimezone(dt.UTC).replace(tzinfo=None),
         }
         key = connection.execute(_TRIALS.insert(), row).inserted_primary_key
         assert key is not None

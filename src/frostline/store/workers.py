@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from frostline.store.news import Event, Inbox, Outbox
-from frostline.store.presence import PREFIX, Presence, Watch, boot_of_machine, process_start
+from frostline.store.presence import PREFIX, Presence, Watch, boot_of_machine, process_of
 
 if TYPE_CHECKING:
     from frostline.store.access import Access, Attribute
@@ -94,7 +94,7 @@ class SoleWorker:
         """Return at once: there is nobody to wait for."""
         return nullcontext()
 
-    def handing_over(self, events: Sequence[Event]) -> AbstractContextManager[Attribute]:
+    def handing_over(self, events: Sequence[Event]) -> AbstractContextManager[Attribute]:  # noqa: ARG002
         """Return an attribute that says nothing."""
         return nullcontext((PREFIX + self.worker, None))
 
@@ -134,7 +134,7 @@ class SharedTurn:
         self._access = access
         self._check = check
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self._started, self._boot = process_start(os.getpid()), boot_of_machine()
+        self._started, self._boot = process_of(os.getpid())[1], boot_of_machine()
         self._deciding: float | None = None
         self._turn_began = 0.0
         self._watch = Watch()
