@@ -8,6 +8,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def died_twice(how: str) -> str:
+    """Return why a configuration is set aside whose training two processes did not survive, of which the last ended so."""
+    return f"the process that trained it ended {how}, and did so twice"
+
+
 def duration(seconds: float) -> str:
     """Return a duration in words that suit its length."""
     if seconds < 100:

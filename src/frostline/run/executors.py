@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluator:
-    """Evaluates a job in the calling process; one that raises is an evaluation that failed.
+    """Evaluates a job in the calling process; one that raises, or calls ``sys.exit``, is an evaluation that failed.
 
     It can be pickled if ``train`` can.
     """
@@ -36,7 +36,7 @@ class Evaluator:
         begin = time.perf_counter()
         try:
             return self.train(job)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             logger.debug("configuration %d failed", job.configuration.number, exc_info=True)
             evaluation = failed(job, error, seconds=time.perf_counter() - begin)
         # Outside the except clause, where the traceback no longer keeps the model and its activations alive.
@@ -159,7 +159,7 @@ class PopulationExecutor:
                 self.packing.limit(jobs, size)
                 self._training = {job.request for job in jobs[:size]}
             yield from population.run()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if is_out_of_memory(error):
                 self.packing.limit(jobs, size // 2)
                 logger.warning("memory ran out with %d configurations together: they are halved", size)

@@ -31,6 +31,7 @@ from frostline.sizes import format_size, parse_size
 from frostline.training.course import checkpoints_of
 from frostline.training.failures import failed
 from frostline.training.threads import Threads
+from frostline.wording import died_twice
 
 if TYPE_CHECKING:
     from frostline.protocols import Executor
@@ -278,7 +279,7 @@ class SideBySideExecutor:
         for job in worker.jobs.values():
             if job.request in self._suspects:
                 self._suspects.remove(job.request)
-                error = WorkerError(f"the process that trained it ended {how}, and did so twice")
+                error = WorkerError(died_twice(how))
                 self._ended.append(failed(job, error, seconds=time.perf_counter() - worker.began))
             else:
                 self._suspects.add(job.request)

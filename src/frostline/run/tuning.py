@@ -282,7 +282,7 @@ def expected_of(search: Search) -> Sequence[int]:
 
 
 def _depends_on_order(search: Search, plan: SearchPlan) -> bool:
-    """Return whether what is evaluated next depends on which evaluations have ended, and not on the rungs that have closed."""
+    """Return whether what is evaluated next depends on which evaluations have ended, and not only on closed rungs."""
     asked = search.search if isinstance(search, RealignedSearch) else search
     return plan.learns or isinstance(asked, AsynchronousHalving)
 

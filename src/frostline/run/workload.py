@@ -49,8 +49,8 @@ class Workload:
     learns: bool = False
     """Whether configurations are drawn by what was evaluated: then few are to be under way at once."""
     in_waves: bool = False
-    """Whether it matters which evaluations have ended when it is decided what comes next. One process then evaluates all that
-    was decided before it decides again, so that a killed search, which begins with the rest of that, decides the same."""
+    """Whether it matters which evaluations have ended when it is decided what comes next. One process then evaluates all
+    that was decided before it decides again: a killed search begins with the rest of that, and goes on as if nothing was."""
     progress: Callable[[Progress], None] = lambda _: None
     """To be told how far populations are."""
 

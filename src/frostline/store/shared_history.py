@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from frostline.records import Configuration, Request
 from frostline.search.history import History
+from frostline.store.deaths import Deaths, deaths_in
 from frostline.store.news import Claimed, Ended, Event, Made, Recorded
 from frostline.store.trials import Claim, claims_in, evaluation_of, read_trial
 
@@ -42,7 +43,9 @@ class SharedHistory:
                 if is_alive(claim.worker):
                     self.start(Request(trial.number, claim.rung))
                 else:
-                    self.abandoned[Request(trial.number, claim.rung)] = claim
+                    request = Request(trial.number, claim.rung)
+                    self.abandoned[request] = claim
+                    self.deaths[request] = deaths_in(trial, claim.rung)
         self.is_read = True
 
     def has_applied(self, events: Sequence[Event]) -> bool:
@@ -91,6 +94,8 @@ class SharedHistory:
         """Of the trials that this worker has made or read."""
         self.abandoned: dict[Request, Claim] = {}
         """What a worker had claimed that is gone, and has not evaluated; the lowest number first."""
+        self.deaths: dict[Request, Deaths] = {}
+        """Who died of what is abandoned."""
         self.ended: set[int] = set()
         """The configurations whose trials have ended."""
 

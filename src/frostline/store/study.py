@@ -21,6 +21,7 @@ from frostline.records import Configuration, Evaluation, Request, Status
 from frostline.search.history import History
 from frostline.search.space import SearchSpace
 from frostline.store.access import Claims, access_to
+from frostline.store.deaths import set_aside
 from frostline.store.news import Claimed, Ended, Event, Made, Recorded
 from frostline.store.reading import TERMS, read_terms
 from frostline.store.shared_history import SharedHistory
@@ -50,6 +51,10 @@ class SearchStudy:
         """Of each configuration what was claimed in this turn, to be written at its end."""
         self._num_before = 0
         """How many configurations there were when it began."""
+        self._mine: set[Request] = set()
+        """What this worker has claimed and not evaluated."""
+        self._alone: Request | None = None
+        """What this worker evaluated by itself last."""
         with storage.errors():
             self._access = access_to(storage.backend, study_id)
             self._turn: Turn = SoleWorker() if storage.is_memory else SharedTurn(self._access)
@@ -96,6 +101,7 @@ class SearchStudy:
         """See ``run.ledger.Ledger``."""
         with self._place.errors(), self._turn.take():
             news = self._catch_up()
+            self._mine &= self.history.pending
             self._claims, self._num_before = {}, len(self.history.configurations)
             yield news
             self._hand_over()
@@ -116,10 +122,17 @@ class SearchStudy:
             self._turn.wait()
 
     def abandoned(self) -> tuple[list[Request], bool]:
-        """See ``run.ledger.Ledger``."""
-        num_ended = self.history.num_evaluations
-        claims = self._known.abandoned
-        return [*claims], all(claim.num_ended == num_ended for claim in claims.values())
+        """See ``run.ledger.Ledger``: what workers may die of comes last, each by itself."""
+        claims, num_ended = self._known.abandoned, self.history.num_evaluations
+        if self._alone in self._mine:
+            return [], False
+        suspects = [request for request in claims if self._known.deaths[request].is_suspect]
+        if not suspects:
+            return [*claims], all(claim.num_ended == num_ended for claim in claims.values())
+        if len(suspects) < len(claims) or self._mine:
+            return [request for request in claims if request not in suspects], False
+        self._alone = suspects[0]
+        return [self._alone], False
 
     def claim(self, configuration: Configuration, rung: int) -> None:
         """Let a rung of a configuration, new or known, be under way by this worker; called in its turn."""
@@ -127,11 +140,13 @@ class SearchStudy:
         self._claims.setdefault(configuration.number, []).append(claim)
         if configuration.number == len(self.history.configurations):
             self.history.add_configuration(configuration)
+        self._mine.add(Request(configuration.number, rung))
         self._known.start(Request(configuration.number, rung))
 
     def record(self, evaluation: Evaluation) -> None:
         """Write down an evaluation that ended, and end its trial if it is over by that."""
         with self._place.errors():
+            self._mine.discard(evaluation.request)
             self._write(evaluation)
             if evaluation.status is Status.FINISHED or self._is_full(evaluation):
                 self._end_what_is_over([evaluation.number])
@@ -160,11 +175,29 @@ class SearchStudy:
         events = self._turn.heard() if self._known.is_read else None
         if events is None or not self._known.has_applied(events):
             self._known.read(self._access.trials(), self._turn.alive)
+            self._bury()
             # A worker died between the record and the state that follows from it, or left a trial to the one that goes on.
             self._end_what_is_over(range(len(self.history.configurations)))
             return True
         self._end_what_is_over({event.number for event in events})
         return bool(events)
+
+    def _bury(self) -> None:
+        """Write down what the dead died of, if that is known, and let them be forgotten; set aside what two died of."""
+        abandoned, deaths = self._known.abandoned, self._known.deaths
+        for worker in self._turn.dead:
+            died_of = [request for request, claim in abandoned.items() if claim.worker == worker]
+            written = []
+            for request in died_of if self._turn.has_died(worker) else ():
+                deaths[request] = deaths[request].with_worker(worker, was_alone=len(died_of) == 1)
+                attribute = deaths[request].attribute(request.rung)
+                written.append((self._trial_id(request.number), attribute))
+            self._access.claim(Claims(known=written), self._turn.epitaph(worker))
+        for request in [request for request in abandoned if deaths[request].is_proven]:
+            logger.warning(
+                "configuration %d is set aside: two processes ended while they evaluated it", request.number
+            )
+            self._write(set_aside(request, self.terms.rungs[request.rung]))
 
     def _hand_over(self) -> None:
         """Write down what was claimed in this turn, which ends with that."""

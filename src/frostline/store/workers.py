@@ -62,6 +62,14 @@ class Turn(Protocol):
         """Return whether ``worker`` is known and was alive when last looked."""
         ...
 
+    def has_died(self, worker: str) -> bool:
+        """Return whether the process of one of the ``dead`` is known to have ended without a word."""
+        ...
+
+    def epitaph(self, worker: str) -> Attribute:
+        """Return the attribute that lets one of the ``dead`` be forgotten."""
+        ...
+
     def in_company(self) -> bool:
         """Return whether another worker was alive when last looked."""
         ...
@@ -101,6 +109,14 @@ class SoleWorker:
     def alive(self, worker: str) -> bool:
         """Return whether ``worker`` is this one."""
         return worker == self.worker
+
+    def has_died(self, worker: str) -> bool:  # noqa: ARG002
+        """Return False: nobody is dead."""
+        return False
+
+    def epitaph(self, worker: str) -> Attribute:
+        """Return an attribute that says nothing."""
+        return PREFIX + worker, None
 
     def in_company(self) -> bool:
         """Return False."""
@@ -188,6 +204,14 @@ class SharedTurn:
     def alive(self, worker: str) -> bool:
         """See ``Turn``."""
         return worker == self.worker or worker in self._presences
+
+    def has_died(self, worker: str) -> bool:
+        """See ``Turn``."""
+        return self._watch.has_died(self.dead[worker])
+
+    def epitaph(self, worker: str) -> Attribute:
+        """See ``Turn``."""
+        return PREFIX + worker, None
 
     def in_company(self) -> bool:
         """See ``Turn``."""

@@ -22,7 +22,7 @@ from frostline.records import Cost, Evaluation, Job, Status
 _LONGEST_REASON = 500
 
 
-def failed(job: Job, error: Exception, *, seconds: float) -> Evaluation:
+def failed(job: Job, error: BaseException, *, seconds: float) -> Evaluation:
     """Return the evaluation of a job that raised ``error`` after ``seconds``."""
     return Evaluation(
         number=job.configuration.number,
@@ -75,9 +75,11 @@ def _uninterrupted() -> Iterator[None]:
         handler(*came[0])
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """Return one line: what was raised, and where in the user's code."""
     message = " ".join(str(error).split())[:_LONGEST_REASON]
+    if isinstance(error, SystemExit):
+        message = f"{message}, which would have ended the search"
     if is_out_of_memory(error):
         return f"out of memory: {message}"
     if isinstance(error, FrostlineError):
