@@ -28,6 +28,7 @@ from frostline.store.shared_history import SharedHistory
 from frostline.store.storage import Storage
 from frostline.store.terms import Terms
 from frostline.store.trials import Claim, claim_of, new_trial, record_of
+from frostline.store.vanishing import StudyFile
 from frostline.store.workers import SharedTurn, SoleWorker, Turn
 
 logger = logging.getLogger(__name__)
@@ -56,8 +57,11 @@ class SearchStudy:
         self._alone: Request | None = None
         """What this worker evaluated by itself last."""
         with storage.errors():
+            self._file = StudyFile.of(storage)
             self._access = access_to(storage.backend, study_id)
-            self._turn: Turn = SoleWorker() if storage.is_memory else SharedTurn(self._access)
+            self._turn: Turn = (
+                SoleWorker() if storage.is_memory else SharedTurn(self._access, check=self._check_file)
+            )
 
     @classmethod
     def open(cls, storage: Storage, name: str, *, terms: Terms, space: SearchSpace) -> SearchStudy:
@@ -99,7 +103,7 @@ class SearchStudy:
     @contextmanager
     def deciding(self) -> Iterator[bool]:
         """See ``run.ledger.Ledger``."""
-        with self._place.errors(), self._turn.take():
+        with self._storing(), self._turn.take():
             news = self._catch_up()
             self._mine &= self.history.pending
             self._claims, self._num_before = {}, len(self.history.configurations)
@@ -118,7 +122,7 @@ class SearchStudy:
 
     def wait(self) -> None:
         """Wait until another worker has done something, or is gone."""
-        with self._place.errors():
+        with self._storing():
             self._turn.wait()
 
     def abandoned(self) -> tuple[list[Request], bool]:
@@ -145,7 +149,7 @@ class SearchStudy:
 
     def record(self, evaluation: Evaluation) -> None:
         """Write down an evaluation that ended, and end its trial if it is over by that."""
-        with self._place.errors():
+        with self._storing():
             self._mine.discard(evaluation.request)
             self._write(evaluation)
             if evaluation.status is Status.FINISHED or self._is_full(evaluation):
@@ -156,7 +160,7 @@ class SearchStudy:
         # After nearly every evaluation there is nobody to end.
         ending = [number for number in numbers if number not in self._known.ended]
         if ending:
-            with self._place.errors():
+            with self._storing():
                 for number in ending:
                     self._end(number)
 
@@ -166,9 +170,23 @@ class SearchStudy:
         return ended
 
     def close(self) -> None:
-        """Give back what this worker has claimed and not evaluated: another may take it."""
-        with self._place.errors():
+        """Give back what this worker has claimed and not evaluated: another may take it.
+
+        Raises: StudyError if the storage fails, or is not there any more.
+        """
+        with self._storing():
             self._turn.leave()
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        """Return a context for what reads and writes the storage: its failures are StudyErrors."""
+        self._check_file()
+        with self._place.errors():
+            yield
+
+    def _check_file(self) -> None:
+        if self._file is not None:
+            self._file.check()
 
     def _catch_up(self) -> bool:
         """Bring the history up to date with what others did, and return whether there was anything."""

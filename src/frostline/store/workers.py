@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
+from frostline.errors import StudyError
 from frostline.store.news import Event, Inbox, Outbox
 from frostline.store.presence import PREFIX, Presence, Watch, boot_of_machine, process_of
 
@@ -302,6 +303,10 @@ class SharedTurn:
             try:
                 self._check()
                 self._say()
+            except StudyError as error:
+                # It is said at once; the search ends when the main thread comes to the storage.
+                logger.error("%s", error)
+                return
             except Exception:
                 # A missed beat is no reason to stop: the main thread meets the same storage.
                 logger.debug("a heartbeat failed", exc_info=True)
