@@ -28,10 +28,9 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from rich.console import Console
 from rich.table import Table
 
-import frostline
 from frostline.records import Configuration, Evaluation, Fidelity
 from frostline.run.executors import SerialExecutor
-from frostline.run.loop import Observer, climb
+from frostline.run.loop import Observer, climb, job_of
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import expected_of
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
@@ -134,19 +133,16 @@ def work(case: Case, place: str, barrier: Any, answers: Any) -> None:
         answers.put((count.num_evaluations, begin, time.time(), time.process_time() - cpu))
 
 
-class Half(Exception):
-    """The study is filled."""
-
-
 def fill(case: Case, place: str) -> None:
     """Evaluate the first configurations of the search at its lowest rung, at once."""
     search, draws = case.plan.search_on(LADDER), case.plan.draws(SPACE, "minimize")
-    with study_of(case, place) as study, study.deciding():
-        for _ in range(case.filled):
-            configuration = draws.draw(study.history)
-            study.claim(configuration, 0)
-            job = frostline.run.loop.job_of(configuration, 0, search.ladder, study.history)
-            study.record(BlackBox(train=lambda c, _: score_of(c), root_seed=0)(job))
+    evaluate = BlackBox(train=lambda configuration, _: score_of(configuration), root_seed=0)
+    with study_of(case, place) as study:
+        with study.deciding():
+            for _ in range(case.filled):
+                study.claim(draws.draw(study.history), 0)
+        for configuration in study.history.configurations:
+            study.record(evaluate(job_of(configuration, 0, search.ladder, study.history)))
             study.end(search.eliminated(study.history))
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from frostline.records import Evaluation
-    from frostline.search.history import History
+    from frostline.search.history import History, RungHistory
 
 # How many configurations share a pass through the frozen layers, for a first guess of what rungs cost. What is measured
 # replaces the guess.
@@ -178,7 +178,7 @@ class BudgetedHalving:
             here = history.rung(rung, part=candidates)
             if here.num_ended < num_due or here.num_pending > 0:
                 break
-            spent = costs.own + sum(sum(costs.seconds_at(below, candidates)) for below in range(rung + 1))
+            spent = costs.own + sum(costs.at(below, candidates).seconds for below in range(rung + 1))
             prices = costs.prices(candidates, known=rung + 1)
             affordable = self._affordable(costs.budget * (1 + _TOLERANCE) - spent, prices, rung + 1)
             quotas.append(min(max(1, affordable), len(here.ranking)))
@@ -188,7 +188,7 @@ class BudgetedHalving:
     def _begun(self, costs: _Costs, wave: int) -> int:
         """Return how many candidates are to begin: a first wave, and after that what its costs allow."""
         first = range(self.num_own, self.num_own + wave)
-        if wave == 0 or len(costs.seconds_at(0, first)) < wave:
+        if wave == 0 or costs.at(0, first).num_ended < wave:
             return wave
         return max(wave, self._affordable(costs.budget - costs.own, costs.prices(first, known=1), 0))
 
@@ -243,10 +243,9 @@ class _Costs:
         self.full_training = self._full_training([evaluation for evaluation in own if evaluation is not None])
         self.budget = search.budget.in_seconds(self.full_training)
 
-    def seconds_at(self, rung: int, numbers: range) -> list[float]:
-        """Return what those of ``numbers`` took that have ended at ``rung``."""
-        ended = (self._history.evaluation(number, rung) for number in numbers)
-        return [evaluation.cost.seconds for evaluation in ended if evaluation is not None]
+    def at(self, rung: int, numbers: range) -> RungHistory:
+        """Return what is known of ``rung`` by those of ``numbers``."""
+        return self._history.rung(rung, part=numbers)
 
     def prices(self, candidates: range, *, known: int) -> list[float]:
         """Return what climbing to each rung from the one below costs: measured at the first ``known``, guessed above.
@@ -258,10 +257,10 @@ class _Costs:
         prices = [price * self.full_training for price in guessed_prices(ladder)]
         correction = 1.0
         for rung in range(len(prices)):
-            seconds = self.seconds_at(rung, candidates) if rung < known else []
+            here = self.at(rung, candidates)
             trains_all = ladder.rungs[rung].trainable_layers == ladder.num_layers
-            if len(seconds) >= _FEWEST_COSTS:
-                measured = max(sum(seconds) / len(seconds), _LEAST_SHARE * self.full_training)
+            if rung < known and here.num_ended >= _FEWEST_COSTS:
+                measured = max(here.seconds / here.num_ended, _LEAST_SHARE * self.full_training)
                 correction = measured / prices[rung]
                 prices[rung] = measured
             elif not trains_all:

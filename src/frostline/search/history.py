@@ -36,6 +36,15 @@ class RungHistory:
         self._contenders: list[_Key] = []
         self._unpromoted: list[_Key] = []
         self._unpromotable: list[int] = []
+        self._seconds_of: dict[int, float] = {}
+        self._seconds: float | None = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """What the evaluations that ended took, summed by number: a closed rung's is summed once."""
+        if self._seconds is None:
+            self._seconds = sum(self._seconds_of[number] for number in sorted(self._seconds_of))
+        return self._seconds
 
     @property
     def num_pending(self) -> int:
@@ -57,8 +66,9 @@ class RungHistory:
         worse = [number for _, number in self._unpromoted[self.num_promotable(limit=limit) :]]
         return worse + self._unpromotable
 
-    def _finish(self, number: int, key: _Key | None) -> None:
+    def _finish(self, number: int, key: _Key | None, *, seconds: float) -> None:
         self.num_ended += 1
+        self._seconds_of[number], self._seconds = seconds, None
         if key is None:
             insort(self._unpromotable, number)
             return
@@ -236,7 +246,7 @@ class History:
         if evaluation.status is Status.FINISHED:
             assert evaluation.score is not None
             key = (loss_sign(self.direction) * evaluation.score, number)
-        rungs[rung]._finish(number, key)
+        rungs[rung]._finish(number, key, seconds=evaluation.cost.seconds)
         if self.has_begun(number, rung + 1):
             rungs[rung]._promote(number)
         if number in self._eliminated:
