@@ -168,8 +168,13 @@ def _trial(trial: Any) -> dict[str, Any]:
         "params": trial.params,
         "intermediate_values": {str(step): value for step, value in sorted(trial.intermediate_values.items())},
         "user_attrs": dict(sorted(trial.user_attrs.items())),
-        "system_attrs": dict(sorted(trial.system_attrs.items())),
+        "system_attrs": {key: _claim(key, value) for key, value in sorted(trial.system_attrs.items())},
     }
+
+
+def _claim(key: str, value: Any) -> Any:
+    """Return an attribute; of a claim the worker alone, for after how many evaluations it was made depends on interruptions."""
+    return {"worker": value["worker"]} if key.startswith("frostline:claim ") else value
 
 
 class _Visible(HTMLParser):

@@ -32,6 +32,10 @@ class Access(Protocol):
         """Return all trials, by number; their scores may be left out, for they stand in the attributes as well."""
         ...
 
+    def num_trials(self) -> int:
+        """Return how many trials there are."""
+        ...
+
     def attributes(self) -> dict[str, Any]:
         """Return the study's system attributes."""
         ...
@@ -66,6 +70,10 @@ class PublicAccess:
     def trials(self) -> list[FrozenTrial]:
         """See ``Access``."""
         return self._storage.get_all_trials(self._study_id, deepcopy=False)
+
+    def num_trials(self) -> int:
+        """See ``Access``."""
+        return self._storage.get_n_trials(self._study_id)
 
     def attributes(self) -> dict[str, Any]:
         """See ``Access``."""

@@ -12,6 +12,7 @@ from optuna.storages import BaseStorage
 from frostline.errors import StudyError
 from frostline.search.history import History
 from frostline.search.space import SearchSpace
+from frostline.store.access import access_to
 from frostline.store.storage import Storage, opened
 from frostline.store.terms import Terms
 from frostline.store.trials import read_trial
@@ -57,7 +58,7 @@ def read_study(storage: str | Storage, name: str) -> StoredStudy:
         if terms is None:
             raise StudyError(f"the study {name!r} is empty: start it with `frostline tune TASK --study {name}`.")
         history = History(terms.direction)
-        trials = place.backend.get_all_trials(study_id, deepcopy=False)
+        trials = access_to(place.backend, study_id).trials()
         for trial in trials:
             read_trial(trial, history)
         attributes = place.backend.get_study_user_attrs(study_id)

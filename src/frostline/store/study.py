@@ -88,7 +88,7 @@ class SearchStudy:
     def check_total(self, configurations: int) -> None:
         """Raise StudyError if the study holds more than ``configurations``, its total over all runs."""
         with self._place.errors():
-            num_trials = self._storage.get_n_trials(self._study_id)
+            num_trials = self._access.num_trials()
         if num_trials > configurations:
             raise StudyError(
                 f"the study {self.name!r} holds {num_trials} configurations, and this run asks for {configurations} in "
