@@ -173,7 +173,7 @@ def _trial(trial: Any) -> dict[str, Any]:
 
 
 def _claim(key: str, value: Any) -> Any:
-    """Return an attribute; of a claim the worker alone, for after how many evaluations it was made depends on interruptions."""
+    """Return an attribute; of a claim the worker alone: after how many evaluations it was made depends on interruptions."""
     return {"worker": value["worker"]} if key.startswith("frostline:claim ") else value
 
 

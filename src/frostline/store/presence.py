@@ -83,6 +83,11 @@ class Watch:
 
     def is_alive(self, worker: str, presence: Presence) -> bool:
         """Return whether ``worker`` lives."""
+        now = time.monotonic()
+        beat, when = self._beats.get(worker, (None, now - max(0.0, time.time() - presence.beat)))
+        if beat is not None and beat != presence.beat:
+            when = now
+        self._beats[worker] = presence.beat, when
         if presence.host == self._host:
             state, started = process_of(presence.pid) if self._is_of_this_boot(presence) else ("", "")
             if started != presence.started:
@@ -90,13 +95,7 @@ class Watch:
             # A process that was stopped, as by Ctrl-Z, may never go on.
             if state not in "Tt":
                 return True
-        now = time.monotonic()
-        known = self._beats.get(worker)
-        if known is None:
-            known = self._beats[worker] = (presence.beat, now - max(0.0, time.time() - presence.beat))
-        elif known[0] != presence.beat:
-            known = self._beats[worker] = (presence.beat, now)
-        return now - known[1] < DEAD_AFTER_SECONDS
+        return now - when < DEAD_AFTER_SECONDS
 
     def has_died(self, presence: Presence) -> bool:
         """Return whether a worker's process ended without a word, on this machine and since that was started."""
