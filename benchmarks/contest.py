@@ -42,6 +42,7 @@ from frostline.text_tables import text_table
 
 HERE = Path(__file__).parent
 DEFAULT = "default"
+OWN = 0
 MATCHED_BUDGET = 12.0
 # Budgets at which the default's regret is known when a rival's is to be matched.
 GRID = (2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 16.0, 24.0)
@@ -95,7 +96,7 @@ def table_of(path: Path) -> Table:
     noise = seed_noise(landscape)
     return Table(
         name=path.name.removesuffix(".csv.gz"),
-        task=RecordedTask(landscape=landscape),
+        task=RecordedTask(landscape=landscape, own=OWN),
         goal=goal_of(landscape),
         tolerance=0.0 if noise is None else 2 * noise.standard_deviation,
     )
