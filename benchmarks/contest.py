@@ -1,6 +1,6 @@
 """What each search finds for a budget: frostline's default against what people use, by replay on recorded tables.
 
-    python benchmarks/contest.py [TABLE ...] [--budgets 3,4,6,8,12,24] [--seeds 100] [--json FILE]
+    python benchmarks/contest.py [TABLE ...] [--budgets 3,4,6,8,12,24] [--seeds 100] [--own] [--json FILE]
 
 The tables are those of `frostline audit --table`; by default all of benchmarks/tables that were recorded without alignment.
 Budgets are in full trainings, of the mean seconds that the table has for one. Every seed puts the configurations in another
@@ -9,8 +9,9 @@ table's best, in units of the spread (median less best); a method that has train
 configuration of its order. *Ends well*: within two standard deviations of seed noise. Intervals are 95 % bootstrap intervals
 over seeds. *Cost to match*: the best rival's regret at a budget of 12, and how many times less the default needs for it.
 
-The default pays for one's own configuration, trained in full, like any user of it; here that is a random one, so nothing is
-gained by it. Halving over samples is sized to the budget; the others spend what they are given and answer when it is over.
+Nobody has a configuration of one's own, unless ``--own`` is given: then all searches begin with the task's, the first of the
+table, and the default trains it in full whatever its rungs would say of it. Halving over samples is sized to the budget; the
+others spend what they are given and answer when it is over.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ from frostline.text_tables import text_table
 
 HERE = Path(__file__).parent
 DEFAULT = "default"
+# An audit begins with the task's own configuration, unless it is told not to.
+OWN = 0
 MATCHED_BUDGET = 12.0
 # Budgets at which the default's regret is known when a rival's is to be matched.
 GRID = (2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 16.0, 24.0)
@@ -90,12 +93,12 @@ class Table:
         return self.ladder(Ladder.explicit(rungs, num_layers=full.trainable_layers, full_samples=full.samples))
 
 
-def table_of(path: Path) -> Table:
+def table_of(path: Path, *, own: bool = False) -> Table:
     landscape = with_typical_seconds(read_table(path))
     noise = seed_noise(landscape)
     return Table(
         name=path.name.removesuffix(".csv.gz"),
-        task=RecordedTask(landscape=landscape),
+        task=RecordedTask(landscape=landscape, own=OWN if own else None),
         goal=goal_of(landscape),
         tolerance=0.0 if noise is None else 2 * noise.standard_deviation,
     )
@@ -104,7 +107,12 @@ def table_of(path: Path) -> Table:
 def default(table: Table, seed: int, budget: float) -> Trace:
     full = table.task.full
     ladder = table.ladder(Ladder.sieve(num_layers=full.trainable_layers, full_samples=full.samples))
-    search = BudgetedHalving.usual(ladder, Budget(full_trainings=budget), most=table.task.num_configurations)
+    search = BudgetedHalving.usual(
+        ladder,
+        Budget(full_trainings=budget),
+        num_initial=int(table.task.own is not None),
+        most=table.task.num_configurations,
+    )
     return replay(
         table.task, lambda *, configurations: search, configurations=table.task.num_configurations, seed=seed
     )
@@ -229,15 +237,16 @@ def main() -> None:
     parser.add_argument("tables", nargs="*", type=Path)
     parser.add_argument("--budgets", default="3,4,6,8,12,24")
     parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--own", action="store_true", help="All begin with the task's own configuration.")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     usual = sorted(
         path for path in (HERE / "tables").glob("*.csv.gz") if not path.name.endswith("-aligned.csv.gz")
     )
     budgets = [float(text) for text in arguments.budgets.split(",")]
-    record: dict[str, object] = {"seeds": arguments.seeds, "tables": {}}
+    record: dict[str, object] = {"seeds": arguments.seeds, "own": arguments.own, "tables": {}}
     for path in arguments.tables or usual:
-        table = table_of(path)
+        table = table_of(path, own=arguments.own)
         rows = [(f"{table.name}: regret / ends well", *(f"{budget:g}" for budget in budgets))]
         by_budget: dict[str, dict[str, dict[str, float]]] = {f"{budget:g}": {} for budget in budgets}
         for name in METHODS:

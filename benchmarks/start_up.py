@@ -53,7 +53,7 @@ TASKS = {
     "python-source-gpt": ("tokenizers", ""),
     "text-gpt": ("tokenizers", "--set text=tokens.bin"),
     "random-tokens": ("torch", ""),
-    "random-images": ("transformers", ""),
+    "random-images": ("transformers.models.resnet.modeling_resnet", ""),
 }
 # torch loads much more for its first optimizer.
 OPTIMIZER = "import torch; torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1).zero_grad()"

@@ -7,12 +7,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 # Two workers on two cores: more threads would only fight each other.
@@ -47,18 +47,21 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 
 @pytest.fixture(scope="session")
-def run_with_families() -> Callable[[str], dict[str, Any]]:
-    """Run a module beside torchvision, timm and LitGPT, which would break transformers here; return what it prints last."""
+def other_libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What torchvision, timm and LitGPT are to the package, asked once for all workers in a process apart."""
     root = Path(__file__).parents[1]
     folder = root / ".families"
     if not (folder / "litgpt").is_dir():
         pytest.skip("the libraries are not installed: make .families/installed")
-
-    def run(module: str) -> dict[str, Any]:
-        command = [sys.executable, "-m", module, str(folder)]
-        ended = subprocess.run(command, capture_output=True, text=True, cwd=root)
-        assert ended.returncode == 0, ended.stderr
-        result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-        return result
-
-    return run
+    common = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        common = common.parent
+    kept = common / "other_libraries.json"
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists():
+            command = [sys.executable, "-m", "tests.other_libraries", str(folder)]
+            ended = subprocess.run(command, capture_output=True, text=True, cwd=root)
+            assert ended.returncode == 0, ended.stderr
+            kept.write_text(ended.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(kept.read_text())
+    return found

@@ -200,7 +200,7 @@ def test_the_installed_command_keeps_freed_memory_but_for_models_that_are_kept_s
         "from frostline.tasks.loading import task_named\n"
         "task_named('digits-mlp', sys.argv[1:])\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(30): torch.ones(12_000_000)\n"
+        "for _ in range(8): torch.ones(12_000_000)\n"
         "before = faults()\n"
         "for _ in range(10): torch.ones(12_000_000)\n"
         "print(faults() - before)"

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,41 +35,43 @@ ENVIRONMENT = {
 DEVICE_MEMORY = {"gpt": 120 * MEBIBYTE, "vit": 120 * MEBIBYTE, "resnet": 400 * MEBIBYTE, "mlp": 160 * MEBIBYTE}
 
 
-def ends(cases: list[dict[str, Any]]) -> list[str]:
-    """Train every case in a process of its own, and return how each ended."""
+Case = tuple[dict[str, Any], str]
+
+
+def batches(family: str) -> Iterator[Case]:
+    """The largest batch that is predicted to fit and twice that, and how they should end."""
+    memory = DEVICE_MEMORY[family]
+    capacity = Capacity(task_of(family))
+    for layers in (1, capacity.cost(1).num_layers):
+        batch_size = capacity.largest_batch(layers, memory)
+        case = {"family": family, "layers": layers, "device_memory": memory}
+        yield case | {"batch_size": batch_size}, "trained"
+        yield case | {"batch_size": 2 * batch_size}, "out of memory"
+
+
+def populations(family: str) -> Iterator[Case]:
+    """The same for the members of a population."""
+    memory = DEVICE_MEMORY[family]
+    members = Capacity(task_of(family)).population(2, memory)
+    assert members > 1
+    case = {"family": family, "layers": 2, "device_memory": memory}
+    yield case | {"members": members}, "trained"
+    yield case | {"members": 2 * members}, "out of memory"
+
+
+# Together in one process: its imports take longer than most cases.
+@pytest.mark.parametrize("families", [("gpt", "mlp"), ("vit", "resnet")], ids=" ".join)
+def test_the_largest_batch_or_population_trains_and_twice_that_does_not(families: tuple[str, ...]) -> None:
+    if "resnet" in families:
+        pytest.importorskip("transformers")
+    expected = [case for family in families for case in batches(family)]
+    expected += [case for family in families if family in ("gpt", "mlp") for case in populations(family)]
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.costs.confined_training", json.dumps(cases)],
+        [sys.executable, "-m", "tests.costs.confined_training", json.dumps([case for case, _ in expected])],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
         env={**os.environ, **ENVIRONMENT},
     )
     assert ended.returncode == 0, ended.stderr
-    said: list[str] = json.loads(ended.stdout)
-    return said
-
-
-@pytest.mark.parametrize("family", DEVICE_MEMORY)
-def test_the_largest_batch_trains_and_twice_that_does_not(family: str) -> None:
-    if family in ("resnet", "vit"):
-        pytest.importorskip("transformers")
-    memory = DEVICE_MEMORY[family]
-    capacity = Capacity(task_of(family))
-    cases = []
-    for layers in (1, capacity.cost(1).num_layers):
-        batch_size = capacity.largest_batch(layers, memory)
-        case = {"family": family, "layers": layers, "device_memory": memory}
-        cases += [case | {"batch_size": batch_size}, case | {"batch_size": 2 * batch_size}]
-    assert list(zip(cases, ends(cases), strict=True)) == list(
-        zip(cases, ["trained", "out of memory"] * 2, strict=True)
-    )
-
-
-@pytest.mark.parametrize("family", ["gpt", "mlp"])
-def test_the_largest_population_trains_and_twice_that_does_not(family: str) -> None:
-    memory = DEVICE_MEMORY[family]
-    capacity = Capacity(task_of(family))
-    members = capacity.population(2, memory)
-    assert members > 1
-    case = {"family": family, "layers": 2, "device_memory": memory}
-    assert ends([case | {"members": members}, case | {"members": 2 * members}]) == ["trained", "out of memory"]
+    assert [(case, end) for (case, _), end in zip(expected, json.loads(ended.stdout), strict=True)] == expected

@@ -82,7 +82,8 @@ def test_a_late_result_does_no_harm(
     by_other = replace(ended(Request(0, 0), 1.0), cost=Cost(seconds=2.0, samples=1))
     other.loop.record(by_other)
     if is_over:
-        other.study._end(0)
+        other.record(0, 1)
+        other.study.end([0])
     # It wakes up, and does not know.
     sleeper.record(0, 0, 1.0)
     assert seconds_in(place)[0, "rung 0"] == 2.0, "the first record counts"

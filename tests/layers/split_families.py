@@ -1,15 +1,8 @@
-"""Run by test_families.py in a process of its own: writes, as JSON, what torchvision's, timm's and LitGPT's models become.
-
-A process of its own because a torchvision beside a torch that was built without its operators breaks transformers.
-"""
+"""Run by ``tests.other_libraries``: what torchvision's, timm's and LitGPT's models become when they are split."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,14 +10,8 @@ from torch import Tensor, nn
 
 from frostline.layers import freeze, inspect_freezing, split_layers
 
-FOLDER = Path(sys.argv[1])
-
 
 def cases() -> Iterator[tuple[str, nn.Module, Tensor]]:
-    # The CPU build of torch lacks two operators that torchvision expects to find when it is imported.
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import timm
     import torchvision
 
@@ -40,10 +27,6 @@ def cases() -> Iterator[tuple[str, nn.Module, Tensor]]:
 
 
 def litgpt() -> nn.Module:
-    # Only the model: the package itself imports its command line, and with it an older huggingface-hub.
-    package = ModuleType("litgpt")
-    package.__path__ = [str(FOLDER / "litgpt")]
-    sys.modules["litgpt"] = package
     from litgpt.model import GPT, Config
 
     model: nn.Module = GPT(Config(n_layer=3, n_embd=16, n_head=2, padded_vocab_size=16, block_size=8))
@@ -71,7 +54,6 @@ def described(model: nn.Module, inputs: Tensor) -> dict[str, Any]:
     }
 
 
-torch.set_num_threads(1)
-sys.path.insert(0, str(FOLDER))
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps({name: described(model, inputs) for name, model, inputs in cases()}))
+def found() -> dict[str, dict[str, Any]]:
+    """Return what each model becomes, by its name."""
+    return {name: described(model, inputs) for name, model, inputs in cases()}

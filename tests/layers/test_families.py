@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,8 +27,8 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
-def described(run_with_families: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
-    return run_with_families("tests.layers.split_families")
+def described(other_libraries: dict[str, Any]) -> dict[str, Any]:
+    return other_libraries["layers"]
 
 
 @pytest.mark.multiprocess

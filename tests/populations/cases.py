@@ -19,7 +19,7 @@ from frostline.tasks.resnet import ResNet, ResNetSettings
 from frostline.training.supervised import SupervisedTask
 
 BATCH_SIZE = 4
-NUM_STEPS = 50
+NUM_STEPS = 20
 SPACE = SearchSpace(
     distributions={
         "learning_rate": FloatDistribution(1e-6, 10.0, log=True),

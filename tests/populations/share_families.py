@@ -1,11 +1,9 @@
-"""Run by test_families.py in a process of its own: trains two configurations of each model together and alone."""
+"""Run by ``tests.other_libraries``: trains two configurations of each model together and alone."""
 
 from __future__ import annotations
 
 import copy
-import json
 import math
-import sys
 from typing import Any
 
 import torch
@@ -24,7 +22,7 @@ def outcome(model: nn.Module, inputs: Tensor) -> str:
     """ "same", or what is different."""
     if inputs.is_floating_point():
         generator = torch.Generator().manual_seed(0)
-        inputs = torch.randn(8, *inputs.shape[1:], generator=generator, dtype=torch.float64)
+        inputs = torch.randn(4, *inputs.shape[1:], generator=generator, dtype=torch.float64)
     data = TensorDataset(inputs, torch.zeros(len(inputs)))
 
     def loss(outputs: Any, _targets: Tensor) -> Tensor:
@@ -37,14 +35,14 @@ def outcome(model: nn.Module, inputs: Tensor) -> str:
         validation_data=data,
         loss_function=loss,
         space=SPACE,
-        full_samples=16,
+        full_samples=8,
         defaults={"learning_rate": 1e-3},
         batch_size=2,
         num_calibration_batches=2,
         data_fingerprint="family",
     )
     jobs = [
-        job_of(configured(number, learning_rate=1e-3 * (number + 1)), layers=2, samples=16) for number in range(2)
+        job_of(configured(number, learning_rate=1e-3 * (number + 1)), layers=2, samples=8) for number in range(2)
     ]
     evaluations = {each.number: each for each in Population(task, jobs, settings_of(), engine=Engine.SHARED).run()}
     for job in jobs:
@@ -55,5 +53,6 @@ def outcome(model: nn.Module, inputs: Tensor) -> str:
     return "same"
 
 
-found = {name: outcome(model, inputs) for name, model, inputs in cases() if name != "torchvision resnet50"}
-sys.stdout.write(json.dumps(found))
+def found() -> dict[str, str]:
+    """Return how each model's trainings compare, by its name."""
+    return {name: outcome(model, inputs) for name, model, inputs in cases() if name != "torchvision resnet50"}

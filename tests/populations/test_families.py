@@ -120,10 +120,5 @@ def test_image_models(name: str, engine: Engine) -> None:
 @pytest.mark.parametrize(
     "family", ["torchvision resnet18", "torchvision vit", "timm resnet18", "timm vit", "litgpt"]
 )
-def test_models_of_other_libraries(together: dict[str, Any], family: str) -> None:
-    assert together[family] == "same"
-
-
-@pytest.fixture(scope="module")
-def together(run_with_families: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
-    return run_with_families("tests.populations.share_families")
+def test_models_of_other_libraries(other_libraries: dict[str, Any], family: str) -> None:
+    assert other_libraries["populations"][family] == "same"

@@ -51,8 +51,9 @@ class Run:
         return Configuration(number=len(history.configurations), hyperparameters={})
 
     def evaluate(self, job: Job) -> Evaluation:
-        is_whole = job.rung == len(PRICES) - 1 and not job.continued_from
-        seconds = FULL_SECONDS * (1.0 if is_whole else PRICES[job.rung])
+        begins_whole = job.fidelity.trainable_layers == SIEVE.num_layers and not job.continued_from
+        share = job.fidelity.samples / SIEVE.full_samples if begins_whole else PRICES[job.rung]
+        seconds = FULL_SECONDS * share
         outcome = self.outcome(job.request)
         finished = not isinstance(outcome, Status)
         return Evaluation(
@@ -74,15 +75,20 @@ def seen(history: History) -> list[int]:
     return [history.rung(rung).num_ended for rung in range(len(SIEVE.rungs))]
 
 
+@pytest.mark.parametrize("num_own", [0, 1])
 @pytest.mark.parametrize("budget", [2.5, 3, 4, 6, 8, 12, 24, 100])
-def test_a_budget_is_spent_and_not_exceeded(budget: float) -> None:
-    history = Run().of(budget)
+def test_a_budget_is_spent_and_not_exceeded(budget: float, num_own: int) -> None:
+    history = Run().of(budget, num_own=num_own)
     # What is left is less than the last climb would have cost.
     assert budget - sum(PRICES[3:]) < spent(history) <= 1.03 * budget
 
 
 def test_it_is_wide_at_the_bottom_and_ends_with_a_few_full_trainings() -> None:
-    assert seen(Run().of(6)) == [37, 15, 8, 4, 3]
+    assert seen(Run().of(6)) == [39, 15, 7, 4, 3]
+    # Without one of one's own, one begins where all layers are trained, and the rest is there for others.
+    history = Run().of(6, num_own=0)
+    assert [history.evaluation(0, rung) is None for rung in range(4)] == [True, True, True, False]
+    assert seen(history) == [44, 19, 9, 5, 2]
 
 
 @pytest.mark.parametrize("factor", [0.2, 5.0])
@@ -116,19 +122,32 @@ def test_the_last_rung_waits_for_none_that_is_worse_and_the_answer_is_never_wors
     history = Run(outcome=lambda request: 0.0 if request.number == 0 else 1.0 + request.number).of(6)
     assert history.rung(4).ranking[0] == 0
     assert history.evaluation(0, 0) is None
-    assert history.rung(0).ranking == list(range(1, 38))
+    assert history.rung(0).ranking == list(range(1, 40))
 
 
+def test_the_first_of_none_of_ones_own_competes_where_it_begins() -> None:
+    best = Run(outcome=lambda request: 1.0 * request.number).of(6, num_own=0)
+    assert best.rung(4).ranking[0] == 0
+    worst = Run(outcome=lambda request: -1.0 * request.number).of(6, num_own=0)
+    assert worst.evaluation(0, 4) is None
+    assert 0 in BudgetedHalving(
+        ladder=SIEVE, kept=usual_shares(5), budget=Budget(full_trainings=6), num_own=0
+    ).eliminated(worst)
+
+
+@pytest.mark.parametrize("num_own", [0, 1])
 @pytest.mark.parametrize("outcome", [Status.DIVERGED, Status.FAILED])
-def test_ones_own_that_fails_stops_nothing(outcome: Status) -> None:
-    history = Run(outcome=lambda request: outcome if request.number == 0 else 1.0 * request.number).of(6)
+def test_a_first_one_that_fails_stops_nothing(outcome: Status, num_own: int) -> None:
+    run = Run(outcome=lambda request: outcome if request.number == 0 else 1.0 * request.number)
+    history = run.of(6, num_own=num_own)
     assert history.rung(4).ranking
     assert spent(history) <= 1.03 * 6
 
 
 @pytest.mark.parametrize("budget", [1, 2, 2.4])
-def test_a_budget_too_small_to_search_trains_ones_own(budget: float) -> None:
+def test_a_budget_too_small_to_search_trains_the_first_in_full(budget: float) -> None:
     assert seen(Run().of(budget)) == [0, 0, 0, 0, 1]
+    assert seen(Run().of(budget, num_own=0)) == [0, 0, 0, 1, 1]
 
 
 def test_several_of_ones_own_are_all_trained_in_full() -> None:
@@ -143,14 +162,15 @@ def test_a_time_is_kept_too() -> None:
     assert seen(Run().of(Budget(seconds=1))) == [0, 0, 0, 0, 1]
 
 
-def test_a_larger_budget_later_goes_on_and_wastes_nothing() -> None:
+@pytest.mark.parametrize("num_own", [0, 1])
+def test_a_larger_budget_later_goes_on_and_wastes_nothing(num_own: int) -> None:
     run = Run()
-    first = {evaluation.request for evaluation in run.of(6).evaluations()}
-    history = run.of(12)
+    first = {evaluation.request for evaluation in run.of(6, num_own=num_own).evaluations()}
+    history = run.of(12, num_own=num_own)
     assert first < {evaluation.request for evaluation in history.evaluations()}
     assert 10.5 < spent(history) <= 1.03 * 12 + 1
     before = history.num_evaluations
-    assert run.of(12).num_evaluations == before
+    assert run.of(12, num_own=num_own).num_evaluations == before
 
 
 @given(
@@ -158,9 +178,10 @@ def test_a_larger_budget_later_goes_on_and_wastes_nothing() -> None:
     workers=st.integers(2, 12),
     seed=st.integers(0, 2**32),
     faults=st.sampled_from([0.0, 0.2, 0.9]),
+    num_own=st.integers(0, 2),
 )
 def test_what_is_evaluated_depends_neither_on_workers_nor_on_arrival(
-    budget: float, workers: int, seed: int, faults: float
+    budget: float, workers: int, seed: int, faults: float, num_own: int
 ) -> None:
     def outcome(request: Request) -> float | Status:
         random = Random(f"{seed} {request}")
@@ -171,12 +192,12 @@ def test_what_is_evaluated_depends_neither_on_workers_nor_on_arrival(
 
     ends = []
     for number in (1, workers):
-        history = Run(outcome=outcome, seconds=seconds, workers=number).of(budget)
+        history = Run(outcome=outcome, seconds=seconds, workers=number).of(budget, num_own=num_own)
         ends.append({(evaluation.number, evaluation.rung) for evaluation in history.evaluations()})
     assert ends[0] == ends[1]
 
 
-def killed(run: Run, budget: float, after: Iterator[int]) -> History:
+def killed(run: Run, budget: float, after: Iterator[int], num_own: int) -> History:
     """Run a search in processes that each die after one more evaluation than the one before."""
     evaluate = run.evaluate
     while True:
@@ -191,7 +212,7 @@ def killed(run: Run, budget: float, after: Iterator[int]) -> History:
 
         run.evaluate = dies  # type: ignore[method-assign]
         try:
-            return run.of(budget)
+            return run.of(budget, num_own=num_own)
         except KeyboardInterrupt:
             for request in [*run.ledger.history.pending]:
                 run.ledger.history._pending.pop(request)
@@ -202,9 +223,10 @@ def killed(run: Run, budget: float, after: Iterator[int]) -> History:
                 run.ledger.history.finish(evaluation)
 
 
-def test_a_search_that_is_killed_again_and_again_comes_to_the_same_end() -> None:
-    undisturbed = Run().of(5)
-    history = killed(Run(), 5, after=count(1))
+@pytest.mark.parametrize("num_own", [0, 1])
+def test_a_search_that_is_killed_again_and_again_comes_to_the_same_end(num_own: int) -> None:
+    undisturbed = Run().of(5, num_own=num_own)
+    history = killed(Run(), 5, after=count(1), num_own=num_own)
     assert {one.request for one in history.evaluations()} == {one.request for one in undisturbed.evaluations()}
 
 
@@ -235,8 +257,8 @@ def test_a_budget_that_answers_nothing_is_refused(text: str) -> None:
 def test_shares_must_be_as_many_as_rungs_below_the_last() -> None:
     with pytest.raises(LadderError, match=r"kept is \(0\.5,\)"):
         BudgetedHalving(ladder=SIEVE, kept=(0.5,), budget=Budget(full_trainings=6))
-    with pytest.raises(LadderError, match="num_own is 0"):
-        BudgetedHalving(ladder=SIEVE, kept=usual_shares(5), budget=Budget(full_trainings=6), num_own=0)
+    with pytest.raises(LadderError, match="num_own is -1"):
+        BudgetedHalving(ladder=SIEVE, kept=usual_shares(5), budget=Budget(full_trainings=6), num_own=-1)
 
 
 def test_the_sieve_takes_a_third_of_the_layers_and_then_all() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from frostline.tasks.cifar100_resnet18 import cifar100_resnet18
 
 
 @pytest.fixture(scope="module")
-def found(run_with_families: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
-    return run_with_families("tests.tasks.with_families")
+def found(other_libraries: dict[str, Any]) -> dict[str, Any]:
+    return other_libraries["tasks"]
 
 
 @pytest.mark.multiprocess

@@ -1,42 +1,23 @@
-"""Run by ``test_with_families.py`` in a process of its own, with torchvision and LitGPT from the folder given.
-
-Prints one JSON object of what was found.
-"""
+"""Run by ``tests.other_libraries``: what torchvision's images and LitGPT's model are to the built-in tasks."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import pickle
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
+import litgpt.model
 import numpy as np
 import torch
+import torchvision
 
-sys.path.insert(0, sys.argv[1])
-torch.set_num_threads(1)
-# The CPU build of torch comes without torchvision's compiled operators; naming these two lets torchvision import.
-library = torch.library.Library("torchvision", "DEF")
-for name in ("nms", "qnms"):
-    library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-# Only LitGPT's model: the package itself imports its command line, and with it an older huggingface-hub.
-package = ModuleType("litgpt")
-package.__path__ = [str(Path(sys.argv[1]) / "litgpt")]
-sys.modules["litgpt"] = package
-
-import litgpt.model  # noqa: E402
-import torchvision  # noqa: E402
-
-from frostline.errors import TaskError  # noqa: E402
-from frostline.records import Configuration  # noqa: E402
-from frostline.tasks.cifar100_resnet18 import cifar100_resnet18  # noqa: E402
-from frostline.tasks.gpt import GPT, GPT_14M, PYTHIA_1_4B, count_parameters  # noqa: E402
-from frostline.training.supervised import SupervisedTask  # noqa: E402
+from frostline.errors import TaskError
+from frostline.records import Configuration
+from frostline.tasks.cifar100_resnet18 import cifar100_resnet18
+from frostline.tasks.gpt import GPT, GPT_14M, PYTHIA_1_4B, count_parameters
+from frostline.training.supervised import SupervisedTask
 
 
 def counterpart(settings, **options):
@@ -160,4 +141,6 @@ def train_on_cifar100() -> dict[str, object]:
         }
 
 
-sys.stdout.write(json.dumps({"litgpt": compare_with_litgpt(), "cifar100": train_on_cifar100()}) + "\n")
+def found() -> dict[str, dict[str, object]]:
+    """Return what was compared, by the library or data."""
+    return {"litgpt": compare_with_litgpt(), "cifar100": train_on_cifar100()}

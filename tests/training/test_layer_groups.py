@@ -100,7 +100,7 @@ def test_a_population_follows_its_serial_twins(case: Case, engine: Engine) -> No
 
 def test_a_checkpoint_is_that_of_its_head(tmp_path: Path) -> None:
     task = BY_NAME["mlp"].task()
-    short, full = (Fidelity(trainable_layers=2, samples=samples) for samples in (80, 200))
+    short, full = (Fidelity(trainable_layers=2, samples=samples) for samples in (32, 80))
     settings = settings_of(checkpoints=tmp_path)
     first = Job(configuration=with_head(1), rung=0, fidelity=short, may_continue=True)
     second = Job(configuration=with_head(1), rung=1, fidelity=full, continued_from=(short,))

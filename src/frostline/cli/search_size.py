@@ -75,14 +75,16 @@ def ladder_table(ladder: Ladder, plan: Climb, sample_unit: str) -> str:
         counts = plan.evaluations_per_rung()
         return ladder.table(counts, started_per_rung=plan.started_per_rung(), sample_unit=sample_unit)
     if not plan.searches:
+        first = "the first configuration that is drawn" if plan.num_own == 0 else "one's own configuration"
         return (
-            f"a budget of {plan.budget} is too small to search, which takes {FEWEST_FULL_TRAININGS:g}: one's own "
-            f"configuration is trained in full, and that is all."
+            f"a budget of {plan.budget} is too small to search, which takes {FEWEST_FULL_TRAININGS:g}: {first} is trained "
+            f"in full, and that is all."
         )
-    own = "one's own configuration" if plan.num_own == 1 else f"the first {plan.num_own} configurations"
-    sized = (
-        f"budget {plan.budget}: {own} in full first, then as many at each rung as the rest turns out to pay for"
-    )
+    first = {
+        0: "one with all layers first, to tell what that takes",
+        1: "one's own configuration in full first",
+    }.get(plan.num_own, f"the first {plan.num_own} configurations in full")
+    sized = f"budget {plan.budget}: {first}, then as many at each rung as the rest turns out to pay for"
     if plan.budget.seconds is not None:
         return f"{ladder}\n{sized}."
     return f"{rows_table(plan.rows(), sample_unit)}\n{sized}; planned for what rungs are guessed to cost."

@@ -10,7 +10,7 @@ from frostline.cli import display
 from frostline.records import loss_sign
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
-from frostline.run.sentences import cost_lines, own_lines, train_command
+from frostline.run.sentences import train_command
 from frostline.run.tuning import TaskSearch, expected_of, search_task, train_task
 from frostline.search.budgeted import BudgetedHalving
 from frostline.search.realigned import RealignedSearch, reading_sentences
@@ -133,7 +133,7 @@ def show_result(console: Console, result: TuneResult, sample_unit: str) -> None:
     typer.echo("")
     console.print(display.rung_table(result.summary, sample_unit))
     typer.echo("")
-    for line in (*own_lines(result.best, result.own), *cost_lines(result.summary)):
+    for line in result.remarks:
         typer.echo(line)
     place = without_password(result.storage)
     if result.storage != MEMORY:

@@ -25,6 +25,7 @@ from frostline.layers.freezing.saved_tensors import SavedTensors
 from frostline.training.devices import DevicePlan, first_tensor, move_batch, synchronise
 from frostline.training.randomness import borrowed_generators
 from frostline.training.session import Session, begin_session
+from frostline.training.task_layers import layers_of_frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -205,7 +206,7 @@ def _measured(
     forward_flops, backward_flops = _flops(session, batch)
     return StepCost(
         trainable_layers=trainable_layers,
-        num_layers=_num_layers(session),
+        num_layers=layers_of_frozen(session.task, session.model).num_layers,
         batch_size=len(first_tensor(batch)),
         trainable_parameters=sum(parameter.numel() for parameter in session.parameters),
         memory=memory,
@@ -213,11 +214,6 @@ def _measured(
         backward_flops=backward_flops,
         seconds=_seconds(session, batch, warm_up, repetitions),
     )
-
-
-def _num_layers(session: Session) -> int:
-    freezing = freezing_of(session.model)
-    return (freezing.stack if freezing is not None else session.task.split(session.model)).num_layers
 
 
 def _memory(session: Session, batch: Batch, peak: PeakBytes) -> Memory:

@@ -24,6 +24,7 @@ from frostline.records import Configuration
 from frostline.training.devices import DevicePlan, first_tensor
 from frostline.training.randomness import borrowed_generators, seed_generators
 from frostline.training.session import Session, session_of
+from frostline.training.task_layers import layers_of_frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -139,9 +140,9 @@ class _Plan:
     def begun(self, trainable_layers: int) -> _Begun:
         with _explained(self.task), borrowed_generators(_CPU):
             model = self.built()
-            # Not in fake mode: the examples that split and freeze look at are indexed by numbers, which fakes have not.
-            num_layers = self.task.split(model).num_layers
+            # Not in fake mode: the examples that freeze looks at are indexed by numbers, which fakes have not.
             self.task.freeze(model, trainable_layers=trainable_layers)
+            num_layers = layers_of_frozen(self.task, model).num_layers
             with self.mode:
                 plan = DevicePlan(device=_CPU)
                 session = session_of(self.task, self.configuration, model, device_plan=plan, root_seed=_SEED)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from frostline.records import Status
-from frostline.run.sentences import cost_lines, own_lines, rung_rows
+from frostline.run.sentences import chance_lines, cost_lines, own_lines, rung_rows
 from frostline.text_tables import html_table, text_table
 
 if TYPE_CHECKING:
@@ -41,12 +41,20 @@ class TuneResult:
         assert self.best.score is not None
         return self.best.score
 
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences on what one's own configuration reached, what the search cost, and what random search might have."""
+        return [
+            *own_lines(self.best, self.own),
+            *cost_lines(self.summary),
+            *chance_lines(self.summary, self.best, self.own),
+        ]
+
     def __repr__(self) -> str:
         """The best configuration and the rungs that led to it, as tables in plain text."""
         configuration = text_table([(name, _text(value)) for name, value in self.configuration.items()])
         rungs = text_table(rung_rows(self.summary, self.terms.sample_unit))
-        lines = [*own_lines(self.best, self.own), *cost_lines(self.summary)]
-        return "\n\n".join([self._headline, configuration, rungs, "\n".join(lines)])
+        return "\n\n".join([self._headline, configuration, rungs, "\n".join(self.remarks)])
 
     def _repr_html_(self) -> str:
         configuration = [("hyperparameter", "value")]

@@ -65,6 +65,23 @@ def own_lines(best: Evaluation, own: Evaluation | None) -> list[str]:
     return [f"Your own configuration, {own.number}, trained in full, has a score of {own.score:.5g}."]
 
 
+def chance_lines(summary: Summary, best: Evaluation, own: Evaluation | None) -> list[str]:
+    """Return how likely random search would have done as well for as much; nothing if it would have trained every candidate.
+
+    An estimate: the answer is taken for the only one as good of the candidates that were drawn. Where lower rungs sorted out
+    others as good, random search would have met one of them more often.
+    """
+    drawn = summary.num_configurations - (own is not None)
+    spent = summary.full_trainings
+    affordable = int(spent - (own is not None)) if spent is not None else 0
+    if not 1 <= affordable < drawn or (own is not None and own.number == best.number):
+        return []
+    return [
+        f"Random search for as much would have trained {affordable} of the {drawn} in full, and have come as far in about "
+        f"{100 * affordable / drawn:.0f} of 100 cases (an estimate, which takes the answer for the only one as good)."
+    ]
+
+
 def train_command(terms: Terms, configuration: Configuration) -> str:
     """Return the command that trains a configuration of a study in full."""
     values = json.dumps(dict(configuration.hyperparameters))

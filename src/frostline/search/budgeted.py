@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
@@ -55,13 +56,14 @@ class BudgetedHalving:
     """Synchronous successive halving within a budget: wide at the bottom, and as many at every rung as it still allows.
 
     The first ``num_own`` configurations are one's own: each is trained in full, and first, whatever the rungs would say of
-    it, so that the answer is never worse. They also tell what a full training takes. Of the others, the
+    it, so that the answer is never worse. They also tell what a full training takes. If there are none, the first that is
+    drawn tells it, at the lowest rung of all layers, where it competes with those that climb so far. Of the others, the
     candidates, some begin at the lowest rung; when these have ended their mean cost says how many more do. When a rung has
     closed, as many of its best climb as the rest of the budget pays for, each with the climb that is planned for it: of the
     candidates at a rung the share ``kept`` of that rung goes on.
     What is decided at a rung rests on the seconds of evaluations that have all ended, so that resuming is replaying. With a
-    larger budget later the rungs open again. Below ``FEWEST_FULL_TRAININGS`` only one's own are trained.
-    Raises: LadderError if there is not one share above 0 and up to 1 for each rung but the last, or no own configuration.
+    larger budget later the rungs open again. Below ``FEWEST_FULL_TRAININGS`` only the first are trained.
+    Raises: LadderError if there is not one share above 0 and up to 1 for each rung but the last, or num_own is below 0.
     """
 
     ladder: Ladder
@@ -77,16 +79,16 @@ class BudgetedHalving:
                 f"kept is {self.kept}, but must be a share above 0 and up to 1 for each of the {len(self.ladder.rungs)} "
                 f"rungs but the last."
             )
-        if self.num_own < 1:
-            raise LadderError("num_own is 0, but a full training has to tell what one takes: give 1 or more.")
+        if self.num_own < 0:
+            raise LadderError(f"num_own is {self.num_own}, but it is a number of configurations: give 0 or more.")
 
     @classmethod
     def usual(
         cls, ladder: Ladder, budget: Budget, *, num_initial: int = 0, most: int | None = None
     ) -> BudgetedHalving:
-        """Return the search on ``ladder`` whose own configurations are the initial ones, or else the first that is drawn."""
+        """Return the search on ``ladder`` whose own configurations are the initial ones."""
         kept = usual_shares(len(ladder.rungs))
-        return cls(ladder=ladder, kept=kept, budget=budget, num_own=max(1, num_initial), most=most)
+        return cls(ladder=ladder, kept=kept, budget=budget, num_own=num_initial, most=most)
 
     @property
     def fingerprint(self) -> str:
@@ -96,23 +98,39 @@ class BudgetedHalving:
     @property
     def configurations(self) -> int:
         """How many configurations are planned, before any cost is known."""
-        return self.num_own + self.evaluations_per_rung()[0]
+        return sum(self.started_per_rung())
+
+    @property
+    def first(self) -> range:
+        """The numbers of those that tell what a full training takes: one's own, or else the first that is drawn."""
+        return range(max(1, self.num_own))
+
+    @property
+    def first_rung(self) -> int:
+        """Where these begin: the top, or with none of one's own the lowest rung of all layers."""
+        top, whole = len(self.ladder.rungs) - 1, self.ladder.num_layers
+        if self.num_own:
+            return top
+        return next(rung for rung in range(top + 1) if self.ladder.rungs[rung].trainable_layers == whole)
 
     def evaluations_per_rung(self) -> tuple[int, ...]:
         """Return how many evaluations each rung is planned to see, before any cost is known."""
-        begun = self._guessed(None)
-        counts = accumulate(
-            self.kept, lambda count, share: max(min(1, begun), round(count * share)), initial=begun
-        )
-        *lower, top = counts
-        return (*lower, top + self.num_own)
+        counts = self._planned(self._guessed(None), 0)
+        counts[self.first_rung] += len(self.first)
+        # With no candidates it climbs alone.
+        return tuple(max(count, rung > self.first_rung) for rung, count in enumerate(counts))
 
     def rows(self) -> tuple[LadderRow, ...]:
         """Return what is planned for each rung and what it is guessed to cost, the frozen layers shared."""
         counts, prices = self.evaluations_per_rung(), guessed_prices(self.ladder)
         costs = [count * price for count, price in zip(counts, prices, strict=True)]
-        costs[-1] += self.num_own * (1 - prices[-1])
+        costs[self.first_rung] += len(self.first) * (self._first_share - prices[self.first_rung])
         return rows_of(self.ladder.rungs, counts, costs)
+
+    @property
+    def _first_share(self) -> float:
+        """What one of the first takes where it begins, in full trainings."""
+        return self.ladder.rungs[self.first_rung].samples / self.ladder.full_samples
 
     @property
     def searches(self) -> bool:
@@ -120,77 +138,87 @@ class BudgetedHalving:
         return self.budget.seconds is not None or self._guessed(None) > 0
 
     def spent(self, history: History) -> tuple[float, float]:
-        """Return the seconds that evaluations took, and those of the budget; one's own configurations have ended."""
+        """Return the seconds that evaluations took, and those of the budget; the first have ended."""
         seconds = sum(evaluation.cost.seconds for evaluation in history.evaluations())
         return seconds, _Costs(self, history).budget
 
     def decided(self, history: History) -> tuple[int, ...]:
         """Return how many evaluations the lowest rungs see, those for which that is decided."""
-        top = len(self.ladder.rungs) - 1
-        if history.rung(top, part=range(self.num_own)).num_ended < self.num_own:
+        if not self._first_have_ended(history):
             return ()
         _, quotas = self._plan(history)
-        return (*quotas[:top], *(quota + self.num_own for quota in quotas[top:]))
+        return tuple(quota + self._num_first_at(rung) for rung, quota in enumerate(quotas))
 
     def started_per_rung(self) -> tuple[int, ...]:
         """Return how many configurations begin their climb at each rung."""
-        return (self.evaluations_per_rung()[0], *(0 for _ in self.kept[1:]), self.num_own)
+        begun = (self._guessed(None), *(0 for _ in self.kept))
+        return tuple(count + self._num_first_at(rung) for rung, count in enumerate(begun))
 
     def next_requests(self, history: History, *, capacity: int) -> list[Request]:
         """See ``Search``."""
-        top = len(self.ladder.rungs) - 1
-        own = range(self.num_own)
-        if history.rung(top, part=own).num_ended < self.num_own:
-            requests = first_requests(history, own, rung=top, capacity=capacity)
+        first = self.first
+        if not self._first_have_ended(history):
+            requests = first_requests(history, first, rung=self.first_rung, capacity=capacity)
             # Whoever else has room begins with candidates, of which so many begin in any case.
-            wave = range(self.num_own, self.num_own + self._first_wave(None))
+            wave = range(first.stop, first.stop + self._first_wave(None))
             return requests + first_requests(history, wave, rung=0, capacity=capacity - len(requests))
         candidates, quotas = self._plan(history)
         requests = first_requests(history, candidates, rung=0, capacity=capacity)
         for rung, quota in enumerate(quotas[1:]):
             if requests:
                 break
-            numbers = history.rung(rung, part=candidates).promotable(limit=quota, most=capacity)
-            requests = [Request(number, rung + 1) for number in numbers]
+            contenders = history.rung(rung, part=self._contenders(candidates, rung))
+            requests = [Request(number, rung + 1) for number in contenders.promotable(limit=quota, most=capacity)]
         return requests
 
     def eliminated(self, history: History) -> list[int]:
         """See ``Climb``: those of a closed rung that its quota leaves behind."""
-        if history.rung(len(self.ladder.rungs) - 1, part=range(self.num_own)).num_ended < self.num_own:
+        if not self._first_have_ended(history):
             return []
         candidates, quotas = self._plan(history)
         found = []
         for rung, quota in enumerate(quotas[1:]):
-            found += history.rung(rung, part=candidates).beaten(limit=quota)
+            found += history.rung(rung, part=self._contenders(candidates, rung)).beaten(limit=quota)
         return sorted(found)
 
-    def _plan(self, history: History) -> tuple[range, list[int]]:
-        """Return the numbers of the candidates, and how many of them each rung takes as far as that is decided.
+    def _first_have_ended(self, history: History) -> bool:
+        return history.rung(self.first_rung, part=self.first).num_ended == len(self.first)
 
-        One's own have ended.
+    def _num_first_at(self, rung: int) -> int:
+        """Return how many of the first begin at ``rung``."""
+        return len(self.first) if rung == self.first_rung else 0
+
+    def _contenders(self, candidates: range, rung: int) -> range:
+        """Return those of whom some climb from ``rung``: with none of one's own, from its first rung on the first too."""
+        return range(0 if rung >= self.first_rung else candidates.start, candidates.stop)
+
+    def _plan(self, history: History) -> tuple[range, list[int]]:
+        """Return the numbers of the candidates, and how many climb to each rung as far as that is decided.
+
+        The first have ended.
         """
         costs = _Costs(self, history)
         begun = self._begun(costs, self._first_wave(costs))
-        candidates = range(self.num_own, max(self.num_own + begun, len(history.configurations)))
+        candidates = range(self.first.stop, max(self.first.stop + begun, len(history.configurations)))
         quotas = [len(candidates)]
-        num_due = len(candidates)
         for rung in range(len(self.kept)):
-            here = history.rung(rung, part=candidates)
-            if here.num_ended < num_due or here.num_pending > 0:
+            contenders = self._contenders(candidates, rung)
+            here = history.rung(rung, part=contenders)
+            if here.num_ended < quotas[-1] + self._num_first_at(rung) or here.num_pending > 0:
                 break
-            spent = costs.own + sum(costs.at(below, candidates).seconds for below in range(rung + 1))
+            spent = sum(costs.at(below, self._contenders(candidates, below)).seconds for below in range(rung + 1))
+            spent += costs.first if rung < self.first_rung else 0.0
             prices = costs.prices(candidates, known=rung + 1)
             affordable = self._affordable(costs.budget * (1 + _TOLERANCE) - spent, prices, rung + 1)
             quotas.append(min(max(1, affordable), len(here.ranking)))
-            num_due = quotas[-1]
         return candidates, quotas
 
     def _begun(self, costs: _Costs, wave: int) -> int:
         """Return how many candidates are to begin: a first wave, and after that what its costs allow."""
-        first = range(self.num_own, self.num_own + wave)
-        if wave == 0 or costs.at(0, first).num_ended < wave:
+        numbers = range(self.first.stop, self.first.stop + wave)
+        if wave == 0 or costs.at(0, numbers).num_ended < wave:
             return wave
-        return max(wave, self._affordable(costs.budget - costs.own, costs.prices(first, known=1), 0))
+        return max(wave, self._affordable(costs.budget - costs.first, costs.prices(numbers, known=1), 0))
 
     def _first_wave(self, costs: _Costs | None) -> int:
         """Return how many candidates begin before any has told what few layers cost."""
@@ -204,18 +232,30 @@ class BudgetedHalving:
             full_trainings = 0.0 if costs is None else costs.budget / costs.full_training
         if full_trainings < FEWEST_FULL_TRAININGS:
             return 0
-        return self._affordable(full_trainings - self.num_own, guessed_prices(self.ladder), 0)
+        left = full_trainings - len(self.first) * self._first_share
+        return self._affordable(left, guessed_prices(self.ladder), 0)
 
     def _affordable(self, left: float, prices: Sequence[float], rung: int) -> int:
         """Return how many candidates may come to ``rung`` if they and their planned climb are to cost at most ``left``.
 
         Enough stays to train one of them to the end.
         """
-        climb = prices[-1]
-        for price, share in zip(reversed(prices[rung:-1]), reversed(self.kept[rung:]), strict=True):
-            climb = price + share * climb
-        affordable = min(int(left / climb), int((left - sum(prices[rung + 1 :])) / prices[rung]))
-        return max(0, affordable if self.most is None else min(affordable, self.most - self.num_own))
+
+        def cost(count: int) -> float:
+            return sum(
+                number * price for number, price in zip(self._planned(count, rung), prices[rung:], strict=True)
+            )
+
+        affordable = bisect_right(range(1, int(left / prices[rung]) + 1), left, key=cost)
+        return affordable if self.most is None else min(affordable, self.most - len(self.first))
+
+    def _planned(self, count: int, rung: int) -> list[int]:
+        """Return how many of ``count`` at ``rung`` are planned for it and each rung above."""
+        return [
+            *accumulate(
+                self.kept[rung:], lambda number, share: max(min(1, number), int(number * share)), initial=count
+            )
+        ]
 
 
 def guessed_prices(ladder: Ladder) -> list[float]:
@@ -232,15 +272,15 @@ def guessed_prices(ladder: Ladder) -> list[float]:
 
 
 class _Costs:
-    """What a search has cost so far. One's own configurations have ended. Units: seconds."""
+    """What a search has cost so far. The first have ended. Units: seconds."""
 
     def __init__(self, search: BudgetedHalving, history: History) -> None:
         self._search = search
         self._history = history
-        top = len(search.ladder.rungs) - 1
-        own = [history.evaluation(number, top) for number in range(search.num_own)]
-        self.own = sum(evaluation.cost.seconds for evaluation in own if evaluation is not None)
-        self.full_training = self._full_training([evaluation for evaluation in own if evaluation is not None])
+        found = [history.evaluation(number, search.first_rung) for number in search.first]
+        first = [evaluation for evaluation in found if evaluation is not None]
+        self.first = sum(evaluation.cost.seconds for evaluation in first)
+        self.full_training = self._full_training(first)
         self.budget = search.budget.in_seconds(self.full_training)
 
     def at(self, rung: int, numbers: range) -> RungHistory:
@@ -267,9 +307,9 @@ class _Costs:
                 prices[rung] *= correction
         return prices
 
-    def _full_training(self, own: Sequence[Evaluation]) -> float:
-        """Return what a full training takes, by one's own; of one that ended early, by how far it came."""
+    def _full_training(self, first: Sequence[Evaluation]) -> float:
+        """Return what a full training takes, by the first; of one that ended early, by how far it came."""
         full = self._search.ladder.full_samples
-        seconds = [each.cost.seconds * full / each.cost.samples for each in own if each.cost.samples > 0]
+        seconds = [each.cost.seconds * full / each.cost.samples for each in first if each.cost.samples > 0]
         # If the clock stood still or nothing was trained, any positive number keeps the proportions.
         return max(sum(seconds) / len(seconds), 1e-9) if seconds else 1.0

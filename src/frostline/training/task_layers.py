@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from frostline.errors import ModelError
-from frostline.layers import LayerStack, build_deferred
+from frostline.layers import LayerStack, build_deferred, freezing_of
 from frostline.layers.weights.deferred import build_shapes
 from frostline.records import Configuration
 
@@ -30,3 +30,10 @@ def layers_of(task: Task) -> LayerStack:
         except ModelError:
             # Its forward pass may need values; if it is wrong in itself, it is so again.
             return task.split(build_deferred(build))
+
+
+def layers_of_frozen(task: Task, model: nn.Module) -> LayerStack:
+    """Return the layers of ``model``, which the task has frozen: those that were found to freeze it."""
+    freezing = freezing_of(model)
+    # A task may freeze by means of its own.
+    return task.split(model) if freezing is None else freezing.stack

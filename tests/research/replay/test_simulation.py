@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frostline.errors import LadderError, OptionError
+from frostline.errors import AuditError, LadderError, OptionError
 from frostline.records import Fidelity
 from frostline.research.replay.recorded import RecordedTask, goal_of
 from frostline.research.replay.simulation import replay
@@ -54,6 +54,16 @@ def test_full_trainings_follow_one_another_and_workers_share_them() -> None:
     shared = replay(task, search, configurations=4, seed=5, workers=2)
     assert (shared.seconds, shared.work) == (max(free), 15.0)
     assert [step.seconds for step in shared.steps] == sorted(step.seconds for step in shared.steps)
+
+
+@pytest.mark.parametrize("sampling", [None, TPE])
+def test_a_search_begins_with_ones_own(sampling) -> None:
+    task = replace(recorded(12), own=7)
+    trace = replay(task, partial(FullFidelity, ladder=LADDER), configurations=12, seed=5, sampling=sampling)
+    assert trace.steps[0].index == 7
+    assert sorted(step.index for step in trace.steps) == list(range(12))
+    with pytest.raises(AuditError, match="own is 12, but the table has configurations 0 to 11"):
+        replace(task, own=12)
 
 
 def test_halving_climbs_by_score_and_pays_for_what_it_trains() -> None:

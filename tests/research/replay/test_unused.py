@@ -35,3 +35,14 @@ def test_the_nearest_is_taken_and_then_the_next_nearest() -> None:
     suggestion = {"rate": 2e-3, "optimizer": "Adam"}
     # The same optimizer two decades away is nearer than the other one close by.
     assert [unused.take_nearest(suggestion) for _ in range(5)] == [2, 0, 4, 1, 3]
+
+
+@pytest.mark.parametrize("suggests", [False, True])
+def test_the_first_comes_before_all_others_whatever_is_suggested(suggests: bool) -> None:
+    landscape = table(np.zeros(5))
+    unused, plain = Unused(landscape, seed=3, first=4), Unused(landscape, seed=3)
+    taken = [unused.take_nearest({"rate": 1e-4, "optimizer": "Adam"}) if suggests else unused.take_next()]
+    assert taken == [4]
+    assert [unused.take_next() for _ in range(4)] == [
+        index for index in (plain.take_next() for _ in range(5)) if index != 4
+    ]

@@ -157,7 +157,7 @@ class _Pruned:
     ) -> None:
         landscape = task.landscape
         suggesting = TPESampler(seed=derive_seed(seed, "optuna") % _NUM_SEEDS)
-        self._sampler = _NearestRecorded(suggesting, landscape, Unused(landscape, seed=seed))
+        self._sampler = _NearestRecorded(suggesting, landscape, Unused(landscape, seed=seed, first=task.own))
         self._study = _study(task, self._sampler, seed=seed, reduction_factor=reduction_factor)
         self.ladder = Grid(
             rungs=tuple(

@@ -35,9 +35,15 @@ class RecordedTask:
     """
 
     landscape: Landscape
+    own: int | None = None
+    """Which configuration every search begins with, as people begin with the one they have; None: none in particular."""
 
     def __post_init__(self) -> None:
         seconds = self.landscape.seconds
+        if self.own is not None and not 0 <= self.own < self.landscape.num_configurations:
+            raise AuditError(
+                f"own is {self.own}, but the table has configurations 0 to {self.landscape.num_configurations - 1}."
+            )
         if not self.landscape.configurations:
             raise AuditError("a table without configurations cannot be replayed: record at least one.")
         unknown = ~(np.isfinite(seconds) & (seconds > 0))

@@ -50,7 +50,7 @@ def replay(
     Raises: LadderError if the first run has too few configurations, or a rung was not recorded; OptionError if there is
     no worker.
     """
-    unused = Unused(task.landscape, seed=seed)
+    unused = Unused(task.landscape, seed=seed, first=task.own)
     steps: list[Step] = []
     ends: list[float] = []
     search = search_of(configurations=min(configurations, len(unused)))

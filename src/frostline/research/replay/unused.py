@@ -25,12 +25,16 @@ class Unused:
     """The recorded configurations that a search has not drawn yet; none is drawn twice.
 
     The order is drawn from ``seed`` alone, so that all searches replayed under one seed meet the configurations in the
-    same order: their comparison is paired.
+    same order: their comparison is paired. With ``first`` that one is taken before all others, whatever is suggested.
     """
 
-    def __init__(self, landscape: Landscape, *, seed: int) -> None:
+    def __init__(self, landscape: Landscape, *, seed: int, first: int | None = None) -> None:
         generator = np.random.default_rng(derive_seed(seed, "order"))
         self._order = [int(index) for index in generator.permutation(landscape.num_configurations)]
+        self._first = first
+        if first is not None:
+            self._order.remove(first)
+            self._order.insert(0, first)
         self._space = landscape.space
         self._points = comparable_points(landscape.space, landscape.configurations)
 
@@ -39,10 +43,13 @@ class Unused:
 
     def take_next(self) -> int:
         """Return the index of the next configuration in the order."""
+        self._first = None
         return self._order.pop(0)
 
     def take_nearest(self, values: Mapping[str, Value]) -> int:
         """Return the index of the configuration nearest to ``values`` in the unit cube, the first in order at a tie."""
+        if self._first is not None:
+            return self.take_next()
         point = comparable_points(self._space, [values])
         distances = np.square(self._points[self._order] - point).sum(axis=1)
         return self._order.pop(int(distances.argmin()))

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from frostline.records import Cost, Evaluation, Fidelity, Status
+from frostline.run.sentences import chance_lines
+from frostline.run.summary import RungSummary, Summary
+
+FULL = Fidelity(trainable_layers=4, samples=100)
+
+
+def evaluation(number: int) -> Evaluation:
+    cost = Cost(seconds=2.0, samples=100)
+    return Evaluation(number=number, rung=0, fidelity=FULL, status=Status.FINISHED, score=1.0, cost=cost, curve=())
+
+
+def summary(*, configurations: int, full_trainings: float) -> Summary:
+    rung = RungSummary(
+        rung=0,
+        fidelity=FULL,
+        expected=None,
+        ended=1,
+        diverged=0,
+        failed=0,
+        best=None,
+        seconds=2 * full_trainings,
+    )
+    return Summary(rungs=(rung,), num_configurations=configurations, full_training_seconds=2.0)
+
+
+def test_random_search_meets_the_answer_as_often_as_it_can_pay_for_a_candidate() -> None:
+    [line] = chance_lines(summary(configurations=40, full_trainings=6.2), evaluation(3), None)
+    assert "would have trained 6 of the 40 in full" in line
+    assert "in about 15 of 100 cases (an estimate" in line
+    # One's own is no candidate, and random search has trained it too.
+    [line] = chance_lines(summary(configurations=41, full_trainings=6.2), evaluation(3), evaluation(0))
+    assert "would have trained 5 of the 40 in full" in line
+    assert "in about 12 of 100 cases" in line
+
+
+@pytest.mark.parametrize(
+    ("configurations", "full_trainings", "own"),
+    [(6, 6.0, None), (40, 0.5, None), (40, 6.0, evaluation(3)), (40, 1.5, evaluation(0))],
+)
+def test_where_there_is_nothing_to_compare_nothing_is_said(
+    configurations: int, full_trainings: float, own: Evaluation | None
+) -> None:
+    told = summary(configurations=configurations, full_trainings=full_trainings)
+    assert chance_lines(told, evaluation(3), own) == []
