@@ -19,7 +19,7 @@ from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
 from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Draws, Sampling
 from frostline.search.space import SearchSpace
-from frostline.store.access import PublicAccess
+from frostline.store.any_storage import PublicAccess
 from frostline.store.storage import close_storage, open_storage, opened
 from frostline.store.study import SearchStudy
 from frostline.store.terms import Terms

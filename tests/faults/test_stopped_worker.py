@@ -15,7 +15,7 @@ import pytest
 
 from frostline.records import Cost, Request
 from frostline.store import presence, workers
-from frostline.store.access import access_to
+from frostline.store.any_storage import access_to
 from frostline.store.storage import open_storage
 from frostline.store.workers import SharedTurn
 from tests.store.test_claims import Worker, ended, trials_of

@@ -22,7 +22,7 @@ from frostline.search.ladder import Ladder
 from frostline.search.sampling import RANDOM, Draws
 from frostline.search.space import SearchSpace
 from frostline.search.sweep import Sweep
-from frostline.store.access import PublicAccess
+from frostline.store.any_storage import PublicAccess
 from frostline.store.reading import read_study
 from frostline.store.storage import Storage, open_storage
 from frostline.store.study import SearchStudy

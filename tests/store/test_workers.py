@@ -12,7 +12,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from frostline.store.access import access_to
+from frostline.store.any_storage import access_to
 from frostline.store.storage import open_storage
 from frostline.store.workers import SharedTurn, SoleWorker
 

@@ -12,7 +12,7 @@ from optuna.storages import BaseStorage
 from frostline.errors import StudyError
 from frostline.search.history import History
 from frostline.search.space import SearchSpace
-from frostline.store.access import access_to
+from frostline.store.any_storage import access_to
 from frostline.store.storage import Storage, opened
 from frostline.store.terms import Terms
 from frostline.store.trials import read_trial

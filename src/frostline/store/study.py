@@ -20,7 +20,8 @@ from frostline.errors import StudyError
 from frostline.records import Configuration, Evaluation, Request, Status
 from frostline.search.history import History
 from frostline.search.space import SearchSpace
-from frostline.store.access import Claims, access_to
+from frostline.store.access import Claims
+from frostline.store.any_storage import access_to
 from frostline.store.deaths import set_aside
 from frostline.store.news import Claimed, Ended, Event, Made, Recorded
 from frostline.store.reading import TERMS, read_terms
