@@ -1,0 +1,239 @@
+"""Processes that are killed again and again: nothing is lost, nothing is done twice, and the answer is the undisturbed one.
+
+``make torture`` kills a thousand; what was counted stands in docs/reliability.md. No evaluation is killed twice in a row,
+for that sets it aside, which ``test_deaths`` tests: a process is killed only after it has ended an evaluation.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+import frostline
+from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job
+from frostline.run.executors import SerialExecutor
+from frostline.run.loop import Observer
+from frostline.run.plan import SearchPlan
+from frostline.run.workload import Workload
+from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.history import History
+from frostline.search.hyperband import Hyperband
+from frostline.search.ladder import Ladder
+from frostline.search.sampling import CMA_ES, QMC, RANDOM, TPE, Sampling
+from frostline.search.space import SearchSpace
+from frostline.search.sweep import FullFidelity, Sweep
+from frostline.store.storage import close_storage, open_storage
+
+pytestmark = pytest.mark.multiprocess
+
+SERVER = os.environ.get("FROSTLINE_TEST_DATABASE", "")
+SPACE = SearchSpace(
+    distributions={
+        "learning_rate": FloatDistribution(1e-5, 1.0, log=True),
+        "momentum": FloatDistribution(0.0, 0.99),
+        "optimizer": CategoricalDistribution(["Adam", "SGD"]),
+    }
+)
+LADDER = Ladder.diagonal(num_layers=10, full_samples=1000)
+SEARCHES: dict[str, partial[SearchPlan]] = {
+    "halving": partial(SearchPlan, search=SuccessiveHalving, configurations=81),
+    "asynchronous": partial(SearchPlan, search=AsynchronousHalving, configurations=81),
+    "hyperband": partial(SearchPlan, search=Hyperband, configurations=81),
+    "sweep": partial(SearchPlan, search=Sweep, configurations=40),
+    "full": partial(SearchPlan, search=FullFidelity, configurations=81),
+    "budget": partial(SearchPlan, budget=6),
+}
+SAMPLERS = {sampling.name: sampling for sampling in (RANDOM, QMC, TPE, CMA_ES)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    search: str
+    sampler: str
+    storage: str
+    processes: int
+    kills: int
+
+    def __str__(self) -> str:
+        side = f"{self.processes} processes, " if self.processes > 1 else ""
+        return f"{side}{self.search}, {self.sampler}, {self.storage}"
+
+    @property
+    def plan(self) -> SearchPlan:
+        sampling: Sampling = SAMPLERS[self.sampler]
+        return SEARCHES[self.search](sampling=sampling)
+
+
+class Priced(SerialExecutor):
+    """Evaluates one by one, at a price that no clock says."""
+
+    def __init__(self, workload: Workload) -> None:
+        super().__init__(partial(priced, workload.evaluate))
+
+
+def priced(evaluate: Any, job: Job) -> Evaluation:
+    price = job.fidelity.samples * job.fidelity.trainable_layers / 1000
+    return replace(evaluate(job), cost=Cost(seconds=price, samples=job.fidelity.samples))
+
+
+def landscape(configuration: Configuration, fidelity: Fidelity) -> float:
+    time.sleep(0.002)
+    rate, momentum = configuration["learning_rate"], configuration["momentum"]
+    assert isinstance(rate, float)
+    assert isinstance(momentum, float)
+    if rate > 0.5:
+        return math.nan
+    if configuration["optimizer"] == "SGD" and momentum > 0.8:
+        raise RuntimeError("momentum is too high")
+    return (math.log10(rate) + 3) ** 2 + momentum + math.sin(1e4 * rate) / fidelity.samples
+
+
+class Told(Observer):
+    """Counts what has ended and is written down, and leaves it in a file."""
+
+    def __init__(self, counter: Any, log: Path) -> None:
+        self.counter = counter
+        self.log = log
+
+    def ended(self, evaluation: Evaluation, history: History) -> None:
+        with self.log.open("a") as file:
+            file.write(f"{evaluation.number} {evaluation.rung}\n")
+        self.counter.value += 1
+
+
+def search(case: Case, place: str, counter: Any, log: Path) -> None:
+    frostline.tune(
+        landscape, SPACE, LADDER, study="s", storage=place, plan=case.plan, executor=Priced, observer=Told(counter, log)
+    )  # fmt: skip
+
+
+def everything_in(place: str) -> list[Any]:
+    storage = open_storage(place)
+    trials = storage.get_all_trials(storage.get_study_id_from_name("s"))
+    found = [(t.number, t.params, t.state, t.values, t.intermediate_values, t.user_attrs) for t in trials]
+    close_storage(storage)
+    return found
+
+
+@pytest.fixture(scope="module")
+def processes() -> multiprocessing.context.ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["frostline", "frostline.store.tables", "alembic", "cmaes", __name__])
+    return context
+
+
+def kill_again_and_again(case: Case, place: str, context: Any, log: Path) -> int:
+    """Run the search to its end, in several processes at once, and return how many were killed on the way."""
+    random = Random(str(case))
+    running: list[tuple[Any, Any, int, float]] = []
+    num_kills = 0
+    deadline = time.monotonic() + 280
+    while True:
+        for process, _, _, _ in [one for one in running if not one[0].is_alive()]:
+            process.join()
+            if process.exitcode == 0:
+                for other, _, _, _ in running:
+                    other.join(60)
+                    assert other.exitcode == 0
+                return num_kills
+            raise AssertionError(f"a process ended with {process.exitcode}")
+        while len(running) < case.processes:
+            counter = context.Value("i", 0)
+            process = context.Process(target=search, args=(case, place, counter, log))
+            process.start()
+            running.append((process, counter, random.randint(1, 4), random.uniform(0.0, 0.02)))
+        assert time.monotonic() < deadline, f"after {num_kills} kills the search is not over"
+        time.sleep(0.001)
+        for one in [one for one in running if num_kills < case.kills and one[1].value >= one[2]]:
+            process, _, _, delay = one
+            time.sleep(delay)
+            if process.is_alive():
+                process.kill()
+                process.join()
+                if process.exitcode == 0:
+                    continue
+                num_kills += 1
+                running.remove(one)
+
+
+def check(case: Case, context: Any, tmp_path: Path) -> None:
+    name = uuid.uuid4().hex[:8]
+    place = {
+        "sqlite": f"sqlite:///{tmp_path}/{name}.db",
+        "journal": str(tmp_path / f"{name}.log"),
+        "postgresql": SERVER,
+    }[case.storage]
+    with database_of(place, name) if case.storage == "postgresql" else nullcontext(place) as place:
+        num_kills = kill_again_and_again(case, place, context, tmp_path / "told")
+        found = everything_in(place)
+    undisturbed = str(tmp_path / "undisturbed.log")
+    search(case, undisturbed, context.Value("i", 0), tmp_path / "undisturbed-told")
+    assert found == everything_in(undisturbed)
+    told = (tmp_path / "told").read_text().splitlines()
+    assert len(told) == len({*told}), "what was written down is not evaluated again"
+    print(f"\n{case}: {num_kills} kills, {len(told)} evaluations")  # noqa: T201
+
+
+@contextmanager
+def database_of(server: str, name: str) -> Iterator[str]:
+    """Return a database of its own on the server, which is dropped again."""
+    from sqlalchemy import create_engine, make_url, text
+
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE frostline_{name}"))
+    try:
+        yield make_url(server).set(database=f"frostline_{name}").render_as_string(hide_password=False)
+    finally:
+        with engine.connect() as connection:
+            connection.execute(text(f"DROP DATABASE frostline_{name} WITH (FORCE)"))
+        engine.dispose()
+
+
+SHORT = Case(search="asynchronous", sampler="tpe", storage="sqlite", processes=1, kills=4)
+# A process that is killed while it holds a journal's lock has the next one wait for Optuna's half minute.
+KILLS = {"sqlite": 40, "postgresql": 40, "journal": 4}
+ALONE = [
+    Case(search=search, sampler=sampler, storage=storage, processes=1, kills=KILLS[storage])
+    for storage in ("sqlite", "journal")
+    for search, sampler in [
+        ("halving", "random"), ("halving", "tpe"), ("halving", "qmc"), ("asynchronous", "random"), ("asynchronous", "tpe"),
+        ("asynchronous", "cma-es"), ("hyperband", "random"), ("hyperband", "tpe"), ("sweep", "random"), ("sweep", "tpe"),
+        ("full", "tpe"), ("budget", "random"), ("budget", "tpe"),
+    ]
+]  # fmt: skip
+SERVED = [
+    Case(search=search, sampler=sampler, storage="postgresql", processes=1, kills=KILLS["postgresql"])
+    for search, sampler in [("halving", "random"), ("asynchronous", "tpe"), ("hyperband", "qmc"), ("sweep", "tpe")]
+]
+# Which evaluations have ended when a sampler learns, or one climbs at once, depends on the processes: the others agree.
+TOGETHER = [
+    Case(search=search, sampler=sampler, storage=storage, processes=2, kills=KILLS[storage])
+    for storage in ("sqlite", "journal", "postgresql")
+    for search, sampler in [("halving", "random"), ("hyperband", "qmc"), ("sweep", "random"), ("full", "qmc")]
+]
+
+
+def test_a_killed_search_is_the_undisturbed_one(processes: Any, tmp_path: Path) -> None:
+    check(SHORT, processes, tmp_path)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("case", [*ALONE, *SERVED, *TOGETHER], ids=str)
+def test_a_search_killed_for_long_is_the_undisturbed_one(case: Case, processes: Any, tmp_path: Path) -> None:
+    if case.storage == "postgresql" and not SERVER:
+        pytest.skip("FROSTLINE_TEST_DATABASE names no database")
+    check(case, processes, tmp_path)
