@@ -23,7 +23,7 @@ def best_command(
     from rich.console import Console
 
     from frostline.cli.display import configuration_table
-    from frostline.run.sentences import train_command
+    from frostline.run.sentences import how_to_train
     from frostline.run.summary import best_evaluation
     from frostline.store.reading import read_study
 
@@ -40,4 +40,4 @@ def best_command(
     rung = "at full fidelity" if best.rung == last else f"at rung {best.rung}, the last being {last}"
     typer.echo(f"configuration {best.number}, score {best.score:.5g} {rung}")
     Console().print(configuration_table(configuration))
-    typer.echo(f"train it in full: {train_command(terms, configuration)}")
+    typer.echo(how_to_train(terms, configuration))

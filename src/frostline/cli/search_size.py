@@ -55,10 +55,11 @@ class SearchSize:
         """The name of the ladder that it climbs if nobody says."""
         return SIEVE if self.is_budgeted else DIAGONAL
 
-    def climb(self, ladder: Ladder, *, num_initial: int = 0, most: int | None = None) -> Climb:
+    def climb(self, ladder: Ladder, *, num_initial: int = 1, most: int | None = None) -> Climb:
         """Return the search on ``ladder``.
 
-        Under a budget the initial configurations are trained in full, and at most ``most`` are tried.
+        Under a budget the initial configurations, a task's own one unless they are said, are trained in full, and at most
+        ``most`` are tried.
         """
         if not self.is_budgeted:
             factory = search_named(self.search, self.reduction_factor or REDUCTION_FACTOR)

@@ -10,7 +10,7 @@ from frostline.cli import display
 from frostline.records import loss_sign
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
-from frostline.run.sentences import train_command
+from frostline.run.sentences import how_to_train
 from frostline.run.tuning import TaskSearch, expected_of, search_task, train_task
 from frostline.search.budgeted import BudgetedHalving
 from frostline.search.realigned import RealignedSearch, reading_sentences
@@ -103,7 +103,7 @@ def show_audits_best(audited: AuditedSearch, result: TuneResult) -> None:
         typer.echo(
             f"\nThe audit has a better one, which this ladder lost: score {best.score:.5g} at full fidelity."
         )
-        typer.echo(f"train it in full: {train_command(result.terms, configuration)}")
+        typer.echo(how_to_train(result.terms, configuration))
 
 
 def compare(task: Task, result: TuneResult, place: Place) -> None:
@@ -138,4 +138,4 @@ def show_result(console: Console, result: TuneResult, sample_unit: str) -> None:
     place = without_password(result.storage)
     if result.storage != MEMORY:
         typer.echo(f"\nthe study: {result.study!r} in {place}; look at it with `optuna-dashboard {place}`")
-    typer.echo(f"train the best in full: {train_command(result.terms, result.configuration)}")
+    typer.echo(how_to_train(result.terms, result.configuration))

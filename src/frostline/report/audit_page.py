@@ -22,9 +22,8 @@ from frostline.report.maps import ladders_of
 from frostline.report.rungs import trouble_warnings
 from frostline.report.scored import Scored
 from frostline.report.shift_maps import shifts_section
-from frostline.report.study_parts import about, closing, configuration_table
+from frostline.report.study_parts import about, closing, configuration_table, how_to_train
 from frostline.report.verdict import headline, ladders_section, recommendation_warnings, recommended_lines
-from frostline.run.sentences import train_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +103,7 @@ def _answer(
         )
         parts += [Paragraph(text), configuration_table(best)]
         if record is not None:
-            parts.append(Command(train_command(record.terms, best)))
+            parts += how_to_train(record, best)
     return Answer(first, parts)
 
 

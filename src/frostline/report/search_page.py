@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from frostline.pages.page import page
-from frostline.pages.parts import Answer, Bullets, Command, Note, Paragraph, Part, Section, Warnings
+from frostline.pages.parts import Answer, Bullets, Note, Paragraph, Part, Section, Warnings
 from frostline.report.courses import curves_section, spending_section
 from frostline.report.hyperparameters import edge_warnings, importance_section, slices_section
 from frostline.report.rung_agreement import agreement_section
 from frostline.report.rungs import rungs_section, trouble_warnings
 from frostline.report.scored import scored_at
-from frostline.report.study_parts import about, closing, configuration_table
-from frostline.run.sentences import cost_lines, train_command
+from frostline.report.study_parts import about, closing, configuration_table, how_to_train
+from frostline.run.sentences import cost_lines
 from frostline.run.summary import best_evaluation, summarise
 from frostline.wording import duration
 
@@ -74,8 +74,7 @@ def _answer(record: StudyRecord, summary: Summary, best: Evaluation | None) -> A
         [
             configuration_table(configuration),
             *(Paragraph(line) for line in cost_lines(summary)),
-            Paragraph("Train it in full:"),
-            Command(train_command(record.terms, configuration)),
+            *how_to_train(record, configuration),
         ],
     )
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from frostline.pages.drawing import better, shown
 from frostline.pages.page import CLOSING
-from frostline.pages.parts import Folded, Table
+from frostline.pages.parts import Command, Folded, Paragraph, Table
+from frostline.run.sentences import train_command
 from frostline.store.storage import without_password
 from frostline.wording import counted
 
@@ -19,6 +20,14 @@ def configuration_table(configuration: Configuration) -> Table:
     """Return the hyperparameters of a configuration."""
     rows = [(name, shown(value)) for name, value in configuration.items()]
     return Table(("hyperparameter", "value"), rows, words=(0, 1))
+
+
+def how_to_train(record: StudyRecord, configuration: Configuration) -> list[Paragraph | Command]:
+    """Return how to train a configuration in full: the command, or where no command knows what is trained, the program."""
+    command = train_command(record.terms, configuration)
+    if command is None:
+        return [Paragraph("Train it in full with the program that made the study.")]
+    return [Paragraph("Train it in full:"), Command(command)]
 
 
 def about(record: StudyRecord) -> Folded:

@@ -82,9 +82,21 @@ def chance_lines(summary: Summary, best: Evaluation, own: Evaluation | None) -> 
     ]
 
 
-def train_command(terms: Terms, configuration: Configuration) -> str:
-    """Return the command that trains a configuration of a study in full."""
-    values = json.dumps(dict(configuration.hyperparameters))
+def train_command(terms: Terms, configuration: Configuration) -> str | None:
+    """Return the command that trains a configuration of a study in full; None where no command knows what is trained."""
+    if terms.reference is None:
+        return None
     seed = f" --seed {terms.seed}" if terms.seed else ""
-    task = "" if terms.reference is None else f"{terms.reference}"
-    return f"frostline train {task}{seed} --configuration {shlex.quote(values)}"
+    return f"frostline train {terms.reference}{seed} --configuration {shlex.quote(_values(configuration))}"
+
+
+def how_to_train(terms: Terms, configuration: Configuration) -> str:
+    """Return how to train a configuration of a study in full: by a command, or in the program that made the study."""
+    command = train_command(terms, configuration)
+    if command is None:
+        return f"train it in full with the program that made the study: {_values(configuration)}"
+    return f"train it in full: {command}"
+
+
+def _values(configuration: Configuration) -> str:
+    return json.dumps(dict(configuration.hyperparameters))
