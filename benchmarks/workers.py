@@ -92,10 +92,13 @@ class Train:
 
 
 class Count(Observer):
-    num_evaluations = 0
+    """Counts evaluations, and knows when the last one ended: what comes after, when others leave, is not measured."""
+
+    num_evaluations, seconds, cpu_seconds = 0, 0.0, 0.0
 
     def ended(self, evaluation: Evaluation, history: History) -> None:
         self.num_evaluations += 1
+        self.seconds, self.cpu_seconds = time.time(), time.process_time()
 
 
 def score_of(configuration: Configuration) -> float:
@@ -130,7 +133,7 @@ def work(case: Case, place: str, barrier: Any, answers: Any) -> None:
         executor = SerialExecutor(BlackBox(train=train, root_seed=0))
         with suppress(KeyboardInterrupt):
             climb(study, case.plan.search_on(LADDER), case.plan.draws(SPACE, "minimize"), executor, count)
-        answers.put((count.num_evaluations, begin, time.time(), time.process_time() - cpu))
+        answers.put((count.num_evaluations, begin, count.seconds, count.cpu_seconds - cpu))
 
 
 def fill(case: Case, place: str) -> None:

@@ -439,6 +439,33 @@ def test_two_workers_that_come_and_go_lose_no_record(seed: int, journal: str) ->
     assert kept == recorded
 
 
+@pytest.mark.parametrize("place", ["journal", "sqlite"], indirect=True)
+def test_the_trials_are_read_once_and_again_when_a_worker_is_gone(place: str) -> None:
+    before = Worker(place, configurations=2)
+    before.take(1)
+    before.study.close()
+    first, second = Worker(place, configurations=2), Worker(place, configurations=2)
+    reads = {}
+    for name, worker in (("first", first), ("second", second)):
+        reads[name] = count()
+        read = worker.study._access.trials
+
+        def counted(read: Any = read, counter: Any = reads[name]) -> Any:
+            next(counter)
+            return read()
+
+        worker.study._access.trials = counted  # type: ignore[method-assign]
+    for worker in (first, second, first, second, first):
+        for number, rung in worker.take(1):
+            worker.record(number, rung)
+    assert first.study.history.num_evaluations == sum(len(rungs_in(trial)) for trial in trials_of(place)) >= 4
+    assert [next(counter) for counter in reads.values()] == [1, 1]
+    second.study.close()
+    first.take(1)
+    assert next(reads["first"]) == 3
+    first.study.close()
+
+
 def test_what_a_worker_did_that_came_and_went_meanwhile_is_known(journal: str) -> None:
     first = Worker(journal, configurations=3)
     assert first.take(1) == [(0, 0)]

@@ -191,8 +191,9 @@ class SearchStudy:
 
     def _catch_up(self) -> bool:
         """Bring the history up to date with what others did, and return whether there was anything."""
-        events = self._turn.heard() if self._known.is_read else None
-        if events is None or not self._known.has_applied(events):
+        # What is told before the trials are read is in them.
+        events = self._turn.heard()
+        if events is None or not (self._known.is_read and self._known.has_applied(events)):
             self._known.read(self._access.trials(), self._turn.alive)
             self._bury()
             # A worker died between the record and the state that follows from it, or left a trial to the one that goes on.
