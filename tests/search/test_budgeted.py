@@ -83,6 +83,18 @@ def test_a_budget_is_spent_and_not_exceeded(budget: float, num_own: int) -> None
     assert budget - sum(PRICES[3:]) < spent(history) <= 1.03 * budget
 
 
+@pytest.mark.parametrize("num_own", [0, 1, 2])
+@pytest.mark.parametrize("budget", [2, 3, 6, 12])
+def test_what_is_planned_is_what_happens_where_rungs_cost_what_is_guessed(budget: float, num_own: int) -> None:
+    search = BudgetedHalving(
+        ladder=SIEVE, kept=usual_shares(5), budget=Budget(full_trainings=budget), num_own=num_own
+    )
+    history = Run().of(budget, num_own=num_own)
+    assert [*search.evaluations_per_rung()] == seen(history)
+    assert search.configurations == len(history.configurations)
+    assert sum(row.cost for row in search.rows()) == pytest.approx(spent(history))
+
+
 def test_it_is_wide_at_the_bottom_and_ends_with_a_few_full_trainings() -> None:
     assert seen(Run().of(6)) == [39, 15, 7, 4, 3]
     # Without one of one's own, one begins where all layers are trained, and the rest is there for others.

@@ -115,10 +115,15 @@ class BudgetedHalving:
 
     def evaluations_per_rung(self) -> tuple[int, ...]:
         """Return how many evaluations each rung is planned to see, before any cost is known."""
-        counts = self._planned(self._guessed(None), 0)
-        counts[self.first_rung] += len(self.first)
-        # With no candidates it climbs alone.
-        return tuple(max(count, rung > self.first_rung) for rung, count in enumerate(counts))
+        climbing, prices = self._guessed(None), guessed_prices(self.ladder)
+        left = (self.budget.full_trainings or 0.0) * (1 + _TOLERANCE) - len(self.first) * self._first_share
+        counts: list[int] = []
+        for rung, price in enumerate(prices):
+            if rung > 0:
+                climbing = min(max(1, self._affordable(left, prices, rung)), counts[-1])
+            left -= climbing * price
+            counts.append(climbing + self._num_first_at(rung))
+        return tuple(counts)
 
     def rows(self) -> tuple[LadderRow, ...]:
         """Return what is planned for each rung and what it is guessed to cost, the frozen layers shared."""
