@@ -33,6 +33,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A room (a folder, or a module beside them) imports only rooms of lower floors: it does not see its neighbours.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "process"),
+    ("inputs",),
     ("atomic", "seeding", "records", "sizes", "text_tables", "wording", "statistics"),
     ("layers", "pages", "search"),
     ("protocols",),

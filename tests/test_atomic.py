@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
+import torch
 
-from frostline.atomic import UnnamedFile, write_whole
+from frostline.atomic import UnnamedFile, check_writable, write_whole
 from frostline.errors import OptionError
 
 
@@ -75,3 +76,31 @@ def test_it_can_be_read_back_before_it_has_its_name(tmp_path: Path) -> None:
         assert [path.name.split(".")[0] for path in tmp_path.iterdir()] == ["checkpoint"]
         written.named(tmp_path / "contents.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["contents.pt"]
+
+
+def test_weights_that_the_disk_has_no_room_for_leave_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_text("old")
+
+    def save(file: IO[bytes]) -> None:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), file.fileno())
+        torch.save({"weight": torch.zeros(100_000)}, file)
+
+    with pytest.raises(OptionError, match=r"weights.pt cannot be written \(No space left on device\)"):
+        write_whole(path, save)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "place", ["/dev/full", "/proc/x.csv", "/proc/x/y.csv", "{}", "{}/file/x.csv", "{}/\0", "x" * 300]
+)
+def test_what_cannot_be_written_is_known_before(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = Path(place.replace("{}", str(tmp_path)))
+    for write in (check_writable, lambda path: write_whole(path, b"new")):
+        with pytest.raises(OptionError, match="cannot be written") as caught:
+            write(path)
+        assert "\n" not in str(caught.value)
+    check_writable(tmp_path / "new" / "folder" / "x.csv")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

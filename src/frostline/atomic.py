@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from uuid import uuid4
@@ -58,18 +59,50 @@ class UnnamedFile:
         self.discard()
 
 
-def write_whole(path: Path, contents: bytes) -> None:
-    """Write a file, in folders made for it, or leave what was there.
+def write_whole(path: Path, contents: bytes | Callable[[IO[bytes]], object]) -> None:
+    """Write a file, bytes or what a function writes, in folders made for it, or leave what was there.
 
     Raises: OptionError if that fails.
     """
-    try:
+    with _path_errors(path):
+        _refuse_device(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with UnnamedFile(path.parent, prefix=f".{path.name}") as written:
-            written.file.write(contents)
+            if callable(contents):
+                contents(written.file)
+            else:
+                written.file.write(contents)
             written.named(path)
-    except OSError as error:
-        raise OptionError(f"{path} cannot be written ({error.strerror}): name another folder.") from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise OptionError if ``write_whole`` could not write ``path``: known before what it is to hold is computed."""
+    with _path_errors(path):
+        _refuse_device(path)
+        folder = path.parent
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        with UnnamedFile(folder, prefix=f".{path.name}"):
+            pass
+
+
+@contextmanager
+def _path_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        # torch.save raises another error while it handles the one that counts (torch 2.13).
+        cause = error.__context__ if isinstance(error, RuntimeError) else error
+        if isinstance(cause, OptionError) or not isinstance(cause, OSError | ValueError):
+            raise
+        reason = cause.strerror if isinstance(cause, OSError) else cause
+        raise OptionError(f"{path} cannot be written ({reason}): name another folder.") from error
+
+
+def _refuse_device(path: Path) -> None:
+    # A device would be replaced by the file, a folder cannot be.
+    if path.exists() and not path.is_file():
+        raise OptionError(f"{path} cannot be written (it is no file): name another one.")
 
 
 def _flush_folder(folder: Path) -> None:

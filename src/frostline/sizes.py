@@ -6,13 +6,16 @@ import re
 from fractions import Fraction
 
 from frostline.errors import OptionError
+from frostline.inputs.whole_numbers import shown
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
 _DECIMAL = ("B", "KB", "MB", "GB", "TB")
 _BYTES = {name.lower(): 1000**power for power, name in enumerate(_DECIMAL)} | {
     name.lower(): 1024**power for power, name in enumerate(_BINARY)
 }
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE | re.ASCII)
+_SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)\s*([a-z]*)", re.IGNORECASE | re.ASCII)
+# What 64 bits address.
+_LARGEST = 2**64
 
 
 def parse_size(text: str) -> int:
@@ -24,8 +27,15 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None or match[2].lower() not in {"", *_BYTES}:
         units = ", ".join(dict.fromkeys(_DECIMAL + _BINARY))
-        raise OptionError(f"{text!r} is no size: write a number and one of {units}, such as 8GiB, or plain bytes.")
-    return int(Fraction(match[1]) * _BYTES.get(match[2].lower(), 1))
+        raise OptionError(
+            f"{shown(text)} is no size: write a number and one of {units}, such as 8GiB, or plain bytes."
+        )
+    num_bytes = int(Fraction(match[1]) * _BYTES.get(match[2].lower(), 1))
+    if num_bytes > _LARGEST:
+        raise OptionError(
+            f"{shown(text)} is more than the {_LARGEST // 1024**4:,}TiB that 64 bits address: write less."
+        )
+    return num_bytes
 
 
 def format_size(num_bytes: int) -> str:

@@ -60,3 +60,13 @@ fixed = Fixed()
 data = tiny_task.points(64, seed=0)
 data.tensors = (data.tensors[0].abs().long().clamp(max=9), data.tensors[1])
 words = dataclasses.replace(tiny_task.task, model=embedded, training_data=data, validation_data=data)
+
+
+def served(place: str):
+    """A task whose data lie in a database."""
+    return tiny_task.task
+
+
+def fields(fields: dict):
+    """A task some of whose fields are what the options say."""
+    return dataclasses.replace(tiny_task.task, **fields)

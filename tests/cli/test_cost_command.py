@@ -146,7 +146,7 @@ def test_what_was_measured_is_written_before_the_rest_is(folder: Path, capsys: p
         ("--batch-sizes 0", r"--batch-sizes is '0', but must be whole numbers of at least 1"),
         ("--batch-sizes 1,,8", r"--batch-sizes is '1,,8'"),
         ("--batch-sizes -1", r"--batch-sizes is '-1'"),
-        ("--repetitions 0", r"repetitions 0, but must be at least 0 and 1"),
+        ("--repetitions 0", r"repetitions is 0, but must be a whole number in 1..10000"),
         ("--precision float16", r"precision is 'float16', but must be one of float32, bfloat16"),
         ("--precision bfloat16 --predict", r"costs are predicted for float32"),
         ("--device tpu", r"device is 'tpu'"),

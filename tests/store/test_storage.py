@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.storages import InMemoryStorage, JournalStorage
 
-from frostline.errors import StudyError
-from frostline.store.storage import MEMORY, StorageErrors, open_storage, without_password
+from frostline.errors import OptionError, StudyError
+from frostline.store.reading import read_study
+from frostline.store.storage import MEMORY, StorageErrors, exists, open_storage
 
 
 def test_a_url_a_path_and_memory_open_the_three_kinds(tmp_path: Path) -> None:
@@ -67,15 +70,51 @@ def test_a_torn_last_line_of_a_journal_is_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    "storage",
     [
-        ("postgresql://user:secret@host/db", "postgresql://user@host/db"),
-        ("postgresql://host/db?user=u&password=secret&x=1", "postgresql://host/db?user=u&password=***&x=1"),
-        ("sqlite:///study.db", "sqlite:///study.db"),
+        "postgresql://u:{}@h:port/x",
+        "postgresql://u:{}@[::1/x",
+        "postgresql://u@[h:1]:{}/x",
+        "postgresql://u:{}/x",
+        "postgresql:u:{}@h/x",
+        "postgresql:u:{}",
+        "//u:{}@h/x",
+        "nonsense://u:{}@h/x",
+        "://u:{}@h/x",
+        "sqlite://u:{}@h/x",
+        "sqlite:////no/such/folder/{}?password={}",
     ],
 )
-def test_passwords_are_not_shown(url: str, shown: str) -> None:
-    assert without_password(url) == shown
+def test_a_malformed_url_is_one_line_without_its_password(storage: str, tmp_path: Path) -> None:
+    place = storage.replace("{}", "hunter2-Xyzzy", 1).replace("{}", "hunter2-Xyzzy")
+    with suppress(StudyError):
+        exists(place)
+    with pytest.raises(StudyError) as caught:
+        open_storage(place)
+    assert "\n" not in str(caught.value)
+    trace = "".join(traceback.format_exception(caught.value))
+    assert "hunter2-Xyzzy" not in trace.replace("/folder/hunter2-Xyzzy", "")
+
+
+@pytest.mark.parametrize("path", ["/dev/full", "/dev/null"])
+def test_a_journal_is_a_file(path: str) -> None:
+    with pytest.raises(StudyError, match="name a file in a folder that exists"):
+        open_storage(path)
+
+
+@pytest.mark.parametrize("place", ["\0", f"sqlite:///{'x' * 5000}", "x" * 5000, "sqlite:///\udcff/x"])
+def test_what_is_no_path_is_one_line(place: str) -> None:
+    with pytest.raises(StudyError, match="cannot be"):
+        open_storage(place)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 513, "a\udcff", "a\nb", "postgresql://u:hunter2@h/x"])
+def test_what_cannot_be_the_name_of_a_study_is_one_line(name: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        read_study(MEMORY, name)
+    assert "name" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 def test_other_errors_pass_through() -> None:

@@ -19,6 +19,7 @@ from frostline.audit.stored_landscape import (
 from frostline.costs.asked_batch import completed, first_batch
 from frostline.costs.prediction import predict_step
 from frostline.errors import AuditError, PredictionError, StudyError
+from frostline.inputs.whole_numbers import MOST_CONFIGURATIONS, shown
 from frostline.protocols import Task
 from frostline.records import Progress, Value
 from frostline.run.local import local_executor
@@ -28,12 +29,17 @@ from frostline.run.plan import SearchPlan
 from frostline.run.tuning import TaskSearch, search_task
 from frostline.run.workload import ExecutorFactory
 from frostline.search.grid import Grid
+from frostline.search.halving import check_configurations
 from frostline.search.interface import Search
 from frostline.search.sweep import FullFidelity, Sweep
 from frostline.statistics.ranks import FEWEST
 from frostline.store.reading import StoredStudy, read_study, write_note
 from frostline.store.storage import DEFAULT_STORAGE, Storage, opened
 from frostline.training.task_layers import layers_of
+
+# Every training is validated at every budget; each seed trains the repeats in full.
+_MOST_BUDGETS = 1000
+_MOST_REPEAT_SEEDS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +81,10 @@ class AuditPlan:
             raise AuditError(
                 f"layers are {', '.join(map(str, rising))}, but {task.name} has {num_layers} layers: choose from 1 to that."
             )
-        if not 1 <= budgets <= task.full_samples:
+        if not 1 <= budgets <= min(_MOST_BUDGETS, task.full_samples):
             raise AuditError(
-                f"budgets is {budgets}, but must be at least 1 and at most the {task.full_samples:,} {task.sample_unit} of "
-                f"a full training."
+                f"budgets is {shown(budgets)}, but must be at least 1, and at most {_MOST_BUDGETS} and the "
+                f"{task.full_samples:,} {task.sample_unit} of a full training."
             )
         return cls(
             configurations=configurations,
@@ -96,9 +102,10 @@ class AuditPlan:
                 f"{self.configurations} configurations were asked for, but a rank correlation over fewer than {FEWEST} "
                 f"says nothing: ask for {FEWEST} or more; 24 give an interval worth having."
             )
-        for name in ("repeats", "repeat_seeds"):
-            if getattr(self, name) < 0:
-                raise AuditError(f"{name} is {getattr(self, name)}, but must be at least 0.")
+        check_configurations(self.configurations)
+        for name, most in (("repeats", MOST_CONFIGURATIONS), ("repeat_seeds", _MOST_REPEAT_SEEDS)):
+            if not 0 <= getattr(self, name) <= most:
+                raise AuditError(f"{name} is {shown(getattr(self, name))}, but must be in 0..{most}.")
 
     @property
     def grid(self) -> Grid:
@@ -155,7 +162,7 @@ def audit_task(
             training = replace(training, known=AuditedEvaluations(base.terms, base.history))
             configurations = [dict(configuration) for configuration in base.history.configurations]
             plan = replace(plan, initial=configurations[: audit.configurations])
-            aligned = sorted({study, *base.notes.get(ALIGNED_NOTE, [])})
+            aligned = sorted({study, *base.lines(ALIGNED_NOTE)})
             write_note(place, audit.base, ALIGNED_NOTE, aligned)
         sweep = Sweep(ladder=audit.grid, configurations=audit.configurations)
         rooms.search(task, sweep, study=study, plan=plan, training=training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.audit.landscape import Landscape, LayerCost
-from frostline.errors import AuditError, StudyError
+from frostline.errors import AuditError, OptionError, StudyError
 from frostline.records import Status, loss_sign
 from frostline.search.alignment import IDENTITY
 from frostline.store.reading import read_study
@@ -53,21 +54,21 @@ def read_landscape(storage: str | Storage, study: str) -> Landscape:
     """
     with opened(storage, must_exist=True) as place:
         swept = read_study(place, study)
-        costs = swept.notes.get(COSTS_NOTE) or {}
+        costs = swept.table(COSTS_NOTE)
         # Full trainings are not changed by an alignment, so that their repeats are those of the audit it began from.
-        base = swept.notes.get(BASE_NOTE) or study
+        base = f"{swept.notes.get(BASE_NOTE) or study}"
         repeats: dict[int, Mapping[int, float]] = {}
         for offset in count(1):
             try:
                 repeated = read_study(place, repeat_study(base, offset))
-            except StudyError:
+            except (OptionError, StudyError):
                 break
             repeats[offset] = repeated_scores(swept.history, repeated.history)
     return landscape_of(
         swept.terms,
         swept.history,
         swept.space,
-        layer_costs={int(layers): LayerCost(**fields) for layers, fields in costs.items()},
+        layer_costs={layers: _layer_cost(fields) for layers, fields in costs.items()},
         repeats=repeats,
     )
 
@@ -79,10 +80,10 @@ def read_aligned(storage: str | Storage, study: str) -> tuple[Landscape, ...]:
     """
     landscapes = []
     with opened(storage, must_exist=True) as place:
-        for name in read_study(place, study).notes.get(ALIGNED_NOTE) or []:
+        for name in dict.fromkeys(read_study(place, study).lines(ALIGNED_NOTE)):
             try:
                 landscapes.append(read_landscape(place, name))
-            except (AuditError, StudyError):
+            except (AuditError, OptionError, StudyError):
                 logger.info("the audit %r cannot be read, and is left out", name, exc_info=True)
     return tuple(landscapes)
 
@@ -108,6 +109,11 @@ def repeated_scores(history: History, repeated: History) -> dict[int, float]:
 def configuration_key(configuration: Mapping[str, Value]) -> frozenset[tuple[str, Value]]:
     """Return what two configurations of the same hyperparameters have in common, whatever their numbers."""
     return frozenset(configuration.items())
+
+
+def _layer_cost(fields: Mapping[str, float]) -> LayerCost:
+    known = {field.name: fields.get(field.name, math.nan) for field in dataclasses.fields(LayerCost)}
+    return LayerCost(**known)
 
 
 _UNKNOWN = LayerCost(flops_per_sample=np.nan, peak_bytes=np.nan)

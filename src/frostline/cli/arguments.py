@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from frostline.cli.naming import check_ladder, check_sampler, search_named
+from frostline.cli.naming import check_ladder, check_rungs, check_sampler, search_named
 from frostline.errors import OptionError, SearchSpaceError
+from frostline.inputs.whole_numbers import check_seed
 from frostline.populations.engines import Engine
 from frostline.run.options import AUTO, OFF, TrainingOptions, parse_count
 from frostline.sizes import parse_size
@@ -71,6 +72,9 @@ class PlaceArguments:
     storage: StorageOption = DEFAULT_STORAGE
     seed: SeedOption = 0
 
+    def __post_init__(self) -> None:
+        check_seed("--seed", self.seed)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LadderArguments:
@@ -85,8 +89,9 @@ class LadderArguments:
         ),
     ] = None
     rungs: Annotated[
-        int, typer.Option("--rungs", help="The number of rungs of a ladder that is not given by hand.")
-    ] = 3
+        int | None,
+        typer.Option("--rungs", help="The number of rungs of diagonal, layers-only and samples-only. Default: 3."),
+    ] = None
     search: Annotated[str, typer.Option("--search", help="halving, hyperband, asynchronous, sweep or full.")] = (
         "halving"
     )
@@ -94,6 +99,7 @@ class LadderArguments:
     def __post_init__(self) -> None:
         if self.ladder is not None:
             check_ladder(self.ladder)
+            check_rungs(self.ladder, self.rungs)
         search_named(self.search)
 
 
@@ -120,7 +126,13 @@ class SamplingArguments:
         from frostline.search.space import SearchSpace
         from frostline.training.supervised import SupervisedTask
 
-        space = SearchSpace.from_toml(self.space.read_text())
+        try:
+            text = self.space.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise OptionError(
+                f"--space {self.space}: it is no text in UTF-8 ({error}), as TOML must be."
+            ) from None
+        space = SearchSpace.from_toml(text)
         if not isinstance(task, SupervisedTask):
             raise OptionError(
                 f"--space: the task {task.name} is no frostline.SupervisedTask; set its space where it is made."

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from frostline.atomic import check_writable
 from frostline.cli.arguments import PlaceArguments, SamplingArguments, TaskArguments, TrainingArguments
 from frostline.cli.grouping import grouped
-from frostline.cli.naming import AUDIT, parse_numbers
+from frostline.cli.naming import AUDIT, parse_alignment, parse_numbers
 from frostline.errors import OptionError
-from frostline.search.alignment import Alignment
-from frostline.store.storage import DEFAULT_STORAGE, MEMORY, without_password
+from frostline.inputs.credentials import without_password
+from frostline.search.alignment import IDENTITY, Alignment
+from frostline.store.storage import DEFAULT_STORAGE, MEMORY
 
 if TYPE_CHECKING:
     from frostline.audit.auditor import AuditPlan
@@ -67,12 +69,14 @@ class AuditArguments:
     def __post_init__(self) -> None:
         if self.table is not None and (self.table.is_dir() or not self.table.name.endswith((".csv", ".csv.gz"))):
             raise OptionError(f"--table {self.table}: name a file that ends in .csv or .csv.gz.")
+        if self.table is not None:
+            check_writable(self.table)
         parse_numbers("--layers", self.layers)
 
     @property
     def alignment(self) -> Alignment:
         """What is trained in place of the configurations where few layers are."""
-        return Alignment.parse(self.align or "")
+        return IDENTITY if self.align is None else parse_alignment(self.align)
 
     def plan(self, task: Task) -> AuditPlan:
         """Return what is trained for ``task``."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from frostline.atomic import check_writable
 from frostline.cli.arguments import DeviceOption, PrecisionOption, TaskArguments
 from frostline.cli.grouping import grouped
 from frostline.cli.step_arguments import StepArguments, folder_of, whole_numbers
@@ -49,6 +50,8 @@ class CostArguments:
     def __post_init__(self) -> None:
         if self.batch_sizes is not None:
             whole_numbers("--batch-sizes", self.batch_sizes)
+        if self.out is not None:
+            check_writable(self.out / "costs.csv")
 
     def cells(self, task: Task, steps: StepArguments) -> StepCells:
         """Return the steps of ``task`` whose costs are asked for."""

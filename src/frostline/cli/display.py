@@ -8,9 +8,10 @@ from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
+from frostline.inputs.printable import printable
 from frostline.records import Configuration, Evaluation, Fidelity, Progress, Status
 from frostline.run.loop import Observer
 from frostline.run.sentences import rung_rows
@@ -91,7 +92,7 @@ class SearchDisplay(Observer):
         self._print_line(evaluation_line(evaluation, self._sample_unit))
 
     def _print_line(self, line: str) -> None:
-        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+        self._console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
 
 
 def evaluation_line(evaluation: Evaluation, sample_unit: str) -> str:
@@ -123,11 +124,9 @@ def outcome(evaluation: Evaluation) -> str:
 def rung_table(summary: Summary, sample_unit: str) -> Table:
     """Return the table of the rungs: what they train, what is done, the best score and the seconds."""
     header, *rows = rung_rows(summary, sample_unit)
-    table = Table(*header, box=None)
-    for column in table.columns:
-        column.justify = "right"
+    table = Table(*(Column(_cell(heading), justify="right") for heading in header), box=None)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(_cell, row))
     return table
 
 
@@ -135,5 +134,10 @@ def configuration_table(configuration: Configuration) -> Table:
     """Return the table of a configuration's hyperparameters."""
     table = Table(box=None, show_header=False)
     for name, value in configuration.items():
-        table.add_row(name, f"{value:.5g}" if isinstance(value, float) else f"{value}")
+        table.add_row(_cell(name), _cell(f"{value:.5g}" if isinstance(value, float) else f"{value}"))
     return table
+
+
+def _cell(text: str) -> Text:
+    """Return ``text`` as it is: in names and values of others brackets are no markup, and nothing moves the cursor."""
+    return Text(printable(text))

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from frostline.atomic import check_writable
 from frostline.cli.arguments import TaskArguments
 from frostline.cli.grouping import grouped
-from frostline.cli.naming import check_ladder, ladder_named
+from frostline.cli.naming import check_ladder, check_rungs, ladder_named
 from frostline.cli.step_arguments import StepArguments, folder_of
-from frostline.costs.capacity import MARGIN
+from frostline.costs.capacity import LARGEST_MARGIN, MARGIN
 from frostline.errors import OptionError
+from frostline.inputs.whole_numbers import shown
 from frostline.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -36,7 +38,9 @@ class FitArguments:
     ladder: Annotated[
         str, typer.Option("--ladder", help="diagonal, layers-only, samples-only, or rungs as LAYERS:SAMPLES,...")
     ] = "diagonal"
-    rungs: Annotated[int, typer.Option("--rungs", help="The number of rungs of a ladder not given by hand.")] = 3
+    rungs: Annotated[
+        int | None, typer.Option("--rungs", help="The number of rungs of a ladder not given by hand. Default: 3.")
+    ] = None
     margin: Annotated[
         str, typer.Option("--margin", help="The share of what is predicted that is to stay free besides.")
     ] = f"{MARGIN:.0%}"
@@ -46,8 +50,11 @@ class FitArguments:
 
     def __post_init__(self) -> None:
         check_ladder(self.ladder)
+        check_rungs(self.ladder, self.rungs)
         _memories(self.device_memory)
         _share(self.margin)
+        if self.out is not None:
+            check_writable(self.out / "fit.csv")
 
     @property
     def memories(self) -> tuple[int, ...]:
@@ -127,7 +134,9 @@ def _memories(text: str) -> tuple[int, ...]:
 
 
 def _share(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip(), re.ASCII)
-    if match is None:
-        raise OptionError(f"--margin is {text!r}, but must be a share of at least 0, such as 10% or 0.1.")
-    return float(match[1]) / (100 if match[2] else 1)
+    match = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?)\s*(%?)", text.strip(), re.ASCII)
+    share = None if match is None else float(match[1]) / (100 if match[2] else 1)
+    if share is None or share > LARGEST_MARGIN:
+        allowed = f"a share of at least 0, and at most {LARGEST_MARGIN:.0%}"
+        raise OptionError(f"--margin is {shown(text)}, but must be {allowed}, such as 10% or 0.1.")
+    return share

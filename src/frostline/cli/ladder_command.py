@@ -92,7 +92,7 @@ def ladder_command(trained: TrainedArguments, ladder: LadderArguments, counts: C
         configurations=counts.configurations,
         reduction_factor=counts.reduction_factor,
     )
-    name = ladder.ladder or size.usual_ladder
+    name = size.usual_ladder if ladder.ladder is None else ladder.ladder
     climbed = ladder_named(name, ladder.rungs, num_layers=full.num_layers, full_samples=full.samples)
     plan = size.climb(climbed)
     typer.echo(ladder_table(climbed, plan, full.sample_unit))

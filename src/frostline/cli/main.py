@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
+import os
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -20,10 +23,22 @@ from frostline.cli.reproduce_command import reproduce_command
 from frostline.cli.status_command import status_command
 from frostline.cli.train_command import train_command
 from frostline.cli.tune_command import tune_command
-from frostline.errors import FrostlineError
+from frostline.errors import FrostlineError, OptionError
+from frostline.inputs.credentials import Secrets, holds_password, without_password
+from frostline.inputs.foreign_errors import foreign_error, foreign_places
+from frostline.inputs.printable import printable
+from frostline.inputs.whole_numbers import shown
 
 # What typer returns for Ctrl-C, as shells do.
 _INTERRUPTED = 130
+
+# Of what may hold a password nothing is shown but what goes without.
+_MAY_HOLD_PASSWORDS = {"--storage", "--set"}
+
+# Of a file that frostline writes they are said where it is written.
+_OUTPUT_ERRORS = {errno.EPIPE, errno.ENOSPC, errno.EIO}
+
+_LONGEST_WORD, _LONGEST_MESSAGE = 300, 1500
 
 application = typer.Typer(
     name="frostline",
@@ -71,23 +86,55 @@ def main(arguments: list[str] | None = None) -> None:
     # import and sets a level of its own when it is: its loggers further down keep theirs.
     for name in ("optuna.storages", "optuna.study"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Names of files need not be text.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    secrets = Secrets(*words)
     try:
+        _refuse_stray_passwords(words)
         code = application(words, prog_name="frostline", standalone_mode=False)
-    except typer.TyperException as error:
-        if debug:
-            raise
-        _fail(_usage(error), 2)
-    except FrostlineError as error:
-        if debug:
-            raise
-        _fail(f"{error}", 1)
+        sys.stdout.flush()
     except Exception as error:
         if debug:
             raise
-        _fail(f"unexpected {type(error).__name__}: {' '.join(str(error).split())} (run with --debug for more)", 1)
+        _fail(_one_line(secrets.hidden_in(_message(error))), 2 if isinstance(error, typer.TyperException) else 1)
     if code == _INTERRUPTED:
         _fail("stopped. Every evaluation that ended is saved; the same command goes on from there.", code)
     sys.exit(code or 0)
+
+
+def _refuse_stray_passwords(words: list[str]) -> None:
+    """Raise OptionError if a password stands where it would be shown: as the name of something."""
+    for option, word in zip(["", *words], words, strict=False):
+        if {option, word.partition("=")[0]} & _MAY_HOLD_PASSWORDS:
+            continue
+        if holds_password(word):
+            raise OptionError(
+                f"{without_password(word)!r} looks like a URL with a password: only "
+                f"{' and '.join(sorted(_MAY_HOLD_PASSWORDS))} take one, as what else is given is shown."
+            )
+
+
+def _message(error: Exception) -> str:
+    """Return what is said of an error that ended a command."""
+    if isinstance(error, typer.TyperException):
+        return _usage(error)
+    if isinstance(error, FrostlineError):
+        return f"{error}"
+    if isinstance(error, OSError) and error.errno in _OUTPUT_ERRORS and error.filename is None:
+        _give_up_output()
+        return f"what is printed cannot be written: {error.strerror}."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{shown(error.filename)} cannot be used ({error.strerror}): name another file or folder."
+    where = "" if foreign_places(error) else "unexpected "
+    return f"{where}{foreign_error(error)} (run with --debug for more)"
+
+
+def _give_up_output() -> None:
+    """Let what is left to print go nowhere: Python would try again when it ends, and complain on its own."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _usage(error: typer.TyperException) -> str:
@@ -97,6 +144,16 @@ def _usage(error: typer.TyperException) -> str:
     message = " ".join(message.split()).removesuffix(".")
     stop = "" if message.endswith("?") else "."
     return f"{message}{stop} See `frostline --help`." if message else ""
+
+
+def _one_line(message: str) -> str:
+    """Return ``message`` as one line that any terminal can show, without the middle of what is very long."""
+    line = " ".join(_without_middle(word, _LONGEST_WORD) for word in message.split())
+    return printable(_without_middle(line, _LONGEST_MESSAGE))
+
+
+def _without_middle(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]}[...]{text[-most // 2 :]}"
 
 
 def _fail(message: str, code: int) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from frostline.errors import OptionError
+from frostline.inputs.json_values import parse_values
+from frostline.inputs.whole_numbers import check_whole, parse_whole, parse_wholes, shown
+from frostline.search.alignment import Alignment
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.hyperband import Hyperband
-from frostline.search.ladder import Ladder
+from frostline.search.ladder import MOST_RUNGS, Ladder
 from frostline.search.sweep import FullFidelity, Sweep
 
 if TYPE_CHECKING:
@@ -20,20 +22,20 @@ if TYPE_CHECKING:
 
 AUDIT = "audit:"
 AUTO = "auto"
-REDUCTION_FACTOR = 3
+_REDUCTION_FACTOR = 3
 
 _SAMPLERS = ("random", "qmc", "tpe", "gp", "cmaes", "grid")
 HALVING = "halving"
+SWEEP = "sweep"
+FULL = "full"
 SIEVE = "sieve"
 DIAGONAL = "diagonal"
 
 
-def _sieve(*, num_layers: int, full_samples: int, num_rungs: int) -> Ladder:  # noqa: ARG001 (its rungs are its own)
-    return Ladder.sieve(num_layers=num_layers, full_samples=full_samples)
-
+_NUM_RUNGS = 3
 
 _LADDERS: Mapping[str, Callable[..., Ladder]] = {
-    SIEVE: _sieve,
+    SIEVE: Ladder.sieve,
     DIAGONAL: Ladder.diagonal,
     "layers-only": Ladder.layers_only,
     "samples-only": Ladder.samples_only,
@@ -49,24 +51,44 @@ class ClimbFactory(Protocol):
         """Return the search."""
 
 
-def search_named(name: str, reduction_factor: int = REDUCTION_FACTOR) -> ClimbFactory:
-    """Return the search called ``name``."""
+def search_named(name: str, reduction_factor: int | None = None) -> ClimbFactory:
+    """Return the search called ``name``, of which one in 3 is promoted if nobody says otherwise."""
+    if reduction_factor is None:
+        reduction_factor = _REDUCTION_FACTOR
     choices: dict[str, ClimbFactory] = {
         HALVING: functools.partial(SuccessiveHalving, reduction_factor=reduction_factor),
         "hyperband": functools.partial(Hyperband, reduction_factor=reduction_factor),
         "asynchronous": functools.partial(AsynchronousHalving, reduction_factor=reduction_factor),
-        "sweep": Sweep,
-        "full": FullFidelity,
+        SWEEP: Sweep,
+        FULL: FullFidelity,
     }
     return _choose("search", name, choices)
 
 
-def ladder_named(text: str, rungs: int, *, num_layers: int, full_samples: int) -> Ladder:
-    """Return the ladder called so, or the one whose rungs are written out, for a model and a full training."""
+def ladder_named(text: str, rungs: int | None, *, num_layers: int, full_samples: int) -> Ladder:
+    """Return the ladder called so, or the one whose rungs are written out, for a model and a full training.
+
+    ``rungs`` is how many it has, None where nobody says.
+    """
+    check_rungs(text, rungs)
     if ":" in text:
         return Ladder.explicit(_parse_rungs(text), num_layers=num_layers, full_samples=full_samples)
     make = _choose("ladder", text, _LADDERS)
-    return make(num_layers=num_layers, full_samples=full_samples, num_rungs=rungs)
+    counted = {} if text == SIEVE else {"num_rungs": _NUM_RUNGS if rungs is None else rungs}
+    return make(num_layers=num_layers, full_samples=full_samples, **counted)
+
+
+def check_rungs(ladder: str, rungs: int | None) -> None:
+    """Raise OptionError if a number of rungs is given for a ladder that has its own."""
+    if rungs is None:
+        return
+    check_whole("--rungs", rungs, least=2, most=MOST_RUNGS)
+    if ladder in (SIEVE, AUTO) or ":" in ladder:
+        chosen = f"the ladder {ladder}" if ladder != SIEVE else f"the ladder {SIEVE}, the default under a budget,"
+        raise OptionError(
+            f"--rungs is {rungs}, but {chosen} has rungs of its own: leave it out, or name one that has not, such as "
+            f"--ladder {DIAGONAL}."
+        )
 
 
 def check_ladder(text: str) -> None:
@@ -89,22 +111,22 @@ def parse_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise OptionError(f"{option} {text!r}: write whole numbers, such as 1,2,4.") from None
+        return parse_wholes(option, text)
+    except OptionError:
+        raise OptionError(f"{option} {shown(text)}: write whole numbers, such as 1,2,4.") from None
 
 
 def parse_configuration(text: str | None) -> dict[str, Value]:
     """Return the hyperparameters that are given as JSON."""
-    if text is None:
-        return {}
-    try:
-        parsed = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise OptionError(f"--configuration is no JSON ({error}): write '{{\"learning_rate\": 0.001}}'.") from None
-    if not isinstance(parsed, dict):
-        raise OptionError(f"--configuration is {text!r}: write an object, '{{\"learning_rate\": 0.001}}'.")
-    return parsed
+    return {} if text is None else parse_values("--configuration", text)
+
+
+def parse_alignment(text: str) -> Alignment:
+    """Return the alignment that ``text`` stands for. Raises: AlignmentError; OptionError if it changes nothing."""
+    alignment = Alignment.parse(text)
+    if alignment.is_identity:
+        raise OptionError(f"--align {text!r} changes nothing: leave it out, or give factors other than 1.")
+    return alignment
 
 
 def _parse_rungs(text: str) -> list[tuple[int, int]]:
@@ -112,9 +134,11 @@ def _parse_rungs(text: str) -> list[tuple[int, int]]:
     for part in text.split(","):
         layers, _, samples = part.partition(":")
         try:
-            rungs.append((int(layers), int(samples)))
-        except ValueError:
-            raise OptionError(f"--ladder: {part!r} is no rung: write LAYERS:SAMPLES, such as 2:100000.") from None
+            rungs.append((parse_whole("layers", layers, least=0), parse_whole("samples", samples, least=0)))
+        except OptionError:
+            raise OptionError(
+                f"--ladder: {shown(part)} is no rung: write LAYERS:SAMPLES, such as 2:100000."
+            ) from None
     return rungs
 
 

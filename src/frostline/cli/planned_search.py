@@ -11,7 +11,7 @@ import typer
 from frostline.audit.audited_search import AuditedSearch, alignment_of_audit, search_of_audit, small_audit
 from frostline.audit.console_tables import ladder_comparison_table
 from frostline.audit.rung_watch import AgreementWatch
-from frostline.cli.naming import AUDIT, AUTO, HALVING, REDUCTION_FACTOR, ClimbFactory, search_named
+from frostline.cli.naming import AUDIT, AUTO, HALVING, ClimbFactory, parse_alignment, search_named
 from frostline.cli.search_size import SearchSize
 from frostline.cli.shown_audit import run_audit
 from frostline.errors import OptionError
@@ -104,14 +104,13 @@ class RequestedSearch:
         )
 
     def _factory(self, audited: AuditedSearch, *, skips: bool) -> ClimbFactory:
-        factor = self.size.reduction_factor or audited.recommendation.chosen.reduction_factor
+        factor = self.size.reduction_factor
+        if factor is None and self.size.search == HALVING:
+            factor = audited.recommendation.chosen.reduction_factor
         if self.size.search == HALVING and skips and self.size.reduction_factor is None:
             return audited.watched
         # Hyperband and asynchronous halving have their own idea of how many to promote.
-        return search_named(
-            self.size.search,
-            factor if self.size.search == HALVING else self.size.reduction_factor or REDUCTION_FACTOR,
-        )
+        return search_named(self.size.search, factor)
 
 
 def audited_search(
@@ -186,7 +185,7 @@ def aligned(task: Task, climb: PlannedSearch, align: str, place: Place) -> Plann
                 f"the audit {study!r} gives no sure shift: all rungs train the configurations as they are.\n"
             )
     elif align != OFF:
-        alignment = Alignment.parse(align)
+        alignment = parse_alignment(align)
     alignment.check(task.space, num_layers=climb.ladder.num_layers)
     if alignment.draws:
         raise OptionError(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from frostline.atomic import check_writable, write_whole
 from frostline.store.storage import DEFAULT_STORAGE
 
 
@@ -21,7 +22,7 @@ def report_command(
     ] = DEFAULT_STORAGE,
 ) -> None:
     """Write one page about a search or an audit, which needs no network: open it, send it, print it."""
-    from frostline.atomic import write_whole
+    check_writable(out)
     from frostline.report.study_page import study_page
 
     write_whole(out, study_page(study, storage=storage).encode())

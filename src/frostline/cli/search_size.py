@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from frostline.cli.naming import DIAGONAL, HALVING, REDUCTION_FACTOR, SIEVE, search_named
+from frostline.cli.naming import DIAGONAL, FULL, HALVING, SIEVE, SWEEP, search_named
 from frostline.errors import OptionError
 from frostline.search.budget import FEWEST_FULL_TRAININGS, Budget
 from frostline.search.budgeted import BudgetedHalving
@@ -30,6 +30,11 @@ class SearchSize:
     reduction_factor: int | None = None
 
     def __post_init__(self) -> None:
+        if self.reduction_factor is not None and self.search in (SWEEP, FULL):
+            raise OptionError(
+                f"--reduction-factor is {self.reduction_factor}, but --search {self.search} eliminates nobody: leave "
+                f"one of them out."
+            )
         if self.budget is None:
             return
         Budget.parse(self.budget)
@@ -62,7 +67,7 @@ class SearchSize:
         ``most`` are tried.
         """
         if not self.is_budgeted:
-            factory = search_named(self.search, self.reduction_factor or REDUCTION_FACTOR)
+            factory = search_named(self.search, self.reduction_factor)
             return factory(
                 ladder=ladder,
                 configurations=CONFIGURATIONS if self.configurations is None else self.configurations,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from frostline.cli import display
+from frostline.inputs.credentials import without_password
 from frostline.records import loss_sign
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
@@ -15,7 +16,7 @@ from frostline.run.tuning import TaskSearch, expected_of, search_task, train_tas
 from frostline.search.budgeted import BudgetedHalving
 from frostline.search.realigned import RealignedSearch, reading_sentences
 from frostline.store.reading import READINGS_NOTE, write_note
-from frostline.store.storage import MEMORY, without_password
+from frostline.store.storage import MEMORY
 from frostline.wording import duration
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from frostline.cli.arguments import StorageOption, StudyArgument
-from frostline.store.storage import DEFAULT_STORAGE, without_password
+from frostline.inputs.credentials import without_password
+from frostline.store.storage import DEFAULT_STORAGE
 
 
 def status_command(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ import typer
 
 from frostline.cli.naming import parse_configuration
 from frostline.errors import OptionError, PredictionError
+from frostline.inputs.safe_names import folder_name
+from frostline.inputs.whole_numbers import parse_wholes, shown
 
 if TYPE_CHECKING:
     from frostline.protocols import Task
@@ -78,12 +79,14 @@ def spread(num_layers: int) -> tuple[int, ...]:
 
 def whole_numbers(option: str, text: str) -> tuple[int, ...]:
     """Return the numbers of at least 1 in ``text``, which are separated by commas, each once."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
-        raise OptionError(f"{option} is {text!r}, but must be whole numbers of at least 1, such as 1,8,32.")
-    return tuple(dict.fromkeys(int(part) for part in parts))
+    try:
+        return tuple(dict.fromkeys(parse_wholes(option, text)))
+    except OptionError:
+        raise OptionError(
+            f"{option} is {shown(text)}, but must be whole numbers of at least 1, such as 1,8,32."
+        ) from None
 
 
 def folder_of(task: Task) -> Path:
     """Return the folder for the costs of ``task`` where none is named."""
-    return _FOLDER / (re.sub(r"[^\w.-]+", "-", task.name) or "task")
+    return _FOLDER / folder_name(task.name)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from frostline.atomic import check_writable, write_whole
 from frostline.cli.arguments import (
     DeviceOption,
     HyperparametersOption,
@@ -20,6 +22,7 @@ from frostline.cli.arguments import (
 from frostline.cli.grouping import grouped
 from frostline.cli.naming import parse_configuration
 from frostline.errors import OptionError, TaskError
+from frostline.inputs.whole_numbers import check_seed, check_whole
 from frostline.records import Fidelity
 from frostline.run.options import TrainingOptions, parse_count
 from frostline.wording import duration
@@ -45,11 +48,17 @@ class TrainArguments:
     threads: ThreadsOption = "auto"
 
     def __post_init__(self) -> None:
+        check_seed("--seed", self.seed)
+        for option, number in (("--layers", self.trainable_layers), ("--samples", self.samples)):
+            if number is not None:
+                check_whole(option, number)
         # For the checks alone.
         self.options()
         parse_configuration(self.configuration)
-        if self.save is not None and (self.save.is_dir() or not self.save.parent.is_dir()):
-            raise OptionError(f"--save {self.save}: name a file in a folder that exists.")
+        if self.save is not None:
+            if self.save.is_dir() or not self.save.parent.is_dir():
+                raise OptionError(f"--save {self.save}: name a file in a folder that exists.")
+            check_writable(self.save)
 
     def options(self) -> TrainingOptions:
         """Return them as a training takes them."""
@@ -92,5 +101,5 @@ def train_command(task: TaskArguments, given: TrainArguments) -> None:
     if given.save is not None:
         import torch
 
-        torch.save(model.state_dict(), given.save)
+        write_whole(given.save, functools.partial(torch.save, model.state_dict()))
         typer.echo(f"weights in {given.save}")

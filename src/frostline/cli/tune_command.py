@@ -17,8 +17,8 @@ from frostline.cli.arguments import (
 from frostline.cli.grouping import grouped
 from frostline.cli.naming import AUDIT, AUTO, ladder_named
 from frostline.cli.search_size import SearchSize, ladder_table
+from frostline.inputs.credentials import without_password
 from frostline.run.options import OFF
-from frostline.store.storage import without_password
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ def tune_command(
     initial = sampling.initial(loaded)
     requested = planned_search.RequestedSearch(size=size, horizon=search.horizon)
     audited = None
-    name = ladder.ladder or size.usual_ladder
+    name = size.usual_ladder if ladder.ladder is None else ladder.ladder
     if name == AUTO or name.startswith(AUDIT):
         audited = planned_search.audited_search(console, loaded, name, place, requested, initial)
         planned = requested.on_audit(audited, skips=name == AUTO)

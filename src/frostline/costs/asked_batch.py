@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from frostline.errors import OptionError, TaskError
+from frostline.inputs.whole_numbers import check_whole
 from frostline.records import Configuration
+from frostline.training.data import LARGEST_BATCH
 from frostline.training.devices import first_tensor
 
 if TYPE_CHECKING:
@@ -20,12 +22,11 @@ _SEED = 0
 def completed(task: Task, configuration: Mapping[str, Value] | None, batch_size: int | None) -> Configuration:
     """Return the task's own configuration with what ``configuration`` overrides, and ``batch_size`` as a hyperparameter.
 
-    Raises: OptionError if ``batch_size`` is no whole number of at least 1.
+    Raises: OptionError if ``batch_size`` is no whole number from 1 to ``LARGEST_BATCH``.
     """
     values = {**task.defaults, **(configuration or {})}
     if batch_size is not None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise OptionError(f"batch_size is {batch_size!r}, but must be a whole number of at least 1.")
+        check_whole("batch_size", batch_size, most=LARGEST_BATCH)
         values["batch_size"] = batch_size
     return Configuration(number=0, hyperparameters=values)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,9 @@ if TYPE_CHECKING:
     from frostline.records import Fidelity, Value
 
 MARGIN = 0.15
+
+LARGEST_MARGIN = 1.0
+"""No prediction is off by more than it says."""
 """The share of what is predicted that is kept free besides: libraries' own memory, fragments between tensors.
 
 Models were trained within address spaces as large as the memory that they were predicted to fit
@@ -75,8 +77,10 @@ class Capacity:
         configuration: Mapping[str, Value] | None = None,
         predict: Callable[[int, int | None], StepCost] | None = None,
     ) -> None:
-        if not 0 <= margin < math.inf:
-            raise OptionError(f"margin is {margin!r}, but must be at least 0: a share of what is predicted.")
+        if not 0 <= margin <= LARGEST_MARGIN:
+            raise OptionError(
+                f"margin is {margin!r}, but must be in 0..{LARGEST_MARGIN:g}: a share of what is predicted."
+            )
         self.margin = margin
         if predict is None:
             from frostline.costs.prediction import StepPredictor

@@ -19,6 +19,7 @@ from frostline.costs.flops import count_flops
 from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
 from frostline.costs.true_peak import PeakBytes
 from frostline.errors import FidelityError, HyperparameterError, OptionError
+from frostline.inputs.whole_numbers import check_whole
 from frostline.layers import freezing_of
 from frostline.layers.cutting.nesting import tensors
 from frostline.layers.freezing.saved_tensors import SavedTensors
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from frostline.records import Value
 
 _SEED = 0
+
+# Their times agree long before.
+_MOST_REPETITIONS = 10_000
 
 # The weights stay as they are, however many steps are made: no measurement diverges.
 _NO_LEARNING = 0.0
@@ -187,8 +191,8 @@ def checked_layers(layers: Sequence[int] | None, num_layers: int) -> tuple[int, 
 
 
 def _check_repetitions(warm_up: int, repetitions: int) -> None:
-    if warm_up < 0 or repetitions < 1:
-        raise OptionError(f"warm_up is {warm_up} and repetitions {repetitions}, but must be at least 0 and 1.")
+    check_whole("warm_up", warm_up, least=0, most=_MOST_REPETITIONS)
+    check_whole("repetitions", repetitions, most=_MOST_REPETITIONS)
 
 
 def _measured(

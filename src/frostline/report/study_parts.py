@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from frostline.inputs.credentials import without_password
 from frostline.pages.drawing import better, shown
 from frostline.pages.page import CLOSING
 from frostline.pages.parts import Command, Folded, Paragraph, Table
 from frostline.run.sentences import train_command
-from frostline.store.storage import without_password
 from frostline.wording import counted
 
 if TYPE_CHECKING:

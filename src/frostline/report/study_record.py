@@ -38,5 +38,5 @@ def read_record(storage: str, name: str) -> StudyRecord:
         terms=study.terms,
         history=study.history,
         space=study.space,
-        readings=tuple(study.notes.get(READINGS_NOTE) or ()),
+        readings=tuple(study.lines(READINGS_NOTE)),
     )

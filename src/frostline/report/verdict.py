@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.audit.audit import GOOD, WEAK
+from frostline.inputs.credentials import without_password
 from frostline.pages.parts import Command, Note, Paragraph, Section, Table
 from frostline.report.shares import cost_shares, percent, share
-from frostline.store.storage import DEFAULT_STORAGE, without_password
+from frostline.store.storage import DEFAULT_STORAGE
 from frostline.wording import counted, duration
 
 if TYPE_CHECKING:

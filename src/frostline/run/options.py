@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import quote
 
 from frostline.errors import OptionError
+from frostline.inputs.safe_names import folder_name
+from frostline.inputs.whole_numbers import parse_whole, shown
 from frostline.process import num_cores
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.sizes import parse_size
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from frostline.training.devices import DevicePlan
 
 # What loads torch is imported where it is used: options are checked before.
+
+# More processes than any machine of today keeps busy.
+_MOST_WORKERS = 1024
 
 AUTO: Literal["auto"] = "auto"
 OFF = "off"
@@ -51,8 +55,8 @@ class TrainingOptions:
     runs: Path = Path("frostline-runs")
 
     def __post_init__(self) -> None:
-        _check_count("threads", self.threads, most=num_cores())
-        _check_count("workers", self.workers)
+        _check_count("threads", self.threads, most=num_cores(), why=", the cores of this machine")
+        _check_count("workers", self.workers, most=_MOST_WORKERS)
         if self.runs.exists() and not self.runs.is_dir():
             raise OptionError(f"runs is {str(self.runs)!r}, which is a file: name a folder for the checkpoints.")
 
@@ -84,7 +88,7 @@ class TrainingOptions:
             root_seed=seed,
             horizon=self.horizon,
             num_validations=self.num_validations,
-            checkpoint_directory=self.runs / quote(study, safe=""),  # a name may hold slashes
+            checkpoint_directory=self.runs / folder_name(study),
         )
 
 
@@ -95,16 +99,19 @@ def parse_count(name: str, text: str) -> int | Literal["auto"]:
     """
     if text == AUTO:
         return AUTO
-    if not text.strip().isdecimal():
-        raise OptionError(f"{name} is {text!r}, but must be {AUTO} or a whole number.")
-    return int(text)
+    try:
+        return parse_whole(name, text, least=0)
+    except OptionError:
+        raise OptionError(f"{name} is {shown(text)}, but must be {AUTO} or a whole number.") from None
 
 
-def _check_count(name: str, count: int | str, *, most: int | None = None) -> None:
+def _check_count(name: str, count: int | str, *, most: int, why: str = "") -> None:
     is_number = isinstance(count, int) and not isinstance(count, bool)
-    if count == AUTO or (is_number and 1 <= int(count) <= (most or int(count))):
+    if count == AUTO or (is_number and 1 <= int(count) <= most):
         return
-    allowed = "at least 1" if most is None else f"in 1..{most}, the cores of this machine"
+    allowed = (
+        f"in 1..{most}{why}" if why else f"at most {most}" if is_number and int(count) > most else "at least 1"
+    )
     raise OptionError(f"{name} is {count!r}, but must be {AUTO} or {allowed}.")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, get_args
 
 from frostline.errors import OptionError
+from frostline.inputs.whole_numbers import check_seed
 from frostline.records import Direction, Value
 from frostline.search.budget import Budget
 from frostline.search.budgeted import BudgetedHalving
@@ -36,8 +37,8 @@ class SearchPlan:
     They are ``initial`` first, then what ``sampling`` draws; under a budget the initial ones, or else the first that is
     drawn, are trained in full. Every random stream follows from ``seed``. ``direction`` and ``sample_unit`` are those of a
     training function: by default a score is to fall, after so many "samples". A task says both itself.
-    Raises: OptionError if there is no such direction, if it is no budget, or if there is one beside ``configurations`` or
-    another search than halving.
+    Raises: OptionError if there is no such direction, if the seed is not in 0..2^63 - 1, if it is no budget, or if there is
+    one beside ``configurations`` or another search than halving.
     """
 
     budget: str | float | None = None
@@ -50,6 +51,7 @@ class SearchPlan:
     sample_unit: str | None = None
 
     def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
         if self.direction is not None and self.direction not in get_args(Direction):
             raise OptionError(
                 f"direction is {self.direction!r}, but must be one of {', '.join(get_args(Direction))}."

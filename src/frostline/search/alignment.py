@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from frostline.errors import AlignmentError
+from frostline.inputs.whole_numbers import parse_whole
 from frostline.records import HEAD
 from frostline.seeding import derive_seed
 from frostline.wording import counted
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from frostline.search.space import SearchSpace
 
 _BETWEEN = ".."
+_LARGEST_FACTOR = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Alignment:
 
     "head.learning_rate" is the learning rate of the last layer alone, and so for every hyperparameter of the optimizer: the
     configuration's own times this factor, whatever the other layers train with.
-    Raises: AlignmentError if a factor is not a number above 0.
+    Raises: AlignmentError if a factor is not a number from a millionth to a million.
     """
 
     factors: Mapping[int, Mapping[str, float | Span]] = field(default_factory=dict)
@@ -69,9 +71,10 @@ class Alignment:
         for layers, of_layers in self.factors.items():
             for name, factor in of_layers.items():
                 ends = (factor.low, factor.high) if isinstance(factor, Span) else (factor,)
-                if not all(end > 0 and math.isfinite(end) for end in ends):
+                if not all(1 / _LARGEST_FACTOR <= end <= _LARGEST_FACTOR for end in ends):
                     raise AlignmentError(
-                        f"the factor of {name} at {counted(layers, 'layer')} is {factor}, but must be a number above 0."
+                        f"the factor of {name} at {counted(layers, 'layer')} is {factor}, but must be a number above 0, "
+                        f"from {1 / _LARGEST_FACTOR:g} to {_LARGEST_FACTOR:g}."
                     )
         # Without those that change nothing equal alignments are equal.
         changing = {
@@ -95,8 +98,19 @@ class Alignment:
         try:
             for part in filter(None, text.replace(" ", "").split(";")):
                 layers, _, values = part.partition(":")
-                pairs = (value.rsplit("=", 1) for value in values.split(","))
-                factors[int(layers)] = {name: _factor(factor) for name, factor in pairs}
+                number = parse_whole("layers", layers)
+                if number in factors:
+                    raise AlignmentError(
+                        f"the alignment {text!r} names {counted(number, 'layer')} twice: write the factors of one number "
+                        f"of layers together, as in '1:learning_rate=10,weight_decay=2'."
+                    )
+                factors[number] = {}
+                for name, factor in (value.rsplit("=", 1) for value in values.split(",")):
+                    if name in factors[number]:
+                        raise AlignmentError(
+                            f"the alignment {text!r} names {name} twice: write one factor for it."
+                        )
+                    factors[number][name] = _factor(factor)
         except AlignmentError:
             raise
         except ValueError:
@@ -184,6 +198,8 @@ def _changes(name: str, of_layers: Mapping[str, float | Span]) -> bool:
 
 
 def _factor(text: str) -> float | Span:
+    if not text.isascii():
+        raise ValueError("digits of other scripts")
     low, between, high = text.partition(_BETWEEN)
     return Span(float(low), float(high)) if between else float(text)
 

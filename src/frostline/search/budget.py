@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
 
 from frostline.errors import OptionError
+from frostline.inputs.whole_numbers import MOST_CONFIGURATIONS, shown
 
 _SECONDS = {"s": 1, "sec": 1, "min": 60, "h": 3600, "d": 86_400}
-_AMOUNT = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
+# Of nothing that a person waits for: a thousand years, and as many trainings as configurations are tried.
+_MOST_SECONDS = 1000 * 365.25 * 86_400
+_MOST_FULL_TRAININGS = float(MOST_CONFIGURATIONS)
+
+_AMOUNT = re.compile(r"(\d{1,20}(?:\.\d{1,20})?|\.\d{1,20})\s*([a-z]*)", re.ASCII | re.IGNORECASE)
 
 DEFAULT_FULL_TRAININGS = 6.0
 """What a search may cost if nobody says."""
@@ -24,8 +28,8 @@ class Budget:
     """What a search may cost in all, over all of its runs: so many full trainings, or so many seconds.
 
     Seconds are those of training and validation that evaluations report; of evaluations side by side, their sum.
-    Raises: OptionError unless exactly one of the two is given, finite and above 0; below one full training nothing can
-    be answered.
+    Raises: OptionError unless exactly one of the two is given, above 0 and within reason; below one full training nothing
+    can be answered.
     """
 
     full_trainings: float | None = None
@@ -34,12 +38,14 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.full_trainings is None) == (self.seconds is None):
             raise OptionError("a budget is a number of full trainings or of seconds: give one of the two.")
-        if self.seconds is not None and not 0 < self.seconds < math.inf:
-            raise OptionError(f"a budget of {self.seconds:g} seconds is no time: it must be above 0 and finite.")
-        if self.full_trainings is not None and not 1 <= self.full_trainings < math.inf:
+        if self.seconds is not None and not 0 < self.seconds <= _MOST_SECONDS:
             raise OptionError(
-                f"a budget of {self.full_trainings:g} full trainings answers nothing: it must be at least 1 and finite, "
-                f"and {FEWEST_FULL_TRAININGS:g} to search."
+                f"a budget of {self.seconds:g} seconds is no time: it must be above 0 and at most a thousand years."
+            )
+        if self.full_trainings is not None and not 1 <= self.full_trainings <= _MOST_FULL_TRAININGS:
+            raise OptionError(
+                f"a budget of {self.full_trainings:g} full trainings answers nothing: it must be at least 1, "
+                f"{FEWEST_FULL_TRAININGS:g} to search, and at most {_MOST_FULL_TRAININGS:,.0f}."
             )
 
     @classmethod
@@ -61,7 +67,8 @@ class Budget:
         match = _AMOUNT.fullmatch(text.strip())
         if match is None or match[2].lower() not in {"", *_SECONDS}:
             raise OptionError(
-                f"{text!r} is no budget: write a number of full trainings, such as 6, or a time, such as 90s, 30min or 2h."
+                f"{shown(text)} is no budget: write a number of full trainings, such as 6, or a time, such as 90s, 30min or "
+                f"2h."
             )
         amount, unit = Fraction(match[1]), match[2].lower()
         return cls(seconds=float(amount * _SECONDS[unit])) if unit else cls(full_trainings=float(amount))

@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+MOST_CELLS = 2000
+"""Each is a training of every configuration."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
     """Fidelities in any order, the last one full, each trained from scratch: rungs for a ``Sweep``, not to be climbed.
 
     Units: ``full_samples`` as in ``Fidelity``.
-    Raises: LadderError if the last is not full, one is beyond it, or one comes twice.
+    Raises: LadderError if the last is not full, one is beyond it, one comes twice, or there are more than ``MOST_CELLS``.
     """
 
     rungs: tuple[Fidelity, ...]
@@ -26,6 +30,10 @@ class Grid:
     full_samples: int
 
     def __post_init__(self) -> None:
+        if len(self.rungs) > MOST_CELLS:
+            raise LadderError(
+                f"the grid has {len(self.rungs):,} cells, but may have {MOST_CELLS:,} at most: give fewer layers or samples."
+            )
         full = Fidelity(trainable_layers=self.num_layers, samples=self.full_samples)
         repeated = [rung for rung, times in Counter(self.rungs).items() if times > 1]
         if repeated:

@@ -10,11 +10,14 @@ from itertools import accumulate, repeat
 from typing import TYPE_CHECKING
 
 from frostline.errors import LadderError
+from frostline.inputs.whole_numbers import MOST_CONFIGURATIONS, shown
 from frostline.records import Request
 from frostline.search.ladder import Ladder, integer_root
 
 if TYPE_CHECKING:
     from frostline.search.history import History
+
+_LARGEST_REDUCTION_FACTOR = 1000
 
 CONFIGURATIONS = 27
 """How many a search begins with if nobody says: enough for three rungs of which each promotes a third."""
@@ -189,15 +192,35 @@ def divided(configurations: int, num_rungs: int, reduction_factor: int) -> tuple
     return tuple(counts)
 
 
-def check_climb(configurations: int, num_rungs: int, reduction_factor: int) -> None:
-    """Raise LadderError unless enough configurations start for one to be left at the last rung."""
+def check_reduction_factor(reduction_factor: int) -> None:
+    """Raise LadderError unless one in ``reduction_factor`` configurations can be promoted."""
     if reduction_factor < 2:
         raise LadderError(
             f"reduction_factor is {reduction_factor}, but it must be at least 2, or nothing is eliminated: use 2 "
             "or more, or the search Sweep."
         )
+    if reduction_factor > _LARGEST_REDUCTION_FACTOR:
+        raise LadderError(
+            f"reduction_factor is {shown(reduction_factor)}, but may be {_LARGEST_REDUCTION_FACTOR} at most, or nothing is "
+            f"left: use less."
+        )
+
+
+def check_configurations(configurations: int) -> None:
+    """Raise LadderError unless there may be so many configurations in a study."""
     if not isinstance(configurations, int):
         raise LadderError(f"configurations is {configurations!r}, but must be a whole number.")
+    if configurations > MOST_CONFIGURATIONS:
+        raise LadderError(
+            f"{shown(configurations)} configurations are more than a study can hold: ask for "
+            f"{MOST_CONFIGURATIONS:,} at most."
+        )
+
+
+def check_climb(configurations: int, num_rungs: int, reduction_factor: int) -> None:
+    """Raise LadderError unless enough configurations start for one to be left at the last rung."""
+    check_reduction_factor(reduction_factor)
+    check_configurations(configurations)
     needed = reduction_factor ** (num_rungs - 1)
     if configurations >= needed:
         return

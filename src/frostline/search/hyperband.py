@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from frostline.errors import LadderError
-from frostline.search.halving import Bracket, divided
+from frostline.search.halving import Bracket, check_configurations, check_reduction_factor, divided
 
 if TYPE_CHECKING:
     from frostline.records import Request
@@ -36,11 +36,8 @@ class Hyperband:
     """The one that starts lowest first."""
 
     def __post_init__(self) -> None:
-        if self.reduction_factor < 2:
-            raise LadderError(
-                f"reduction_factor is {self.reduction_factor}, but it must be at least 2, or nothing is "
-                "eliminated: use 2 or more, or the search Sweep."
-            )
+        check_reduction_factor(self.reduction_factor)
+        check_configurations(self.configurations)
         needed = sum(self._weights())
         if self.configurations < needed:
             raise LadderError(

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from frostline.errors import LadderError
+from frostline.inputs.whole_numbers import LARGEST, shown
 from frostline.records import Fidelity
 from frostline.text_tables import html_table, text_table
 
@@ -19,6 +20,10 @@ _LOWEST_SHARE = 5
 
 _SIEVE_LAYERS = 0.34
 _SIEVE_SAMPLES = (0.1, 0.2, 0.4)
+
+
+MOST_RUNGS = 100
+"""A survivor is trained once more at every rung: more of them than make a difference to it only cost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +42,7 @@ class Ladder:
     """Rising fidelities: neither axis ever falls, at least one rises at every rung, and the last rung is full.
 
     Units: ``full_samples`` as in ``Fidelity``: tokens for a language model, examples otherwise.
-    Raises: LadderError if it is not such a ladder, or has fewer than two rungs.
+    Raises: LadderError if it is not such a ladder, or has fewer than two rungs or more than ``MOST_RUNGS``.
     """
 
     rungs: tuple[Fidelity, ...]
@@ -52,6 +57,7 @@ class Ladder:
                 f"a ladder of {len(steps)} rungs climbs nowhere: it must have at least 2; to evaluate only at "
                 "full fidelity, use the search FullFidelity."
             )
+        _check_num_rungs(len(steps))
         for (layers, samples), (more_layers, more_samples) in pairwise(steps):
             if more_layers < layers or more_samples < samples or (layers, samples) == (more_layers, more_samples):
                 raise LadderError(
@@ -263,6 +269,7 @@ def _rising(lowest: int, highest: int, num_levels: int) -> list[int]:
         raise LadderError(
             f"num_rungs is {num_levels}, but a ladder must have at least 2: ask for 2 or more rungs."
         )
+    _check_num_rungs(num_levels)
     last = num_levels - 1
     levels = [integer_root(lowest ** (last - index) * highest**index, last) for index in range(num_levels)]
     if highest - lowest >= last:
@@ -288,9 +295,22 @@ def _strictly_rising(highest: int, num_rungs: int, *, unit: str, instead: str) -
     )
 
 
+def _check_num_rungs(num_rungs: int) -> None:
+    if num_rungs > MOST_RUNGS:
+        raise LadderError(
+            f"num_rungs is {shown(num_rungs)}, but a ladder may have {MOST_RUNGS} at most: every survivor is "
+            f"trained at each."
+        )
+
+
 def _check_sizes(num_layers: int, full_samples: int) -> None:
     if num_layers < 1 or full_samples < 1:
         raise LadderError(
             f"num_layers is {num_layers} and full_samples is {full_samples}, but both must be at least 1: take "
             "them from the model and its full training."
+        )
+    if full_samples > LARGEST:
+        raise LadderError(
+            f"full_samples is {shown(full_samples)}, but shares of more than {LARGEST} samples are not exact: train on "
+            f"fewer."
         )

@@ -18,6 +18,7 @@ from optuna.distributions import (
 )
 
 from frostline.errors import SearchSpaceError
+from frostline.inputs.whole_numbers import MOST_CONFIGURATIONS, shown
 from frostline.search.dimensions import (
     check_dimension,
     grid_values,
@@ -71,7 +72,8 @@ class SearchSpace:
         """
         try:
             tables = tomllib.loads(text).get("space")
-        except tomllib.TOMLDecodeError as error:
+        # Not only TOMLDecodeError: of thousands of digits, and of thousands of brackets, Python itself complains.
+        except (ValueError, RecursionError) as error:
             raise SearchSpaceError(f"the search space is not TOML: {error}; correct it there.") from None
         if not isinstance(tables, dict):
             raise SearchSpaceError(
@@ -127,13 +129,23 @@ class SearchSpace:
 
         They are evenly spaced on the range's scale, and hold both ends. A range of whole or stepped numbers that
         has fewer gives those it has.
-        Raises: SearchSpaceError if ``num_points`` is below 2.
+        Raises: SearchSpaceError if ``num_points`` is below 2, or the grid has more points than a study can hold.
         """
         if num_points < 2:
             raise SearchSpaceError(
                 f"num_points is {num_points}, but a grid has at least the 2 ends of each range: use 2 or more."
             )
-        return {name: grid_values(distribution, num_points) for name, distribution in self.distributions.items()}
+        if num_points > MOST_CONFIGURATIONS:
+            raise SearchSpaceError(
+                f"num_points is {shown(num_points)}, but a grid may have {MOST_CONFIGURATIONS:,} points at most: use fewer."
+            )
+        values = {name: grid_values(distribution, num_points) for name, distribution in self.distributions.items()}
+        if (num_in_all := math.prod(map(len, values.values()))) > MOST_CONFIGURATIONS:
+            raise SearchSpaceError(
+                f"the grid has {num_in_all:,} points, but may have {MOST_CONFIGURATIONS:,} at most: use fewer for each "
+                f"range."
+            )
+        return values
 
     def __str__(self) -> str:
         """One line for each hyperparameter."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from frostline.errors import LadderError
 from frostline.records import Request, Status
-from frostline.search.halving import first_requests
+from frostline.search.halving import check_configurations, first_requests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -147,6 +147,7 @@ class FullFidelity:
 
 
 def _check_positive(configurations: int) -> None:
+    check_configurations(configurations)
     if configurations < 1:
         raise LadderError(
             f"{configurations} configurations were asked for, but a search needs at least 1: ask for more."

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
 
-from frostline.errors import StudyError
+from frostline.errors import OptionError, SearchSpaceError, StudyError
+from frostline.inputs.credentials import holds_password, without_password
+from frostline.inputs.safe_names import check_name
 from frostline.search.history import History
 from frostline.search.space import SearchSpace
 from frostline.store.any_storage import access_to
+from frostline.store.parsing import parse_lines, parse_table
 from frostline.store.storage import Storage, opened
 from frostline.store.terms import Terms
 from frostline.store.trials import read_trial
@@ -36,9 +40,17 @@ class StoredStudy:
     terms: Terms
     history: History
     notes: Mapping[str, Any]
-    """JSON values that were left in it beside the search itself, by key."""
+    """JSON values that were left in it beside the search itself, by key: as they are, unchecked."""
     distributions: SearchSpace | None
     """The space that its configurations were drawn from; None while it holds none."""
+
+    def lines(self, key: str) -> list[str]:
+        """Return the lines of text that were left under ``key``, none if nothing was. Raises: StudyError if damaged."""
+        return parse_lines(key, self.notes.get(key) or [])
+
+    def table(self, key: str) -> dict[int, dict[str, float]]:
+        """Return the rows of numbers that were left under ``key``, none if nothing was. Raises: StudyError if damaged."""
+        return parse_table(key, self.notes.get(key) or {})
 
     @property
     def space(self) -> SearchSpace:
@@ -57,18 +69,19 @@ def read_study(storage: str | Storage, name: str) -> StoredStudy:
         terms = read_terms(place.backend, study_id, name=name)
         if terms is None:
             raise StudyError(f"the study {name!r} is empty: start it with `frostline tune TASK --study {name}`.")
+        with place.reading_errors():
+            trials = access_to(place.backend, study_id).trials()
+            attributes = place.backend.get_study_user_attrs(study_id)
         history = History(terms.direction)
-        trials = access_to(place.backend, study_id).trials()
         for trial in trials:
-            read_trial(trial, history)
-        attributes = place.backend.get_study_user_attrs(study_id)
+            read_trial(trial, history, terms.rungs)
         return StoredStudy(
             name=name,
             place=place.place,
             terms=terms,
             history=history,
             notes={key.removeprefix(_NOTE): value for key, value in attributes.items() if key.startswith(_NOTE)},
-            distributions=SearchSpace(distributions=trials[0].distributions) if trials else None,
+            distributions=_space_of(trials[0], name=name) if trials else None,
         )
 
 
@@ -88,13 +101,31 @@ def read_terms(backend: BaseStorage, study_id: int, *, name: str) -> Terms | Non
     return None
 
 
+def check_study_name(name: str) -> None:
+    """Raise OptionError unless ``name`` may be a study's: printable text, which is shown, so that it holds no password."""
+    check_name("study", name)
+    if holds_password(name):
+        raise OptionError(
+            f"the study {without_password(name)!r} is named like a URL with a password, and names are shown: give a "
+            f"database as the storage, and the study another name."
+        )
+
+
+def _space_of(trial: FrozenTrial, *, name: str) -> SearchSpace:
+    try:
+        return SearchSpace(distributions=trial.distributions)
+    except SearchSpaceError as error:
+        raise StudyError(f"trial {trial.number} of the study {name!r} has no search space: {error}") from error
+
+
 @contextmanager
 def _found(storage: str | Storage, name: str) -> Iterator[tuple[Storage, int]]:
     """Return the storage, opened, and the number of the study ``name`` in it, for as long as the context lasts."""
+    check_study_name(name)
     with opened(storage, must_exist=True) as place, place.errors():
         try:
             study_id = place.backend.get_study_id_from_name(name)
         except KeyError:
-            known = ", ".join(sorted(study.study_name for study in place.backend.get_all_studies())) or "none"
+            known = ", ".join(sorted(f"{study.study_name}" for study in place.backend.get_all_studies())) or "none"
             raise StudyError(f"there is no study {name!r} in {place.shown}; there are: {known}.") from None
         yield place, study_id

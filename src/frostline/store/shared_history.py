@@ -9,19 +9,21 @@ from frostline.records import Configuration, Request
 from frostline.search.history import History
 from frostline.store.deaths import Deaths, deaths_in
 from frostline.store.news import Claimed, Ended, Event, Made, Recorded
+from frostline.store.parsing import parse_configuration, parse_state
 from frostline.store.trials import Claim, claims_in, evaluation_of, read_trial
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from frostline.records import Direction, Evaluation
+    from frostline.records import Direction, Evaluation, Fidelity
 
 
 class SharedHistory:
     """What is known of a study's trials."""
 
-    def __init__(self, direction: Direction) -> None:
+    def __init__(self, direction: Direction, rungs: Sequence[Fidelity]) -> None:
         self.direction: Direction = direction
+        self._rungs = rungs
         self.is_read = False
         self._begin()
         self.newly_ended: list[int] = []
@@ -33,11 +35,11 @@ class SharedHistory:
         self._begin()
         for trial in trials:
             self.trial_ids[trial.number] = trial._trial_id
-            read_trial(trial, self.history)
+            read_trial(trial, self.history, self._rungs)
             if trial.state.is_finished():
                 self.end(trial.number, was_known=trial.number in known)
                 continue
-            for claim in claims_in(trial):
+            for claim in claims_in(trial, num_rungs=len(self._rungs)):
                 if self.history.evaluation(trial.number, claim.rung) is not None:
                     continue
                 if is_alive(claim.worker):
@@ -53,15 +55,21 @@ class SharedHistory:
         # Of two workers' news, those of a configuration may come before the one that it was made.
         for event in sorted(events, key=_by_configuration):
             if isinstance(event, Made) and event.number == len(self.history.configurations):
-                made = Configuration(number=event.number, hyperparameters=event.values, sampler_state=event.state)
+                made = Configuration(
+                    number=event.number,
+                    hyperparameters=parse_configuration(event.number, event.values),
+                    sampler_state=parse_state(event.number, event.state),
+                )
                 self.history.add_configuration(made)
             if event.number >= len(self.history.configurations):
+                return False
+            if isinstance(event, Claimed | Recorded) and not 0 <= event.rung < len(self._rungs):
                 return False
             match event:
                 case Claimed():
                     self.start(Request(event.number, event.rung))
                 case Recorded():
-                    self.finish(evaluation_of(event.number, event.rung, event.record))
+                    self.finish(evaluation_of(event.number, event.rung, event.record, self._rungs))
                 case Ended():
                     self.end(event.number)
         return True

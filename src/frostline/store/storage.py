@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from frostline.errors import StudyError
+from frostline.inputs.credentials import Secrets, holds_password, without_password
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -49,6 +50,10 @@ class Storage:
         """Return a context that turns whatever the storage raises into one StudyError that names it."""
         return StorageErrors(self.place)
 
+    def reading_errors(self) -> StorageErrors:
+        """Return the same for reading alone, where everything that is raised comes of what lies in the storage."""
+        return StorageErrors(self.place, only_storage=True)
+
 
 @contextmanager
 def opened(storage: str | Storage, *, must_exist: bool = False) -> Iterator[Storage]:
@@ -78,21 +83,30 @@ def open_storage(storage: str) -> BaseStorage:
     with the process, and anything else is the path of a journal file.
     Raises: StudyError if it cannot be opened or is corrupt.
     """
+    if storage != MEMORY and "://" not in storage and holds_password(storage):
+        raise StudyError(
+            f"the storage {without_password(storage)} looks like a database's URL, but is none: write it as "
+            f"postgresql://user@host/name, with the password behind the user."
+        )
     from optuna.storages import InMemoryStorage, get_storage
 
     if storage == MEMORY:
         return InMemoryStorage()
-    with StorageErrors(storage):
+    with StorageErrors(storage, only_storage=True):
         if "://" in storage:
             return get_storage(_open_database(storage))
         return _open_journal(Path(storage))
 
 
 def exists(storage: str) -> bool:
-    """Return whether there is a storage to look at; of a database on a server, only asking it can tell."""
-    if storage.startswith("sqlite:///"):
-        return Path(storage.removeprefix("sqlite:///").partition("?")[0]).exists()
-    return "://" in storage or storage == MEMORY or Path(storage).exists()
+    """Return whether there is a storage to look at; of a database on a server, only asking it can tell.
+
+    Raises: StudyError if it is no name of a file.
+    """
+    with StorageErrors(storage):
+        if storage.startswith("sqlite:///"):
+            return Path(storage.removeprefix("sqlite:///").partition("?")[0]).exists()
+        return "://" in storage or storage == MEMORY or Path(storage).exists()
 
 
 def close_storage(storage: BaseStorage) -> None:
@@ -124,7 +138,8 @@ def _open_database(url: str) -> RDBStorage:
 
 
 def _open_journal(path: Path) -> JournalStorage:
-    if path.is_dir() or not path.parent.is_dir():
+    # What is no file, such as /dev/full, loses what is written to it, or waits for ever.
+    if not path.parent.is_dir() or (path.exists() and not path.is_file()):
         raise StudyError(
             f"the journal file {str(path)!r} cannot be opened: name a file in a folder that exists, or a database URL "
             f"such as {DEFAULT_STORAGE}."
@@ -155,46 +170,55 @@ def _drop_torn_line(path: Path) -> None:
 
 
 class StorageErrors:
-    """A context that turns whatever a storage raises into one StudyError that names it."""
+    """A context that turns whatever a storage raises into one StudyError that names it.
+
+    Where there is ``only_storage`` at work, as when it is opened, everything that is raised is its own, or its URL's.
+    """
 
     # A class, for a generator takes longer, and this is entered several times for every evaluation.
-    __slots__ = ("_place",)
+    __slots__ = ("_only_storage", "_place")
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, *, only_storage: bool = False) -> None:
         self._place = place
+        self._only_storage = only_storage
 
     def __enter__(self) -> None:
         """Begin."""
 
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Raise the StudyError that says the same as ``error``, if a storage raised it."""
-        if isinstance(error, Exception) and not isinstance(error, StudyError):
-            told = _told(error, self._place)
-            if told is not None:
-                raise StudyError(told) from error
+        if not isinstance(error, Exception) or isinstance(error, StudyError):
+            return
+        sentence = _sentence(error, self._place, only_storage=self._only_storage)
+        if sentence is not None:
+            # A traceback shows the driver's own words too.
+            is_secret = Secrets(self._place).are_in("".join(traceback.format_exception(error)))
+            raise StudyError(sentence) from (None if is_secret else error)
 
 
-def _told(error: Exception, place: str) -> str | None:
+def _sentence(error: Exception, place: str, *, only_storage: bool) -> str | None:
     """Return what is said of an error of the storage ``place``, or None if the error is not a storage's."""
     from optuna.exceptions import StorageInternalError
 
+    shown = without_password(place)
+    reason = Secrets(place).hidden_in(_root_cause(error))
     if isinstance(error, StorageInternalError):
-        return f"the storage {without_password(place)} failed: {_root_cause(error)}."
+        return f"the storage {shown} failed: {reason}."
     if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
         return (
-            f"the journal file {place!r} is corrupt ({error}): restore it from a copy, or name another --storage."
+            f"the journal file {shown!r} is corrupt ({error}): restore it from a copy, or name another --storage."
         )
     if isinstance(error, ImportError):
         return (
-            f"the storage {without_password(place)} needs a database driver that is not installed; for PostgreSQL: "
+            f"the storage {shown} needs a database driver that is not installed; for PostgreSQL: "
             f"pip install 'frostline[postgresql]'."
         )
     # SQLAlchemy's own errors for an unknown dialect, a malformed URL or a file that is no database have no common
     # parent that could be named without importing it.
-    if _is_storage_error(error):
+    if only_storage or _is_storage_error(error):
         return (
-            f"the storage {without_password(place)} cannot be used: {_root_cause(error)}. Give a database URL such as "
-            f"{DEFAULT_STORAGE} or postgresql://user@host/name, or the path of a journal file."
+            f"the storage {shown} cannot be used: {reason}. Give a database URL such as {DEFAULT_STORAGE} or "
+            f"postgresql://user@host/name, or the path of a journal file."
         )
     return None
 
@@ -210,13 +234,3 @@ def _root_cause(error: BaseException) -> str:
         error = original
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
-
-
-def without_password(url: str) -> str:
-    """Return a storage as it may be shown."""
-    url = re.sub(r"(?<=password=)[^&]*", "***", url)
-    scheme, separator, rest = url.partition("://")
-    if "@" not in rest:
-        return url
-    user, _, place = rest.rpartition("@")
-    return f"{scheme}{separator}{user.split(':')[0]}@{place}"

@@ -24,7 +24,7 @@ from frostline.store.access import Claims
 from frostline.store.any_storage import access_to
 from frostline.store.deaths import set_aside
 from frostline.store.news import Claimed, Ended, Event, Made, Recorded
-from frostline.store.reading import TERMS, read_terms
+from frostline.store.reading import TERMS, check_study_name, read_terms
 from frostline.store.shared_history import SharedHistory
 from frostline.store.storage import Storage
 from frostline.store.terms import Terms
@@ -48,7 +48,7 @@ class SearchStudy:
         self._storage = storage.backend
         self._space = space
         self._study_id = study_id
-        self._known = SharedHistory(terms.direction)
+        self._known = SharedHistory(terms.direction, terms.rungs)
         self._claims: dict[int, list[Claim]] = {}
         """Of each configuration what was claimed in this turn, to be written at its end."""
         self._num_before = 0
@@ -68,8 +68,10 @@ class SearchStudy:
     def open(cls, storage: Storage, name: str, *, terms: Terms, space: SearchSpace) -> SearchStudy:
         """Open the study ``name`` in ``storage``, or make it.
 
-        Raises: StudyError if the storage fails, or holds a study of that name made under other terms.
+        Raises: StudyError if the storage fails, or holds a study of that name made under other terms; OptionError if that is
+            no name.
         """
+        check_study_name(name)
         backend = storage.backend
         with storage.errors():
             direction = StudyDirection[terms.direction.upper()]

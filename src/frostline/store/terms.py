@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from frostline.errors import StudyError
+from frostline.errors import AlignmentError, FidelityError, StudyError
+from frostline.inputs.credentials import without_password
 from frostline.records import Direction, Fidelity
 from frostline.search.alignment import IDENTITY, Alignment
 
@@ -23,14 +24,22 @@ class TaskReference:
 
     name: str
     options: tuple[str, ...] = ()
-    """NAME=VALUE of every ``--set``."""
+    """NAME=VALUE of every ``--set``, without passwords."""
     precision: str = _DEFAULT_PRECISION
+
+    def __post_init__(self) -> None:
+        # It is kept in studies and shown wherever they are: an option with a password is to be given anew.
+        object.__setattr__(self, "options", tuple(map(without_password, self.options)))
 
     def __str__(self) -> str:
         """The words of a command, quoted for a shell."""
         options = (word for option in self.options for word in ("--set", option))
         precision = () if self.precision == _DEFAULT_PRECISION else ("--precision", self.precision)
         return shlex.join((self.name, *options, *precision))
+
+    def record(self) -> dict[str, Any]:
+        """Return its fields, for JSON."""
+        return {"name": self.name, "options": list(self.options), "precision": self.precision}
 
     @classmethod
     def of_words(cls, text: str) -> TaskReference:
@@ -109,7 +118,7 @@ class Terms:
         return {
             "version": _VERSION,
             "task": self.task,
-            "reference": None if reference is None else dataclasses.asdict(reference),
+            "reference": None if reference is None else reference.record(),
             "data": self.data,
             "space": self.space,
             "rungs": [[rung.trainable_layers, rung.samples] for rung in self.rungs],
@@ -125,19 +134,29 @@ class Terms:
         }
 
     @classmethod
-    def parse(cls, record: Mapping[str, Any]) -> Terms:
+    def parse(cls, record: Any) -> Terms:
         """Return the terms that ``record`` was written from, by this version or by the first.
 
-        Raises: StudyError if a later version wrote it.
+        Raises: StudyError if a later version wrote it, or it is damaged.
         """
-        version = record.get("version", 1)
-        if version > _VERSION:
+        from frostline.store.parsing import parse_terms
+
+        version = record.get("version", 1) if isinstance(record, Mapping) else 1
+        if isinstance(version, int) and version > _VERSION:
             raise StudyError(
                 f"the study was made by a later frostline (its terms are of version {version}, and this one reads up to "
                 f"{_VERSION}): update frostline."
             )
-        if version == 1:
-            record = _from_first_version(record)
+        try:
+            if version == 1:
+                record = _from_first_version(parse_terms(record, version=1))
+            record = parse_terms(record, version=2)
+            return cls._of(record)
+        except (AlignmentError, FidelityError, KeyError, ValueError) as error:
+            raise StudyError(f"the terms of the study are damaged ({error}): use another study name.") from error
+
+    @classmethod
+    def _of(cls, record: Mapping[str, Any]) -> Terms:
         reference, training = record["reference"], record["training"]
         return cls(
             task=record["task"],
@@ -198,7 +217,7 @@ def _from_first_version(record: Mapping[str, Any]) -> dict[str, Any]:
     reference = record["reference"]
     return {
         **record,
-        "reference": dataclasses.asdict(TaskReference.of_words(reference)) if reference else None,
+        "reference": TaskReference.of_words(reference).record() if reference else None,
         "is_sweep": record["search"] == "sweep",
         "training": training,
     }

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from frostline.errors import StudyError
 from frostline.records import Configuration, Cost, CurvePoint, Evaluation, Fidelity, Status
+from frostline.store.parsing import parse_claim, parse_configuration, parse_evaluation, parse_state, rungs_in
 
 if TYPE_CHECKING:
     from frostline.search.history import History
@@ -45,14 +46,16 @@ def claim_of(claim: Claim) -> tuple[str, dict[str, Any]]:
     return f"{_CLAIM}{claim.rung}", {"worker": claim.worker, "ended": claim.num_ended}
 
 
-def claims_in(trial: FrozenTrial) -> list[Claim]:
-    """Return the last claim of each rung of a trial that was ever claimed."""
-    claims = trial.system_attrs.items()
-    return [
-        Claim(rung=int(key.removeprefix(_CLAIM)), worker=claim["worker"], num_ended=claim.get("ended", -1))
-        for key, claim in claims
-        if key.startswith(_CLAIM)
+def claims_in(trial: FrozenTrial, *, num_rungs: int) -> list[Claim]:
+    """Return the last claim of each rung of a trial that was ever claimed.
+
+    Raises: StudyError if one is none, or of a rung that the study does not have.
+    """
+    claims = [
+        (rung, parse_claim(trial.number, rung, claim))
+        for rung, claim in rungs_in(trial.number, trial.system_attrs, _CLAIM, num_rungs=num_rungs)
     ]
+    return [Claim(rung=rung, worker=claim["worker"], num_ended=claim.get("ended", -1)) for rung, claim in claims]
 
 
 def new_trial(configuration: Configuration, space: SearchSpace, claims: Iterable[Claim]) -> FrozenTrial:
@@ -65,20 +68,23 @@ def new_trial(configuration: Configuration, space: SearchSpace, claims: Iterable
     )
 
 
-def read_trial(trial: FrozenTrial, history: History) -> None:
-    """Add a trial's configuration and evaluations to ``history``, the lowest rung first."""
-    if not claims_in(trial):
+def read_trial(trial: FrozenTrial, history: History, rungs: Sequence[Fidelity]) -> None:
+    """Add a trial's configuration and evaluations on a ladder of ``rungs`` to ``history``, the lowest rung first.
+
+    Raises: StudyError if it is not frostline's, or damaged.
+    """
+    if not claims_in(trial, num_rungs=len(rungs)):
         raise StudyError(
             f"trial {trial.number} of the study was not made by frostline: use another study name, or delete the trial."
         )
     state = trial.system_attrs.get(_SAMPLER, {})
+    values = parse_configuration(trial.number, trial.params)
     history.add_configuration(
-        Configuration(number=trial.number, hyperparameters=dict(trial.params), sampler_state=state)
+        Configuration(number=trial.number, hyperparameters=values, sampler_state=parse_state(trial.number, state))
     )
     evaluations = [
-        evaluation_of(trial.number, int(key.removeprefix(_RUNG)), record)
-        for key, record in trial.user_attrs.items()
-        if key.startswith(_RUNG)
+        evaluation_of(trial.number, rung, record, rungs)
+        for rung, record in rungs_in(trial.number, trial.user_attrs, _RUNG, num_rungs=len(rungs))
     ]
     for evaluation in sorted(evaluations, key=lambda evaluation: evaluation.rung):
         history.finish(evaluation)
@@ -102,8 +108,9 @@ def record_of(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
     return f"{_RUNG}{evaluation.rung}", record
 
 
-def evaluation_of(number: int, rung: int, record: Mapping[str, Any]) -> Evaluation:
-    """Return the evaluation that ``record`` was written from."""
+def evaluation_of(number: int, rung: int, stored: object, rungs: Sequence[Fidelity]) -> Evaluation:
+    """Return the evaluation on a ladder of ``rungs`` that a record was written from. Raises: StudyError if it is damaged."""
+    record = parse_evaluation(number, rung, stored, rungs)
     return Evaluation(
         number=number,
         rung=rung,

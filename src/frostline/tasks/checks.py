@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from frostline.errors import OptionError
+from frostline.inputs.whole_numbers import check_whole
 
 
 def require_positive(name: str, value: object) -> None:
-    """Raise OptionError unless ``value`` is a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise OptionError(f"{name} is {value!r}, but must be a whole number of at least 1.")
+    """Raise OptionError unless ``value`` is a whole number of at least 1, and one that can be computed with."""
+    check_whole(name, value)

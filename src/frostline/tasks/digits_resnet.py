@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,6 @@ from frostline.tasks.resnet import ResNet, ResNetSettings
 from frostline.training.supervised import SupervisedTask
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import nn
 
     from frostline.records import Configuration

@@ -6,15 +6,20 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from frostline.errors import OptionError, TaskError
+from frostline.errors import FrostlineError, OptionError, TaskError
+from frostline.inputs.foreign_errors import foreign_error, is_foreign
+from frostline.inputs.json_values import parse_json
+from frostline.inputs.safe_names import check_name
+from frostline.inputs.whole_numbers import check_whole, shown
 from frostline.process import return_freed_memory
 from frostline.protocols import Task
+from frostline.records import Direction
+from frostline.tasks.option_types import check_options, options_of
 
 # name on the command line -> the function of ``frostline.tasks`` that makes it, in a module of the same name
 _BUILT_IN = (
@@ -60,10 +65,28 @@ def load_task(reference: str, options: Mapping[str, Any]) -> Task:
             f"{reference} is a {type(made).__name__}, not a task: let it be a frostline.SupervisedTask, or a function that "
             f"returns one."
         )
+    _check_facts(made, reference)
     if of_freezing and not isinstance(made, SupervisedTask):
         raise TaskError(f"{reference} is no frostline.SupervisedTask, and takes no {', '.join(of_freezing)}.")
     task: Task = dataclasses.replace(made, **of_freezing) if of_freezing else made
     return task
+
+
+def _check_facts(task: Task, reference: str) -> None:
+    """Check what a task says of itself, whoever made it. Raises: TaskError; OptionError if its name is none."""
+    from frostline.search.space import SearchSpace
+
+    check_name("task", task.name)
+    check_name("unit of samples", task.sample_unit)
+    if task.direction not in get_args(Direction):
+        allowed = " or ".join(map(repr, get_args(Direction)))
+        raise TaskError(f"direction of {reference} is {shown(task.direction)}, but must be {allowed}.")
+    check_whole(f"full_samples of {reference}", task.full_samples)
+    for name, kind in (("space", SearchSpace), ("defaults", Mapping)):
+        if not isinstance(getattr(task, name), kind):
+            raise TaskError(
+                f"{name} of {reference} is {shown(getattr(task, name))}, but must be a {kind.__name__}."
+            )
 
 
 def task_named(reference: str, options: list[str] | None) -> Task:
@@ -84,16 +107,20 @@ def parse_options(options: list[str] | None) -> dict[str, Any]:
         if not separator or not name:
             raise OptionError(f"--set {option!r}: write NAME=VALUE.")
         try:
-            parsed[name.replace("-", "_")] = json.loads(text)
-        except json.JSONDecodeError:
-            parsed[name.replace("-", "_")] = text
+            value = parse_json(f"--set {name}", text)
+        except OptionError:
+            raise
+        except ValueError:
+            value = text
+        parsed[name.replace("-", "_")] = value
     return parsed
 
 
 def _of_freezing(made: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that are set on the task itself, because the function that makes it does not take them."""
-    own = inspect.signature(made).parameters if callable(made) else {}
-    return {name: value for name, value in options.items() if name in _OF_FREEZING and name not in own}
+    return {
+        name: value for name, value in options.items() if name in _OF_FREEZING and name not in options_of(made)
+    }
 
 
 def _named_in_file(reference: str) -> Any:
@@ -104,14 +131,19 @@ def _named_in_file(reference: str) -> Any:
     specification = importlib.util.spec_from_file_location(path.stem, path)
     if specification is None or specification.loader is None:
         raise TaskError(f"{file!r} is no Python file: give the task as path/to/file.py:NAME.")
+    loaded = getattr(sys.modules.get(path.stem), "__file__", None)
+    if path.stem in sys.stdlib_module_names or (loaded is not None and not is_foreign(loaded)):
+        raise TaskError(
+            f"{file!r} is called like the module {path.stem!r}, which it would replace: rename the file."
+        )
     module = importlib.util.module_from_spec(specification)
     # Pickling and dataclasses look a class up by its module's name; the file's neighbours are importable, as for a script.
     sys.modules[path.stem] = module
     sys.path.insert(0, str(path.parent.resolve()))
     try:
         specification.loader.exec_module(module)
-    except Exception as error:
-        raise TaskError(f"{file!r} could not be run: {type(error).__name__}: {error}.") from error
+    except (Exception, SystemExit) as error:
+        raise TaskError(f"{file!r} could not be run: {foreign_error(error)}.") from error
     if not hasattr(module, name):
         names = ", ".join(key for key, value in vars(module).items() if _is_task(value)) or "none"
         raise TaskError(f"{file!r} defines no {name!r}; the tasks in it are: {names}.")
@@ -124,15 +156,34 @@ def _call(made: Any, options: Mapping[str, Any], reference: str) -> Any:
     try:
         inspect.signature(made).bind(**options)
     except TypeError as error:
-        allowed = ", ".join(inspect.signature(made).parameters) or "none"
+        allowed = ", ".join(options_of(made)) or "none"
         raise TaskError(
             f"the task {reference} cannot be made: {error}; its options are: {allowed} (--set NAME=VALUE)."
         ) from error
-    return made(**options)
+    except ValueError:
+        raise TaskError(f"{reference} says of itself no options: let it be a function of your own.") from None
+    try:
+        task = made(**options)
+    except FrostlineError:
+        raise
+    except (Exception, SystemExit) as error:
+        # An error far inside says less than that an option is of the wrong type.
+        check_options(made, options)
+        given = ", ".join(f"{name}={shown(value)}" for name, value in options.items())
+        raise TaskError(
+            f"the task {reference} cannot be made{f' with {given}' if given else ''}: {foreign_error(error)}."
+        ) from error
+    check_options(made, options)
+    return task
 
 
 def _is_task(candidate: Any) -> bool:
     needed = {name for name in vars(Task) if not name.startswith("_")} | set(Task.__annotations__)
-    # Listed names are not looked up: a fingerprint is a property for which the model would be built.
-    listed = set(dir(candidate))
-    return not isinstance(candidate, type) and all(name in listed or hasattr(candidate, name) for name in needed)
+    try:
+        # Listed names are not looked up: a fingerprint is a property for which the model would be built.
+        listed = set(dir(candidate))
+        return not isinstance(candidate, type) and all(
+            name in listed or hasattr(candidate, name) for name in needed
+        )
+    except Exception:  # what is no task may do anything when it is looked at
+        return False

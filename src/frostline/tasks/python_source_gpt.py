@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from frostline.tasks.checks import require_positive
 from frostline.tasks.corpus import python_source
 from frostline.tasks.gpt import GPTSettings
 from frostline.tasks.language_modelling import LanguageModelBudget, language_model_task
 from frostline.tasks.tokenization import cache_directory, encode
-
-if TYPE_CHECKING:
-    from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised import SupervisedTask
 
 
 def python_source_gpt(

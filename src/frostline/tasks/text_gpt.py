@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from frostline.tasks.corpus import text_files
 from frostline.tasks.gpt import count_parameters, named_settings
 from frostline.tasks.language_modelling import LanguageModelBudget, language_model_task
 from frostline.tasks.tokenization import cache_directory, encode
 from frostline.tasks.windows import token_file
-
-if TYPE_CHECKING:
-    import os
-
-    from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised import SupervisedTask
 
 _TOKENS_PER_PARAMETER = 20
 _BATCH_TOKENS = 8192

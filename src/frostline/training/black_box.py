@@ -60,10 +60,9 @@ class BlackBox:
 
 def _curve_of(result: object, fidelity: Fidelity) -> list[CurvePoint]:
     """Return the curve behind what a training function returned; it stops at the first score that is not finite."""
-    if isinstance(result, Real) or (
-        isinstance(result, torch.Tensor | np.ndarray) and math.prod(result.shape) == 1
-    ):
-        return [CurvePoint(fidelity.samples, float(result))]
+    score = _score_of(result)
+    if score is not None:
+        return [CurvePoint(fidelity.samples, score)]
     if not isinstance(result, Iterator):
         raise TrainFunctionError(
             f"the training function returned {result!r:.60}: return a score (a number), or yield (samples, score) pairs."
@@ -71,8 +70,8 @@ def _curve_of(result: object, fidelity: Fidelity) -> list[CurvePoint]:
     curve = []
     for item in result:
         match item:
-            case (samples, score) if isinstance(samples, Integral) and isinstance(score, Real | torch.Tensor):
-                curve.append(CurvePoint(int(samples), float(score)))
+            case (samples, given) if isinstance(samples, Integral) and (score := _score_of(given)) is not None:
+                curve.append(CurvePoint(int(samples), score))
             case _:
                 raise TrainFunctionError(
                     f"the training function yielded {item!r:.60}: yield pairs of a number of samples and a score."
@@ -84,6 +83,17 @@ def _curve_of(result: object, fidelity: Fidelity) -> list[CurvePoint]:
             "the training function ended without a score: yield (samples, score) at least once."
         )
     return curve
+
+
+def _score_of(result: object) -> float | None:
+    """Return the score that ``result`` is, or None: whether something is true, or complex, ranks nothing."""
+    if isinstance(result, torch.Tensor):
+        is_number = result.numel() == 1 and not result.is_complex() and result.dtype != torch.bool
+    elif isinstance(result, np.ndarray):
+        is_number = result.size == 1 and result.dtype.kind in "iuf"
+    else:
+        is_number = isinstance(result, Real) and not isinstance(result, bool | np.bool_)
+    return float(result) if is_number else None  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from frostline.errors import FidelityError, OptionError, TaskError
+from frostline.inputs.whole_numbers import check_seed
 from frostline.records import Cost, CurvePoint, Evaluation, Fidelity, Job, Status
 from frostline.training.checkpoints import CheckpointKey, Checkpoints
 from frostline.training.finiteness import Readings
@@ -40,7 +41,7 @@ class TrainingSettings:
     ``horizon`` "rung" compresses the learning-rate schedule to the samples of the rung, "full" cuts the full one
     short. ``num_validations`` are made in every rung, after equal shares of its samples; the last one is the
     score.
-    Raises: OptionError if ``horizon`` or ``num_validations`` is out of range.
+    Raises: OptionError if ``horizon``, ``num_validations`` or the seed is out of range.
     """
 
     device_plan: DevicePlan
@@ -52,6 +53,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         if self.horizon not in _HORIZONS:
             raise OptionError(f"horizon is {self.horizon!r}, but must be one of {', '.join(_HORIZONS)}.")
+        check_seed("seed", self.root_seed)
         if self.num_validations < 1:
             raise OptionError(
                 f"num_validations is {self.num_validations}, but the last one is the score: use at least 1."

@@ -15,6 +15,9 @@ from frostline.seeding import derive_seed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LARGEST_BATCH = 2**20
+"""In examples. Nobody trains on more at once, and indices alone of far more fill the memory."""
+
 Example = tuple[Any, Any]
 """(inputs, targets): of one example, or of a batch."""
 
@@ -46,9 +49,12 @@ def shuffled_batches(
     epoch, offset = divmod(skip_examples, size)
     waiting = _permutation(size, seed, epoch)[offset:]
     while True:
-        while len(waiting) < batch_size:
-            epoch += 1
-            waiting = torch.cat([waiting, _permutation(size, seed, epoch)])
+        # All at once: a batch may hold many epochs.
+        num_epochs = max(0, -(-(batch_size - len(waiting)) // size))
+        if num_epochs:
+            following = (_permutation(size, seed, epoch + 1 + index) for index in range(num_epochs))
+            waiting = torch.cat([waiting, *following])
+            epoch += num_epochs
         yield position, fetch_examples(dataset, waiting[:batch_size].tolist())
         waiting = waiting[batch_size:]
         position += batch_size

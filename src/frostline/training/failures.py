@@ -17,6 +17,8 @@ from typing import Any
 import torch
 
 from frostline.errors import FrostlineError
+from frostline.inputs.credentials import Secrets
+from frostline.inputs.printable import one_line
 from frostline.records import Cost, Evaluation, Job, Status
 
 _LONGEST_REASON = 500
@@ -77,7 +79,8 @@ def _uninterrupted() -> Iterator[None]:
 
 def _reason(error: BaseException) -> str:
     """Return one line: what was raised, and where in the user's code."""
-    message = " ".join(str(error).split())[:_LONGEST_REASON]
+    # It is shown and kept in studies.
+    message = one_line(Secrets().hidden_in(str(error)))[:_LONGEST_REASON]
     if isinstance(error, SystemExit):
         message = f"{message}, which would have ended the search"
     if is_out_of_memory(error):

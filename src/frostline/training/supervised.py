@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from frostline.errors import HyperparameterError, TaskError
+from frostline.inputs.whole_numbers import shown
 from frostline.layers import LayerStack, build_deferred, freeze, freezing_of, split_layers
-from frostline.layers.freezing.freeze import check_options
 from frostline.records import Configuration, Direction, Value
 from frostline.seeding import derive_seed
-from frostline.training.blueprint import ALWAYS_READ, Blueprint, draw_blueprint, largest_value
+from frostline.training.blueprint import ALWAYS_READ, Blueprint, draw_blueprint
 from frostline.training.data import (
+    LARGEST_BATCH,
     Example,
     data_identity,
     fetch_examples,
@@ -37,6 +38,7 @@ from frostline.training.losses.lazy_logits import (
 from frostline.training.model_calls import as_arguments, device_of, outputs_of, weighted_mean
 from frostline.training.optimizers import build_optimizer, hyperparameters_of, optimizer_class
 from frostline.training.schedules import schedule_from_hyperparameters
+from frostline.training.task_fields import check_fields
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -66,8 +68,8 @@ class SupervisedTask:
     Units: ``full_samples`` counts ``sample_unit``, of which every example holds ``samples_per_example``: 1, or the
     context's length for a language model that counts tokens. Batch sizes are in examples.
     Raises: TaskError if there are no examples, the full budget is less than one batch, a default is missing, or a
-    number is out of range; from a loss, if ``chunked_logits`` has no effect on the model. HyperparameterError, when the
-    fingerprint is first read, if a name in the space is read by nobody.
+    field is of the wrong type or out of range; from a loss, if ``chunked_logits`` has no effect on the model.
+    HyperparameterError, when the fingerprint is first read, if a name in the space is read by nobody.
     """
 
     name: str
@@ -106,38 +108,7 @@ class SupervisedTask:
     """Names of the space that ``model`` or ``schedule`` read only for some configurations."""
 
     def __post_init__(self) -> None:
-        check_options(
-            tied=self.tied,
-            frozen_statistics=self.frozen_statistics,
-            frozen_dtype=self.frozen_dtype,
-            frozen_placement=self.frozen_placement,
-        )
-        for which, data in (("training", self.training_data), ("validation", self.validation_data)):
-            if num_examples(data) == 0:
-                raise TaskError(f"the {which} set of {self.name} is empty: it must hold at least one example.")
-        counts = (
-            "full_samples",
-            "samples_per_example",
-            "batch_size",
-            "validation_batch_size",
-            "num_calibration_batches",
-        )
-        for count in counts:
-            if getattr(self, count) < 1:
-                raise TaskError(f"{count} of {self.name} is {getattr(self, count)}, but must be at least 1.")
-        missing = [name for name in self.space.distributions if name not in self.defaults]
-        if missing:
-            raise TaskError(
-                f"the defaults of {self.name} lack {', '.join(missing)}: give a value to all that is searched."
-            )
-        if self.direction == "maximize" and self.score_function is None:
-            raise TaskError(f"{self.name} is to be maximized, but its score is the loss: give a score_function.")
-        batch_size = largest_value(self.space, "batch_size", self.defaults.get("batch_size", self.batch_size))
-        if self.full_samples < batch_size * self.samples_per_example:
-            raise TaskError(
-                f"full_samples of {self.name} is {self.full_samples} {self.sample_unit}, less than one batch of "
-                f"{batch_size * self.samples_per_example}: train longer, or in smaller batches."
-            )
+        check_fields(self)
 
     @property
     def fingerprint(self) -> str:
@@ -194,8 +165,10 @@ class SupervisedTask:
         norm = self._completed(configuration).get("gradient_clip_norm", self.gradient_clip_norm)
         if norm is None:
             return None
-        if isinstance(norm, bool) or not isinstance(norm, int | float) or not norm > 0:
-            raise HyperparameterError(f"gradient_clip_norm is {norm!r}, but must be a number above 0, or None.")
+        if isinstance(norm, bool) or not isinstance(norm, int | float) or not 0 < norm < math.inf:
+            raise HyperparameterError(
+                f"gradient_clip_norm is {shown(norm)}, but must be a number above 0, or None, and finite."
+            )
         return float(norm)
 
     def training_batches(self, configuration: Configuration, *, seed: int, skip_samples: int) -> Iterator[Example]:
@@ -239,7 +212,12 @@ class SupervisedTask:
         scores: list[Tensor] = []
         sizes: list[int] = []
         for inputs, targets in batches:
-            scores.append(torch.as_tensor(function(self._loss_outputs(model, inputs), targets)))
+            score = torch.as_tensor(function(self._loss_outputs(model, inputs), targets))
+            if score.is_complex() or score.dtype == torch.bool:
+                raise TaskError(
+                    f"the score of {self.name} is a tensor of {score.dtype}, which ranks nothing: return numbers."
+                )
+            scores.append(score)
             sizes.append(len(first_tensor((inputs, targets))))
         return weighted_mean(scores, sizes)
 
@@ -299,9 +277,10 @@ class SupervisedTask:
 
     def _batch_size(self, configuration: Configuration) -> int:
         size = self._completed(configuration).get("batch_size", self.batch_size)
-        if isinstance(size, bool) or not isinstance(size, int | float) or not size >= 1 or not math.isfinite(size):
+        if isinstance(size, bool) or not isinstance(size, int | float) or not 1 <= size <= LARGEST_BATCH:
             raise HyperparameterError(
-                f"batch_size is {size!r}, but must be a whole number of examples, at least 1."
+                f"batch_size is {shown(size)}, but must be a whole number of examples, at least 1, and at most "
+                f"{LARGEST_BATCH}."
             )
         if size != int(size):
             raise HyperparameterError(

@@ -1,0 +1,46 @@
+"""What is said of an error that came from code that is not ours, such as a task file: one line with its own traceback."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from pathlib import Path
+
+from frostline.inputs.printable import one_line
+
+_LONGEST_MESSAGE = 500
+_MOST_PLACES = 3
+
+# frostline itself, and what is installed beside it or came with Python.
+_NOT_FOREIGN = tuple(
+    str(folder)
+    for folder in (
+        Path(__file__).parents[1],
+        *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")),
+    )
+)
+
+
+def is_foreign(file: str) -> bool:
+    """Return whether code in ``file`` is the user's own: not frostline's, no library's and not Python's."""
+    return not file.startswith(("<", *_NOT_FOREIGN))
+
+
+def foreign_error(error: BaseException) -> str:
+    """Return one line: what was raised, and the last places in the user's code that led there, the innermost first."""
+    try:
+        message = one_line(str(error))
+    except Exception:  # of a class of theirs
+        message = "whose message cannot be shown"
+    if len(message) > _LONGEST_MESSAGE:
+        message = f"{message[:_LONGEST_MESSAGE]}..."
+    kind = type(error).__name__
+    places = foreign_places(error)
+    where = f" ({', called from '.join(reversed(places[-_MOST_PLACES:]))})" if places else ""
+    return f"{kind}: {message}{where}" if message else f"{kind}{where}"
+
+
+def foreign_places(error: BaseException) -> list[str]:
+    """Return where in the user's code ``error`` was on its way, the outermost first: "my_task.py:12"."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames if is_foreign(frame.filename)]
