@@ -154,7 +154,7 @@ def test_a_plan_says_what_its_cells_would_cost_one_by_one() -> None:
         ({"layers": (0, 3)}, "layers are 0, 3, 6, but tiny has 6 layers"),
         ({"layers": (7,)}, "layers are 6, 7, but tiny has 6 layers"),
         ({"budgets": 0}, "budgets is 0"),
-        ({"budgets": 1025}, "budgets is 1025, but must be at least 1 and at most the 1,024"),
+        ({"budgets": 1025}, "budgets is 1025, but must be at least 1, and at most 1000 and the 1,024"),
         ({"repeats": -1}, "repeats is -1"),
     ],
 )

@@ -259,15 +259,18 @@ def test_a_batch_that_tells_no_number_of_examples_is_refused(batch: Any) -> None
 
 @pytest.mark.parametrize("size", [0, -1, True, 1.5])
 def test_a_batch_size_that_is_no_number_of_examples_is_refused_at_once(size: Any) -> None:
-    with pytest.raises(OptionError, match="must be a whole number of at least 1"):
+    with pytest.raises(OptionError, match=r"must be a whole number in 1\.\.1048576"):
         measured(linear_task(), 1, batch_size=size)
-    with pytest.raises(OptionError, match="must be a whole number of at least 1"):
+    with pytest.raises(OptionError, match=r"must be a whole number in 1\.\.1048576"):
         measure_steps(linear_task(), batch_sizes=[4, size], device=CPU)
 
 
-@pytest.mark.parametrize(("warm_up", "repetitions"), [(-1, 1), (0, 0)])
-def test_too_few_steps_are_refused(warm_up: int, repetitions: int) -> None:
-    with pytest.raises(OptionError, match=f"warm_up is {warm_up} and repetitions {repetitions}, but must be"):
+@pytest.mark.parametrize(
+    ("warm_up", "repetitions", "what"),
+    [(-1, 1, r"warm_up is -1, but .* in 0\.\."), (0, 0, r"repetitions is 0, but .* in 1\.\.")],
+)
+def test_too_few_steps_are_refused(warm_up: int, repetitions: int, what: str) -> None:
+    with pytest.raises(OptionError, match=what):
         measure_steps(linear_task(), device=CPU, warm_up=warm_up, repetitions=repetitions)
 
 
