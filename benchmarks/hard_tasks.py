@@ -1,9 +1,9 @@
-"""Tasks that are hard to tune: deep models, ten hyperparameters, ranges as wide as what people do not know.
+r"""Tasks that are hard to tune: deep models, ten hyperparameters, ranges as wide as what people do not know.
 
-Each is recorded once, for `benchmarks/contest.py`, by one command and, on a quiet machine, its seconds by another:
+Each is recorded once, for `benchmarks/contest.py`, by one command:
 
-    frostline audit benchmarks/hard_tasks.py:digits_vit -n 192 --layers 2,5,8,16 --repeats 24 --repeat-seeds 2
-    python benchmarks/record_table.py digits-vit --measure-seconds --storage sqlite:///frostline.db
+    frostline audit benchmarks/hard_tasks.py:digits_vit -n 160 --layers 2,5,16 --repeats 16 --repeat-seeds 2 \
+        --table benchmarks/tables/digits-vit.csv.gz
 
 One training takes a second or two of one core, so that hundreds can be recorded.
 """
@@ -14,7 +14,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution
@@ -293,12 +293,3 @@ def _next_bytes(windows: Tensor) -> TensorDataset:
 
 def _next_byte_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-
-TASKS: dict[str, Callable[[], SupervisedTask]] = {
-    "digits-vit": partial(digits_vit),
-    "finetuned-vit": partial(finetuned_vit),
-    "deep-mlp": partial(deep_mlp),
-    "tied-gpt": partial(tied_gpt),
-    "byte-retention": partial(byte_retention),
-}

@@ -116,7 +116,7 @@ class BudgetedHalving:
     def evaluations_per_rung(self) -> tuple[int, ...]:
         """Return how many evaluations each rung is planned to see, before any cost is known."""
         climbing, prices = self._guessed(None), guessed_prices(self.ladder)
-        left = (self.budget.full_trainings or 0.0) * (1 + _TOLERANCE) - len(self.first) * self._first_share
+        left = (self.budget.full_trainings or 0.0) * (1 + _TOLERANCE) - self._first_cost
         counts: list[int] = []
         for rung, price in enumerate(prices):
             if rung > 0:
@@ -129,13 +129,13 @@ class BudgetedHalving:
         """Return what is planned for each rung and what it is guessed to cost, the frozen layers shared."""
         counts, prices = self.evaluations_per_rung(), guessed_prices(self.ladder)
         costs = [count * price for count, price in zip(counts, prices, strict=True)]
-        costs[self.first_rung] += len(self.first) * (self._first_share - prices[self.first_rung])
+        costs[self.first_rung] += self._first_cost - len(self.first) * prices[self.first_rung]
         return rows_of(self.ladder.rungs, counts, costs)
 
     @property
-    def _first_share(self) -> float:
-        """What one of the first takes where it begins, in full trainings."""
-        return self.ladder.rungs[self.first_rung].samples / self.ladder.full_samples
+    def _first_cost(self) -> float:
+        """What the first take where they begin, in full trainings."""
+        return len(self.first) * self.ladder.rungs[self.first_rung].samples / self.ladder.full_samples
 
     @property
     def searches(self) -> bool:
@@ -237,8 +237,7 @@ class BudgetedHalving:
             full_trainings = 0.0 if costs is None else costs.budget / costs.full_training
         if full_trainings < FEWEST_FULL_TRAININGS:
             return 0
-        left = full_trainings - len(self.first) * self._first_share
-        return self._affordable(left, guessed_prices(self.ladder), 0)
+        return self._affordable(full_trainings - self._first_cost, guessed_prices(self.ladder), 0)
 
     def _affordable(self, left: float, prices: Sequence[float], rung: int) -> int:
         """Return how many candidates may come to ``rung`` if they and their planned climb are to cost at most ``left``.

@@ -24,6 +24,8 @@ def check_options(made: Any, options: Mapping[str, Any]) -> None:
 
     What has no annotation, or one that says nothing of JSON, may be anything.
     """
+    if not options:
+        return
     from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
     try:
