@@ -23,6 +23,7 @@ from frostline.store.any_storage import PublicAccess
 from frostline.store.storage import close_storage, open_storage, opened
 from frostline.store.study import SearchStudy
 from frostline.store.terms import Terms
+from tests.store.dying import Fragile, KilledError
 
 SPACE = SearchSpace(
     distributions={"rate": FloatDistribution(1e-4, 1.0, log=True), "decay": FloatDistribution(0.0, 1.0)}
@@ -33,10 +34,6 @@ SEARCHES: dict[str, Search] = {
     "asynchronous": AsynchronousHalving(ladder=LADDER, configurations=27),
     "hyperband": Hyperband(ladder=LADDER, configurations=27),
 }
-
-
-class KilledError(BaseException):
-    """What a process dies of."""
 
 
 class Waves:
@@ -74,21 +71,6 @@ class Waves:
 
     def close(self) -> None:
         pass
-
-
-class Fragile:
-    """A storage whose process dies instead of writing to a trial for the ``moment``-th time."""
-
-    def __init__(self, storage: Any, moment: int) -> None:
-        self.storage = storage
-        self.left = moment
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith(("set_trial", "create_new_trial")):
-            self.left -= 1
-            if self.left < 0:
-                raise KilledError
-        return getattr(self.storage, name)
 
 
 def score_of(job: Job) -> float:

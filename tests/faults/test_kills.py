@@ -6,7 +6,6 @@ for that sets it aside, which ``test_deaths`` tests: a process is killed only af
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
 import time
@@ -20,7 +19,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 import frostline
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job
@@ -31,23 +29,14 @@ from frostline.run.workload import Workload
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.history import History
 from frostline.search.hyperband import Hyperband
-from frostline.search.ladder import Ladder
 from frostline.search.sampling import CMA_ES, QMC, RANDOM, TPE, Sampling
-from frostline.search.space import SearchSpace
 from frostline.search.sweep import FullFidelity, Sweep
 from frostline.store.storage import close_storage, open_storage
+from tests.run.test_faults import LADDER, SPACE, bowl
 
 pytestmark = pytest.mark.multiprocess
 
 SERVER = os.environ.get("FROSTLINE_TEST_DATABASE", "")
-SPACE = SearchSpace(
-    distributions={
-        "learning_rate": FloatDistribution(1e-5, 1.0, log=True),
-        "momentum": FloatDistribution(0.0, 0.99),
-        "optimizer": CategoricalDistribution(["Adam", "SGD"]),
-    }
-)
-LADDER = Ladder.diagonal(num_layers=10, full_samples=1000)
 SEARCHES: dict[str, partial[SearchPlan]] = {
     "halving": partial(SearchPlan, search=SuccessiveHalving, configurations=81),
     "asynchronous": partial(SearchPlan, search=AsynchronousHalving, configurations=81),
@@ -91,14 +80,7 @@ def priced(evaluate: Any, job: Job) -> Evaluation:
 
 def landscape(configuration: Configuration, fidelity: Fidelity) -> float:
     time.sleep(0.002)
-    rate, momentum = configuration["learning_rate"], configuration["momentum"]
-    assert isinstance(rate, float)
-    assert isinstance(momentum, float)
-    if rate > 0.5:
-        return math.nan
-    if configuration["optimizer"] == "SGD" and momentum > 0.8:
-        raise RuntimeError("momentum is too high")
-    return (math.log10(rate) + 3) ** 2 + momentum + math.sin(1e4 * rate) / fidelity.samples
+    return bowl(configuration, fidelity)
 
 
 class Told(Observer):

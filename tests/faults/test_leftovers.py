@@ -13,12 +13,9 @@ from frostline.run.plan import SearchPlan
 from frostline.search.history import History
 from frostline.training.checkpoints import Checkpoints
 from tests import tiny_task
+from tests.store.dying import KilledError
 
 LADDER = frostline.Ladder.samples_only(num_layers=6, full_samples=1024)
-
-
-class KilledError(BaseException):
-    """What a process dies of."""
 
 
 class DiesAfter(Observer):

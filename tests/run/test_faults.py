@@ -21,9 +21,8 @@ import frostline
 from frostline.errors import LadderError, OptionError, StudyError
 from frostline.records import Configuration, Fidelity, Status
 from frostline.run.plan import SearchPlan
-from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.halving import AsynchronousHalving
 from frostline.search.ladder import Ladder
-from frostline.search.sampling import RANDOM, TPE
 from frostline.search.space import SearchSpace
 from frostline.store.reading import read_study
 from frostline.store.storage import close_storage, open_storage
@@ -39,12 +38,10 @@ SPACE = SearchSpace(
     }
 )
 LADDER = Ladder.diagonal(num_layers=10, full_samples=1000)
-SEARCHES = {"halving": (SuccessiveHalving, RANDOM), "asynchronous": (AsynchronousHalving, TPE)}
 
 
-def landscape(configuration: Configuration, fidelity: Fidelity) -> float:
-    """A bowl over the logarithm of the learning rate, noisier the lower the fidelity; takes a moment, as training does."""
-    time.sleep(0.01)
+def bowl(configuration: Configuration, fidelity: Fidelity) -> float:
+    """A bowl over the logarithm of the learning rate, noisier the lower the fidelity."""
     rate, momentum = configuration["learning_rate"], configuration["momentum"]
     assert isinstance(rate, float)
     assert isinstance(momentum, float)
@@ -55,15 +52,15 @@ def landscape(configuration: Configuration, fidelity: Fidelity) -> float:
     return (math.log10(rate) + 3) ** 2 + momentum + math.sin(1e4 * rate) / fidelity.samples
 
 
-def search(place: str, kind: str = "halving", *, configurations: int = 27) -> frostline.TuneResult:
-    algorithm, sampling = SEARCHES[kind]
+def landscape(configuration: Configuration, fidelity: Fidelity) -> float:
+    """Takes a moment, as training does."""
+    time.sleep(0.01)
+    return bowl(configuration, fidelity)
+
+
+def search(place: str, *, configurations: int = 27) -> frostline.TuneResult:
     return frostline.tune(
-        landscape,
-        SPACE,
-        LADDER,
-        study="s",
-        storage=place,
-        plan=SearchPlan(search=algorithm, sampling=sampling, configurations=configurations),
+        landscape, SPACE, LADDER, study="s", storage=place, plan=SearchPlan(configurations=configurations)
     )
 
 

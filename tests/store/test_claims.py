@@ -27,6 +27,7 @@ from frostline.store.reading import read_study
 from frostline.store.storage import Storage, open_storage
 from frostline.store.study import SearchStudy
 from frostline.store.terms import Terms
+from tests.store.dying import Fragile, KilledError
 
 LADDER = Ladder.diagonal(num_layers=10, full_samples=1000)
 MIXED = Ladder.explicit([(2, 100), (2, 500), (6, 500), (10, 1000)], num_layers=10, full_samples=1000)
@@ -322,25 +323,6 @@ def test_a_trial_that_failed_is_ended_when_the_worker_of_its_other_rung_was_kill
     (trial,) = trials_of(place)
     assert (trial.state, rungs_in(trial)) == (TrialState.FAIL, [1])
     other.study.close()
-
-
-class KilledError(BaseException):
-    """What a worker dies of."""
-
-
-class Fragile:
-    """A storage whose worker dies instead of writing to a trial for the ``moment``-th time."""
-
-    def __init__(self, storage: Any, moment: int) -> None:
-        self.storage = storage
-        self.left = moment
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith(("set_trial", "create_new_trial")):
-            self.left -= 1
-            if self.left < 0:
-                raise KilledError
-        return getattr(self.storage, name)
 
 
 def outcome_of(request: Request) -> Outcome:
