@@ -20,11 +20,11 @@ from typing import Any
 
 import pytest
 
-import frostline
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job
 from frostline.run.executors import SerialExecutor
 from frostline.run.loop import Observer
 from frostline.run.plan import SearchPlan
+from frostline.run.tuning import search_function
 from frostline.run.workload import Workload
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.history import History
@@ -97,7 +97,7 @@ class Told(Observer):
 
 
 def search(case: Case, place: str, counter: Any, log: Path) -> None:
-    frostline.tune(
+    search_function(
         landscape, SPACE, LADDER, study="s", storage=place, plan=case.plan, executor=Priced, observer=Told(counter, log)
     )  # fmt: skip
 

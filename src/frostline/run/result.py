@@ -33,7 +33,7 @@ class TuneResult:
     @property
     def configuration(self) -> Configuration:
         """The best configuration."""
-        return self.history.configurations[self.best.number]
+        return self.history.configuration_of(self.best)
 
     @property
     def score(self) -> float:
