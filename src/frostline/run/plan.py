@@ -35,8 +35,8 @@ class SearchPlan:
     ``BudgetedHalving`` keeps it. With ``configurations`` it tries so many instead, whatever they cost, of which ``search``
     chooses; with a search of one's own and neither it tries 27.
     They are ``initial`` first (one, or several), then what ``sampling`` draws; under a budget the initial ones are trained
-    in full. Every random stream follows from ``seed``. ``direction`` and ``sample_unit`` are those of a
-    training function: by default a score is to fall, after so many "samples". A task says both itself.
+    in full. Every random stream follows from ``seed``. ``direction`` and ``sample_unit`` are those of an
+    objective: by default a score is to fall, after so many "samples". A task says both itself.
     Raises: OptionError if there is no such direction, if the seed is not in 0..2^63 - 1, if it is no budget, or if there is
     one beside ``configurations`` or another search than halving.
     """
