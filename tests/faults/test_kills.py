@@ -19,6 +19,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from optuna.trial import TrialState
 
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job
 from frostline.run.executors import SerialExecutor
@@ -123,7 +124,7 @@ def kill_again_and_again(case: Case, place: str, context: Any, log: Path) -> int
     """Run the search to its end, in several processes at once, and return how many were killed on the way."""
     random = Random(str(case))
     # What the dead had claimed, some of it ahead, has ended before another one dies: two deaths would set it aside.
-    most_claimed = 10 if case.processes > 1 else 0
+    most_claimed = 25 if case.processes > 1 else 0
     num_ended_before, may_kill_at = 0, 0
     running: list[tuple[Any, Any, int, float]] = []
     num_kills = 0
@@ -173,7 +174,13 @@ def check(case: Case, context: Any, tmp_path: Path) -> None:
         found = everything_in(place)
     undisturbed = str(tmp_path / "undisturbed.log")
     search(case, undisturbed, context.Value("i", 0), tmp_path / "undisturbed-told")
-    assert found == everything_in(undisturbed)
+    expected = everything_in(undisturbed)
+    if case.processes > 1 and case.search == "sweep":
+        # Two processes may be at two rungs of one configuration when it fails at the first of them.
+        found, expected = (
+            [trial for trial in trials if trial[2] != TrialState.FAIL] for trials in (found, expected)
+        )
+    assert found == expected
     told = (tmp_path / "told").read_text().splitlines()
     assert len(told) == len({*told}), "what was written down is not evaluated again"
     print(f"\n{case}: {num_kills} kills, {len(told)} evaluations")  # noqa: T201
@@ -197,13 +204,14 @@ def database_of(server: str, name: str) -> Iterator[str]:
 
 SHORT = Case(search="asynchronous", sampler="tpe", storage="sqlite", processes=1, kills=4)
 # A process that is killed while it holds a journal's lock has the next one wait for Optuna's half minute.
-KILLS = {"sqlite": 40, "postgresql": 40, "journal": 4}
+KILLS = {"sqlite": 55, "postgresql": 55, "journal": 4}
 ALONE = [
     Case(search=search, sampler=sampler, storage=storage, processes=1, kills=KILLS[storage])
     for storage in ("sqlite", "journal")
     for search, sampler in [
-        ("halving", "random"), ("halving", "tpe"), ("halving", "qmc"), ("asynchronous", "random"), ("asynchronous", "tpe"),
-        ("asynchronous", "cma-es"), ("hyperband", "random"), ("hyperband", "tpe"), ("sweep", "random"), ("sweep", "tpe"),
+        ("halving", "random"), ("halving", "tpe"), ("halving", "qmc"), ("halving", "cma-es"), ("asynchronous", "random"),
+        ("asynchronous", "tpe"), ("asynchronous", "qmc"), ("asynchronous", "cma-es"), ("hyperband", "random"),
+        ("hyperband", "tpe"), ("hyperband", "qmc"), ("sweep", "random"), ("sweep", "tpe"),
         ("full", "tpe"), ("budget", "random"), ("budget", "tpe"),
     ]
 ]  # fmt: skip
