@@ -31,6 +31,7 @@ from frostline.store.terms import TaskReference, Terms
 from frostline.training.black_box import BlackBox
 from frostline.training.course import TrainingSettings
 from frostline.training.serial import train_model
+from frostline.training.sources import source_digest
 from frostline.training.task_layers import layers_of
 from frostline.training.threads import Threads
 
@@ -72,6 +73,7 @@ def tune(
         space=space.fingerprint,
         direction=direction,
         sample_unit=plan.sample_unit or "samples",
+        source=source_digest(train),
     )
     workload = Workload(
         training=BlackBox(train=train, root_seed=plan.seed),
@@ -168,6 +170,7 @@ def search_task(
         direction=task.direction,
         sample_unit=task.sample_unit,
         training=training.options.terms(alignment),
+        source=source_digest(task),
     )
     workload = Workload(
         training=TaskTraining(task=task, options=training.options, study=study, seed=plan.seed),
