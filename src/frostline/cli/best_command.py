@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from frostline.atomic import check_writable, write_whole
 from frostline.cli.arguments import StorageOption, StudyArgument
 from frostline.errors import OptionError
 from frostline.store.storage import DEFAULT_STORAGE
@@ -15,6 +17,12 @@ from frostline.store.storage import DEFAULT_STORAGE
 def best_command(
     study: StudyArgument,
     storage: StorageOption = DEFAULT_STORAGE,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Copy the weights of its model to this file, as safetensors.")
+    ] = None,
+    runs: Annotated[Path, typer.Option("--runs", help="The folder where the search left them.")] = Path(
+        "frostline-runs"
+    ),
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the configuration as JSON, and nothing else.")
     ] = False,
@@ -27,12 +35,19 @@ def best_command(
     from frostline.run.summary import best_evaluation
     from frostline.store.reading import read_study
 
+    if weights is not None:
+        check_writable(weights)
     stored = read_study(storage, study)
     terms, history = stored.terms, stored.history
     best = best_evaluation(history)
     if best is None:
         raise OptionError(f"the study {study!r} has no score yet: let `frostline tune` run on.")
     configuration = history.configurations[best.number]
+    if weights is not None:
+        from frostline.training.kept_models import KeptModels
+
+        kept = KeptModels.of_study(runs, study, data=terms.data).existing(configuration)
+        write_whole(weights, lambda file: file.write(kept.read_bytes()))
     if as_json:
         typer.echo(json.dumps(dict(configuration.hyperparameters)))
         return
@@ -40,4 +55,7 @@ def best_command(
     rung = "at full fidelity" if best.rung == last else f"at rung {best.rung}, the last being {last}"
     typer.echo(f"configuration {best.number}, score {best.score:.5g} {rung}")
     Console().print(configuration_table(configuration))
-    typer.echo(how_to_train(terms, configuration))
+    if weights is None:
+        typer.echo(how_to_train(terms, configuration))
+    else:
+        typer.echo(f"weights in {weights}")
