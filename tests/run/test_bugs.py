@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,9 +20,10 @@ import optuna
 import pytest
 import torch
 from optuna.distributions import FloatDistribution
+from torch import nn
 
 import frostline
-from frostline.errors import SearchFailedError, TrainingBugError
+from frostline.errors import SearchFailedError, StudyError, TrainingBugError
 from frostline.records import Configuration, Evaluation, Failure, Fidelity, Status
 from frostline.run.plan import SearchPlan
 from frostline.store.maintenance import retry_failed
@@ -165,6 +167,28 @@ def test_where_the_mended_file_is_another_one_what_failed_is_tried_again_as_noth
     broken[0] = False
     search(train, place)
     assert {status for _, evaluations in outcomes(place) for _, status, _ in evaluations} == {Status.FINISHED}
+
+
+def test_a_mended_model_of_another_shape_begins_anew_where_nothing_but_failures_came(tmp_path: Path) -> None:
+    def network(configuration: Configuration, *, classes: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, classes))
+
+    def run(classes: int) -> frostline.TuneResult:
+        return frostline.tune_task(
+            replace(tiny_task.task, model=partial(network, classes=classes)),
+            study="s",
+            storage=f"{tmp_path}/s.log",
+            ladder=frostline.Ladder.explicit([(2, 512), (2, 1024)], num_layers=2, full_samples=1024),
+            plan=SearchPlan(configurations=9),
+            training=frostline.TrainingOptions(runs=tmp_path, threads=1, device="cpu"),
+        )
+
+    with pytest.raises(TrainingBugError, match="IndexError: Target 1 is out of bounds"):
+        run(1)
+    assert run(2).summary.rungs[0].failed == 0
+    # What has come to something is nobody's to delete.
+    with pytest.raises(StudyError, match="was made with data"):
+        run(3)
 
 
 IS_MENDED: list[bool] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from frostline.errors import StudyError
 from frostline.store.any_storage import access_to
-from frostline.store.presence import PREFIX, Presence, Watch
+from frostline.store.presence import living_workers
 from frostline.store.reading import TERMS, found_study, read_study
 from frostline.store.storage import Storage, opened
 from frostline.store.study import SearchStudy
@@ -47,11 +47,8 @@ def delete_study(storage: str | Storage, name: str) -> None:
     Raises: StudyError if there is none of that name, or a process works on it.
     """
     with found_study(storage, name) as (place, study_id):
-        access, watch = access_to(place.backend, study_id), Watch()
-        for key, record in access.attributes().items():
-            is_worker = key.startswith(PREFIX) and record is not None
-            if is_worker and watch.is_alive(key, presence := Presence.parse(record)):
-                raise StudyError(
-                    f"the study {name!r} is being searched, by process {presence.pid} on {presence.host}: end that first."
-                )
+        for worker in living_workers(access_to(place.backend, study_id).attributes()):
+            raise StudyError(
+                f"the study {name!r} is being searched, by process {worker.pid} on {worker.host}: end that first."
+            )
         place.backend.delete_study(study_id)

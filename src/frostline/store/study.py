@@ -11,10 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
-from optuna.exceptions import DuplicatedStudyError
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from frostline.errors import StudyError
@@ -25,7 +22,8 @@ from frostline.store.access import Claims
 from frostline.store.any_storage import access_to
 from frostline.store.deaths import set_aside
 from frostline.store.news import Claimed, Ended, Event, Made, Recorded, Retried
-from frostline.store.reading import TERMS, check_study_name, read_terms
+from frostline.store.opening import open_study
+from frostline.store.reading import TERMS
 from frostline.store.retries import counting_trials, has_only_failed, retrials
 from frostline.store.shared_history import SharedHistory
 from frostline.store.storage import Storage
@@ -77,26 +75,9 @@ class SearchStudy:
         Raises: StudyError if the storage fails, or holds a study of that name made under other terms; OptionError if that is
             no name.
         """
-        check_study_name(name)
-        backend = storage.backend
-        with storage.errors():
-            direction = StudyDirection[terms.direction.upper()]
-            try:
-                study_id = backend.create_new_study([direction], name)
-                backend.set_study_user_attr(study_id, TERMS, terms.record())
-            except DuplicatedStudyError:
-                study_id = backend.get_study_id_from_name(name)
-            kept = read_terms(backend, study_id, name=name)
-            if kept is not None:
-                kept.check_equal(terms, name=name)
-            # None if a process was killed between the two writes above: the study is empty, and ours to begin.
-            before = terms.source if kept is None else kept.source
-            terms = replace(terms, source=terms.source or before)
-            # That the source is another is written down with what is tried once more because of it.
-            if kept is None or kept.expected != terms.expected:
-                backend.set_study_user_attr(study_id, TERMS, replace(terms, source=before).record())
-        study = cls(storage, study_id, name=name, terms=terms, space=space)
-        study._is_mended = before != terms.source
+        found = open_study(storage, name, terms)
+        study = cls(storage, found.study_id, name=name, terms=found.terms, space=space)
+        study._is_mended = found.is_mended
         return study
 
     def check_total(self, configurations: int) -> None:
