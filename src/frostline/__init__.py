@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from frostline.protocols import Executor, Task
     from frostline.records import Configuration, Evaluation, Fidelity
+    from frostline.report.study_page import write_report
     from frostline.run.loop import Observer
     from frostline.run.options import TrainingOptions
     from frostline.run.plan import SearchPlan
@@ -66,6 +67,7 @@ __all__ = [
     "split_layers",
     "tune",
     "tune_task",
+    "write_report",
 ]
 __version__ = "0.1.0"
 
@@ -95,6 +97,7 @@ _NAMES_OF = {
         "Evaluation",
         "Fidelity",
     ),
+    "frostline.report.study_page": ("write_report",),
     "frostline.run.loop": ("Observer",),
     "frostline.run.options": ("TrainingOptions",),
     "frostline.run.plan": ("SearchPlan",),

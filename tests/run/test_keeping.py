@@ -176,6 +176,23 @@ def test_the_result_is_an_optuna_study_and_rows(tmp_path: Path) -> None:
     assert memory.study.best_value == memory.score
 
 
+@pytest.mark.parametrize("place", ["file", ":memory:"])
+def test_the_page_is_written_of_a_result(place: str, tmp_path: Path) -> None:
+    result = frostline.tune_task(
+        tiny_task.task,
+        study="s",
+        storage=place if place == ":memory:" else f"{tmp_path}/s.log",
+        ladder=LADDER,
+        plan=SearchPlan(configurations=9),
+        training=frostline.TrainingOptions(runs=tmp_path / "runs", threads=1),
+    )
+    frostline.write_report(result, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert f"configuration {result.best.number}" in page
+    # No command knows a task that was made in Python by what it calls itself.
+    assert "frostline train" not in page
+
+
 def test_trials_are_a_data_frame_or_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = search(tmp_path)
     rows = trial_rows(result.history)

@@ -41,12 +41,12 @@ def best_command(
     terms, history = stored.terms, stored.history
     best = best_evaluation(history)
     if best is None:
-        raise OptionError(f"the study {study!r} has no score yet: let `frostline tune` run on.")
+        raise OptionError(f"the study {study!r} has no score yet: let the search run on.")
     configuration = history.configurations[best.number]
     if weights is not None:
         from frostline.training.kept_models import KeptModels
 
-        kept = KeptModels.of_study(runs, study, data=terms.data).existing(configuration)
+        kept = KeptModels.of_study(runs, study, data=terms.data).existing(history.configurations[best.number])
         write_whole(weights, lambda file: file.write(kept.read_bytes()))
     if as_json:
         typer.echo(json.dumps(dict(configuration.hyperparameters)))

@@ -75,7 +75,7 @@ class TuneResult:
         """The safetensors file of the best model. Raises: ModelError if there is none."""
         if self.models is None:
             raise ModelError(f"the search {self.study_name!r} kept no models: train the best configuration again.")
-        return self.models.existing(self.configuration)
+        return self.models.existing(self.history.configurations[self.best.number])
 
     def load_model(self, model: Model) -> Model:
         """Return ``model``, freshly built for the best configuration, with the weights that the search ended with.

@@ -14,7 +14,7 @@ from frostline.layers import freezing_of
 from frostline.records import Cost, CurvePoint, Evaluation, Fidelity, Job, Status
 from frostline.training.checkpoints import CheckpointKey, Checkpoints
 from frostline.training.finiteness import Readings
-from frostline.training.kept_models import kept_models_of
+from frostline.training.kept_models import KeptModels
 from frostline.training.schedules import share_done
 from frostline.wording import counted
 
@@ -70,6 +70,13 @@ def checkpoints_of(task: Task, settings: TrainingSettings) -> Checkpoints | None
     return Checkpoints.of_study(
         settings.checkpoint_directory, fingerprint=task.fingerprint, root_seed=settings.root_seed, settings=way
     )
+
+
+def kept_models_of(task: Task, settings: TrainingSettings) -> KeptModels | None:
+    """Return where the models of a task's study are kept; None outside a study."""
+    if settings.checkpoint_directory is None:
+        return None
+    return KeptModels(directory=settings.checkpoint_directory / "models", data=task.fingerprint)
 
 
 class Course:

@@ -17,9 +17,7 @@ from frostline.training.model_files import SUFFIX, Model, read_model, write_mode
 if TYPE_CHECKING:
     from torch import nn
 
-    from frostline.protocols import Task
     from frostline.records import Configuration
-    from frostline.training.course import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -98,10 +96,3 @@ class KeptModels:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 logger.warning("%s could not be deleted: %s", path, error)
-
-
-def kept_models_of(task: Task, settings: TrainingSettings) -> KeptModels | None:
-    """Return where the models of a task's study are kept; None outside a study."""
-    if settings.checkpoint_directory is None:
-        return None
-    return KeptModels(directory=settings.checkpoint_directory / "models", data=task.fingerprint)
