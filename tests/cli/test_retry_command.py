@@ -105,8 +105,7 @@ def test_delete_asks_on_a_terminal_and_takes_the_folder_along(
     mend(script)
     run(SEARCH, capsys)
     run(SEARCH.replace("--study s", "--study t"), capsys)
-    for study in ("s", "t"):
-        Path(f"frostline-runs/{study}").mkdir(parents=True, exist_ok=True)
+    assert {path.name for path in Path("frostline-runs").iterdir()} == {"s", "t"}
     code, _, err = run("delete s", capsys)
     assert (code, err.count("\n")) == (1, 1)
     assert "9 trials in sqlite:///frostline.db and the folder frostline-runs/s: say --yes" in err
@@ -128,6 +127,17 @@ def test_delete_asks_on_a_terminal_and_takes_the_folder_along(
     code, _, err = run("delete s --yes", capsys)
     assert "there is no study 's'" in err
     assert read_study(PLACE, "t").history.num_evaluations
+
+
+def test_what_somebody_else_put_into_the_folder_stays(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mend(script)
+    run(SEARCH, capsys)
+    note = Path("frostline-runs/s/note.txt")
+    note.write_text("mine")
+    Path("s/models").mkdir(parents=True)
+    run("delete s --yes", capsys)
+    assert [path.name for path in Path("frostline-runs/s").iterdir()] == ["note.txt"]
+    assert Path("s/models").is_dir()
 
 
 def test_a_study_that_is_searched_is_not_deleted(script: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -331,17 +331,6 @@ def test_a_population_is_tried_one_by_one_and_stops_then(engine: str, tmp_path: 
     assert isinstance(stopped.value.__cause__, KeyError)
 
 
-@pytest.mark.multiprocess
-def test_workers_side_by_side_carry_the_traceback_over(tmp_path: Path) -> None:
-    task = replace(tiny_task.task, schedule=broken)
-    options = frostline.TrainingOptions(runs=tmp_path, threads=1, workers=2, device="cpu")
-    with pytest.raises(TrainingBugError, match=r"KeyError: 'warmup' \(test_bugs.py:\d+\)") as stopped:
-        frostline.tune_task(
-            task, study="s", storage=":memory:", training=options, plan=SearchPlan(configurations=9)
-        )
-    assert 'raise KeyError("warmup")' in f"{stopped.value.__cause__}"
-
-
 def test_a_worker_hears_that_another_lets_what_failed_be_tried_again(place: str) -> None:
     search(sometimes, place)
     stored = read_study(place, "s")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +49,8 @@ def best_command(
         from frostline.training.kept_models import KeptModels
 
         kept = KeptModels.of_study(runs, study, data=terms.data).existing(history.configurations[best.number])
-        write_whole(weights, lambda file: file.write(kept.read_bytes()))
+        with kept.open("rb") as file:
+            write_whole(weights, functools.partial(shutil.copyfileobj, file))
     if as_json:
         typer.echo(json.dumps(dict(configuration.hyperparameters)))
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,6 @@ import typer
 from frostline.cli.arguments import StorageOption, StudyArgument
 from frostline.errors import OptionError
 from frostline.inputs.credentials import without_password
-from frostline.inputs.safe_names import folder_name
 from frostline.store.storage import DEFAULT_STORAGE
 from frostline.wording import counted
 
@@ -26,11 +24,12 @@ def delete_command(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete a study, and its folder of checkpoints and weights."""
+    from frostline.run.study_folder import delete_study_folder, study_folder
     from frostline.store.maintenance import delete_study, num_trials
 
-    folder = runs / folder_name(study)
+    folder = study_folder(runs, study)
     held = f"{counted(num_trials(storage, study), 'trial')} in {without_password(storage)}"
-    beside = f" and the folder {folder}" if folder.is_dir() else ""
+    beside = "" if folder is None else f" and the folder {folder}"
     if not yes:
         if not sys.stdin.isatty():
             raise OptionError(f"this would delete the study {study!r}, {held}{beside}: say --yes.")
@@ -38,6 +37,6 @@ def delete_command(
             typer.echo("nothing was deleted.")
             return
     delete_study(storage, study)
-    if beside:
-        shutil.rmtree(folder)
+    if folder is not None:
+        delete_study_folder(folder)
     typer.echo(f"deleted: the study {study!r}, {held}{beside}")

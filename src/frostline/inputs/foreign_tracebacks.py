@@ -31,7 +31,7 @@ def shortened_traceback(error: BaseException) -> str:
     link: traceback.TracebackException | None = whole
     while link is not None:
         link.stack = _foreign_frames(link.stack)
-        link = link.__cause__ or link.__context__
+        link = link.__cause__ if link.__cause__ is not None else link.__context__
     text = Secrets().hidden_in("".join(whole.format()))
     text = "\n".join(printable(line) for line in text.splitlines())
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}\n[...]\n{text[-_LONGEST // 2 :]}"
@@ -39,12 +39,16 @@ def shortened_traceback(error: BaseException) -> str:
 
 def without_our_frames(error: BaseException) -> BaseException:
     """Return ``error`` with the user's code alone in its traceback, and with nothing held by that: no model, no batch."""
+    links: list[BaseException] = []
     link: BaseException | None = error
-    while link is not None:
+    # Somebody may have led a chain back to its beginning.
+    while link is not None and not any(link is known for known in links):
+        links.append(link)
+        link = link.__cause__ if link.__cause__ is not None else link.__context__
+    for link in links:
         # Locals would keep a model and its activations alive for as long as the error is.
         traceback.clear_frames(link.__traceback__)
         link.__traceback__ = _foreign_links(link.__traceback__)
-        link = link.__cause__ or link.__context__
     return error
 
 

@@ -80,7 +80,10 @@ def _uninterrupted() -> Iterator[None]:
 def _reason(error: BaseException) -> str:
     """Return one line: what was raised, and where in the user's code."""
     # It is shown and kept in studies.
-    message = one_line(Secrets().hidden_in(str(error)))[:_LONGEST_REASON]
+    try:
+        message = one_line(Secrets().hidden_in(str(error)))[:_LONGEST_REASON]
+    except Exception:  # of a class of theirs
+        message = "whose message cannot be shown"
     if isinstance(error, SystemExit):
         message = f"{message}, which would have ended the search"
     if is_out_of_memory(error):
