@@ -26,6 +26,7 @@ import frostline
 from frostline.errors import SearchFailedError, StudyError, TrainingBugError
 from frostline.records import Configuration, Evaluation, Failure, Fidelity, Status
 from frostline.run.plan import SearchPlan
+from frostline.run.tuning import search_function
 from frostline.store.maintenance import retry_failed
 from frostline.store.reading import read_study
 from frostline.store.storage import open_storage, opened
@@ -72,7 +73,7 @@ def mend(script: Path) -> None:
 
 
 def search(train: Any, place: str, **options: Any) -> frostline.TuneResult:
-    return frostline.tune(train, SPACE, LADDER, study="s", storage=place, plan=PLAN, **options)
+    return search_function(train, SPACE, LADDER, study="s", storage=place, plan=PLAN, **options)
 
 
 def outcomes(place: str) -> list[Any]:
@@ -238,7 +239,7 @@ def test_memory_that_ran_out_and_divergence_are_no_bugs(place: str) -> None:
 
     for training in (train, hungry):
         with pytest.raises(SearchFailedError):
-            frostline.tune(training, SPACE, LADDER, study=training.__name__, storage=place, plan=PLAN)
+            search_function(training, SPACE, LADDER, study=training.__name__, storage=place, plan=PLAN)
     assert retry_failed(place, "hungry") == []
     assert len(retry_failed(place, "hungry", every=True)) == 9
 

@@ -20,6 +20,7 @@ from frostline.errors import ModelError, OptionError
 from frostline.records import Configuration
 from frostline.run.plan import SearchPlan
 from frostline.run.trial_rows import trial_rows
+from frostline.run.tuning import search_function
 from frostline.training import kept_models
 from frostline.training.kept_models import KeptModels
 from frostline.training.model_files import read_model, write_model
@@ -212,7 +213,7 @@ def test_trials_are_a_data_frame_or_a_line(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_an_objective_of_ones_own_has_no_models() -> None:
-    result = frostline.tune(
+    result = search_function(
         lambda configuration, fidelity: float(configuration["learning_rate"]),  # type: ignore[arg-type]
         tiny_task.task.space,
         LADDER,

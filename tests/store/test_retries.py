@@ -15,6 +15,7 @@ import frostline
 from frostline.errors import SearchFailedError, StudyError
 from frostline.records import Configuration, Evaluation, Fidelity, Status
 from frostline.run.plan import SearchPlan
+from frostline.run.tuning import search_function
 from frostline.search import sampling
 from frostline.search.watched import WatchedHalving
 from frostline.store.maintenance import retry_failed
@@ -48,7 +49,7 @@ def train(configuration: Configuration, fidelity: Fidelity) -> float:
 
 
 def search(place: str, name: str, **options: Any) -> frostline.TuneResult:
-    return frostline.tune(
+    return search_function(
         train, SPACE, LADDER, study="s", storage=place, plan=SearchPlan(seed=1, **SEARCHES[name]), **options
     )
 

@@ -44,7 +44,7 @@ def best_command(
     best = best_evaluation(history)
     if best is None:
         raise OptionError(f"the study {study!r} has no score yet: let the search run on.")
-    configuration = history.configurations[best.number]
+    configuration = history.configuration_of(best)
     if weights is not None:
         from frostline.training.kept_models import KeptModels
 

@@ -30,7 +30,7 @@ def search_page(record: StudyRecord, *, warnings: Sequence[str] = ()) -> str:
     best = best_evaluation(record.history)
     scored = scored_at(record)
     agreement, poor_agreement = agreement_section(record)
-    configuration = None if best is None else record.history.configurations[best.number]
+    configuration = None if best is None else record.history.configuration_of(best)
     warnings = [
         *warnings,
         *_unfinished(record, summary, best),
@@ -66,7 +66,7 @@ def _answer(record: StudyRecord, summary: Summary, best: Evaluation | None) -> A
     if best is None:
         advice = "Let the search run on, then make the page again."
         return Answer("No configuration has a score yet.", [Paragraph(advice)])
-    configuration = record.history.configurations[best.number]
+    configuration = record.history.configuration_of(best)
     last = len(record.terms.rungs) - 1
     where = "trained in full" if best.rung == last else f"at rung {best.rung} of {last}, not yet trained in full"
     return Answer(

@@ -35,8 +35,7 @@ def write_report(result: TuneResult, path: Path) -> None:
 
     Raises: OptionError if the file cannot be written; StudyError if the study is not there any more.
     """
-    storage = result.place if result.place.is_memory else result.storage
-    write_whole(path, study_page(result.study_name, storage=storage).encode())
+    write_whole(path, study_page(result.study_name, storage=result.place).encode())
 
 
 def study_page(study: str, *, storage: str | Storage) -> str:

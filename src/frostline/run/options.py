@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # More processes than any machine of today keeps busy.
 _MOST_WORKERS = 1024
 
+DEFAULT_RUNS = Path("frostline-runs")
+"""The folder of checkpoints, unless somebody says another."""
+
 AUTO: Literal["auto"] = "auto"
 OFF = "off"
 
@@ -52,7 +55,7 @@ class TrainingOptions:
     prefix_cache: str = "auto"
     threads: int | Literal["auto"] = "auto"
     workers: int | Literal["auto"] = 1
-    runs: Path = Path("frostline-runs")
+    runs: Path = DEFAULT_RUNS
 
     def __post_init__(self) -> None:
         _check_count("threads", self.threads, most=num_cores(), why=", the cores of this machine")

@@ -9,7 +9,6 @@ from frostline.errors import ModelError, OptionError
 from frostline.records import Status
 from frostline.run.sentences import chance_lines, cost_lines, own_lines, rung_rows
 from frostline.run.trial_rows import trial_rows
-from frostline.store.storage import open_storage
 from frostline.text_tables import html_table, text_table
 from frostline.training.model_files import read_model
 
@@ -34,7 +33,7 @@ class TuneResult:
 
     study_name: str
     place: Storage
-    """The storage that the study lies in; closed, unless it is in memory."""
+    """The storage that the study lies in. Its connections were given back, and are made again when it is asked."""
     terms: Terms
     summary: Summary
     history: History
@@ -55,8 +54,7 @@ class TuneResult:
         """The study as Optuna knows it, with all that Optuna does with one: plots, importances, further trials."""
         import optuna
 
-        backend = self.place.backend if self.place.is_memory else open_storage(self.storage)
-        return optuna.load_study(study_name=self.study_name, storage=backend)
+        return optuna.load_study(study_name=self.study_name, storage=self.place.backend)
 
     @property
     def trials(self) -> DataFrame:
@@ -87,7 +85,7 @@ class TuneResult:
     @property
     def configuration(self) -> Configuration:
         """The best configuration."""
-        return self.history.configurations[self.best.number]
+        return self.history.configuration_of(self.best)
 
     @property
     def score(self) -> float:

@@ -22,7 +22,7 @@ def trial_rows(history: History) -> list[Mapping[str, Any]]:
         rows.append(
             {
                 "number": configuration.number,
-                **configuration.hyperparameters,
+                **(configuration if last is None else history.configuration_of(last)).hyperparameters,
                 "rung": None if last is None else last.rung,
                 "layers": None if last is None else last.fidelity.trainable_layers,
                 "samples": None if last is None else last.fidelity.samples,

@@ -42,12 +42,13 @@ if TYPE_CHECKING:
 
     from frostline.protocols import Executor, Task
     from frostline.records import Evaluation, Job, Value
+    from frostline.run.workload import OwnTraining
     from frostline.search.history import History
     from frostline.search.space import SearchSpace
     from frostline.training.black_box import TrainFunction
 
 
-def tune(
+def search_function(
     train: TrainFunction,
     space: SearchSpace,
     ladder: Ladder,
@@ -58,11 +59,38 @@ def tune(
     executor: ExecutorFactory = local_executor,
     observer: Observer = SILENT,
 ) -> TuneResult:
-    """Search for the best configuration of your own training function, and return it.
+    """Search for the best configuration of a function of configurations and fidelities, and return it.
 
-    ``train(configuration, fidelity)`` trains ``fidelity.trainable_layers`` layers (see ``frostline.freeze``) on
-    ``fidelity.samples`` samples and returns a score, or yields ``(samples, score)`` as it goes. What is tried says ``plan``;
-    the study ``study`` is kept in ``storage`` and continued if it is there. ``executor`` makes what evaluates.
+    ``train(configuration, fidelity)`` returns a score, or yields ``(samples, score)`` as it goes; the rest is as in
+    ``search_training``.
+    """
+    return search_training(
+        BlackBox(train=train, root_seed=plan.seed),
+        space,
+        ladder,
+        study=study,
+        plan=plan,
+        storage=storage,
+        executor=executor,
+        observer=observer,
+    )
+
+
+def search_training(
+    training: OwnTraining,
+    space: SearchSpace,
+    ladder: Ladder,
+    *,
+    study: str,
+    plan: SearchPlan = SearchPlan(),
+    storage: str | Storage = DEFAULT_STORAGE,
+    executor: ExecutorFactory = local_executor,
+    observer: Observer = SILENT,
+) -> TuneResult:
+    """Search for the best configuration of a training that knows more of itself than any task, and return it.
+
+    What is tried says ``plan``; the study ``study`` is kept in ``storage`` and continued if it is there. ``executor`` makes
+    what evaluates.
     Raises: StudyError if the study cannot be opened or is another one's; SearchFailedError if no configuration was
     evaluated at full fidelity.
     """
@@ -71,14 +99,14 @@ def tune(
     terms = _terms(
         search,
         plan,
-        task=getattr(train, "__qualname__", type(train).__qualname__),
+        task=training.name,
         space=space.fingerprint,
         direction=direction,
         sample_unit=plan.sample_unit or "samples",
-        source=source_digest(train),
+        source=source_digest(training),
     )
     workload = Workload(
-        training=BlackBox(train=train, root_seed=plan.seed),
+        training=training,
         ladder=ladder,
         learns=plan.learns,
         in_waves=_depends_on_order(search, plan),
@@ -89,7 +117,7 @@ def tune(
             place,
             study,
             terms,
-            _Run(search, plan.draws(space, direction), executor(workload), observer, len(plan.initial)),
+            _Run(search, plan.draws(space, direction), executor(workload), observer, len(plan.first)),
             space,
         )
 
@@ -188,7 +216,7 @@ def search_task(
         made = AligningExecutor(alignment=alignment, executor=made)
     models = KeptModels.of_study(training.options.runs, study, data=task.fingerprint)
     with opened(storage) as place:
-        run = _Run(search, plan.draws(task.space, task.direction), made, observer, len(plan.initial), models)
+        run = _Run(search, plan.draws(task.space, task.direction), made, observer, len(plan.first), models)
         return _search(place, study, terms, run, task.space)
 
 

@@ -73,6 +73,7 @@ class _EvaluationRecord(TypedDict):
     curve: list[_Point]
     reason: _Line | None
     trained_with: NotRequired[dict[_Name, _Value]]
+    suggested: NotRequired[dict[_Name, _Value]]
     failure: NotRequired[_FailureRecord]
 
 

@@ -106,6 +106,7 @@ def record_of(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
         "curve": [[point.samples, point.score] for point in evaluation.curve],
         "reason": evaluation.reason,
         **({"trained_with": dict(evaluation.trained_with)} if evaluation.trained_with else {}),
+        **({"suggested": dict(evaluation.suggested)} if evaluation.suggested else {}),
         **_failure_record(evaluation.failure),
     }
     return f"{RUNG}{evaluation.rung}", record
@@ -129,6 +130,7 @@ def evaluation_of(number: int, rung: int, stored: object, rungs: Sequence[Fideli
         curve=tuple(CurvePoint(samples, score) for samples, score in record["curve"]),
         reason=record["reason"],
         trained_with=record.get("trained_with", {}),
+        suggested=record.get("suggested", {}),
         failure=Failure(**record["failure"]) if "failure" in record else None,
     )
 
