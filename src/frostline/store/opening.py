@@ -46,7 +46,8 @@ def open_study(storage: Storage, name: str, terms: Terms) -> OpenStudy:
                 kept.check_equal(terms, name=name)
             except StudyError:
                 access = access_to(storage.backend, study_id)
-                if living_workers(access.attributes()) or not has_only_failed(access.trials()):
+                is_taken = not storage.is_own or living_workers(access.attributes())
+                if is_taken or not has_only_failed(access.trials()):
                     raise
                 logger.info("the study %r, in which every training raised, is begun anew under other terms", name)
                 storage.backend.delete_study(study_id)
