@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,60 @@ def test_a_search_that_is_larger_afterwards_numbers_its_configurations_on(
     monkeypatch.setitem(SEARCHES, "halving", {"configurations": 11})
     with pytest.raises(StudyError, match="holds 12 configurations, and this run asks for 11"):
         search(place, "halving")
+
+
+def test_a_trial_that_failed_and_is_still_open_ends_when_another_takes_its_place(tmp_path: Path) -> None:
+    place = f"{tmp_path}/s.log"
+
+    def interrupt(evaluation: Evaluation) -> None:
+        if evaluation.status is Status.FAILED:
+            raise KeyboardInterrupt
+
+    # A sweep evaluates the higher rungs of what failed all the same.
+    with pytest.raises(KeyboardInterrupt):
+        search(place, "sweep", observer=Watching(interrupt))
+    assert retry_failed(place, "s") == [1]
+    search(place, "sweep")
+    with opened(place) as storage:
+        trials = storage.backend.get_all_trials(storage.backend.get_study_id_from_name("s"))
+    assert [trial.state.name for trial in trials[:3]] == ["COMPLETE", "FAIL", "FAIL"]
+    assert trials[2].user_attrs["retries"] == 1
+    assert all(trial.state.is_finished() for trial in trials)
+
+
+@pytest.mark.parametrize("is_mended", [True, False])
+def test_with_another_source_what_failed_is_tried_once_more_and_who_works_on_it_hears_of_it(
+    is_mended: bool, tmp_path: Path
+) -> None:
+    place = f"{tmp_path}/s.log"
+    search(place, "halving")
+    stored = read_study(place, "s")
+    terms = replace(stored.terms, source="another" if is_mended else stored.terms.source)
+    with opened(place) as storage:
+        there = SearchStudy.open(storage, "s", terms=stored.terms, space=stored.space)
+        with there.deciding():
+            pass
+        failed_there = [each.number for each in there.history.evaluations() if each.status is Status.FAILED]
+        assert failed_there
+        here = SearchStudy.open(storage, "s", terms=terms, space=stored.space)
+        with here.deciding():
+            assert sorted({request.number for request in here.abandoned()[0]}) == (
+                sorted(failed_there) if is_mended else []
+            )
+        # This one lives on: the other has nothing but its news.
+        with there.deciding():
+            known = [each.number for each in there.history.evaluations() if each.status is Status.FAILED]
+        assert known == ([] if is_mended else failed_there)
+        there.close()
+        here.close()
+    # What was tried once more because of a source is not tried again because of the same.
+    with opened(place) as storage:
+        again = SearchStudy.open(storage, "s", terms=terms, space=stored.space)
+        with again.deciding():
+            pass
+        again.close()
+        num_trials = storage.backend.get_n_trials(storage.backend.get_study_id_from_name("s"))
+    assert num_trials == (9 + len(failed_there) if is_mended else 9)
 
 
 def test_what_another_evaluates_just_now_is_left_alone(tmp_path: Path) -> None:
