@@ -14,7 +14,7 @@ from optuna.distributions import FloatDistribution
 
 import frostline
 from frostline.errors import SearchFailedError, StudyError
-from frostline.records import Configuration, Evaluation, Fidelity, Status
+from frostline.records import Configuration, Cost, Evaluation, Fidelity, Request, Status
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
 from frostline.search import sampling
@@ -113,15 +113,18 @@ def test_a_trial_that_failed_and_is_still_open_ends_when_another_takes_its_place
         if evaluation.status is Status.FAILED:
             raise KeyboardInterrupt
 
-    # A sweep evaluates the higher rungs of what failed all the same.
+    # Under a budget nobody ends before the rung has closed.
     with pytest.raises(KeyboardInterrupt):
-        search(place, "sweep", observer=Watching(interrupt))
-    assert retry_failed(place, "s") == [1]
-    search(place, "sweep")
+        search(place, "budgeted", observer=Watching(interrupt))
     with opened(place) as storage:
         trials = storage.backend.get_all_trials(storage.backend.get_study_id_from_name("s"))
-    assert [trial.state.name for trial in trials[:3]] == ["COMPLETE", "FAIL", "FAIL"]
-    assert trials[2].user_attrs["retries"] == 1
+    assert trials[1].state.name == "RUNNING"
+    assert retry_failed(place, "s") == [1]
+    search(place, "budgeted")
+    with opened(place) as storage:
+        trials = storage.backend.get_all_trials(storage.backend.get_study_id_from_name("s"))
+    assert trials[1].state.name == "FAIL"
+    assert [trial.number for trial in trials if trial.user_attrs.get("retries") == 1] == [2]
     assert all(trial.state.is_finished() for trial in trials)
 
 
@@ -184,8 +187,46 @@ def test_what_another_evaluates_just_now_is_left_alone(tmp_path: Path) -> None:
             )
         )
         assert retry_failed(place, "s") == []
+        worker.record(_finished(numbers[0], 1))
+        # Who evaluated it still lives, and is not taken for evaluating it again.
+        assert retry_failed(place, "s") == [numbers[0]]
+        with worker.deciding():
+            assert Request(numbers[0], 0) in worker.abandoned()[0]
         worker.close()
-    assert retry_failed(place, "s") == [numbers[0]]
+
+
+def test_what_is_drawn_after_a_retry_is_written_to_its_own_trial_by_whoever_heard_of_it(tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/s.db"
+    search(place, "halving")
+    again = retry_failed(place, "s")
+    stored = read_study(place, "s")
+    with opened(place) as storage:
+        one, other = (SearchStudy.open(storage, "s", terms=stored.terms, space=stored.space) for _ in range(2))
+        for each in (other, one):
+            with each.deciding():
+                pass
+        with one.deciding():
+            one.claim(Configuration(number=9, hyperparameters={"rate": 0.5}), 0)
+        with other.deciding() as news:
+            assert news
+            other.claim(other.history.configurations[9], 1)
+        other.record(_finished(9, 1))
+        trials = storage.backend.get_all_trials(storage.backend.get_study_id_from_name("s"))
+        assert "rung 1" in trials[9 + len(again)].user_attrs
+        assert read_study(storage, "s").history.evaluation(9, 1) is not None
+        one.close()
+        other.close()
+
+
+def _finished(number: int, rung: int) -> Evaluation:
+    return Evaluation(
+        number=number,
+        rung=rung,
+        fidelity=LADDER.rungs[rung],
+        status=Status.FINISHED,
+        score=0.5,
+        cost=Cost(seconds=1.0, samples=1),
+    )
 
 
 def _evaluations(folder: Path, study: str) -> Sequence[Evaluation]:

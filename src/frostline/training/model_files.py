@@ -69,9 +69,8 @@ def _tensors_of(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
             names[name] = first
             continue
         tensor = value.detach().contiguous()
-        # Two tensors in one storage are refused by the format, and a part of a stack would be.
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() in storages or storage.nbytes() > tensor.nbytes:
+        # Tensors that overlap in memory without being one are refused.
+        if tensor.untyped_storage().data_ptr() in storages:
             tensor = tensor.clone()
         storages.add(tensor.untyped_storage().data_ptr())
         tensors[name] = tensor
