@@ -232,6 +232,8 @@ def test_the_command_line_copies_the_best_weights(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run(f"tune {TINY} --study s --configurations 9 --runs runs", capsys)
+    _, out, _ = run("best s --runs runs", capsys)
+    assert out.splitlines()[-2].startswith("its weights: runs/s/models/")
     code, out, err = run("best s --weights best.safetensors --runs runs", capsys)
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == "weights in best.safetensors"

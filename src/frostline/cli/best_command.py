@@ -36,6 +36,7 @@ def best_command(
     from frostline.run.sentences import how_to_train
     from frostline.run.summary import best_evaluation
     from frostline.store.reading import read_study
+    from frostline.training.kept_models import KeptModels
 
     if weights is not None:
         check_writable(weights)
@@ -45,20 +46,24 @@ def best_command(
     if best is None:
         raise OptionError(f"the study {study!r} has no score yet: let the search run on.")
     configuration = history.configuration_of(best)
+    last = len(terms.rungs) - 1
+    drawn, models = history.configurations[best.number], KeptModels.of_study(runs, study, data=terms.data)
     if weights is not None:
-        from frostline.training.kept_models import KeptModels
-
-        kept = KeptModels.of_study(runs, study, data=terms.data).existing(history.configurations[best.number])
-        with kept.open("rb") as file:
+        if best.rung < last:
+            raise OptionError(
+                f"no configuration of {study!r} has been trained in full yet: let the search run on."
+            )
+        with models.existing(drawn).open("rb") as file:
             write_whole(weights, functools.partial(shutil.copyfileobj, file))
     if as_json:
         typer.echo(json.dumps(dict(configuration.hyperparameters)))
         return
-    last = len(terms.rungs) - 1
     rung = "at full fidelity" if best.rung == last else f"at rung {best.rung}, the last being {last}"
     typer.echo(f"configuration {best.number}, score {best.score:.5g} {rung}")
     Console().print(configuration_table(configuration))
-    if weights is None:
-        typer.echo(how_to_train(terms, configuration))
-    else:
+    if weights is not None:
         typer.echo(f"weights in {weights}")
+        return
+    if best.rung == last and models.path_of(drawn).is_file():
+        typer.echo(f"its weights: {models.path_of(drawn)} (--weights FILE copies them)")
+    typer.echo(how_to_train(terms, configuration))
