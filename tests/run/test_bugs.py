@@ -48,6 +48,12 @@ BUG = """
 MENDED = BUG.replace('"rat"', '"rate"')
 
 
+@pytest.fixture(autouse=True)
+def no_collections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Garbage collections take longer than these trainings."""
+    monkeypatch.setattr("frostline.run.executors.give_memory_back", lambda: None)
+
+
 @pytest.fixture
 def script(tmp_path: Path) -> Iterator[Path]:
     """A file of the user's, with a bug."""

@@ -27,11 +27,12 @@ from frostline.training.model_files import read_model, write_model
 from tests import tiny_task
 from tests.cli.command_line import run
 
-LADDER = frostline.Ladder.explicit([(2, 256), (6, 512), (6, 1024)], num_layers=6, full_samples=1024)
+TASK = tiny_task.make(64)
+LADDER = frostline.Ladder.explicit([(2, 64), (6, 128), (6, 256)], num_layers=6, full_samples=256)
 TINY = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 
 
-def search(folder: Path, *, task: Any = tiny_task.task, **options: Any) -> frostline.TuneResult:
+def search(folder: Path, *, task: Any = TASK, **options: Any) -> frostline.TuneResult:
     return frostline.tune_task(
         task,
         study="s",
@@ -47,7 +48,7 @@ def files(folder: Path) -> list[int]:
 
 
 def score_of(model: nn.Module) -> float:
-    task = tiny_task.task
+    task = TASK
     model.eval()
     with torch.no_grad():
         return task.score(model, task.validation_batches(Configuration(number=0, hyperparameters={})))
@@ -69,14 +70,12 @@ def test_the_best_model_is_loaded_with_the_score_that_it_had(engine: str, tmp_pa
 
 def test_under_a_budget_ones_own_stays_beside_the_best(tmp_path: Path) -> None:
     options = frostline.TrainingOptions(runs=tmp_path / "runs", threads=1, device="cpu")
-    result = frostline.tune_task(
-        tiny_task.task, study="s", storage=":memory:", plan=SearchPlan(budget=4), training=options
-    )
+    result = frostline.tune_task(TASK, study="s", storage=":memory:", plan=SearchPlan(budget=4), training=options)
     assert files(tmp_path) == sorted({0, result.best.number})
 
 
 def test_a_better_one_later_takes_the_place_and_what_another_study_left_goes(tmp_path: Path) -> None:
-    models = KeptModels.of_study(tmp_path / "runs", "s", data=tiny_task.task.fingerprint)
+    models = KeptModels.of_study(tmp_path / "runs", "s", data=TASK.fingerprint)
     stale = Configuration(number=1, hyperparameters={"learning_rate": 5.0})
     models.keep(nn.Linear(2, 2), stale, score=0.0)
     result = search(tmp_path)
@@ -168,7 +167,7 @@ def test_the_result_is_an_optuna_study_and_rows(tmp_path: Path) -> None:
     assert isinstance(result.study, optuna.Study)
     assert result.study.best_value == result.score
     memory = frostline.tune_task(
-        tiny_task.task,
+        TASK,
         study="s",
         storage=":memory:",
         ladder=LADDER,
@@ -182,7 +181,7 @@ def test_the_result_is_an_optuna_study_and_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["file", ":memory:"])
 def test_the_page_is_written_of_a_result(place: str, tmp_path: Path) -> None:
     result = frostline.tune_task(
-        tiny_task.task,
+        TASK,
         study="s",
         storage=place if place == ":memory:" else f"{tmp_path}/s.log",
         ladder=LADDER,
@@ -204,7 +203,7 @@ def test_trials_are_a_data_frame_or_a_line(tmp_path: Path, monkeypatch: pytest.M
     assert list(best) == [
         *("number", "learning_rate", "optimizer", "rung", "layers", "samples", "state", "score", "seconds")
     ]
-    assert (best["rung"], best["layers"], best["samples"], best["state"]) == (2, 6, 1024, "finished")
+    assert (best["rung"], best["layers"], best["samples"], best["state"]) == (2, 6, 256, "finished")
     assert best["score"] == result.score
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(OptionError, match="pip install pandas"):
@@ -217,7 +216,7 @@ def test_trials_are_a_data_frame_or_a_line(tmp_path: Path, monkeypatch: pytest.M
 def test_an_objective_of_ones_own_has_no_models() -> None:
     result = search_function(
         lambda configuration, fidelity: float(configuration["learning_rate"]),  # type: ignore[arg-type]
-        tiny_task.task.space,
+        TASK.space,
         LADDER,
         study="s",
         storage=":memory:",

@@ -60,6 +60,12 @@ def failed(place: str) -> list[tuple[int, int]]:
     return [(each.number, each.rung) for each in history.evaluations() if each.status is Status.FAILED]
 
 
+@pytest.fixture(autouse=True)
+def no_collections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Garbage collections take longer than these trainings."""
+    monkeypatch.setattr("frostline.run.executors.give_memory_back", lambda: None)
+
+
 @pytest.mark.parametrize("name", SEARCHES)
 def test_every_search_goes_on_with_what_is_tried_once_more(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
