@@ -224,5 +224,6 @@ def test_the_public_names_are_these() -> None:
         "split_layers",
         "tune",
         "tune_task",
+        "write_report",
     ]
     assert all(hasattr(frostline, name) for name in frostline.__all__)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from frostline.objectives.trial import Trial
     from frostline.protocols import Executor, Task
     from frostline.records import Configuration, Evaluation, Fidelity
+    from frostline.report.study_page import write_report
     from frostline.run.loop import Observer
     from frostline.run.options import TrainingOptions
     from frostline.run.own_objective import tune
@@ -69,6 +70,7 @@ __all__ = [
     "split_layers",
     "tune",
     "tune_task",
+    "write_report",
 ]
 __version__ = "0.1.0"
 
@@ -99,6 +101,7 @@ _NAMES_OF = {
         "Fidelity",
     ),
     "frostline.objectives.trial": ("Trial",),
+    "frostline.report.study_page": ("write_report",),
     "frostline.run.loop": ("Observer",),
     "frostline.run.options": ("TrainingOptions",),
     "frostline.run.plan": ("SearchPlan",),

@@ -59,5 +59,16 @@ class SearchFailedError(FrostlineError, RuntimeError):
     """A search that ended without a single score at full fidelity."""
 
 
+class TrainingBugError(FrostlineError, RuntimeError):
+    """A search that stopped because the training itself raises, each time at the same place of the user's code.
+
+    Its cause is what the training raised. ``traceback`` is the same as text, with the lines of the user's code alone.
+    """
+
+    def __init__(self, message: str, *, traceback: str) -> None:
+        super().__init__(message)
+        self.traceback = traceback
+
+
 class NotEnoughMemoryError(FrostlineError, MemoryError):
     """A training that needs more memory than there is."""

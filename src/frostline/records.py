@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any, Literal
 
 from frostline.errors import FidelityError
@@ -139,6 +140,24 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What a training raised, where that can be mended: memory that ran out is none, nor is a process that died."""
+
+    error: str
+    """The name of the exception's class."""
+    place: str
+    """The last line of the user's code on the way there, such as "train.py:12"; of any code where there was none."""
+    traceback: str
+    """The lines of the user's code, as Python prints them."""
+    exception: BaseException | None = field(default=None, compare=False, repr=False)
+    """The exception itself, in the process that it was raised in: it is not kept with a study."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions of many classes cannot be made again from a pickle.
+        return partial(Failure, error=self.error, place=self.place, traceback=self.traceback), ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """One configuration trained and validated at one fidelity. ``score`` is None unless it finished."""
 
@@ -156,6 +175,8 @@ class Evaluation:
     suggested: Mapping[str, Value] = field(default_factory=dict)
     """What an objective asked for, if that is anything else than the configuration: hyperparameters that it asks for under a
     condition, or did not ask for."""
+    failure: Failure | None = None
+    """What was raised, if it failed by that."""
 
     def __post_init__(self) -> None:
         finite = self.score is not None and math.isfinite(self.score)

@@ -83,7 +83,15 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(command: str, message: 
 
 
 @pytest.mark.parametrize(
-    "command", ["status first", "best first", "best first --json", "ladder --study first -n 9"]
+    "command",
+    [
+        "status first",
+        "best first",
+        "best first --json",
+        "best first --weights best.safetensors",
+        "retry first",
+        "ladder --study first -n 9",
+    ],
 )
 def test_what_the_study_tells_is_told_without_torch(command: str, folder: Path) -> None:
     code, loaded, printed = loaded_by(*command.split(), folder=folder)

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ FLOAT32 = 1e-4
 _DURATION = re.compile(r"(?<![\w.])(?:\d+ h \d+ min|\d+ min \d+ s|\d+(?:\.\d+)? s)(?![\w/])")
 _SECONDS = {"seconds"}
 _WORKERS = {"worker"}
+_PLACES = {"traceback"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,13 +144,15 @@ def dump(storage: BaseStorage, name: str, *, digits: int = 10) -> dict[str, Any]
             "trials": [_trial(trial) for trial in storage.get_all_trials(study_id)],
         }
     # Studies of before say the same in other words.
-    record["user_attrs"][TERMS] = Terms.parse(record["user_attrs"][TERMS]).record()
+    terms = Terms.parse(record["user_attrs"][TERMS])
+    # The source is the test's own file.
+    record["user_attrs"][TERMS] = replace(terms, source=None).record()
     return rounded(masked_record(record), digits)
 
 
 def _is_masked(key: str) -> bool:
     # The optimizer of CMA-ES is pickled with memory that nothing was written to (numpy.empty).
-    return key in _SECONDS | _WORKERS or key.startswith("cma:optimizer")
+    return key in _SECONDS | _WORKERS | _PLACES or key.startswith("cma:optimizer")
 
 
 class _Closing:

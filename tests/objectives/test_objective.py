@@ -71,7 +71,7 @@ def tune(objective: Callable[[frostline.Trial], Any], **options: Any) -> frostli
 
 def test_a_search_knows_layers_and_space_from_the_objective_alone() -> None:
     result = tune(objective, unit="points", configurations=None, budget=6, initial={"learning_rate": 0.01})
-    assert result.study == "test_objective-objective"
+    assert result.study_name == "test_objective-objective"
     assert (result.terms.num_layers, result.terms.sample_unit) == (4, "points")
     assert result.own is not None
     assert result.own.score is not None
@@ -90,7 +90,7 @@ def test_a_finished_search_trains_nothing_again_and_shows_what_it_found() -> Non
         return score
 
     watched.__qualname__ = objective.__qualname__
-    again = tune(watched, storage="sqlite:///own.db", study=there.study)
+    again = tune(watched, storage="sqlite:///own.db", study=there.study_name)
     assert again.score == there.score
     assert not trained
 
@@ -176,7 +176,7 @@ def test_what_is_asked_for_under_a_condition_is_drawn_kept_and_shown() -> None:
     for evaluation in found.history.evaluations():
         of_rungs.setdefault(evaluation.number, set()).add(evaluation.suggested.get("momentum"))
     assert all(len(values) == 1 for values in of_rungs.values())
-    stored = read_study("sqlite:///own.db", found.study)
+    stored = read_study("sqlite:///own.db", found.study_name)
     of_both = [{e.request: e.suggested for e in each.history.evaluations()} for each in (stored, found)]
     assert of_both[0] == of_both[1]
     assert tune(own).configuration == found.configuration
@@ -278,7 +278,7 @@ def test_a_checkpoint_that_is_lost_is_made_again() -> None:
 def test_an_optuna_study_brings_its_storage_its_sampler_and_its_direction() -> None:
     study = optuna.create_study(study_name="theirs", direction="maximize", sampler=optuna.samplers.TPESampler())
     found = tune(lambda trial: -objective(trial), study=study)
-    assert (found.study, found.terms.direction, found.terms.sampler) == ("theirs", "maximize", TPE.name)
+    assert (found.study_name, found.terms.direction, found.terms.sampler) == ("theirs", "maximize", TPE.name)
     assert study.best_value == found.score
     assert study.best_params == dict(found.configuration)
     for directions, sampler, words in (

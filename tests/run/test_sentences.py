@@ -1,11 +1,28 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from frostline.records import Cost, Evaluation, Fidelity, Status
-from frostline.run.sentences import chance_lines
+from frostline.records import Configuration, Cost, Evaluation, Fidelity, Status
+from frostline.run.sentences import chance_lines, how_to_train
 from frostline.run.summary import RungSummary, Summary
+from frostline.store.terms import TaskReference, Terms
 
+TERMS = Terms(
+    task="mine",
+    data="",
+    space="",
+    rungs=(Fidelity(trainable_layers=4, samples=100),),
+    num_layers=4,
+    search="full",
+    is_sweep=False,
+    sampler="random",
+    seed=0,
+    direction="minimize",
+    sample_unit="samples",
+    expected=(),
+)
 FULL = Fidelity(trainable_layers=4, samples=100)
 
 
@@ -47,3 +64,18 @@ def test_where_there_is_nothing_to_compare_nothing_is_said(
 ) -> None:
     told = summary(configurations=configurations, full_trainings=full_trainings)
     assert chance_lines(told, evaluation(3), own) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("digits-mlp", "train it in full: frostline train digits-mlp --configuration '{\"rate\": 0.1}'"),
+        ("my_task.py:task", "train it in full: frostline train my_task.py:task --configuration '{\"rate\": 0.1}'"),
+        ("mine", 'train it in full with the program that made the study: {"rate": 0.1}'),
+        (None, 'train it in full with the program that made the study: {"rate": 0.1}'),
+    ],
+)
+def test_only_a_task_that_the_command_line_knows_is_named_in_a_command(name: str | None, command: str) -> None:
+    reference = None if name is None else TaskReference(name=name)
+    best = Configuration(number=0, hyperparameters={"rate": 0.1})
+    assert how_to_train(replace(TERMS, reference=reference), best) == command

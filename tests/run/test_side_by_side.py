@@ -91,6 +91,10 @@ def test_a_training_that_raises_fails_alone(executor: SideBySideExecutor) -> Non
     ended = by_number(evaluations_by(executor, [job(0), job(1, fate="raise"), job(2)]))
     assert [ended[number].status for number in range(3)] == [Status.FINISHED, Status.FAILED, Status.FINISHED]
     assert f"{ended[1].reason}".startswith("ValueError: it was to raise (side_tasks.py:")
+    # The traceback comes along, as text: an exception of the user's need not survive the way.
+    assert ended[1].failure is not None
+    assert 'raise ValueError("it was to raise")' in ended[1].failure.traceback
+    assert ended[1].failure.exception is None
 
 
 def test_who_takes_its_worker_along_has_failed_and_nobody_else(

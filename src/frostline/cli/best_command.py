@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import shutil
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from frostline.atomic import check_writable, write_whole
 from frostline.cli.arguments import StorageOption, StudyArgument
 from frostline.errors import OptionError
 from frostline.store.storage import DEFAULT_STORAGE
@@ -15,6 +19,12 @@ from frostline.store.storage import DEFAULT_STORAGE
 def best_command(
     study: StudyArgument,
     storage: StorageOption = DEFAULT_STORAGE,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Copy the weights of its model to this file, as safetensors.")
+    ] = None,
+    runs: Annotated[Path, typer.Option("--runs", help="The folder where the search left them.")] = Path(
+        "frostline-runs"
+    ),
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the configuration as JSON, and nothing else.")
     ] = False,
@@ -26,18 +36,34 @@ def best_command(
     from frostline.run.sentences import how_to_train
     from frostline.run.summary import best_evaluation
     from frostline.store.reading import read_study
+    from frostline.training.kept_models import KeptModels
 
+    if weights is not None:
+        check_writable(weights)
     stored = read_study(storage, study)
     terms, history = stored.terms, stored.history
     best = best_evaluation(history)
     if best is None:
-        raise OptionError(f"the study {study!r} has no score yet: let `frostline tune` run on.")
+        raise OptionError(f"the study {study!r} has no score yet: let the search run on.")
     configuration = history.configuration_of(best)
+    last = len(terms.rungs) - 1
+    drawn, models = history.configurations[best.number], KeptModels.of_study(runs, study, data=terms.data)
+    if weights is not None:
+        if best.rung < last:
+            raise OptionError(
+                f"no configuration of {study!r} has been trained in full yet: let the search run on."
+            )
+        with models.existing(drawn).open("rb") as file:
+            write_whole(weights, functools.partial(shutil.copyfileobj, file))
     if as_json:
         typer.echo(json.dumps(dict(configuration.hyperparameters)))
         return
-    last = len(terms.rungs) - 1
     rung = "at full fidelity" if best.rung == last else f"at rung {best.rung}, the last being {last}"
     typer.echo(f"configuration {best.number}, score {best.score:.5g} {rung}")
     Console().print(configuration_table(configuration))
+    if weights is not None:
+        typer.echo(f"weights in {weights}")
+        return
+    if best.rung == last and models.path_of(drawn).is_file():
+        typer.echo(f"its weights: {models.path_of(drawn)} (--weights FILE copies them)")
     typer.echo(how_to_train(terms, configuration))

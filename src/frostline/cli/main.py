@@ -15,15 +15,17 @@ import typer
 from frostline.cli.audit_command import audit_command
 from frostline.cli.best_command import best_command
 from frostline.cli.cost_command import cost_command
+from frostline.cli.delete_command import delete_command
 from frostline.cli.fit_command import fit_command
 from frostline.cli.ladder_command import ladder_command
 from frostline.cli.layers_command import layers_command
 from frostline.cli.report_command import report_command
 from frostline.cli.reproduce_command import reproduce_command
+from frostline.cli.retry_command import retry_command
 from frostline.cli.status_command import status_command
 from frostline.cli.train_command import train_command
 from frostline.cli.tune_command import tune_command
-from frostline.errors import FrostlineError, OptionError
+from frostline.errors import FrostlineError, OptionError, TrainingBugError
 from frostline.inputs.credentials import Secrets, holds_password, without_password
 from frostline.inputs.foreign_errors import foreign_error, foreign_places
 from frostline.inputs.printable import printable
@@ -71,6 +73,8 @@ application.command("audit")(audit_command)
 application.command("status")(status_command)
 application.command("best")(best_command)
 application.command("train")(train_command)
+application.command("retry")(retry_command)
+application.command("delete")(delete_command)
 application.command("cost")(cost_command)
 application.command("fit")(fit_command)
 application.command("report")(report_command)
@@ -97,6 +101,8 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, TrainingBugError):
+            sys.stderr.write(f"{secrets.hidden_in(error.traceback)}\n\n")
         _fail(_one_line(secrets.hidden_in(_message(error))), 2 if isinstance(error, typer.TyperException) else 1)
     if code == _INTERRUPTED:
         _fail("stopped. Every evaluation that ended is saved; the same command goes on from there.", code)

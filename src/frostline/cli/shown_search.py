@@ -82,7 +82,7 @@ def show_readings(search: Climb, result: TuneResult) -> None:
     for sentence in sentences:
         typer.echo(sentence)
     if result.storage != MEMORY:
-        write_note(result.storage, result.study, READINGS_NOTE, sentences)
+        write_note(result.storage, result.study_name, READINGS_NOTE, sentences)
 
 
 def show_budget(search: Climb, result: TuneResult) -> None:
@@ -138,5 +138,5 @@ def show_result(console: Console, result: TuneResult, sample_unit: str) -> None:
         typer.echo(line)
     place = without_password(result.storage)
     if result.storage != MEMORY:
-        typer.echo(f"\nthe study: {result.study!r} in {place}; look at it with `optuna-dashboard {place}`")
+        typer.echo(f"\nthe study: {result.study_name!r} in {place}; look at it with `optuna-dashboard {place}`")
     typer.echo(how_to_train(result.terms, result.configuration))

@@ -28,6 +28,8 @@ from frostline.run.options import TrainingOptions, parse_count
 from frostline.wording import duration
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from frostline.protocols import Task
 
 
@@ -40,7 +42,10 @@ class TrainArguments:
         int | None, typer.Option("--layers", help="Train only so many of the last layers.")
     ] = None
     samples: Annotated[int | None, typer.Option("--samples", help="Train on so many samples.")] = None
-    save: Annotated[Path | None, typer.Option("--save", help="Write the trained weights to this file.")] = None
+    save: Annotated[
+        Path | None,
+        typer.Option("--save", help="Write the trained weights to this file: *.safetensors, or torch's *.pt."),
+    ] = None
     seed: SeedOption = 0
     device: DeviceOption = "auto"
     precision: PrecisionOption = "float32"
@@ -99,7 +104,24 @@ def train_command(task: TaskArguments, given: TrainArguments) -> None:
         raise TaskError(f"the training {evaluation.status}: {evaluation.reason}")
     typer.echo(f"score {evaluation.score:.5g} after {duration(evaluation.cost.seconds)}")
     if given.save is not None:
-        import torch
+        _save(given.save, model)
 
-        write_whole(given.save, functools.partial(torch.save, model.state_dict()))
-        typer.echo(f"weights in {given.save}")
+
+def _save(path: Path, model: nn.Module) -> None:
+    """Write the weights of ``model`` as safetensors or, under any other name, as torch's own."""
+    import torch
+
+    from frostline.layers import freezing_of
+    from frostline.training.model_files import SUFFIX, write_model
+
+    if path.suffix == SUFFIX:
+        write_model(path, model)
+    else:
+        write_whole(path, functools.partial(torch.save, model.state_dict()))
+    freezing = freezing_of(model)
+    rounded = (
+        ""
+        if freezing is None or not freezing.own_dtypes
+        else " (the frozen ones as they were trained with: rounded)"
+    )
+    typer.echo(f"weights in {path}{rounded}")

@@ -21,9 +21,13 @@ _NOT_FOREIGN = tuple(
 )
 
 
+# What is typed in has no file.
+_TYPED = ("<stdin>", "<python-input", "<ipython-input")
+
+
 def is_foreign(file: str) -> bool:
     """Return whether code in ``file`` is the user's own: not frostline's, no library's and not Python's."""
-    return not file.startswith(("<", *_NOT_FOREIGN))
+    return file.startswith(_TYPED) or not file.startswith(("<", *_NOT_FOREIGN))
 
 
 def foreign_error(error: BaseException) -> str:

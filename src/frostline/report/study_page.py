@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from frostline.atomic import write_whole
 from frostline.audit.audit import audit_of
 from frostline.audit.csv_table import read_table
 from frostline.audit.recommendation import recommend
@@ -23,11 +24,21 @@ if TYPE_CHECKING:
     from frostline.audit.recommendation import Recommendation
     from frostline.audit.shifts import CellShift
     from frostline.report.study_record import StudyRecord
+    from frostline.run.result import TuneResult
+    from frostline.store.storage import Storage
 
 _TABLES = (".csv", ".csv.gz")
 
 
-def study_page(study: str, *, storage: str) -> str:
+def write_report(result: TuneResult, path: Path) -> None:
+    """Write the page about a search to ``path``: one HTML file, which needs no network.
+
+    Raises: OptionError if the file cannot be written; StudyError if the study is not there any more.
+    """
+    write_whole(path, study_page(result.study_name, storage=result.place).encode())
+
+
+def study_page(study: str, *, storage: str | Storage) -> str:
     """Return the HTML page about a study in ``storage``, or about the table of an audit.
 
     Raises: StudyError if there is no such study, or nothing in it; AuditError if the table is none.

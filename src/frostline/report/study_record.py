@@ -10,6 +10,7 @@ from frostline.store.reading import READINGS_NOTE, read_study
 if TYPE_CHECKING:
     from frostline.search.history import History
     from frostline.search.space import SearchSpace
+    from frostline.store.storage import Storage
     from frostline.store.terms import Terms
 
 
@@ -26,7 +27,7 @@ class StudyRecord:
     """How a search that learned to read its rungs of few layers read them, in sentences."""
 
 
-def read_record(storage: str, name: str) -> StudyRecord:
+def read_record(storage: str | Storage, name: str) -> StudyRecord:
     """Return what the study ``name`` in ``storage`` holds; the task itself, its data and its model, is not needed.
 
     Raises: StudyError if there is no such study, it is not frostline's, or nothing has been drawn yet.
@@ -34,7 +35,7 @@ def read_record(storage: str, name: str) -> StudyRecord:
     study = read_study(storage, name)
     return StudyRecord(
         name=name,
-        storage=storage,
+        storage=study.place,
         terms=study.terms,
         history=study.history,
         space=study.space,

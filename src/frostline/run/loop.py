@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from frostline.records import Configuration, Fidelity, Job, Status
+from frostline.run.bugs import stop_at_bug
 from frostline.search.interface import Climb
 from frostline.store.workers import TurnLostError
 
@@ -54,7 +55,10 @@ def climb(
 
 
 class Loop:
-    """One run of a search. It decides again whenever the executor has room: after every evaluation if that takes one."""
+    """One run of a search. It decides again whenever the executor has room: after every evaluation if that takes one.
+
+    Raises: TrainingBugError if nothing but the same error came of the first evaluations, which are recorded by then.
+    """
 
     def __init__(self, ledger: Ledger, search: Search, proposer: Proposer, executor: Executor) -> None:
         self._ledger = ledger
@@ -79,6 +83,7 @@ class Loop:
                 self._num_under_way -= 1
                 self.record(evaluation)
                 observer.ended(evaluation, self._ledger.history)
+                stop_at_bug(self._ledger.history)
             elif self._ledger.is_waiting:
                 self._ledger.wait()
             else:

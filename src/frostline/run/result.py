@@ -5,23 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from frostline.errors import ModelError, OptionError
 from frostline.records import Status
 from frostline.run.sentences import chance_lines, cost_lines, own_lines, rung_rows
+from frostline.run.trial_rows import trial_rows
 from frostline.text_tables import html_table, text_table
+from frostline.training.model_files import read_model
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from optuna import Study
+    from pandas import DataFrame  # type: ignore[import-untyped]
+
     from frostline.records import Configuration, Evaluation
     from frostline.run.summary import Summary
     from frostline.search.history import History
+    from frostline.store.storage import Storage
     from frostline.store.terms import Terms
+    from frostline.training.kept_models import KeptModels
+    from frostline.training.model_files import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TuneResult:
     """What a search found, and what it cost."""
 
-    study: str
-    storage: str
+    study_name: str
+    place: Storage
+    """The storage that the study lies in. Its connections were given back, and are made again when it is asked."""
     terms: Terms
     summary: Summary
     history: History
@@ -29,6 +41,46 @@ class TuneResult:
     """The best evaluation at full fidelity."""
     own: Evaluation | None = None
     """Under a budget that of one's own configuration, trained in full: the answer is never worse."""
+    models: KeptModels | None = None
+    """Where the best model is kept; None where the search knows of no models."""
+
+    @property
+    def storage(self) -> str:
+        """The storage of the study, as it was given."""
+        return self.place.place
+
+    @property
+    def study(self) -> Study:
+        """The study as Optuna knows it, with all that Optuna does with one: plots, importances, further trials."""
+        import optuna
+
+        return optuna.load_study(study_name=self.study_name, storage=self.place.backend)
+
+    @property
+    def trials(self) -> DataFrame:
+        """A row for each configuration, as a pandas DataFrame: see ``run.trial_rows``.
+
+        Raises: OptionError if pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise OptionError("result.trials is a pandas DataFrame: pip install pandas.") from None
+        return pd.DataFrame(trial_rows(self.history)).set_index("number")
+
+    @property
+    def weights(self) -> Path:
+        """The safetensors file of the best model. Raises: ModelError if there is none."""
+        if self.models is None:
+            raise ModelError(f"the search {self.study_name!r} kept no models: train the best configuration again.")
+        return self.models.existing(self.history.configurations[self.best.number])
+
+    def load_model(self, model: Model) -> Model:
+        """Return ``model``, freshly built for the best configuration, with the weights that the search ended with.
+
+        Raises: ModelError if they were not kept, or are of another model.
+        """
+        return read_model(self.weights, model)
 
     @property
     def configuration(self) -> Configuration:
@@ -64,7 +116,9 @@ class TuneResult:
 
     @property
     def _headline(self) -> str:
-        return f"study {self.study!r}: configuration {self.best.number}, score {self.score:.5g} at full fidelity"
+        return (
+            f"study {self.study_name!r}: configuration {self.best.number}, score {self.score:.5g} at full fidelity"
+        )
 
 
 def why_nothing_was_found(history: History) -> str:

@@ -6,6 +6,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
+from frostline.inputs.task_names import names_a_task
 from frostline.wording import duration
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def chance_lines(summary: Summary, best: Evaluation, own: Evaluation | None) -> 
 
 def train_command(terms: Terms, configuration: Configuration) -> str | None:
     """Return the command that trains a configuration of a study in full; None where no command knows what is trained."""
-    if terms.reference is None:
+    if terms.reference is None or not names_a_task(terms.reference.name):
         return None
     seed = f" --seed {terms.seed}" if terms.seed else ""
     return f"frostline train {terms.reference}{seed} --configuration {shlex.quote(_values(configuration))}"

@@ -11,6 +11,7 @@ from frostline.costs.admission import require_memory
 from frostline.errors import LadderError, OptionError, SearchFailedError, SearchSpaceError
 from frostline.records import Configuration, Fidelity
 from frostline.run.executors import AligningExecutor, RememberingExecutor
+from frostline.run.keeping import KeepingTheBest
 from frostline.run.local import local_executor
 from frostline.run.loop import SILENT, Observer, Proposer, climb
 from frostline.run.options import TrainingOptions, memory_of
@@ -30,7 +31,9 @@ from frostline.store.study import SearchStudy
 from frostline.store.terms import TaskReference, Terms
 from frostline.training.black_box import BlackBox
 from frostline.training.course import TrainingSettings
+from frostline.training.kept_models import KeptModels
 from frostline.training.serial import train_model
+from frostline.training.sources import source_digest
 from frostline.training.task_layers import layers_of
 from frostline.training.threads import Threads
 
@@ -100,6 +103,7 @@ def search_training(
         space=space.fingerprint,
         direction=direction,
         sample_unit=plan.sample_unit or "samples",
+        source=source_digest(training),
     )
     workload = Workload(
         training=training,
@@ -113,7 +117,7 @@ def search_training(
             place,
             study,
             terms,
-            _Run(search, plan.draws(space, direction), executor(workload), observer, bool(plan.initial)),
+            _Run(search, plan.draws(space, direction), executor(workload), observer, len(plan.first)),
             space,
         )
 
@@ -196,6 +200,7 @@ def search_task(
         direction=task.direction,
         sample_unit=task.sample_unit,
         training=training.options.terms(alignment),
+        source=source_digest(task),
     )
     workload = Workload(
         training=TaskTraining(task=task, options=training.options, study=study, seed=plan.seed),
@@ -209,8 +214,9 @@ def search_task(
         made = RememberingExecutor(known=training.known, executor=made)
     if not alignment.is_identity:
         made = AligningExecutor(alignment=alignment, executor=made)
+    models = KeptModels.of_study(training.options.runs, study, data=task.fingerprint)
     with opened(storage) as place:
-        run = _Run(search, plan.draws(task.space, task.direction), made, observer, bool(plan.initial))
+        run = _Run(search, plan.draws(task.space, task.direction), made, observer, len(plan.first), models)
         return _search(place, study, terms, run, task.space)
 
 
@@ -259,8 +265,10 @@ class _Run:
     proposer: Proposer
     executor: Executor
     observer: Observer
-    has_own: bool
-    """Whether the first configurations are the user's, not drawn."""
+    num_own: int
+    """How many of the first configurations are the user's, not drawn."""
+    models: KeptModels | None = None
+    """Where the models that are trained in full are kept."""
 
 
 def _terms(search: Search, plan: SearchPlan, *, data: str = "", **of_task: object) -> Terms:
@@ -283,7 +291,8 @@ def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpa
     try:
         if isinstance(run.search, Climb) and terms.expected:
             study.check_total(run.search.configurations)
-        climb(study, run.search, run.proposer, run.executor, run.observer)
+        keeping = KeepingTheBest(run.observer, run.models, last_rung=len(terms.rungs) - 1, num_own=run.num_own)
+        climb(study, run.search, run.proposer, run.executor, keeping)
     finally:
         run.executor.close()
         study.close()
@@ -292,8 +301,9 @@ def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpa
     if best is None or best.rung != len(terms.rungs) - 1:
         raise SearchFailedError(why_nothing_was_found(history))
     return TuneResult(
-        study=name,
-        storage=place.place,
+        study_name=name,
+        place=place,
+        models=run.models,
         terms=terms,
         summary=summarise(history, terms.rungs, terms.expected),
         history=history,
@@ -318,7 +328,7 @@ def _depends_on_order(search: Search, plan: SearchPlan) -> bool:
 def _own(run: _Run, history: History) -> Evaluation | None:
     """Return the best of the configurations that a budgeted search was given as one's own, trained in full."""
     search = run.search
-    if not (run.has_own and isinstance(search, BudgetedHalving)):
+    if not (run.num_own and isinstance(search, BudgetedHalving)):
         return None
     ranking = history.rung(len(search.ladder.rungs) - 1, part=range(search.num_own)).ranking
     return history.evaluation(ranking[0], len(search.ladder.rungs) - 1) if ranking else None

@@ -54,8 +54,21 @@ class Ended:
     number: int
 
 
-Event = Made | Claimed | Recorded | Ended
-_KINDS: Mapping[str, type[Event]] = {"made": Made, "claimed": Claimed, "recorded": Recorded, "ended": Ended}
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """A trial was made that takes the place of a configuration's: the study has to be read again."""
+
+    number: int
+
+
+Event = Made | Claimed | Recorded | Ended | Retried
+_KINDS: Mapping[str, type[Event]] = {
+    "made": Made,
+    "claimed": Claimed,
+    "recorded": Recorded,
+    "ended": Ended,
+    "retried": Retried,
+}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 

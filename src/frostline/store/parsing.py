@@ -13,7 +13,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from typing_extensions import TypedDict
 
 from frostline.errors import StudyError
-from frostline.inputs.printable import one_line
+from frostline.inputs.printable import one_line, printable
 from frostline.inputs.safe_names import MOST_CHARACTERS, is_printable
 from frostline.inputs.whole_numbers import LARGEST, shown
 from frostline.records import Fidelity, Status
@@ -24,6 +24,10 @@ _MOST_TEXT = 100_000
 _MOST_LINES = 1000
 
 Kind = TypeVar("Kind")
+
+
+def _printable_lines(text: str) -> str:
+    return "\n".join(map(printable, text.splitlines()))
 
 
 def _printable(text: str) -> str:
@@ -39,11 +43,20 @@ _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Text = Annotated[str, Field(max_length=_MOST_TEXT), AfterValidator(_printable)]
 _Name = Annotated[_Text, Field(min_length=1, max_length=MOST_CHARACTERS)]
 _Line = Annotated[str, Field(max_length=_MOST_TEXT), AfterValidator(one_line)]
+_Lines = Annotated[str, Field(max_length=_MOST_TEXT), AfterValidator(_printable_lines)]
 _Value = bool | int | _Finite | _Text | None
 _Rung = Annotated[list[_Positive], Field(min_length=2, max_length=2)]
 _Point = Annotated[list[int | float], Field(min_length=2, max_length=2)]
 
 _STRICT = ConfigDict(strict=True, extra="ignore")
+
+
+class _FailureRecord(TypedDict):
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+
+    error: _Line
+    place: _Line
+    traceback: _Lines
 
 
 class _EvaluationRecord(TypedDict):
@@ -61,6 +74,7 @@ class _EvaluationRecord(TypedDict):
     reason: _Line | None
     trained_with: NotRequired[dict[_Name, _Value]]
     suggested: NotRequired[dict[_Name, _Value]]
+    failure: NotRequired[_FailureRecord]
 
 
 class _ClaimRecord(TypedDict):
@@ -102,6 +116,7 @@ class _TermsRecord(TypedDict):
     direction: Literal["minimize", "maximize"]
     sample_unit: _Text
     expected: Annotated[list[_Count], Field(max_length=MOST_CELLS)]
+    source: NotRequired[_Text | None]
 
 
 class _SecondTermsRecord(_TermsRecord):
@@ -160,6 +175,15 @@ def parse_state(number: int, state: object) -> dict[str, Any]:
     if not is_sampler_state(checked):
         raise _damaged(what, "is not what Optuna's CMA-ES writes, and could run anything")
     return checked
+
+
+def parse_retried(number: int, retried: object) -> int:
+    """Return which trial the trial ``number`` tries once more. Raises: StudyError if that is no earlier one."""
+    if isinstance(retried, bool) or not isinstance(retried, int) or not 0 <= retried < number:
+        raise _damaged(
+            f"trial {number} of the study", "is said to try another once more, but that is no earlier trial"
+        )
+    return retried
 
 
 def parse_claim(number: int, rung: int, record: object) -> Mapping[str, Any]:

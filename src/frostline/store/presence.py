@@ -106,6 +106,17 @@ class Watch:
         return presence.boot in ("", self._boot)
 
 
+def living_workers(attributes: Mapping[str, Any]) -> list[Presence]:
+    """Return what those workers say of themselves, in a study's ``attributes``, that are alive."""
+    watch, living = Watch(), []
+    for name, record in attributes.items():
+        if name.startswith(PREFIX) and record is not None:
+            presence = Presence.parse(record)
+            if watch.is_alive(name, presence):
+                living.append(presence)
+    return living
+
+
 def boot_of_machine() -> str:
     """Return what tells this run of the machine from others; "" where nothing does."""
     try:

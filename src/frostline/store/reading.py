@@ -17,6 +17,7 @@ from frostline.search.history import History
 from frostline.search.space import SearchSpace
 from frostline.store.any_storage import access_to
 from frostline.store.parsing import parse_lines, parse_table
+from frostline.store.retries import counting_trials
 from frostline.store.storage import Storage, opened
 from frostline.store.terms import Terms
 from frostline.store.trials import read_trial
@@ -65,7 +66,7 @@ def read_study(storage: str | Storage, name: str) -> StoredStudy:
 
     Raises: StudyError if there is none of that name, or one that frostline did not make.
     """
-    with _found(storage, name) as (place, study_id):
+    with found_study(storage, name) as (place, study_id):
         terms = read_terms(place.backend, study_id, name=name)
         if terms is None:
             raise StudyError(f"the study {name!r} is empty: start it with `frostline tune TASK --study {name}`.")
@@ -73,7 +74,7 @@ def read_study(storage: str | Storage, name: str) -> StoredStudy:
             trials = access_to(place.backend, study_id).trials()
             attributes = place.backend.get_study_user_attrs(study_id)
         history = History(terms.direction)
-        for trial in trials:
+        for trial in counting_trials(trials):
             read_trial(trial, history, terms.rungs)
         return StoredStudy(
             name=name,
@@ -87,7 +88,7 @@ def read_study(storage: str | Storage, name: str) -> StoredStudy:
 
 def write_note(storage: str | Storage, name: str, key: str, value: Any) -> None:
     """Leave a JSON value under ``key`` in the study ``name``. Raises: StudyError as ``read_study``."""
-    with _found(storage, name) as (place, study_id):
+    with found_study(storage, name) as (place, study_id):
         place.backend.set_study_user_attr(study_id, f"{_NOTE}{key}", value)
 
 
@@ -119,7 +120,7 @@ def _space_of(trial: FrozenTrial, *, name: str) -> SearchSpace:
 
 
 @contextmanager
-def _found(storage: str | Storage, name: str) -> Iterator[tuple[Storage, int]]:
+def found_study(storage: str | Storage, name: str) -> Iterator[tuple[Storage, int]]:
     """Return the storage, opened, and the number of the study ``name`` in it, for as long as the context lasts."""
     check_study_name(name)
     with opened(storage, must_exist=True) as place, place.errors():

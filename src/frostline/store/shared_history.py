@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from frostline.records import Configuration, Request
 from frostline.search.history import History
 from frostline.store.deaths import Deaths, deaths_in
-from frostline.store.news import Claimed, Ended, Event, Made, Recorded
+from frostline.store.news import Claimed, Ended, Event, Made, Recorded, Retried
 from frostline.store.parsing import parse_configuration, parse_state
+from frostline.store.retries import counting_trials
 from frostline.store.trials import Claim, claims_in, evaluation_of, read_trial
 
 if TYPE_CHECKING:
@@ -33,27 +34,35 @@ class SharedHistory:
         """Take the history from the trials: what other workers did, and what those left that are gone."""
         known = self.ended
         self._begin()
-        for trial in trials:
-            self.trial_ids[trial.number] = trial._trial_id
+        counting = counting_trials(trials)
+        self.num_retrials = len(trials) - len(counting)
+        for number, trial in enumerate(counting):
+            self.trial_ids[number] = trial._trial_id
             read_trial(trial, self.history, self._rungs)
             if trial.state.is_finished():
-                self.end(trial.number, was_known=trial.number in known)
+                self.end(number, was_known=number in known)
                 continue
             for claim in claims_in(trial, num_rungs=len(self._rungs)):
-                if self.history.evaluation(trial.number, claim.rung) is not None:
+                request = Request(number, claim.rung)
+                if self.history.evaluation(number, claim.rung) is not None:
                     continue
                 if is_alive(claim.worker):
-                    self.start(Request(trial.number, claim.rung))
+                    self.start(request)
                 else:
-                    request = Request(trial.number, claim.rung)
                     self.abandoned[request] = claim
                     self.deaths[request] = deaths_in(trial, claim.rung)
+        counted = {trial.number for trial in counting}
+        self.left_open += [
+            trial._trial_id for trial in trials if trial.number not in counted and not trial.state.is_finished()
+        ]
         self.is_read = True
 
     def has_applied(self, events: Sequence[Event]) -> bool:
         """Add what others have told, known or not; return False where it does not fit, and the trials must be read."""
         # Of two workers' news, those of a configuration may come before the one that it was made.
         for event in sorted(events, key=_by_configuration):
+            if isinstance(event, Retried):
+                return False
             if isinstance(event, Made) and event.number == len(self.history.configurations):
                 made = Configuration(
                     number=event.number,
@@ -104,6 +113,10 @@ class SharedHistory:
         """What a worker had claimed that is gone, and has not evaluated; the lowest number first."""
         self.deaths: dict[Request, Deaths] = {}
         """Who died of what is abandoned."""
+        self.num_retrials = 0
+        """How many trials take the place of another."""
+        self.left_open: list[int] = []
+        """The trials, by their ids, in whose place another is, and that have not ended."""
         self.ended: set[int] = set()
         """The configurations whose trials have ended."""
 

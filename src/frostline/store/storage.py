@@ -33,6 +33,8 @@ class Storage:
     place: str
     """What the user gave: a URL, which may hold a password, the path of a journal file, or ``:memory:``."""
     backend: BaseStorage
+    is_own: bool = False
+    """Whether it was opened here: nobody else in this process holds a study in it."""
 
     @property
     def is_memory(self) -> bool:
@@ -70,7 +72,7 @@ def opened(storage: str | Storage, *, must_exist: bool = False) -> Iterator[Stor
         )
     backend = open_storage(storage)
     try:
-        yield Storage(storage, backend)
+        yield Storage(storage, backend, is_own=True)
     finally:
         with StorageErrors(storage):
             close_storage(backend)

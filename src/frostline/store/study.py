@@ -9,12 +9,10 @@ worker may have claimed another rung since, is therefore ended in turn, after it
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from optuna.exceptions import DuplicatedStudyError
-from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from frostline.errors import StudyError
 from frostline.records import Configuration, Evaluation, Request, Status
@@ -23,14 +21,17 @@ from frostline.search.space import SearchSpace
 from frostline.store.access import Claims
 from frostline.store.any_storage import access_to
 from frostline.store.deaths import set_aside
-from frostline.store.news import Claimed, Ended, Event, Made, Recorded
-from frostline.store.reading import TERMS, check_study_name, read_terms
+from frostline.store.news import Claimed, Ended, Event, Made, Recorded, Retried
+from frostline.store.opening import open_study
+from frostline.store.reading import TERMS
+from frostline.store.retries import counting_trials, has_only_failed, retrials
 from frostline.store.shared_history import SharedHistory
 from frostline.store.storage import Storage
 from frostline.store.terms import Terms
 from frostline.store.trials import Claim, claim_of, new_trial, record_of
 from frostline.store.vanishing import StudyFile
 from frostline.store.workers import SharedTurn, SoleWorker, Turn
+from frostline.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,9 @@ class SearchStudy:
         """What this worker has claimed and not evaluated."""
         self._alone: Request | None = None
         """What this worker evaluated by itself last."""
+        self._is_mended = False
+        """Whether the user's code is another than when the study was last worked on."""
+        self._is_begun = False
         with storage.errors():
             self._file = StudyFile.of(storage)
             self._access = access_to(storage.backend, study_id)
@@ -71,32 +75,31 @@ class SearchStudy:
         Raises: StudyError if the storage fails, or holds a study of that name made under other terms; OptionError if that is
             no name.
         """
-        check_study_name(name)
-        backend = storage.backend
-        with storage.errors():
-            direction = StudyDirection[terms.direction.upper()]
-            try:
-                study_id = backend.create_new_study([direction], name)
-                backend.set_study_user_attr(study_id, TERMS, terms.record())
-            except DuplicatedStudyError:
-                study_id = backend.get_study_id_from_name(name)
-            kept = read_terms(backend, study_id, name=name)
-            if kept is not None:
-                kept.check_equal(terms, name=name)
-            # None if a process was killed between the two writes above: the study is empty, and ours to begin.
-            if kept is None or kept.expected != terms.expected:
-                backend.set_study_user_attr(study_id, TERMS, terms.record())
-        return cls(storage, study_id, name=name, terms=terms, space=space)
+        found = open_study(storage, name, terms)
+        study = cls(storage, found.study_id, name=name, terms=found.terms, space=space)
+        study._is_mended = found.is_mended
+        return study
 
     def check_total(self, configurations: int) -> None:
         """Raise StudyError if the study holds more than ``configurations``, its total over all runs."""
         with self._place.errors():
-            num_trials = self._access.num_trials()
-        if num_trials > configurations:
+            held = self._access.num_trials()
+            if held > configurations:
+                held = len(counting_trials(self._access.trials()))
+        if held > configurations:
             raise StudyError(
-                f"the study {self.name!r} holds {num_trials} configurations, and this run asks for {configurations} in "
-                f"total: ask for {num_trials} or more, or use another study name."
+                f"the study {self.name!r} holds {held} configurations, and this run asks for {configurations} in "
+                f"total: ask for {held} or more, or use another study name."
             )
+
+    def retry_failed(self, *, every: bool = False) -> list[int]:
+        """Let what failed be tried once more; return the configurations, by their numbers.
+
+        With ``every`` also what ran out of memory and what processes died of. See ``store.retries``.
+        """
+        with self._storing(), self._turn.take():
+            self._known.is_read = False
+            return self._retry(self._access.trials(), every=every)
 
     @property
     def history(self) -> History:
@@ -196,13 +199,37 @@ class SearchStudy:
         # What is told before the trials are read is in them.
         events = self._turn.heard()
         if events is None or not (self._known.is_read and self._known.has_applied(events)):
-            self._known.read(self._access.trials(), self._turn.alive)
+            trials = self._access.trials()
+            if not self._is_begun and self._retry_mended(trials):
+                trials = self._access.trials()
+            self._known.read(trials, self._turn.alive)
+            for trial_id in self._known.left_open:
+                self._access.end(trial_id, TrialState.FAIL, None, None)
             self._bury()
             # A worker died between the record and the state that follows from it, or left a trial to the one that goes on.
             self._end_what_is_over(range(len(self.history.configurations)))
             return True
         self._end_what_is_over({event.number for event in events})
         return bool(events)
+
+    def _retry_mended(self, trials: Sequence[FrozenTrial]) -> list[int]:
+        """Retry what failed, if the user's code is another by now or nothing but failures came of it; return the numbers."""
+        self._is_begun, again = True, list[int]()
+        if self._is_mended or (not self._turn.in_company() and has_only_failed(trials)):
+            again = self._retry(trials)
+        if again:
+            logger.info("%s that failed: tried once more", counted(len(again), "configuration"))
+        if self._is_mended:
+            self._storage.set_study_user_attr(self._study_id, TERMS, self.terms.record())
+        return again
+
+    def _retry(self, trials: Sequence[FrozenTrial], *, every: bool = False) -> list[int]:
+        """Make the trials that take the place of those that failed; return the numbers. Called in this worker's turn."""
+        made = retrials(trials, num_rungs=len(self.terms.rungs), is_alive=self._turn.alive, every=every)
+        for number, trial in made.items():
+            self._storage.create_new_trial(self._study_id, trial)
+            self._turn.tell(Retried(number))
+        return [*made]
 
     def _bury(self) -> None:
         """Write down what the dead died of, if that is known, and let them be forgotten; set aside what two died of."""
@@ -290,6 +317,7 @@ class SearchStudy:
         trial_id = self._known.trial_ids.get(number)
         if trial_id is None:
             # Another worker has made it.
-            trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+            place = number + self._known.num_retrials
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, place)
             self._known.trial_ids[number] = trial_id
         return trial_id

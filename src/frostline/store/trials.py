@@ -1,6 +1,7 @@
 """What lies where in an Optuna trial, so that Optuna and its dashboard read a study as it is.
 
-- A trial's parameters are the configuration, its number the configuration's.
+- A trial's parameters are the configuration, its number the configuration's: as long as nothing was tried once more
+  (``store.retries``), for which a trial is made that takes the place of another.
 - The score of a finished rung is its intermediate value at that rung; everything else that is known of the evaluation is
   the user attribute ``rung N``, which is written last and is what a resumed search believes.
 - COMPLETE: evaluated at full fidelity. PRUNED: not promoted, or diverged. FAIL: its training raised (user attribute
@@ -19,7 +20,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from frostline.errors import StudyError
-from frostline.records import Configuration, Cost, CurvePoint, Evaluation, Fidelity, Status
+from frostline.records import Configuration, Cost, CurvePoint, Evaluation, Failure, Fidelity, Status
 from frostline.store.parsing import parse_claim, parse_configuration, parse_evaluation, parse_state, rungs_in
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from frostline.search.space import SearchSpace
 
 _CLAIM = "frostline:claim "
-_SAMPLER = "frostline:sampler"
-_RUNG = "rung "
+SAMPLER = "frostline:sampler"
+RUNG = "rung "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,27 +65,28 @@ def new_trial(configuration: Configuration, space: SearchSpace, claims: Iterable
         state=TrialState.RUNNING,
         params=dict(configuration.hyperparameters),
         distributions=dict(space.distributions),
-        system_attrs={**dict(map(claim_of, claims)), _SAMPLER: dict(configuration.sampler_state)},
+        system_attrs={**dict(map(claim_of, claims)), SAMPLER: dict(configuration.sampler_state)},
     )
 
 
 def read_trial(trial: FrozenTrial, history: History, rungs: Sequence[Fidelity]) -> None:
-    """Add a trial's configuration and evaluations on a ladder of ``rungs`` to ``history``, the lowest rung first.
+    """Add a trial's configuration, the next one, and its evaluations on a ladder of ``rungs`` to ``history``.
 
-    Raises: StudyError if it is not frostline's, or damaged.
+    The lowest rung comes first. Raises: StudyError if it is not frostline's, or damaged.
     """
     if not claims_in(trial, num_rungs=len(rungs)):
         raise StudyError(
             f"trial {trial.number} of the study was not made by frostline: use another study name, or delete the trial."
         )
-    state = trial.system_attrs.get(_SAMPLER, {})
+    state = trial.system_attrs.get(SAMPLER, {})
     values = parse_configuration(trial.number, trial.params)
+    number = len(history.configurations)
     history.add_configuration(
-        Configuration(number=trial.number, hyperparameters=values, sampler_state=parse_state(trial.number, state))
+        Configuration(number=number, hyperparameters=values, sampler_state=parse_state(trial.number, state))
     )
     evaluations = [
-        evaluation_of(trial.number, rung, record, rungs)
-        for rung, record in rungs_in(trial.number, trial.user_attrs, _RUNG, num_rungs=len(rungs))
+        evaluation_of(number, rung, record, rungs)
+        for rung, record in rungs_in(trial.number, trial.user_attrs, RUNG, num_rungs=len(rungs))
     ]
     for evaluation in sorted(evaluations, key=lambda evaluation: evaluation.rung):
         history.finish(evaluation)
@@ -105,8 +107,9 @@ def record_of(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
         "reason": evaluation.reason,
         **({"trained_with": dict(evaluation.trained_with)} if evaluation.trained_with else {}),
         **({"suggested": dict(evaluation.suggested)} if evaluation.suggested else {}),
+        **_failure_record(evaluation.failure),
     }
-    return f"{_RUNG}{evaluation.rung}", record
+    return f"{RUNG}{evaluation.rung}", record
 
 
 def evaluation_of(number: int, rung: int, stored: object, rungs: Sequence[Fidelity]) -> Evaluation:
@@ -128,4 +131,11 @@ def evaluation_of(number: int, rung: int, stored: object, rungs: Sequence[Fideli
         reason=record["reason"],
         trained_with=record.get("trained_with", {}),
         suggested=record.get("suggested", {}),
+        failure=Failure(**record["failure"]) if "failure" in record else None,
     )
+
+
+def _failure_record(failure: Failure | None) -> dict[str, Any]:
+    if failure is None:
+        return {}
+    return {"failure": {"error": failure.error, "place": failure.place, "traceback": failure.traceback}}

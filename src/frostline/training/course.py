@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from frostline.errors import FidelityError, OptionError, TaskError
 from frostline.inputs.whole_numbers import check_seed
+from frostline.layers import freezing_of
 from frostline.records import Cost, CurvePoint, Evaluation, Fidelity, Job, Status
 from frostline.training.checkpoints import CheckpointKey, Checkpoints
 from frostline.training.finiteness import Readings
+from frostline.training.kept_models import KeptModels
 from frostline.training.schedules import share_done
 from frostline.wording import counted
 
@@ -68,6 +70,13 @@ def checkpoints_of(task: Task, settings: TrainingSettings) -> Checkpoints | None
     return Checkpoints.of_study(
         settings.checkpoint_directory, fingerprint=task.fingerprint, root_seed=settings.root_seed, settings=way
     )
+
+
+def kept_models_of(task: Task, settings: TrainingSettings) -> KeptModels | None:
+    """Return where the models of a task's study are kept; None outside a study."""
+    if settings.checkpoint_directory is None:
+        return None
+    return KeptModels(directory=settings.checkpoint_directory / "models", data=task.fingerprint)
 
 
 class Course:
@@ -194,8 +203,20 @@ class Course:
         may_continue = self.job.may_continue and self.job.fidelity.samples < session.task.full_samples
         if self._checkpoints is not None and self._reason is None and (may_continue or not is_last):
             self._checkpoints.save(self._key(self._rung), session.checkpoint())
+        if is_last and self._reason is None:
+            self._keep_model()
         if not self.finished:
             self._rung += 1
+
+    def _keep_model(self) -> None:
+        """Write the weights down if all layers were trained on all samples: they may turn out to be the best."""
+        session, freezing = self.session, freezing_of(self.session.model)
+        is_full = self.job.fidelity.samples >= session.task.full_samples
+        if not is_full or (freezing is not None and freezing.frozen_layers):
+            return
+        models = kept_models_of(session.task, self._settings)
+        if models is not None:
+            models.keep(session.model, self.job.configuration, score=session.curve[-1].score)
 
     def _validate(self) -> str | None:
         """Add a point to the curve; return why it is none, or None if it is."""

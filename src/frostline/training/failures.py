@@ -7,10 +7,8 @@ import gc
 import os
 import signal
 import threading
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,8 +16,9 @@ import torch
 
 from frostline.errors import FrostlineError
 from frostline.inputs.credentials import Secrets
+from frostline.inputs.foreign_tracebacks import last_place, shortened_traceback, without_our_frames
 from frostline.inputs.printable import one_line
-from frostline.records import Cost, Evaluation, Job, Status
+from frostline.records import Cost, Evaluation, Failure, Job, Status
 
 _LONGEST_REASON = 500
 
@@ -34,6 +33,7 @@ def failed(job: Job, error: BaseException, *, seconds: float) -> Evaluation:
         score=None,
         cost=Cost(seconds=seconds, samples=0),
         reason=_reason(error),
+        failure=_failure(error),
     )
 
 
@@ -80,13 +80,26 @@ def _uninterrupted() -> Iterator[None]:
 def _reason(error: BaseException) -> str:
     """Return one line: what was raised, and where in the user's code."""
     # It is shown and kept in studies.
-    message = one_line(Secrets().hidden_in(str(error)))[:_LONGEST_REASON]
+    try:
+        message = one_line(Secrets().hidden_in(str(error)))[:_LONGEST_REASON]
+    except Exception:  # of a class of theirs
+        message = "whose message cannot be shown"
     if isinstance(error, SystemExit):
         message = f"{message}, which would have ended the search"
     if is_out_of_memory(error):
         return f"out of memory: {message}"
     if isinstance(error, FrostlineError):
         return message
-    frames = traceback.extract_tb(error.__traceback__)
-    last = frames[-1]
-    return f"{type(error).__name__}: {message} ({Path(last.filename).name}:{last.lineno})"
+    return f"{type(error).__name__}: {message} ({last_place(error)})"
+
+
+def _failure(error: BaseException) -> Failure | None:
+    """Return what of ``error`` helps to mend it; None if memory ran out, or if it was never raised: a process died."""
+    if is_out_of_memory(error) or error.__traceback__ is None:
+        return None
+    return Failure(
+        error=type(error).__name__,
+        place=last_place(error),
+        traceback=shortened_traceback(error),
+        exception=without_our_frames(error),
+    )

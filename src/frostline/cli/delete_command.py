@@ -1,0 +1,42 @@
+"""The command `frostline delete`: a study, and the folder of what its trainings left."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from frostline.cli.arguments import StorageOption, StudyArgument
+from frostline.errors import OptionError
+from frostline.inputs.credentials import without_password
+from frostline.store.storage import DEFAULT_STORAGE
+from frostline.wording import counted
+
+
+def delete_command(
+    study: StudyArgument,
+    storage: StorageOption = DEFAULT_STORAGE,
+    runs: Annotated[Path, typer.Option("--runs", help="The folder of its checkpoints and weights.")] = Path(
+        "frostline-runs"
+    ),
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a study, and its folder of checkpoints and weights."""
+    from frostline.run.study_folder import delete_study_folder, study_folder
+    from frostline.store.maintenance import delete_study, num_trials
+
+    folder = study_folder(runs, study)
+    held = f"{counted(num_trials(storage, study), 'trial')} in {without_password(storage)}"
+    beside = "" if folder is None else f" and the folder {folder}"
+    if not yes:
+        if not sys.stdin.isatty():
+            raise OptionError(f"this would delete the study {study!r}, {held}{beside}: say --yes.")
+        if not typer.confirm(f"delete the study {study!r}, {held}{beside}?"):
+            typer.echo("nothing was deleted.")
+            return
+    delete_study(storage, study)
+    if folder is not None:
+        delete_study_folder(folder)
+    typer.echo(f"deleted: the study {study!r}, {held}{beside}")

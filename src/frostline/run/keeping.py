@@ -1,0 +1,38 @@
+"""Of the models that a search trains in full, the best stays on disk, and that of one's own configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.run.loop import Observer
+
+if TYPE_CHECKING:
+    from frostline.records import Evaluation, Progress
+    from frostline.search.history import History
+    from frostline.training.kept_models import KeptModels
+
+
+class KeepingTheBest(Observer):
+    """Deletes the models that are not the best any more, whenever a training in full has ended; the rest it hands on."""
+
+    def __init__(self, observer: Observer, models: KeptModels | None, *, last_rung: int, num_own: int) -> None:
+        self._observer = observer
+        self._models = models
+        self._last_rung = last_rung
+        self._num_own = num_own
+
+    def ended(self, evaluation: Evaluation, history: History) -> None:
+        """See ``Observer``."""
+        if self._models is not None and evaluation.rung == self._last_rung:
+            best = history.rung(self._last_rung).ranking[:1]
+            own = [number for number in history.rung(self._last_rung).ranking if number < self._num_own][:1]
+            self._models.prune(
+                history.configurations,
+                has_ended=lambda number: history.evaluation(number, self._last_rung) is not None,
+                kept={*best, *own},
+            )
+        self._observer.ended(evaluation, history)
+
+    def progressed(self, progress: Progress) -> None:
+        """See ``Observer``."""
+        self._observer.progressed(progress)

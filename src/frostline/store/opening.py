@@ -1,0 +1,71 @@
+"""A study is made, or found and compared with what is asked for; one of which nothing came may be begun anew."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+from optuna.exceptions import DuplicatedStudyError
+from optuna.study import StudyDirection
+
+from frostline.errors import StudyError
+from frostline.store.any_storage import access_to
+from frostline.store.presence import living_workers
+from frostline.store.reading import TERMS, check_study_name, read_terms
+from frostline.store.retries import has_only_failed
+from frostline.store.storage import Storage
+from frostline.store.terms import Terms
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenStudy:
+    """A study that is there, under the terms that were asked for."""
+
+    study_id: int
+    terms: Terms
+    is_mended: bool
+    """Whether the user's code is another than when it was last worked on. The study does not say so yet: that is written
+    down with what is tried once more because of it."""
+
+
+def open_study(storage: Storage, name: str, terms: Terms) -> OpenStudy:
+    """Return the study ``name`` in ``storage``, which is made if it is not there.
+
+    Where it was made under other terms, and nothing came of it but trainings that raised, it is deleted and made anew: a
+    model that was mended may be of another shape.
+    Raises: StudyError if the storage fails, or holds a study of that name made under other terms; OptionError if that is
+        no name.
+    """
+    check_study_name(name)
+    with storage.errors():
+        study_id, kept = _made_or_found(storage, name, terms)
+        if kept is not None:
+            try:
+                kept.check_equal(terms, name=name)
+            except StudyError:
+                access = access_to(storage.backend, study_id)
+                is_taken = not storage.is_own or living_workers(access.attributes())
+                if is_taken or not has_only_failed(access.trials()):
+                    raise
+                logger.info("the study %r, in which every training raised, is begun anew under other terms", name)
+                storage.backend.delete_study(study_id)
+                study_id, kept = _made_or_found(storage, name, terms)
+        # None if a process was killed between the two writes of a new study: it is empty, and ours to begin.
+        before = terms.source if kept is None else kept.source
+        terms = replace(terms, source=terms.source or before)
+        if kept is None or kept.expected != terms.expected:
+            storage.backend.set_study_user_attr(study_id, TERMS, replace(terms, source=before).record())
+    return OpenStudy(study_id=study_id, terms=terms, is_mended=before != terms.source)
+
+
+def _made_or_found(storage: Storage, name: str, terms: Terms) -> tuple[int, Terms | None]:
+    """Return the number of a study, and the terms that it was made under."""
+    backend = storage.backend
+    try:
+        study_id = backend.create_new_study([StudyDirection[terms.direction.upper()]], name)
+        backend.set_study_user_attr(study_id, TERMS, terms.record())
+    except DuplicatedStudyError:
+        study_id = backend.get_study_id_from_name(name)
+    return study_id, read_terms(backend, study_id, name=name)
