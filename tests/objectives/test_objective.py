@@ -272,6 +272,12 @@ def test_a_checkpoint_that_is_lost_is_made_again() -> None:
     assert scores(found) == scores(undisturbed)
 
 
+def test_the_best_model_is_kept_and_loaded() -> None:
+    found = tune(keeping, ladder=two_rungs)
+    assert loss_of(found.load_model(network())) == found.score
+    assert len([*Path("frostline-runs").rglob("*.safetensors")]) == 1
+
+
 # Words of Optuna.
 
 

@@ -19,6 +19,7 @@ from frostline.records import Cost, Evaluation, Job, Progress, Status
 from frostline.seeding import derive_seed
 from frostline.training.black_box import seeded
 from frostline.training.checkpoints import CheckpointKey, Checkpoints
+from frostline.training.kept_models import KeptModels
 
 if TYPE_CHECKING:
     from frostline.objectives.look import Objective, Sketch
@@ -40,7 +41,10 @@ class ObjectiveTraining:
     objective: Objective
     sketch: Sketch
     root_seed: int
+    full_samples: int
     checkpoints: Checkpoints
+    models: KeptModels
+    """Where what was trained in full is kept."""
     progress: Callable[[Progress], object] = lambda _: None
 
     @property
@@ -68,6 +72,8 @@ class ObjectiveTraining:
         finite = math.isfinite(final.score)
         seen_before = 0 if kept is None else kept.samples_seen
         given = trial.params
+        if finite and trial.model is not None and self._is_full(job):
+            self.models.keep(trial.model, job.configuration, score=final.score)
         return Evaluation(
             number=job.configuration.number,
             rung=job.rung,
@@ -83,6 +89,10 @@ class ObjectiveTraining:
     def forget(self, number: int) -> None:
         """Delete the checkpoints of configuration ``number``."""
         self.checkpoints.forget(number)
+
+    def _is_full(self, job: Job) -> bool:
+        is_whole = job.fidelity.trainable_layers == self.sketch.num_layers
+        return is_whole and job.fidelity.samples == self.full_samples
 
     def _trial(self, job: Job, kept: KeptTraining | None, progressed: Callable[[int], object]) -> Trial:
         number, key = job.configuration.number, _key_of(job)

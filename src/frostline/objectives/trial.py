@@ -240,6 +240,11 @@ class Trial:
     # For those that call the objective.
 
     @property
+    def model(self) -> nn.Module | None:
+        """The model that was frozen."""
+        return None if self._freezing is None else self._freezing.model
+
+    @property
     def curve(self) -> tuple[CurvePoint, ...]:
         """The scores that were reported."""
         return tuple(self._curve)

@@ -24,6 +24,7 @@ from frostline.search.ladder import Ladder
 from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE
 from frostline.store.storage import DEFAULT_STORAGE, Storage
 from frostline.training.checkpoints import Checkpoints
+from frostline.training.kept_models import KeptModels
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -95,7 +96,8 @@ def tune(
     of layers and samples.
 
     The study is kept in ``storage`` and continued if it is there; by default its name is that of the script and the
-    function. An ``optuna.Study`` brings its own storage, sampler and direction. Checkpoints lie in ``runs``.
+    function. An ``optuna.Study`` brings its own storage, sampler and direction. Checkpoints, and the weights of the best
+    model (``TuneResult.load_model``), lie in ``runs``.
 
     Raises: ObjectiveError if the objective does not keep to what a trial asks of it; OptionError for an option that is none;
         StudyError if the study cannot be opened or is another one's; SearchFailedError if no configuration was evaluated in
@@ -123,6 +125,8 @@ def tune(
             root_seed=plan.seed,
             settings="objective",
         ),
+        full_samples=samples,
+        models=KeptModels.of_study(Path(runs), name, data=sketch.space.fingerprint),
         progress=observer.progressed,
     )
     return search_training(

@@ -117,7 +117,14 @@ def search_training(
             place,
             study,
             terms,
-            _Run(search, plan.draws(space, direction), executor(workload), observer, len(plan.first)),
+            _Run(
+                search,
+                plan.draws(space, direction),
+                executor(workload),
+                observer,
+                len(plan.first),
+                training.models,
+            ),
             space,
         )
 

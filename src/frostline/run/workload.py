@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from frostline.run.options import TrainingOptions
     from frostline.search.interface import Rungs
     from frostline.training.course import TrainingSettings
+    from frostline.training.kept_models import KeptModels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,11 @@ class OwnTraining(Protocol):
     @property
     def name(self) -> str:
         """What it is called in a study."""
+        ...
+
+    @property
+    def models(self) -> KeptModels | None:
+        """Where it keeps the models that it trains in full; None if nowhere."""
         ...
 
     def __call__(self, job: Job) -> Evaluation:

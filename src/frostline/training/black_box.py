@@ -43,6 +43,10 @@ class BlackBox:
         """The function's name."""
         return getattr(self.train, "__qualname__", type(self.train).__qualname__)
 
+    @property
+    def models(self) -> None:
+        """Nowhere: what the function trains it does not show."""
+
     def forget(self, number: int) -> None:
         """Nothing is kept."""
 
