@@ -23,6 +23,7 @@ from frostline.run.own_objective import study_name_of
 from frostline.search.sampling import TPE
 from frostline.seeding import derive_seed
 from frostline.store.reading import read_study
+from frostline.training.kept_models import KeptModels
 
 GENERATOR = torch.Generator().manual_seed(0)
 POINTS = torch.randn(64, 4, generator=GENERATOR)
@@ -276,6 +277,10 @@ def test_the_best_model_is_kept_and_loaded() -> None:
     found = tune(keeping, ladder=two_rungs)
     assert loss_of(found.load_model(network())) == found.score
     assert len([*Path("frostline-runs").rglob("*.safetensors")]) == 1
+    # The command line finds it, too, of a study that it could read.
+    assert found.weights == KeptModels.of_study(
+        Path("frostline-runs"), found.study_name, data=found.terms.data
+    ).existing(found.history.configurations[found.best.number])
 
 
 # Words of Optuna.

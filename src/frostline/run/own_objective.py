@@ -126,7 +126,7 @@ def tune(
             settings="objective",
         ),
         full_samples=samples,
-        models=KeptModels.of_study(Path(runs), name, data=sketch.space.fingerprint),
+        models=KeptModels.of_study(Path(runs), name),
         progress=observer.progressed,
     )
     return search_training(

@@ -100,6 +100,7 @@ def _curve_of(result: object, fidelity: Fidelity) -> list[CurvePoint]:
 def score_of(result: object) -> float | None:
     """Return the score that ``result`` is, or None: whether something is true, or complex, ranks nothing."""
     if isinstance(result, torch.Tensor):
+        result = result.detach()
         is_number = result.numel() == 1 and not result.is_complex() and result.dtype != torch.bool
     elif isinstance(result, np.ndarray):
         is_number = result.size == 1 and result.dtype.kind in "iuf"
