@@ -13,6 +13,7 @@ import typer
 
 from frostline.cli.naming import check_ladder, check_rungs, check_sampler, search_named
 from frostline.errors import OptionError, SearchSpaceError
+from frostline.inputs.credentials import without_password
 from frostline.inputs.whole_numbers import check_seed
 from frostline.populations.engines import Engine
 from frostline.run.options import AUTO, OFF, TrainingOptions, parse_count
@@ -75,6 +76,12 @@ class PlaceArguments:
     def __post_init__(self) -> None:
         check_seed("--seed", self.seed)
 
+    @property
+    def words(self) -> list[str]:
+        """The words that say the same on another command line, without a password."""
+        storage = [] if self.storage == DEFAULT_STORAGE else ["--storage", without_password(self.storage)]
+        return [*storage, *(["--seed", f"{self.seed}"] if self.seed else [])]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LadderArguments:
@@ -118,6 +125,11 @@ class SamplingArguments:
         check_sampler(self.sampler)
         if self.space is not None and not self.space.is_file():
             raise OptionError(f"--space {self.space}: there is no such file.")
+
+    @property
+    def space_words(self) -> list[str]:
+        """The words that name the same space on another command line."""
+        return [] if self.space is None else ["--space", str(self.space)]
 
     def in_space(self, task: Task) -> Task:
         """Return the task with the search space of the TOML file, if one is given."""

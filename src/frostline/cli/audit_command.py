@@ -15,8 +15,9 @@ from frostline.cli.grouping import grouped
 from frostline.cli.naming import AUDIT, parse_alignment, parse_numbers
 from frostline.errors import OptionError
 from frostline.inputs.credentials import without_password
+from frostline.run.installed_programs import frostline_program
 from frostline.search.alignment import IDENTITY, Alignment
-from frostline.store.storage import DEFAULT_STORAGE, MEMORY
+from frostline.store.storage import MEMORY
 
 if TYPE_CHECKING:
     from frostline.audit.auditor import AuditPlan
@@ -105,34 +106,38 @@ def audit_command(
     """Measure whether few layers and few samples rank configurations as full training does, and recommend a ladder."""
     alignment = given.alignment
     options = training.options()
-    loaded = sampling.in_space(task.load())
     from rich.console import Console
 
-    from frostline.cli import shown_audit
-    from frostline.run.plan import SearchPlan
-    from frostline.run.tuning import TaskSearch
+    from frostline.cli.display import command_view
 
-    plan = given.plan(loaded)
-    name = given.study or (f"{loaded.name} audit" if plan.base is None else f"{plan.base}, {alignment}")
     console = Console()
-    typer.echo(f"study {name!r} in {without_password(where.storage)}")
-    reference = task.reference(training.precision)
-    landscape = shown_audit.run_audit(
-        console,
-        loaded,
-        plan,
-        study=name,
-        storage=where.storage,
-        training=TaskSearch(options=options, reference=reference, alignment=alignment),
-        search=SearchPlan(sampling=sampling.sampling(loaded), initial=sampling.initial(loaded), seed=where.seed),
-    )
-    if given.table is not None:
-        shown_audit.save_table(landscape, given.table)
-    if plan.base is not None and alignment.draws:
-        shown_audit.show_learned(where.storage, plan.base)
-        return
-    shown_audit.show_findings(console, landscape, where.storage, name)
+    with command_view(console, f"loading {task.task}") as view:
+        loaded = sampling.in_space(task.load())
+        from frostline.cli import shown_audit
+        from frostline.run.plan import SearchPlan
+        from frostline.run.tuning import TaskSearch
+
+        plan = given.plan(loaded)
+        name = given.study or (f"{loaded.name} audit" if plan.base is None else f"{plan.base}, {alignment}")
+        typer.echo(f"study {name!r} in {without_password(where.storage)}")
+        reference = task.reference(training.precision)
+        landscape = shown_audit.run_audit(
+            view,
+            loaded,
+            plan,
+            study=name,
+            storage=where.storage,
+            training=TaskSearch(options=options, reference=reference, alignment=alignment),
+            search=SearchPlan(
+                sampling=sampling.sampling(loaded), initial=sampling.initial(loaded), seed=where.seed
+            ),
+        )
+        if given.table is not None:
+            shown_audit.save_table(landscape, given.table)
+        if plan.base is not None and alignment.draws:
+            shown_audit.show_learned(where.storage, plan.base)
+            return
+        shown_audit.show_findings(console, landscape, where.storage, name)
     if where.storage != MEMORY:
-        place = "" if where.storage == DEFAULT_STORAGE else f" --storage {without_password(where.storage)}"
-        words = f"{reference} --ladder {shlex.quote(f'{AUDIT}{name}')}{place}"
-        typer.echo(f"\nsearch with the recommended ladder: frostline tune {words}")
+        words = shlex.join(["--ladder", f"{AUDIT}{name}", *where.words, *sampling.space_words])
+        typer.echo(f"\nsearch with the recommended ladder: {frostline_program()} tune {reference} {words}")

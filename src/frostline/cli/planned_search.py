@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from frostline.protocols import Task
     from frostline.records import Evaluation, Job, Value
+    from frostline.run.view.search_view import SearchView
     from frostline.search.interface import Climb
     from frostline.search.ladder import Ladder
 
@@ -114,6 +115,7 @@ class RequestedSearch:
 
 
 def audited_search(
+    view: SearchView,
     console: Console,
     task: Task,
     ladder: str,
@@ -130,7 +132,7 @@ def audited_search(
         typer.echo(f"a small audit first, in study {study!r}:")
         plan = small_audit(task)
         run_audit(
-            console,
+            view,
             task,
             plan if requested.horizon is None else replace(plan, horizon=requested.horizon),
             study=study,

@@ -13,8 +13,9 @@ from frostline.audit.csv_table import write_table
 from frostline.audit.recommendation import Recommendation, recommend
 from frostline.audit.shifts import shift_sentences, shifts, some_budgets
 from frostline.audit.stored_landscape import read_aligned, read_landscape
-from frostline.cli import display
+from frostline.protocols import metric_of
 from frostline.store.storage import MEMORY
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
     from frostline.protocols import Task
     from frostline.run.plan import SearchPlan
     from frostline.run.tuning import TaskSearch
+    from frostline.run.view.search_view import SearchView
     from frostline.store.storage import Storage
 
 
 def run_audit(
-    console: Console,
+    view: SearchView,
     task: Task,
     plan: AuditPlan,
     *,
@@ -45,26 +47,18 @@ def run_audit(
     for line in _plan_lines(plan, task.sample_unit):
         typer.echo(line)
     typer.echo("")
-    rungs = plan.grid.rungs
-    shown = display.SearchDisplay(
-        console, rungs=rungs, expected=(plan.configurations,) * len(rungs), sample_unit=task.sample_unit
-    )
-    with shown:
-        return audit_task(
-            task,
-            plan,
-            study=study,
-            plan=search,
-            training=training,
-            storage=storage,
-            observer=shown,
-        )
+    title = f"preparing the first trainings of {task.name}"
+    view.prepare(title, sample_unit=task.sample_unit, metric=metric_of(task))
+    landscape = audit_task(task, plan, study=study, plan=search, training=training, storage=storage, observer=view)
+    view.prepare("reckoning what the audit tells")
+    return landscape
 
 
 def _plan_lines(plan: AuditPlan, sample_unit: str) -> list[str]:
     layers = ", ".join(map(str, plan.layers))
     budgets = f"{len(plan.samples)} budgets of up to {plan.samples[-1]:,} {sample_unit}"
-    lines = [f"{plan.configurations} configurations × {layers} layers × {budgets}: {plan.trainings()} trainings."]
+    cells = f"{counted(plan.configurations, 'configuration')} × {layers} layers × {budgets}"
+    lines = [f"{cells}: {counted(plan.trainings(), 'training')}."]
     return [*lines, f"One by one its cells would cost as much as {plan.one_by_one():,.0f} full trainings."]
 
 

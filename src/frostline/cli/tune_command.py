@@ -93,40 +93,41 @@ def tune_command(
     options = training.options()
     if search.horizon is not None:
         options = replace(options, horizon=search.horizon)
-    loaded = sampling.in_space(task.load())
     from rich.console import Console
 
-    from frostline.cli import planned_search, shown_search
-    from frostline.training.task_layers import layers_of
+    from frostline.cli.display import command_view
 
     console = Console()
-    place = planned_search.Place(
-        name=search.study or loaded.name,
-        storage=where.storage,
-        seed=where.seed,
-        reference=task.reference(training.precision),
-        options=options,
-    )
-    initial = sampling.initial(loaded)
-    requested = planned_search.RequestedSearch(size=size, horizon=search.horizon)
-    audited = None
-    name = size.usual_ladder if ladder.ladder is None else ladder.ladder
-    if name == AUTO or name.startswith(AUDIT):
-        audited = planned_search.audited_search(console, loaded, name, place, requested, initial)
-        planned = requested.on_audit(audited, skips=name == AUTO)
-        place = replace(place, options=replace(place.options, horizon=audited.horizon))
-    else:
-        num_layers = layers_of(loaded).num_layers
-        climbed = ladder_named(name, ladder.rungs, num_layers=num_layers, full_samples=loaded.full_samples)
-        planned = requested.on(climbed, initial=initial, most=sampling.sampling(loaded).num_points)
-    planned = planned_search.aligned(loaded, planned, search.align, place)
-    typer.echo(ladder_table(planned.ladder, planned.plan, loaded.sample_unit))
-    typer.echo(f"study {place.name!r} in {without_password(where.storage)}\n")
-    result = shown_search.run_search(console, loaded, planned, place, sampling.sampling(loaded))
-    shown_search.show_result(console, result, loaded.sample_unit)
-    shown_search.show_budget(planned.plan, result)
-    shown_search.show_readings(planned.plan, result)
-    if audited is not None:
-        shown_search.show_audits_best(audited, result)
-    if search.compare:
-        shown_search.compare(loaded, result, place)
+    with command_view(console, f"loading {task.task}") as view:
+        loaded = sampling.in_space(task.load())
+        from frostline.cli import planned_search, shown_search
+        from frostline.training.task_layers import layers_of
+
+        place = planned_search.Place(
+            name=search.study or loaded.name,
+            storage=where.storage,
+            seed=where.seed,
+            reference=task.reference(training.precision),
+            options=options,
+        )
+        initial = sampling.initial(loaded)
+        requested = planned_search.RequestedSearch(size=size, horizon=search.horizon)
+        audited = None
+        name = size.usual_ladder if ladder.ladder is None else ladder.ladder
+        if name == AUTO or name.startswith(AUDIT):
+            audited = planned_search.audited_search(view, console, loaded, name, place, requested, initial)
+            planned = requested.on_audit(audited, skips=name == AUTO)
+            place = replace(place, options=replace(place.options, horizon=audited.horizon))
+        else:
+            num_layers = layers_of(loaded).num_layers
+            climbed = ladder_named(name, ladder.rungs, num_layers=num_layers, full_samples=loaded.full_samples)
+            planned = requested.on(climbed, initial=initial, most=sampling.sampling(loaded).num_points)
+        planned = planned_search.aligned(loaded, planned, search.align, place)
+        typer.echo(ladder_table(planned.ladder, planned.plan, loaded.sample_unit))
+        typer.echo(f"study {place.name!r} in {without_password(where.storage)}\n")
+        result = shown_search.run_search(view, loaded, planned, place, sampling.sampling(loaded))
+    shown_search.show_search(console, planned.plan, result, audited)
+    if search.compare and result.own is None:
+        with command_view(console, "training the task's own configuration in full"):
+            lines = shown_search.comparison(loaded, result, place)
+        typer.echo("\n".join(lines))

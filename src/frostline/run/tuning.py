@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from frostline.costs.admission import require_memory
 from frostline.errors import LadderError, OptionError, SearchFailedError, SearchSpaceError
+from frostline.protocols import metric_of
 from frostline.records import Configuration, Fidelity
 from frostline.run.executors import AligningExecutor, RememberingExecutor
 from frostline.run.local import local_executor
@@ -16,7 +17,7 @@ from frostline.run.loop import SILENT, Observer, Proposer, climb
 from frostline.run.options import TrainingOptions, memory_of
 from frostline.run.plan import SearchPlan
 from frostline.run.result import TuneResult, why_nothing_was_found
-from frostline.run.summary import best_evaluation, summarise
+from frostline.run.summary import best_evaluation, expected_of, summarise
 from frostline.run.workload import ExecutorFactory, TaskTraining, Workload
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.budgeted import BudgetedHalving
@@ -133,7 +134,7 @@ class TaskSearch:
     known: Callable[[Job], Evaluation | None] | None = None
     """Answers jobs that need not be trained; asked with the values that would be."""
     reference: TaskReference | None = None
-    """What names the task on the command line; by default its name alone."""
+    """What names the task on the command line; None where no command knows it."""
 
 
 def search_task(
@@ -162,12 +163,13 @@ def search_task(
         search,
         plan,
         task=task.name,
-        reference=training.reference or TaskReference(name=task.name),
+        reference=training.reference,
         data=task.fingerprint,
         space=task.space.fingerprint,
         direction=task.direction,
         sample_unit=task.sample_unit,
         training=training.options.terms(alignment),
+        metric=metric_of(task),
     )
     workload = Workload(
         training=TaskTraining(task=task, options=training.options, study=study, seed=plan.seed),
@@ -272,13 +274,6 @@ def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpa
         best=best,
         own=_own(run, history),
     )
-
-
-def expected_of(search: Search) -> Sequence[int]:
-    """Return how many evaluations each rung sees if nothing fails; () if that turns out on the way."""
-    if isinstance(search, BudgetedHalving) or not isinstance(search, Climb):
-        return ()
-    return search.evaluations_per_rung()
 
 
 def _depends_on_order(search: Search, plan: SearchPlan) -> bool:

@@ -107,6 +107,7 @@ class _SecondTermsRecord(_TermsRecord):
     reference: _ReferenceRecord | None
     is_sweep: bool
     training: _TrainingRecord | None
+    metric: NotRequired[_Name]
 
 
 class _FirstTermsRecord(_TermsRecord):

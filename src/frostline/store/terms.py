@@ -111,6 +111,8 @@ class Terms:
     """How many evaluations each rung sees in all, more if more configurations are asked for later; () if that is open."""
     training: TrainingTerms | None = None
     """None for a training function of one's own."""
+    metric: str | None = dataclasses.field(default=None, compare=False)
+    """What the score is called where it is shown; None: "score"."""
 
     def record(self) -> dict[str, Any]:
         """Return what ``parse`` takes, for JSON."""
@@ -131,6 +133,7 @@ class Terms:
             "sample_unit": self.sample_unit,
             "expected": list(self.expected),
             "training": None if self.training is None else self.training.record(),
+            **({} if self.metric is None else {"metric": self.metric}),
         }
 
     @classmethod
@@ -173,6 +176,7 @@ class Terms:
             sample_unit=record["sample_unit"],
             expected=tuple(record["expected"]),
             training=None if training is None else TrainingTerms.parse(training),
+            metric=record.get("metric"),
         )
 
     def check_equal(self, other: Terms, *, name: str) -> None:

@@ -84,6 +84,8 @@ class SupervisedTask:
     schedule: Callable[[Configuration], Schedule] = schedule_from_hyperparameters
     score_function: Callable[[Any, Any], Tensor] | None = None
     direction: Direction = "minimize"
+    metric: str | None = None
+    """What the score is called where it is shown, such as "validation loss"; None: "score". It changes no number."""
     sample_unit: str = "examples"
     samples_per_example: int = 1
     batch_size: int = 32

@@ -27,6 +27,8 @@ def check_fields(task: Any) -> None:
     """
     check_name("task", task.name)
     check_name("unit of samples", task.sample_unit)
+    if task.metric is not None:
+        check_name("metric", task.metric)
     check_options(
         tied=task.tied,
         frozen_statistics=task.frozen_statistics,
