@@ -210,7 +210,7 @@ def test_memory_that_holds_no_configuration_is_said_and_trains_one(caplog: pytes
     assert population.size == 1
     assert "1 B of memory is not enough for one configuration, which needs" in caplog.text
     assert [each.number for each in population.run()] == [0]
-    assert progress_line(seen[0], "examples").startswith("rung 0  1 configuration  engine")
+    assert progress_line(seen[0], "examples").startswith("rung 0  1 training  engine")
 
 
 class Greedy(nn.Module):

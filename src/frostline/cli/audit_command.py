@@ -11,7 +11,7 @@ import typer
 
 from frostline.atomic import check_writable
 from frostline.cli.arguments import PlaceArguments, SamplingArguments, TaskArguments, TrainingArguments
-from frostline.cli.grouping import grouped
+from frostline.cli.grouping import HOW, WHAT, WHERE, grouped
 from frostline.cli.naming import AUDIT, parse_alignment, parse_numbers
 from frostline.errors import OptionError
 from frostline.inputs.credentials import without_password
@@ -28,30 +28,39 @@ if TYPE_CHECKING:
 class AuditArguments:
     """Which cells are trained, by how many configurations, and under which alignment."""
 
-    study: Annotated[
-        str | None, typer.Option("--study", help="The study's name. Default: the task's and \" audit\".")
-    ] = None
     configurations: Annotated[
-        int, typer.Option("--configurations", "-n", help="How many configurations are trained at every cell.")
+        int,
+        typer.Option("--configurations", "-n", help="How many at every cell.", rich_help_panel=WHAT),
     ] = 24
     layers: Annotated[
-        str | None, typer.Option("--layers", help="Numbers of trained layers, such as 1,2,4,8. Default: all.")
+        str | None,
+        typer.Option("--layers", help="Such as 1,2,4,8. Default: all.", rich_help_panel=WHAT),
     ] = None
-    budgets: Annotated[int, typer.Option("--budgets", help="Into how many equal shares the samples are cut.")] = 10
+    budgets: Annotated[int, typer.Option("--budgets", help="Shares of the samples.", rich_help_panel=WHAT)] = 10
     horizon: Annotated[
         str,
         typer.Option(
             "--horizon",
             help="full: one training passes through all budgets; rung: each is a training of its own, and dearer.",
+            rich_help_panel=HOW,
+            hidden=True,
         ),
     ] = "full"
     repeats: Annotated[
         int,
-        typer.Option("--repeats", help="How many configurations are trained in full again under another seed."),
+        typer.Option(
+            "--repeats",
+            help="How many configurations are trained in full again under another seed.",
+            rich_help_panel=WHAT,
+            hidden=True,
+        ),
     ] = 8
-    repeat_seeds: Annotated[int, typer.Option("--repeat-seeds", help="Under how many other seeds.")] = 1
+    repeat_seeds: Annotated[
+        int, typer.Option("--repeat-seeds", help="Under how many other seeds.", rich_help_panel=WHAT, hidden=True)
+    ] = 1
     table: Annotated[
-        Path | None, typer.Option("--table", help="Write all scores and costs to this CSV file (.csv or .csv.gz).")
+        Path | None,
+        typer.Option("--table", help="Write all scores to this .csv or .csv.gz.", rich_help_panel=WHERE),
     ] = None
     align: Annotated[
         str | None,
@@ -60,11 +69,18 @@ class AuditArguments:
             help="Factors where few layers are trained, such as '1:learning_rate=10;2:head.learning_rate=3', or ranges to "
             "learn from, '2:head.learning_rate=0.3..30': each configuration gets a factor. The configurations are those of "
             "the audit --of, and only what the factors change is trained.",
+            rich_help_panel=WHAT,
+            hidden=True,
         ),
     ] = None
     of: Annotated[
         str | None,
-        typer.Option("--of", help="With --align: the audit's study. Default: the task's and \" audit\"."),
+        typer.Option(
+            "--of",
+            help="With --align: the audit's study. Default: the task's and \" audit\".",
+            rich_help_panel=WHAT,
+            hidden=True,
+        ),
     ] = None
 
     def __post_init__(self) -> None:
@@ -98,12 +114,12 @@ class AuditArguments:
 @grouped
 def audit_command(
     task: TaskArguments,
-    where: PlaceArguments,
     given: AuditArguments,
     sampling: SamplingArguments,
     training: TrainingArguments,
+    where: PlaceArguments,
 ) -> None:
-    """Measure whether few layers and few samples rank configurations as full training does, and recommend a ladder."""
+    """Measure whether few layers and samples rank configurations, and recommend a ladder."""
     alignment = given.alignment
     options = training.options()
     from rich.console import Console
@@ -118,7 +134,7 @@ def audit_command(
         from frostline.run.tuning import TaskSearch
 
         plan = given.plan(loaded)
-        name = given.study or (f"{loaded.name} audit" if plan.base is None else f"{plan.base}, {alignment}")
+        name = where.study or (f"{loaded.name} audit" if plan.base is None else f"{plan.base}, {alignment}")
         typer.echo(f"study {name!r} in {without_password(where.storage)}")
         reference = task.reference(training.precision)
         landscape = shown_audit.run_audit(

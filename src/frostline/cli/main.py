@@ -47,7 +47,7 @@ application = typer.Typer(
     name="frostline",
     help="Tune the hyperparameters of deep networks cheaply: train only the last layers, on part of the data, and climb.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
 )
 

@@ -11,7 +11,7 @@ import typer
 from frostline.audit.audited_search import AuditedSearch, alignment_of_audit, search_of_audit, small_audit
 from frostline.audit.console_tables import ladder_comparison_table
 from frostline.audit.rung_watch import AgreementWatch
-from frostline.cli.naming import AUDIT, AUTO, HALVING, ClimbFactory, parse_alignment, search_named
+from frostline.cli.naming import AUDIT, AUTO, parse_alignment
 from frostline.cli.search_size import SearchSize
 from frostline.cli.shown_audit import run_audit
 from frostline.errors import OptionError
@@ -23,6 +23,7 @@ from frostline.search.budgeted import BudgetedHalving
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.hyperband import Hyperband
 from frostline.search.realigned import RealignedSearch
+from frostline.search.search_names import HALVING, ClimbFactory, search_named
 from frostline.search.sweep import FullFidelity, Sweep
 from frostline.search.watched import WatchedHalving
 from frostline.store.storage import MEMORY

@@ -12,6 +12,7 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 
 from frostline.pages.drawing import safe
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,7 +84,9 @@ def scored_at(record: StudyRecord) -> Scored | None:
         configurations=tuple(history.configurations[number] for number in numbers),
         scores=tuple(scores),
         num_diverged=history.rung(rung).num_ended - len(numbers),
-        where="full fidelity" if last else f"rung {rung} ({layers} layers, {samples:,} {terms.sample_unit})",
+        where="full fidelity"
+        if last
+        else f"rung {rung} ({counted(layers, 'layer')}, {samples:,} {terms.sample_unit})",
         is_selected=rung > 0 and not terms.is_sweep and any(counts[:rung]),
     )
 

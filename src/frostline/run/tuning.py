@@ -25,6 +25,7 @@ from frostline.search.halving import AsynchronousHalving
 from frostline.search.interface import Climb, Search
 from frostline.search.ladder import Ladder
 from frostline.search.realigned import RealignedSearch
+from frostline.search.space import space_of
 from frostline.search.sweep import Sweep
 from frostline.store.storage import DEFAULT_STORAGE, Storage, opened
 from frostline.store.study import SearchStudy
@@ -36,6 +37,7 @@ from frostline.training.task_layers import layers_of
 from frostline.training.threads import Threads
 
 if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
     from torch import nn
 
     from frostline.protocols import Executor, Task
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 
 def tune(
     train: TrainFunction,
-    space: SearchSpace,
+    space: SearchSpace | Mapping[str, BaseDistribution],
     ladder: Ladder,
     *,
     study: str,
@@ -64,6 +66,7 @@ def tune(
     Raises: StudyError if the study cannot be opened or is another one's; SearchFailedError if no configuration was
     evaluated at full fidelity.
     """
+    space = space_of(space)
     search = plan.search_on(ladder)
     direction = plan.direction or "minimize"
     terms = _terms(
@@ -245,7 +248,7 @@ def _terms(search: Search, plan: SearchPlan, *, data: str = "", **of_task: objec
         num_layers=ladder.num_layers,
         search=search.fingerprint,
         is_sweep=isinstance(search, Sweep),
-        sampler=plan.sampling.name,
+        sampler=plan.sampler.name,
         seed=plan.seed,
         expected=tuple(expected_of(search)),
         **of_task,  # type: ignore[arg-type]

@@ -99,11 +99,11 @@ def test_a_population_is_shown_on_its_way_with_scores_and_its_line_goes_with_it(
     with SearchView(paper, title="", sample_unit="images", metric="loss") as view:
         view.began(SEARCH, history)
         view.started([job(0), job(1)])
-        assert "rung 0  2 configurations under way: 1 layer, 100 images" in shown_next(paper)
+        assert "rung 0  2 trainings under way: 1 layer, 100 images" in shown_next(paper)
         view.progressed(progress(0))
         view.progressed(progress(25, scores={0: 0.7, 1: 0.4}))
         seen = shown_next(paper)
-        assert "rung 0  2 configurations together  engine shared  25% of 100 images  best loss so far 0.4" in seen
+        assert "rung 0  2 trainings together  engine shared  25% of 100 images  best loss so far 0.4" in seen
         assert "under way" not in seen
         assert paper.lines[-1].endswith("best loss so far 0.4 (configuration 1)")
         view.progressed(progress(30, scores={0: 0.7, 1: 0.4}))
@@ -231,7 +231,7 @@ def test_an_audits_many_rungs_leave_room_for_the_bar(paper: Paper) -> None:
         drawing = shown_next(paper)
     assert len(drawing.splitlines()) <= 14
     assert "other rungs are not shown" in drawing
-    assert "rung 30  1 configuration under way: 6 layers, 155 samples" in drawing
+    assert "rung 30  1 training under way: 6 layers, 155 samples" in drawing
     assert "gone" in drawing.splitlines()[-1]
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from frostline.search.history import History
     from frostline.search.interface import Search
 
-# Of several populations side by side no more are shown.
-_MOST_POPULATIONS = 8
+# Of what is under way no more is shown.
+_MOST_LINES = 4
 
 # Summing up takes at most one part in so many of the time.
 _PAUSES = 20
@@ -121,7 +121,7 @@ class Board:
         told = sorted(self._populations.values(), key=lambda progress: progress.worker)
         lines = [
             progress_line(progress, self.sample_unit) + scores_words(progress, direction, self.metric)
-            for progress in told[:_MOST_POPULATIONS]
+            for progress in told
         ]
         rungs = Counter(request.rung for request in self._under_way)
         for progress in told:
@@ -129,9 +129,11 @@ class Board:
         for rung, count in sorted(rungs.items()):
             fidelity = self._search.ladder.rungs[rung]
             lines.append(
-                f"rung {rung}  {counted(count, 'configuration')} under way: "
+                f"rung {rung}  {counted(count, 'training')} under way: "
                 f"{counted(fidelity.trainable_layers, 'layer')}, {fidelity.samples:,} {self.sample_unit}"
             )
+        if len(lines) > _MOST_LINES:
+            lines[_MOST_LINES - 1 :] = [f"and {len(lines) - _MOST_LINES + 1} more like these"]
         return lines or ["what comes next is being decided, or other workers are at it"]
 
     def time_words(self, now: float) -> str:

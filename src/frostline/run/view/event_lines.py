@@ -22,8 +22,11 @@ def evaluation_line(evaluation: Evaluation, sample_unit: str, metric: str | None
 
 
 def progress_line(progress: Progress, sample_unit: str) -> str:
-    """Return one line about configurations that are being trained together, or about the only one there is memory for."""
-    who = counted(progress.members, "configuration") + (" together" if progress.members > 1 else "")
+    """Return one line about trainings that are made together, or about the only one there is memory for.
+
+    A configuration may have several among them, at several rungs.
+    """
+    who = counted(progress.members, "training") + (" together" if progress.members > 1 else "")
     share = progress.samples / progress.budget
     return (
         f"rung {progress.rung}  {who}  engine {progress.engine}  {share:.0%} of {progress.budget:,} {sample_unit}"
