@@ -2,20 +2,19 @@
 
     python examples/own_model.py [--study NAME] [--storage URL]
 
-The first search goes through the black-box door: the training function is plain PyTorch, and one line of it is
-frostline's. The second describes model, data and loss, and leaves the training to frostline. Needs
+The first search takes an objective in Optuna's manner: plain PyTorch, which goes on where it was when it gets more
+samples. The second describes model, data and loss, and leaves the training to frostline. Needs
 `pip install "frostline[hf]"`.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 
 import torch
 from optuna.distributions import FloatDistribution
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import frostline
@@ -33,40 +32,42 @@ def counting_text(num_rows: int) -> torch.Tensor:
     return (starts + torch.arange(CONTEXT)) % 64
 
 
-def train(configuration: frostline.Configuration, fidelity: frostline.Fidelity) -> Iterator[tuple[int, float]]:
+def objective(trial: frostline.Trial) -> float:
     config = GPT2Config(
         vocab_size=64, n_positions=CONTEXT, n_embd=32, n_layer=4, n_head=2, tie_word_embeddings=False
     )
     model = GPT2LMHeadModel(config)
-    frostline.freeze(model, trainable_layers=fidelity.trainable_layers)  # the one line
+    trial.freeze(model)
     optimizer = torch.optim.AdamW(
-        (parameter for parameter in model.parameters() if parameter.requires_grad),
-        lr=configuration["learning_rate"],
-        weight_decay=configuration["weight_decay"],
+        trial.parameters,
+        lr=trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True),
+        weight_decay=trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True),
     )
-    text = counting_text(fidelity.samples // CONTEXT + BATCH)
-    validation, training = text[:BATCH], text[BATCH:]
-    for step, batch in enumerate(training.split(BATCH), start=1):
-        model.train()
+    if trial.resumed:
+        model.load_state_dict(trial.resumed["model"])
+        optimizer.load_state_dict(trial.resumed["optimizer"])
+    text = counting_text(64 * BATCH + BATCH)
+    validation = text[:BATCH]
+    loader = DataLoader(text[BATCH:], batch_size=BATCH)  # type: ignore[arg-type]
+    for batch in trial.batches(loader, num_samples=torch.numel):
         optimizer.zero_grad()
         model(input_ids=batch, labels=batch).loss.backward()
         optimizer.step()
-        if step % 8 == 0 or step * BATCH >= len(training):
-            model.eval()
-            with torch.no_grad():
-                yield step * BATCH * CONTEXT, model(input_ids=validation, labels=validation).loss.item()
+        trial.checkpoint({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    model.eval()
+    with torch.no_grad():
+        loss: float = model(input_ids=validation, labels=validation).loss.item()
+    return loss
 
 
 def tune_gpt2(study: str, storage: str) -> frostline.TuneResult:
-    space = frostline.SearchSpace(
-        distributions={
-            "learning_rate": FloatDistribution(1e-4, 1e-1, log=True),
-            "weight_decay": FloatDistribution(1e-6, 1e-1, log=True),
-        }
-    )
-    ladder = frostline.Ladder.diagonal(num_layers=6, full_samples=64 * BATCH * CONTEXT)
     return frostline.tune(
-        train, space, ladder, study=study, storage=storage, plan=frostline.SearchPlan(configurations=9)
+        objective,
+        samples=64 * BATCH * CONTEXT,
+        unit="tokens",
+        initial={"learning_rate": 1e-3, "weight_decay": 1e-2},
+        study=study,
+        storage=storage,
     )
 
 

@@ -5,7 +5,7 @@ The rules, from the ground up:
 1. `errors`, then the small modules beside it, know nothing of the rest; `process` is loaded before anything heavy.
 2. `layers` (what a model is), `search` (what to evaluate next) and `pages` (how a page is written) never see each other.
 3. `search` knows no torch, disk or clock; it meets the half that trains in `records` and `protocols` alone.
-4. `training` (one configuration) knows nothing of `populations` (many), and neither of what was decided.
+4. `training` (one configuration) knows of neither `populations` (many) nor `objectives` (the user's own), nor of decisions.
 5. `store` (a history kept) and `costs` (a price known before) stand beside each other.
 6. `run` drives the one loop over all of these; `audit` is a run that measures, `report` a page about what ran.
 7. `tasks` are examples of what is tuned: of the product only the command line loads them.
@@ -38,7 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("layers", "pages", "search"),
     ("protocols",),
     ("training",),
-    ("populations",),
+    ("populations", "objectives"),
     ("costs", "store"),
     ("run",),
     ("audit", "tasks"),
@@ -213,6 +213,7 @@ def test_the_public_names_are_these() -> None:
         "Task",
         "TaskSearch",
         "TrainingOptions",
+        "Trial",
         "TuneResult",
         "Workload",
         "audit_task",

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
         inspect_freezing,
         split_layers,
     )
+    from frostline.objectives.trial import Trial
     from frostline.protocols import Executor, Task
     from frostline.records import Configuration, Evaluation, Fidelity
     from frostline.run.loop import Observer
     from frostline.run.options import TrainingOptions
+    from frostline.run.own_objective import tune
     from frostline.run.plan import SearchPlan
     from frostline.run.result import TuneResult
-    from frostline.run.tuning import TaskSearch, tune, tune_task
+    from frostline.run.tuning import TaskSearch, tune_task
     from frostline.run.workload import Workload
     from frostline.search import sampling
     from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
@@ -56,6 +58,7 @@ __all__ = [
     "Task",
     "TaskSearch",
     "TrainingOptions",
+    "Trial",
     "TuneResult",
     "Workload",
     "audit_task",
@@ -95,13 +98,14 @@ _NAMES_OF = {
         "Evaluation",
         "Fidelity",
     ),
+    "frostline.objectives.trial": ("Trial",),
     "frostline.run.loop": ("Observer",),
     "frostline.run.options": ("TrainingOptions",),
     "frostline.run.plan": ("SearchPlan",),
     "frostline.run.result": ("TuneResult",),
+    "frostline.run.own_objective": ("tune",),
     "frostline.run.tuning": (
         "TaskSearch",
-        "tune",
         "tune_task",
     ),
     "frostline.run.workload": ("Workload",),

@@ -31,6 +31,10 @@ class TaskError(FrostlineError, ValueError):
     """A task that does not exist, is incomplete, or lacks its data or its packages."""
 
 
+class ObjectiveError(FrostlineError, TypeError):
+    """An objective that gives something else than a score, or does not keep to what a trial asks of it."""
+
+
 class PredictionError(FrostlineError, RuntimeError):
     """A training step whose cost cannot be told without running it: measure it instead."""
 

@@ -153,6 +153,9 @@ class Evaluation:
     trained_with: Mapping[str, Value] = field(default_factory=dict)
     """The hyperparameters that were trained at other values than the configuration's, with these values: see
     ``frostline.search.alignment``."""
+    suggested: Mapping[str, Value] = field(default_factory=dict)
+    """What an objective asked for, if that is anything else than the configuration: hyperparameters that it asks for under a
+    condition, or did not ask for."""
 
     def __post_init__(self) -> None:
         finite = self.score is not None and math.isfinite(self.score)

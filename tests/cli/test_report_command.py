@@ -14,7 +14,7 @@ from frostline.errors import AuditError, StudyError
 from frostline.records import Fidelity
 from frostline.report.study_page import study_page
 from frostline.run.plan import SearchPlan
-from frostline.run.tuning import tune
+from frostline.run.tuning import search_function
 from frostline.search.ladder import Ladder
 from frostline.search.space import SearchSpace
 from frostline.search.sweep import Sweep
@@ -31,7 +31,7 @@ def score(configuration: dict[str, float], fidelity: Fidelity) -> float:
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> str:
     place = str(tmp_path_factory.mktemp("studies") / "journal.log")
-    tune(score, SPACE, LADDER, study="quick", plan=SearchPlan(configurations=9), storage=place)
+    search_function(score, SPACE, LADDER, study="quick", plan=SearchPlan(configurations=9), storage=place)
     return place
 
 
@@ -68,7 +68,9 @@ def test_a_table_of_too_few_configurations_says_what_is_missing(tmp_path: Path) 
 
 def test_a_sweep_over_a_ladder_is_shown_as_a_search(tmp_path: Path) -> None:
     place = str(tmp_path / "journal.log")
-    tune(score, SPACE, LADDER, study="swept", plan=SearchPlan(configurations=6, search=Sweep), storage=place)
+    search_function(
+        score, SPACE, LADDER, study="swept", plan=SearchPlan(configurations=6, search=Sweep), storage=place
+    )
     text = study_page("swept", storage=place)
     assert "<h1>Search of" in text
     assert "Shown as a search, not as an audit: the study swept 3 rungs" in text
@@ -77,7 +79,9 @@ def test_a_sweep_over_a_ladder_is_shown_as_a_search(tmp_path: Path) -> None:
 def test_a_sweep_over_a_grid_is_shown_as_an_audit(tmp_path: Path) -> None:
     place = str(tmp_path / "journal.log")
     layers = Ladder.layers_only(num_layers=4, full_samples=400)
-    tune(score, SPACE, layers, study="<swept>", plan=SearchPlan(configurations=6, search=Sweep), storage=place)
+    search_function(
+        score, SPACE, layers, study="<swept>", plan=SearchPlan(configurations=6, search=Sweep), storage=place
+    )
     text = study_page("<swept>", storage=place)
     assert "<h1>Audit of" in text
     assert "How well each fidelity ranks" in text

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from optuna.distributions import FloatDistribution
 
-import frostline
 from frostline.records import Configuration, Evaluation, Fidelity, Job, Request, Status
 from frostline.run.plan import SearchPlan
+from frostline.run.tuning import search_function
 from frostline.run.workload import Workload
 from frostline.search.ladder import Ladder
 from frostline.search.space import SearchSpace
@@ -72,7 +72,7 @@ class Together:
 
 def search(place: str, how: str, kind: str = "alone") -> None:
     executor = {"executor": Together} if kind == "together" else {}
-    frostline.tune(
+    search_function(
         Train(how), SPACE, LADDER, study="s", storage=place, plan=SearchPlan(configurations=9), **executor  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -143,7 +143,7 @@ def test_a_search_killed_once_in_an_evaluation_loses_nothing(
 ) -> None:
     place = str(tmp_path / "s.log")
     assert run(processes, place, "killed") != 0
-    frostline.tune(
+    search_function(
         score, SPACE, LADDER, study="s", storage=place, plan=SearchPlan(configurations=9)
     )  # fmt: skip
     assert {evaluation.status for evaluation in read_study(place, "s").history.evaluations()} == {Status.FINISHED}
@@ -165,7 +165,9 @@ def test_a_training_function_that_calls_sys_exit_has_failed(code: int | None, tm
             sys.exit(code)
         return score(configuration, fidelity)
 
-    result = frostline.tune(train, SPACE, LADDER, study="s", storage=":memory:", plan=SearchPlan(configurations=9))
+    result = search_function(
+        train, SPACE, LADDER, study="s", storage=":memory:", plan=SearchPlan(configurations=9)
+    )
     (failed,) = [each for each in result.history.evaluations() if each.status is Status.FAILED]
     assert failed.number == POISON
     assert failed.reason is not None

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from optuna.distributions import FloatDistribution
 
-import frostline
 from frostline.errors import StudyError
 from frostline.records import Configuration, Fidelity
 from frostline.run.plan import SearchPlan
+from frostline.run.tuning import search_function
 from frostline.search.ladder import Ladder
 from frostline.search.space import SearchSpace
 from frostline.store import workers
@@ -47,7 +47,7 @@ def test_a_storage_that_vanishes_ends_the_search(storage: str, what: str, last: 
 
     place = f"sqlite:///{file}" if storage == "sqlite" else str(file)
     with pytest.raises(StudyError, match="was deleted, moved or replaced while the search ran") as raised:
-        frostline.tune(train, SPACE, LADDER, study="s", storage=place, plan=SearchPlan(configurations=9))
+        search_function(train, SPACE, LADDER, study="s", storage=place, plan=SearchPlan(configurations=9))
     assert str(file) in f"{raised.value}"
     assert "\n" not in f"{raised.value}"
     assert len(trained) == (13 if last else 3)
@@ -68,7 +68,7 @@ def test_a_storage_that_vanishes_during_a_long_training_is_said_at_the_next_hear
         raise RuntimeError("it has been said")
 
     with caplog.at_level(logging.ERROR, logger="frostline"), pytest.raises(StudyError):
-        frostline.tune(train, SPACE, LADDER, study="s", storage=str(file), plan=SearchPlan(configurations=9))
+        search_function(train, SPACE, LADDER, study="s", storage=str(file), plan=SearchPlan(configurations=9))
     assert "was deleted, moved or replaced" in caplog.records[0].getMessage()
 
 

@@ -18,6 +18,7 @@ import torch
 
 import frostline
 from frostline.run.options import TrainingOptions
+from frostline.run.tuning import search_function
 from frostline.store.terms import TaskReference
 from tests.golden.black_boxes import LADDER, SPACE, bowl
 from tests.golden.exact_task import make
@@ -41,7 +42,7 @@ def half_finished(path: Path) -> None:
         return bowl(configuration, fidelity)
 
     try:
-        frostline.tune(
+        search_function(
             stopping,
             SPACE,
             LADDER,

@@ -16,6 +16,7 @@ import frostline
 from frostline import SearchPlan
 from frostline.run.loop import SILENT
 from frostline.run.options import TrainingOptions
+from frostline.run.tuning import search_function
 from frostline.search.realigned import RealignedSearch
 from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Sampling, grid
 from frostline.search.watched import WatchedHalving
@@ -60,7 +61,7 @@ def test_a_journal_holds_what_each_search_wrote_of_every_trial(
     search: str, folder: Path, golden: GoldenFiles
 ) -> None:
     ladder = SHORT if search == "realigned" else LADDER
-    found = frostline.tune(
+    found = search_function(
         bowl,
         SPACE,
         ladder,
@@ -98,7 +99,7 @@ def test_each_sampler_draws_the_configurations_that_it_drew(
     if sampler == "cma-es":
         pytest.importorskip("cmaes")
     seen: list[list[Any]] = []
-    frostline.tune(
+    search_function(
         bowl,
         SCALES if sampler == "gp" else SPACE,
         SHORT,
@@ -115,7 +116,7 @@ def test_a_database_holds_the_same_as_a_journal_and_failures_to_maximise_are_kep
     folder: Path, golden: GoldenFiles
 ) -> None:
     plan = SearchPlan(direction="maximize", configurations=5, seed=4)
-    search = partial(frostline.tune, failing, SPACE, SHORT, study="pinned", plan=plan)
+    search = partial(search_function, failing, SPACE, SHORT, study="pinned", plan=plan)
     search(storage="study.log")
     search(storage="sqlite:///study.db")
     record = dump(journal(folder / "study.log"), "pinned")
@@ -128,7 +129,7 @@ def test_a_database_holds_the_same_as_a_journal_and_failures_to_maximise_are_kep
 def continued(storage: str, *, observer: frostline.Observer = SILENT) -> frostline.TuneResult:
     """The search of the stored study, as it was begun."""
     plan = SearchPlan(configurations=TOTAL, seed=5)
-    return frostline.tune(bowl, SPACE, LADDER, study="bowl", storage=storage, plan=plan, observer=observer)
+    return search_function(bowl, SPACE, LADDER, study="bowl", storage=storage, plan=plan, observer=observer)
 
 
 @pytest.fixture
@@ -169,7 +170,7 @@ def test_a_stored_search_is_continued_under_its_own_terms_alone(half_finished: s
     with pytest.raises(
         frostline.FrostlineError, match="the study 'bowl' was made with seed 5, and this run has 6"
     ):
-        frostline.tune(
+        search_function(
             bowl,
             SPACE,
             LADDER,

@@ -252,7 +252,7 @@ def test_torch_transformers_split_into_their_blocks() -> None:
         (lambda: nn.Sequential(nn.Linear(2, 2)), {"unwrap": nn.Linear}, "give a list or tuple of subclasses"),
         (lambda: nn.Sequential(nn.Linear(2, 2)), {"unwrap": ["Linear"]}, "give a list or tuple of subclasses"),
         (lambda: nn.Sequential(nn.Linear(2, 2)), {"unwrap": [Block]}, "opens nothing: Sequential holds no Block"),
-        (lambda: nn.Linear(2, 2), {"example_inputs": torch.ones(1, 2)}, "for one tensor"),
+        (lambda: nn.Linear(2, 2), {"example_inputs": [torch.ones(1, 2)]}, "give a tensor, a tuple"),
         (
             lambda: nn.Linear(2, 2),
             {"example_inputs": (torch.ones(1, 3),)},

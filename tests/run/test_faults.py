@@ -21,6 +21,7 @@ import frostline
 from frostline.errors import LadderError, OptionError, StudyError
 from frostline.records import Configuration, Fidelity, Status
 from frostline.run.plan import SearchPlan
+from frostline.run.tuning import search_function
 from frostline.search.halving import AsynchronousHalving
 from frostline.search.ladder import Ladder
 from frostline.search.space import SearchSpace
@@ -59,7 +60,7 @@ def landscape(configuration: Configuration, fidelity: Fidelity) -> float:
 
 
 def search(place: str, *, configurations: int = 27) -> frostline.TuneResult:
-    return frostline.tune(
+    return search_function(
         landscape, SPACE, LADDER, study="s", storage=place, plan=SearchPlan(configurations=configurations)
     )
 
@@ -221,7 +222,7 @@ def test_words_that_are_not_allowed_are_named() -> None:
     with pytest.raises(OptionError, match="direction is 'max', but must be one of minimize, maximize"):
         SearchPlan(direction="max")  # type: ignore[arg-type]
     with pytest.raises(LadderError, match=r"configurations is 9\.5, but must be a whole number"):
-        frostline.tune(
+        search_function(
             landscape, SPACE, LADDER, study="s", storage=":memory:", plan=SearchPlan(configurations=9.5)
         )  # type: ignore[arg-type]
 
@@ -230,7 +231,7 @@ def test_a_study_of_something_else_is_refused(tmp_path: Path) -> None:
     place = f"sqlite:///{tmp_path}/study.db"
     search(place, configurations=9)
     plan = SearchPlan(configurations=9)
-    tune = functools.partial(frostline.tune, landscape, storage=place, study="s", plan=plan)
+    tune = functools.partial(search_function, landscape, storage=place, study="s", plan=plan)
     other_space = SearchSpace(distributions={"learning_rate": FloatDistribution(1e-5, 1.0)})
     with pytest.raises(StudyError, match="made with space"):
         tune(other_space, LADDER)
@@ -243,7 +244,7 @@ def test_a_study_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="made with direction"):
         tune(SPACE, LADDER, plan=replace(plan, direction="maximize"))
     with pytest.raises(StudyError, match="made with task"):
-        frostline.tune(lambda configuration, fidelity: 0.0, SPACE, LADDER, storage=place, study="s")
+        search_function(lambda configuration, fidelity: 0.0, SPACE, LADDER, storage=place, study="s")
     search(place, configurations=12)
     with pytest.raises(StudyError, match="holds 12 configurations, and this run asks for 9 in total"):
         tune(SPACE, LADDER)

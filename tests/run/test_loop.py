@@ -11,13 +11,13 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-import frostline
 from frostline import Configuration, Evaluation, Fidelity, Ladder, SearchPlan, SearchSpace, Workload
 from frostline.errors import OptionError
 from frostline.records import Cost, Job, Request, Status
 from frostline.run.ledger import MemoryLedger
 from frostline.run.loop import Observer, climb
 from frostline.run.simulated import SimulatedExecutor
+from frostline.run.tuning import search_function
 from frostline.search.grid import Grid
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.history import History
@@ -121,7 +121,7 @@ def random_cells(*, ladder: Ladder, configurations: int) -> RandomCells:
 def test_a_search_may_name_configuration_and_fidelity(kind: str, tmp_path) -> None:
     place = {"sqlite": f"sqlite:///{tmp_path}/s.db", "journal": f"{tmp_path}/s.log", "memory": ":memory:"}[kind]
     plan = SearchPlan(search=random_cells, configurations=20)
-    result = frostline.tune(score, SPACE, LADDER, study="s", plan=plan, storage=place)
+    result = search_function(score, SPACE, LADDER, study="s", plan=plan, storage=place)
     history = result.history
     assert [history.configurations[n]["rate"] for n in range(20)] == [rate_of(n) for n in range(20)]
     assert {evaluation.rung for evaluation in history.evaluations()} == {0, 1, 2, 3}
@@ -191,8 +191,8 @@ def test_an_executor_of_ones_own_evaluates_in_other_processes() -> None:
         return pools[-1]
 
     plan = SearchPlan(configurations=9)
-    there = frostline.tune(fails_at_times, SPACE, LADDER, study="s", plan=plan, storage=":memory:", executor=pool)
-    here = frostline.tune(fails_at_times, SPACE, LADDER, study="s", plan=plan, storage=":memory:")
+    there = search_function(fails_at_times, SPACE, LADDER, study="s", plan=plan, storage=":memory:", executor=pool)
+    here = search_function(fails_at_times, SPACE, LADDER, study="s", plan=plan, storage=":memory:")
     assert pools[0].closed
     assert there.configuration == here.configuration
     ends = [
@@ -221,7 +221,7 @@ def test_an_executor_is_closed_whatever_happens() -> None:
         return Executor(workload.evaluate)
 
     with pytest.raises(KeyboardInterrupt):
-        frostline.tune(
+        search_function(
             score,
             SPACE,
             LADDER,

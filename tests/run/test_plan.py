@@ -9,7 +9,7 @@ from optuna.distributions import FloatDistribution
 
 from frostline.errors import OptionError, SearchSpaceError
 from frostline.run.plan import SearchPlan
-from frostline.run.tuning import tune
+from frostline.run.tuning import search_function
 from frostline.search import sampling
 from frostline.search.halving import SuccessiveHalving
 from frostline.search.hyperband import Hyperband
@@ -57,5 +57,7 @@ def test_a_mapping_of_names_to_distributions_is_a_space() -> None:
     with pytest.raises(SearchSpaceError, match="SearchSpace, or a mapping of names"):
         space_of({"rate": (1e-3, 1.0)})  # type: ignore[dict-item]
     plan = SearchPlan(configurations=17, search="hyperband", sampling="qmc")
-    result = tune(lambda c, _: float(c["rate"]), SPACE, LADDER, study="s", storage=":memory:", plan=plan)
+    result = search_function(
+        lambda c, _: float(c["rate"]), SPACE, LADDER, study="s", storage=":memory:", plan=plan
+    )
     assert result.terms.search.startswith("hyperband")

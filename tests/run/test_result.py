@@ -6,6 +6,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 import frostline
 from frostline import Ladder, SearchPlan, SearchSpace
+from frostline.run.tuning import search_function
 
 SPACE = SearchSpace(
     distributions={"rate": FloatDistribution(0.0, 1.0), "kind": CategoricalDistribution(["<b>", "&"])}
@@ -17,7 +18,7 @@ def result() -> frostline.TuneResult:
     plan = SearchPlan(
         configurations=9, initial=[{"rate": 0.125, "kind": "<b>"}], sample_unit="images", direction="maximize"
     )
-    return frostline.tune(
+    return search_function(
         lambda configuration, fidelity: -abs(configuration["rate"] - 0.125),
         SPACE,
         LADDER,

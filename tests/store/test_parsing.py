@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from frostline.errors import StudyError
 from frostline.records import Configuration, Fidelity
 from frostline.run.plan import SearchPlan
-from frostline.run.tuning import tune
+from frostline.run.tuning import search_function
 from frostline.search.ladder import Ladder
 from frostline.search.space import SearchSpace
 from frostline.store.parsing import parse_state
@@ -37,7 +37,7 @@ def score(configuration: Configuration, fidelity: Fidelity) -> float:
 
 
 def search(place: str) -> None:
-    tune(score, SPACE, LADDER, study="s", storage=place, plan=SearchPlan(configurations=9))
+    search_function(score, SPACE, LADDER, study="s", storage=place, plan=SearchPlan(configurations=9))
 
 
 @pytest.fixture(scope="module")

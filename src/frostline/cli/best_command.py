@@ -32,7 +32,7 @@ def best_command(
     best = best_evaluation(history)
     if best is None:
         raise OptionError(f"the study {study!r} has no score yet: let `frostline tune` run on.")
-    configuration = history.configurations[best.number]
+    configuration = history.configuration_of(best)
     if as_json:
         typer.echo(json.dumps(dict(configuration.hyperparameters)))
         return

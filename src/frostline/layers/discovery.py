@@ -41,8 +41,9 @@ def split_layers(
     side are one layer; a norm behind the last block joins the layer after it. With ``unwrap`` it is Algorithm 1 to the
     letter: ``nn.Sequential`` and these classes are opened, and nothing else.
 
-    With ``example_inputs`` (a tuple of positional or a mapping of keyword arguments) the model runs once, in evaluation
-    mode, and the layers stand in the order of their first run; what does not run joins the layer registered before it.
+    With ``example_inputs`` (a tensor, a tuple of positional or a mapping of keyword arguments) the model runs once, in
+    evaluation mode, and the layers stand in the order of their first run; what does not run joins the layer registered
+    before it.
     Without, they stand in the order of registration. The model is left as it was.
 
     A module registered twice is one layer, at its first place. A parameter that an opened container holds belongs to

@@ -38,6 +38,18 @@ class Scored:
     is_selected: bool
     """Whether a lower rung chose these configurations."""
 
+    @property
+    def caution(self) -> str:
+        """What is to be kept in mind of these scores, to follow another sentence."""
+        words = ""
+        if self.num_diverged:
+            words += f" {self.num_diverged} more have no score, because they diverged or failed, and are left out."
+        if self.where != "full fidelity":
+            words += " At full fidelity it may be otherwise."
+        if self.is_selected:
+            words += " These configurations were chosen by a lower rung."
+        return words
+
     def study(self, names: Mapping[str, str]) -> optuna.Study:
         """Return an Optuna study in memory of these configurations, whose hyperparameters are called as ``names`` say."""
         storage = InMemoryStorage()

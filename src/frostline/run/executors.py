@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from frostline.errors import ObjectiveError
 from frostline.populations.prefix.share import CannotShareError
 from frostline.training.failures import failed, give_memory_back, is_out_of_memory
 
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 class Evaluator:
     """Evaluates a job in the calling process; one that raises, or calls ``sys.exit``, is an evaluation that failed.
 
-    It can be pickled if ``train`` can.
+    What is not an objective at all ends the search. It can be pickled if ``train`` can.
     """
 
     train: Callable[[Job], Evaluation]
@@ -36,6 +37,9 @@ class Evaluator:
         begin = time.perf_counter()
         try:
             return self.train(job)
+        except ObjectiveError:
+            # It would be the same for every configuration, or is one that no search can rank.
+            raise
         except (Exception, SystemExit) as error:
             logger.debug("configuration %d failed", job.configuration.number, exc_info=True)
             evaluation = failed(job, error, seconds=time.perf_counter() - begin)

@@ -26,6 +26,9 @@ _MOST_WORKERS = 1024
 # As ``training`` has them, which loads torch.
 DEVICES, PRECISIONS, HORIZONS = ("auto", "cpu", "cuda", "mps"), ("float32", "bfloat16"), ("rung", "full")
 
+DEFAULT_RUNS = Path("frostline-runs")
+"""The folder of checkpoints, unless somebody says another."""
+
 AUTO: Literal["auto"] = "auto"
 OFF = "off"
 
@@ -55,7 +58,7 @@ class TrainingOptions:
     prefix_cache: str = "auto"
     threads: int | Literal["auto"] = "auto"
     workers: int | Literal["auto"] = 1
-    runs: Path = Path("frostline-runs")
+    runs: Path = DEFAULT_RUNS
 
     def __post_init__(self) -> None:
         for name, allowed in (("device", DEVICES), ("precision", PRECISIONS), ("horizon", HORIZONS)):

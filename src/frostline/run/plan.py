@@ -35,10 +35,10 @@ class SearchPlan:
     By default it costs as much as 6 full trainings: ``budget`` says another number, or a time such as "2h", and
     ``BudgetedHalving`` keeps it. With ``configurations`` it tries so many instead, whatever they cost, of which ``search``
     chooses; with a search of one's own and neither it tries 27.
-    They are ``initial`` first, then what ``sampling`` draws; under a budget the initial ones are trained in
-    full. Search and sampling may be named as on the command line: "hyperband", "tpe".
-    Every random stream follows from ``seed``. ``direction`` and ``sample_unit`` are those of a
-    training function: by default a score is to fall, after so many "samples". A task says both itself.
+    They are ``initial`` first (one, or several), then what ``sampling`` draws; under a budget the initial ones are trained
+    in full. Search and sampling may be named as on the command line: "hyperband", "tpe". Every random stream
+    follows from ``seed``. ``direction`` and ``sample_unit`` are those of an objective: by default a score is to fall, after
+    so many "samples". A task says both itself.
     Raises: OptionError if there is no such direction, if the seed is not in 0..2^63 - 1, if it is no budget, or if there is
     one beside ``configurations`` or another search than halving.
     """
@@ -47,7 +47,7 @@ class SearchPlan:
     configurations: int | None = None
     search: SearchFactory | str = SuccessiveHalving
     sampling: Sampling | str = RANDOM
-    initial: Sequence[Mapping[str, Value]] = ()
+    initial: Mapping[str, Value] | Sequence[Mapping[str, Value]] = ()
     seed: int = 0
     direction: Direction | None = None
     sample_unit: str | None = None
@@ -84,6 +84,13 @@ class SearchPlan:
         return self.sampling
 
     @property
+    def first(self) -> tuple[Mapping[str, Value], ...]:
+        """The configurations that come first."""
+        if isinstance(self.initial, Mapping):
+            return (self.initial,) if self.initial else ()
+        return tuple(self.initial)
+
+    @property
     def learns(self) -> bool:
         """Whether configurations are drawn by what was evaluated before."""
         return self.sampler.learning not in (Learning.NOTHING, Learning.SEQUENCE)
@@ -105,7 +112,7 @@ class SearchPlan:
                 configurations=CONFIGURATIONS if self.configurations is None else self.configurations,
             )
         budget = Budget.of(self.budget)
-        return BudgetedHalving.usual(ladder, budget, num_initial=len(self.initial), most=self.sampler.num_points)
+        return BudgetedHalving.usual(ladder, budget, num_initial=len(self.first), most=self.sampler.num_points)
 
     def draws(self, space: SearchSpace, direction: Direction) -> Draws:
         """Return the configurations that are drawn from ``space``."""
@@ -114,5 +121,5 @@ class SearchPlan:
             sampling=self.sampler,
             root_seed=self.seed,
             direction=direction,
-            initial=tuple(self.initial),
+            initial=self.first,
         )

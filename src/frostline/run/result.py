@@ -33,7 +33,7 @@ class TuneResult:
     @property
     def configuration(self) -> Configuration:
         """The best configuration."""
-        return self.history.configurations[self.best.number]
+        return self.history.configuration_of(self.best)
 
     @property
     def score(self) -> float:
@@ -45,7 +45,7 @@ class TuneResult:
     def remarks(self) -> list[str]:
         """Sentences on what one's own configuration reached, what the search cost, and what random search might have."""
         return [
-            *own_lines(self.best, self.own),
+            *own_lines(self.best, self.own, self.terms.metric),
             *cost_lines(self.summary),
             *chance_lines(self.summary, self.best, self.own),
         ]

@@ -6,6 +6,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
+from frostline.inputs.task_names import names_a_task
 from frostline.run.installed_programs import frostline_program
 from frostline.wording import duration
 
@@ -77,15 +78,27 @@ def cost_lines(summary: Summary) -> list[str]:
     return lines
 
 
-def own_lines(best: Evaluation, own: Evaluation | None) -> list[str]:
+def own_lines(best: Evaluation, own: Evaluation | None, metric: str | None = None) -> list[str]:
     """Return how the best configuration compares with one's own, trained in full too; nothing if that is not known."""
     if own is None:
         return []
+    name = score_name(metric)
     if own.number == best.number:
         return [
-            f"Your own configuration, {own.number}, is the best: keep it. Score {own.score:.5g}, trained in full."
+            f"Your own configuration, {own.number}, is the best: keep it. Its {name}, trained in full, is {own.score:.5g}."
         ]
-    return [f"Your own configuration, {own.number}, trained in full, has a score of {own.score:.5g}."]
+    return [f"Your own configuration, {own.number}, trained in full, has a {name} of {own.score:.5g}."]
+
+
+def left_behind_line(own: Evaluation, best_there: Evaluation | None, metric: str | None) -> str:
+    """Return how far one's own configuration came that was not trained in full, beside the best of its last rung."""
+    if own.score is None:
+        return f"Your own configuration, {own.number}, {own.status} at rung {own.rung}: {own.reason}"
+    beside = "" if best_there is None else f", where the best had {best_there.score:.5g}"
+    return (
+        f"Your own configuration, {own.number}, was not trained in full: at rung {own.rung} its {score_name(metric)} was "
+        f"{own.score:.5g}{beside}."
+    )
 
 
 def chance_lines(summary: Summary, best: Evaluation, own: Evaluation | None) -> list[str]:
@@ -107,7 +120,7 @@ def chance_lines(summary: Summary, best: Evaluation, own: Evaluation | None) -> 
 
 def train_command(terms: Terms, configuration: Configuration) -> str | None:
     """Return the command that trains a configuration of a study in full; None where no command knows what is trained."""
-    if terms.reference is None or not terms.reference.name:
+    if terms.reference is None or not names_a_task(terms.reference.name):
         return None
     seed = f" --seed {terms.seed}" if terms.seed else ""
     return f"frostline train {terms.reference}{seed} --configuration {shlex.quote(_values(configuration))}"

@@ -42,12 +42,13 @@ if TYPE_CHECKING:
 
     from frostline.protocols import Executor, Task
     from frostline.records import Evaluation, Job, Value
+    from frostline.run.workload import OwnTraining
     from frostline.search.history import History
     from frostline.search.space import SearchSpace
     from frostline.training.black_box import TrainFunction
 
 
-def tune(
+def search_function(
     train: TrainFunction,
     space: SearchSpace | Mapping[str, BaseDistribution],
     ladder: Ladder,
@@ -58,27 +59,54 @@ def tune(
     executor: ExecutorFactory = local_executor,
     observer: Observer = SILENT,
 ) -> TuneResult:
-    """Search for the best configuration of your own training function, and return it.
+    """Search for the best configuration of a function of configurations and fidelities, and return it.
 
-    ``train(configuration, fidelity)`` trains ``fidelity.trainable_layers`` layers (see ``frostline.freeze``) on
-    ``fidelity.samples`` samples and returns a score, or yields ``(samples, score)`` as it goes. What is tried says ``plan``;
-    the study ``study`` is kept in ``storage`` and continued if it is there. ``executor`` makes what evaluates.
+    ``train(configuration, fidelity)`` returns a score, or yields ``(samples, score)`` as it goes; the rest is as in
+    ``search_training``.
+    """
+    return search_training(
+        BlackBox(train=train, root_seed=plan.seed),
+        space_of(space),
+        ladder,
+        study=study,
+        plan=plan,
+        storage=storage,
+        executor=executor,
+        observer=observer,
+    )
+
+
+def search_training(
+    training: OwnTraining,
+    space: SearchSpace,
+    ladder: Ladder,
+    *,
+    study: str,
+    plan: SearchPlan = SearchPlan(),
+    storage: str | Storage = DEFAULT_STORAGE,
+    executor: ExecutorFactory = local_executor,
+    observer: Observer = SILENT,
+) -> TuneResult:
+    """Search for the best configuration of a training that knows more of itself than any task, and return it.
+
+    What is tried says ``plan``; the study ``study`` is kept in ``storage`` and continued if it is there. ``executor`` makes
+    what evaluates.
     Raises: StudyError if the study cannot be opened or is another one's; SearchFailedError if no configuration was
     evaluated at full fidelity.
     """
-    space = space_of(space)
     search = plan.search_on(ladder)
     direction = plan.direction or "minimize"
     terms = _terms(
         search,
         plan,
-        task=getattr(train, "__qualname__", type(train).__qualname__),
+        task=training.name,
         space=space.fingerprint,
         direction=direction,
         sample_unit=plan.sample_unit or "samples",
+        has_own=bool(plan.initial),
     )
     workload = Workload(
-        training=BlackBox(train=train, root_seed=plan.seed),
+        training=training,
         ladder=ladder,
         learns=plan.learns,
         in_waves=_depends_on_order(search, plan),
@@ -137,7 +165,7 @@ class TaskSearch:
     known: Callable[[Job], Evaluation | None] | None = None
     """Answers jobs that need not be trained; asked with the values that would be."""
     reference: TaskReference | None = None
-    """What names the task on the command line; None where no command knows it."""
+    """What names the task on the command line; by default its name alone."""
 
 
 def search_task(
@@ -166,13 +194,15 @@ def search_task(
         search,
         plan,
         task=task.name,
-        reference=training.reference,
+        reference=training.reference or TaskReference(name=task.name),
         data=task.fingerprint,
         space=task.space.fingerprint,
         direction=task.direction,
         sample_unit=task.sample_unit,
         training=training.options.terms(alignment),
         metric=metric_of(task),
+        # What an audit trained comes first too, and was drawn.
+        has_own=bool(plan.initial) and training.known is None,
     )
     workload = Workload(
         training=TaskTraining(task=task, options=training.options, study=study, seed=plan.seed),

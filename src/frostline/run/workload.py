@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from frostline.records import Evaluation, Job, Progress
     from frostline.run.options import TrainingOptions
     from frostline.search.interface import Rungs
-    from frostline.training.black_box import BlackBox
     from frostline.training.course import TrainingSettings
 
 
@@ -40,11 +39,28 @@ class TaskTraining:
         return train_serially(self.task, job, settings, threads=threads)
 
 
+class OwnTraining(Protocol):
+    """A training of the user's own: what it does inside, nobody here knows."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in a study."""
+        ...
+
+    def __call__(self, job: Job) -> Evaluation:
+        """Return the evaluation of ``job``."""
+        ...
+
+    def forget(self, number: int) -> None:
+        """Let go of whatever is kept to continue configuration ``number``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """The trainings of one search. What of it travels to other processes is ``training``; the rest stays with the loop."""
 
-    training: TaskTraining | BlackBox
+    training: TaskTraining | OwnTraining
     ladder: Rungs
     learns: bool = False
     """Whether configurations are drawn by what was evaluated: then few are to be under way at once."""

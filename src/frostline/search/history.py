@@ -7,6 +7,7 @@ which for ten thousand numbers takes about a microsecond), because a search asks
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from frostline.records import Configuration, Direction, Evaluation, Request, Status, loss_sign
@@ -116,6 +117,11 @@ class History:
     def configurations(self) -> Sequence[Configuration]:
         """The configurations, each at the index that is its number."""
         return self._configurations
+
+    def configuration_of(self, evaluation: Evaluation) -> Configuration:
+        """Return the configuration that was evaluated: where an objective asked for other values than drawn, those."""
+        drawn = self._configurations[evaluation.number]
+        return replace(drawn, hyperparameters=evaluation.suggested) if evaluation.suggested else drawn
 
     @property
     def pending(self) -> AbstractSet[Request]:

@@ -117,7 +117,7 @@ class SearchSpace:
         for name, distribution in self.distributions.items():
             if name not in values:
                 raise SearchSpaceError(f"{name!r} has no value; give one to each of {names}.")
-            if not _holds(distribution, values[name]):
+            if not holds(distribution, values[name]):
                 raise SearchSpaceError(
                     f"{name} is {values[name]!r}, but the search space allows {_describe(distribution)}: choose "
                     "such a value, or widen the space."
@@ -171,7 +171,8 @@ def _describe(distribution: BaseDistribution) -> str:
     return f"{text}, step {distribution.step!r}"
 
 
-def _holds(distribution: BaseDistribution, value: Value) -> bool:
+def holds(distribution: BaseDistribution, value: Value) -> bool:
+    """Return whether ``value`` can be drawn from ``distribution``."""
     if isinstance(distribution, CategoricalDistribution):
         return any(is_choice(value, choice) for choice in distribution.choices)
     allowed = int if isinstance(distribution, IntDistribution) else (int, float)

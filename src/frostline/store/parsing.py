@@ -60,6 +60,7 @@ class _EvaluationRecord(TypedDict):
     curve: list[_Point]
     reason: _Line | None
     trained_with: NotRequired[dict[_Name, _Value]]
+    suggested: NotRequired[dict[_Name, _Value]]
 
 
 class _ClaimRecord(TypedDict):
@@ -108,6 +109,7 @@ class _SecondTermsRecord(_TermsRecord):
     is_sweep: bool
     training: _TrainingRecord | None
     metric: NotRequired[_Name]
+    has_own: NotRequired[bool]
 
 
 class _FirstTermsRecord(_TermsRecord):

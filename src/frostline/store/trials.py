@@ -104,6 +104,7 @@ def record_of(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
         "curve": [[point.samples, point.score] for point in evaluation.curve],
         "reason": evaluation.reason,
         **({"trained_with": dict(evaluation.trained_with)} if evaluation.trained_with else {}),
+        **({"suggested": dict(evaluation.suggested)} if evaluation.suggested else {}),
     }
     return f"{_RUNG}{evaluation.rung}", record
 
@@ -126,4 +127,5 @@ def evaluation_of(number: int, rung: int, stored: object, rungs: Sequence[Fideli
         curve=tuple(CurvePoint(samples, score) for samples, score in record["curve"]),
         reason=record["reason"],
         trained_with=record.get("trained_with", {}),
+        suggested=record.get("suggested", {}),
     )

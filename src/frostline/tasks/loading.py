@@ -16,22 +16,12 @@ from frostline.errors import FrostlineError, TaskError
 from frostline.inputs.foreign_errors import foreign_error, is_foreign
 from frostline.inputs.json_values import parse_assignments
 from frostline.inputs.safe_names import check_name
+from frostline.inputs.task_names import BUILT_IN
 from frostline.inputs.whole_numbers import check_whole, shown
 from frostline.process import return_freed_memory
 from frostline.protocols import Task
 from frostline.records import Direction
 from frostline.tasks.option_types import check_options, options_of
-
-# name on the command line -> the function of ``frostline.tasks`` that makes it, in a module of the same name
-_BUILT_IN = (
-    "python-source-gpt",
-    "digits-resnet",
-    "digits-mlp",
-    "text-gpt",
-    "cifar100-resnet18",
-    "random-tokens",
-    "random-images",
-)
 
 # What every SupervisedTask takes as an option, whatever the function that makes it: how its layers are frozen.
 _OF_FREEZING = ("tied", "frozen_statistics", "frozen_dtype", "frozen_placement", "chunked_logits")
@@ -43,7 +33,7 @@ def load_task(reference: str, options: Mapping[str, Any]) -> Task:
     How layers are frozen (``tied``, ``frozen_dtype``, ...) may be said of every ``SupervisedTask``.
     Raises: TaskError if there is no such task, or it takes no such option.
     """
-    if reference in _BUILT_IN:
+    if reference in BUILT_IN:
         name = reference.replace("-", "_")
         made = getattr(importlib.import_module(f"frostline.tasks.{name}"), name)
     elif ":" in reference:
@@ -52,7 +42,7 @@ def load_task(reference: str, options: Mapping[str, Any]) -> Task:
         made = _only_task_in(reference)
     else:
         raise TaskError(
-            f"there is no task {reference!r}: give one of {', '.join(_BUILT_IN)}, path/to/file.py, or "
+            f"there is no task {reference!r}: give one of {', '.join(BUILT_IN)}, path/to/file.py, or "
             f"path/to/file.py:NAME."
         )
     # Only now, as it loads torch: a name that is none is refused at once.

@@ -1,4 +1,4 @@
-"""The door for people with a training script of their own: a function of a configuration and a fidelity."""
+"""A training as a plain function of a configuration and a fidelity, whatever it does with them."""
 
 from __future__ import annotations
 
@@ -38,10 +38,18 @@ class BlackBox:
     train: TrainFunction
     root_seed: int
 
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return getattr(self.train, "__qualname__", type(self.train).__qualname__)
+
+    def forget(self, number: int) -> None:
+        """Nothing is kept."""
+
     def __call__(self, job: Job) -> Evaluation:
         """Return the evaluation of ``job``."""
         begin = time.perf_counter()
-        with _seeded(derive_seed(self.root_seed, "initialisation")):
+        with seeded(derive_seed(self.root_seed, "initialisation")):
             curve = _curve_of(self.train(job.configuration, job.fidelity), job.fidelity)
         seconds = time.perf_counter() - begin
         final = curve[-1]
@@ -60,7 +68,7 @@ class BlackBox:
 
 def _curve_of(result: object, fidelity: Fidelity) -> list[CurvePoint]:
     """Return the curve behind what a training function returned; it stops at the first score that is not finite."""
-    score = _score_of(result)
+    score = score_of(result)
     if score is not None:
         return [CurvePoint(fidelity.samples, score)]
     if not isinstance(result, Iterator):
@@ -70,7 +78,7 @@ def _curve_of(result: object, fidelity: Fidelity) -> list[CurvePoint]:
     curve = []
     for item in result:
         match item:
-            case (samples, given) if isinstance(samples, Integral) and (score := _score_of(given)) is not None:
+            case (samples, given) if isinstance(samples, Integral) and (score := score_of(given)) is not None:
                 curve.append(CurvePoint(int(samples), score))
             case _:
                 raise TrainFunctionError(
@@ -85,7 +93,7 @@ def _curve_of(result: object, fidelity: Fidelity) -> list[CurvePoint]:
     return curve
 
 
-def _score_of(result: object) -> float | None:
+def score_of(result: object) -> float | None:
     """Return the score that ``result`` is, or None: whether something is true, or complex, ranks nothing."""
     if isinstance(result, torch.Tensor):
         is_number = result.numel() == 1 and not result.is_complex() and result.dtype != torch.bool
@@ -97,7 +105,7 @@ def _score_of(result: object) -> float | None:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Seed the global generators for the duration of the context and restore them afterwards."""
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 (the user's code may use it)
     with torch.random.fork_rng():

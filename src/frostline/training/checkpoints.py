@@ -8,7 +8,7 @@ import logging
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,9 @@ from frostline.atomic import UnnamedFile
 from frostline.records import Configuration, CurvePoint, Fidelity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+Read = TypeVar("Read")
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,25 @@ class Checkpoint:
     curve: tuple[CurvePoint, ...]
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
+
+    def contents(self) -> dict[str, Any]:
+        """Return what is written: tensors and plain values."""
+        return {
+            "samples_seen": self.samples_seen,
+            "curve": [(point.samples, point.score) for point in self.curve],
+            "model": dict(self.model),
+            "optimizer": dict(self.optimizer),
+        }
+
+    @classmethod
+    def of(cls, contents: Mapping[str, Any]) -> Checkpoint:
+        """Return the checkpoint whose ``contents`` these are."""
+        return cls(
+            samples_seen=contents["samples_seen"],
+            curve=tuple(CurvePoint(samples, score) for samples, score in contents["curve"]),
+            model=contents["model"],
+            optimizer=contents["optimizer"],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,26 +98,48 @@ class Checkpoints:
         A full disk, or a model with a state that cannot be saved, costs the checkpoint and not the evaluation: a
         warning is logged.
         """
+        return self.save_contents(key, checkpoint.contents()) is not None
+
+    def save_newer(self, key: CheckpointKey, contents: Mapping[str, Any]) -> bool:
+        """Write tensors and plain values of any meaning in the place of what was written under ``key`` before."""
+        newest = self.save_contents(key, contents)
+        for path in self._files(f"{key.stem}.*.pt") if newest is not None else ():
+            if path != newest:
+                path.unlink(missing_ok=True)
+        return newest is not None
+
+    def save_contents(self, key: CheckpointKey, contents: Mapping[str, Any]) -> Path | None:
+        """Write ``contents`` beside what was written under ``key`` before, and return the file; see ``save``."""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with UnnamedFile(self.directory, prefix=key.stem) as written:
-                _write(checkpoint, written.file)
-                written.named(self.directory / f"{key.stem}.{_hash_of(written.file)}.pt")
+                # Given a path, torch would write the file's name into it: equal contents would no longer be equal bytes.
+                torch.save(dict(contents), written.file)
+                path = self.directory / f"{key.stem}.{_hash_of(written.file)}.pt"
+                written.named(path)
         except (OSError, RuntimeError, TypeError, AttributeError, pickle.PicklingError) as error:
             # A full disk raises RuntimeError in torch's file writer (torch 2.13); the last three are a model's own state.
             reason = " ".join(str(error).split())
             logger.warning("%s: no checkpoint in %s: %s", key.stem, self.directory, reason)
-            return False
-        return True
+            return None
+        return path
 
     def load(self, key: CheckpointKey) -> Checkpoint | None:
         """Return the checkpoint of ``key``, on the CPU; None if there is none, or none that is whole."""
+        return next(self._whole(key, Checkpoint.of), None)
+
+    def load_contents(self, key: CheckpointKey) -> Iterator[dict[str, Any]]:
+        """Yield all that lies there under ``key`` and is whole, on the CPU, in no order: two files after a kill."""
+        return self._whole(key, dict)
+
+    def _whole(self, key: CheckpointKey, read: Callable[[dict[str, Any]], Read]) -> Iterator[Read]:
         for path in self._files(f"{key.stem}.*.pt"):
             try:
                 with path.open("rb") as file:
                     is_whole = path.name == f"{key.stem}.{_hash_of(file)}.pt"
                 if is_whole:
-                    return _read(path)
+                    yield read(torch.load(path, map_location="cpu", weights_only=True))
+                    continue
                 path.unlink(missing_ok=True)
                 reason = "its contents are not what was written"
             except (
@@ -110,7 +153,6 @@ class Checkpoints:
             ) as error:
                 reason = " ".join(str(error).split())
             logger.warning("%s is not used, the training is made again: %s", path, reason)
-        return None
 
     def forget(self, number: int) -> None:
         """Delete the checkpoints of configuration ``number``: it will never be continued."""
@@ -123,27 +165,6 @@ class Checkpoints:
     def _files(self, pattern: str) -> Iterator[Path]:
         # Path.glob yields nothing where there is no directory.
         return iter(sorted(self.directory.glob(pattern)))
-
-
-def _write(checkpoint: Checkpoint, file: IO[bytes]) -> None:
-    contents = {
-        "samples_seen": checkpoint.samples_seen,
-        "curve": [(point.samples, point.score) for point in checkpoint.curve],
-        "model": dict(checkpoint.model),
-        "optimizer": dict(checkpoint.optimizer),
-    }
-    # Given a path, torch would write the file's name into it: equal contents would no longer be equal bytes.
-    torch.save(contents, file)
-
-
-def _read(path: Path) -> Checkpoint:
-    contents = torch.load(path, map_location="cpu", weights_only=True)
-    return Checkpoint(
-        samples_seen=contents["samples_seen"],
-        curve=tuple(CurvePoint(samples, score) for samples, score in contents["curve"]),
-        model=contents["model"],
-        optimizer=contents["optimizer"],
-    )
 
 
 def _hash_of(file: IO[bytes]) -> str:

@@ -386,15 +386,44 @@ def test_a_module_used_twice_passes_gradients_on_where_it_runs_late() -> None:
     assert gradients(model) == {"head.weight", "head.bias", "second.weight", "second.bias", "scale", "late_shift"}
 
 
-def test_a_wrong_order_loses_no_gradient() -> None:
+def test_a_wrong_order_is_refused_where_it_was_guessed_and_loses_no_gradient_where_it_was_given() -> None:
     model, reference = UnusualOrder(), UnusualOrder()
     reference.load_state_dict(model.state_dict())
     # In the order of registration the first layer to run, "twice", is the last one.
     freezing = freeze(model, trainable_layers=1)
+    assert freezing.trained_layers[0].name == "twice"
+    with pytest.raises(
+        ModelError, match=r"frozen layer second runs after a trained one: .* example_inputs=\.\.\."
+    ):
+        model(torch.ones(2, WIDTH))
+    freeze(model, trainable_layers=1, layers=split_layers(model))
     model(torch.ones(2, WIDTH)).square().sum().backward()
     reference(torch.ones(2, WIDTH)).square().sum().backward()
-    assert freezing.trained_layers[0].name == "twice"
     torch.testing.assert_close(model.twice.weight.grad, reference.twice.weight.grad)
+
+
+def test_the_head_of_a_u_net_that_registers_it_first_is_trained() -> None:
+    class UNet(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Conv2d(4, 2, 1)
+            self.tower = nn.ModuleList(nn.Conv2d(n, 4, 3, padding=1) for n in (1, 4, 8, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            first = self.tower[0](x).relu()
+            second = self.tower[1](first).relu()
+            third = self.tower[2](torch.cat([second, second], 1)).relu()
+            return self.out(self.tower[3](torch.cat([third, first], 1)).relu())
+
+    image = torch.randn(2, 1, 8, 8)
+    for inputs in (image, (image,), {"x": image}):
+        freezing = freeze(UNet(), trainable_layers=1, example_inputs=inputs)
+        assert freezing.trained_layers[0].name == "out"
+        freezing.model(image).sum().backward()
+    model = UNet()
+    assert freeze(model, trainable_layers=1).trained_layers[0].name == "tower.3"
+    with pytest.raises(ModelError, match="the frozen layer out runs after a trained one"):
+        model(image)
 
 
 def test_padding_masks_of_torch_transformers_still_work() -> None:

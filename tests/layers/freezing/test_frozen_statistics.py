@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -28,19 +29,44 @@ def assert_same(first: dict[str, Tensor], second: dict[str, Tensor], *names: str
             assert torch.equal(first[name], second[name]), name
 
 
-def test_uncalibrated_statistics_are_refused() -> None:
-    model = ConvolutionalNet()
+def test_the_first_passes_in_training_mode_calibrate() -> None:
+    model, reference = ConvolutionalNet(), ConvolutionalNet()
+    reference.load_state_dict(model.state_dict())
+    before = statistics(model)
     freezing = freeze(model, trainable_layers=2)
-    assert freezing.needs_calibration
-    for mode in (True, False):
-        model.train(mode)
-        with pytest.raises(
-            ModelError, match=r"3 frozen .* never seen a batch.* call freezing\.calibrate\(batches\)"
-        ):
-            model(images())
-    freezing.calibrate(batches())
+    momentum = model.norm.momentum
+    # In evaluation before them the batch's statistics count, and leave nothing behind.
+    model.eval()
+    own = model(images())
+    assert_same(before, statistics(model))
+    model.train()
+    data = batches(8)
+    for (batch,) in data:
+        assert freezing.needs_calibration
+        model(batch)
     assert not freezing.needs_calibration
+    assert not model.norm.training
+    assert model.norm.momentum == momentum
+    # As ``calibrate`` measures them on the same batches.
+    calibrated = freeze(reference, trainable_layers=2)
+    calibrated.calibrate(data)
+    for name, value in statistics(reference).items():
+        if not name.startswith("blocks.2"):
+            torch.testing.assert_close(statistics(model)[name], value)
+    fixed = statistics(model)
+    model.train()
     model(images())
+    assert_same(fixed, statistics(model), "norm", "blocks.0", "blocks.1")
+    model.eval()
+    assert not torch.allclose(model(images()), own)
+    copied = copy.deepcopy(freeze(model, trainable_layers=1).model)
+    for (batch,) in data:
+        copied.train()
+        copied(batch)
+    assert not freezing_of(copied).needs_calibration
+    assert freezing_of(model).needs_calibration
+    freezing_of(model).restore()
+    assert_same(before, statistics(model), "norm", "blocks.0", "blocks.1")
 
 
 def test_statistics_that_have_seen_batches_are_kept() -> None:
@@ -61,15 +87,21 @@ def test_statistics_that_have_seen_batches_are_kept() -> None:
     assert not any(module._load_state_dict_post_hooks for module in model.modules())
 
 
-def test_a_compiled_model_is_refused_too() -> None:
+# Between the pieces torch looks at gradients, and warns of it.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_a_compiled_model_calibrates_itself_too() -> None:
     torch.compiler.reset()
-    model = ConvolutionalNet()
+    model, plain = ConvolutionalNet(), ConvolutionalNet()
+    plain.load_state_dict(model.state_dict())
     freezing = freeze(model, trainable_layers=2)
+    freeze(plain, trainable_layers=2)
     compiled = torch.compile(model, backend="eager")
-    with pytest.raises(ModelError, match="have never seen a batch"):
-        compiled(images())
-    freezing.calibrate(batches())
-    # After an exception torch runs this forward piece by piece; a new start compiles it whole.
+    for (batch,) in batches(10):
+        torch.testing.assert_close(compiled(batch), plain(batch))
+    assert not freezing.needs_calibration
+    for name, value in statistics(plain).items():
+        torch.testing.assert_close(statistics(model)[name], value)
+    # While it measures, torch runs this forward piece by piece; a new start compiles it whole.
     torch.compiler.reset()
     whole = torch.compile(model, backend="eager", fullgraph=True)
     torch.testing.assert_close(whole(images()), model(images()))

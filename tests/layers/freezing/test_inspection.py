@@ -152,10 +152,7 @@ def test_layers_out_of_order_and_parameters_without_gradient_are_named() -> None
     model = UnusualOrder()
     freeze(model, trainable_layers=2)
     findings = inspect_freezing(model, torch.randn(2, WIDTH), mean_square).findings
-    assert any(
-        "runs after a trained one: freeze with layers=split_layers(model, example_inputs=...)" in finding
-        for finding in findings
-    )
+    assert any("runs after a trained one: freeze with example_inputs=..." in finding for finding in findings)
     assert any(finding == "never.weight and 1 more should be trained but got no gradient." for finding in findings)
 
 

@@ -233,7 +233,7 @@ def test_a_weight_file_that_is_there_is_checked_against_a_model_without_memory(t
     def frozen(seed: int) -> nn.Module:
         torch.manual_seed(seed)
         model = build_deferred(MODELS["gpt"], larger_than=0)
-        freeze(model, trainable_layers=1, frozen_placement="stream", frozen_file=tmp_path / "weights")
+        freeze(model, trainable_layers=1, frozen_placement=tmp_path / "weights")
         return model
 
     first, second = frozen(0), frozen(0)

@@ -277,7 +277,9 @@ def test_loading_a_state_dict_fills_kept_weights(options: Any, tmp_path: Path) -
     files = [None, tmp_path / "weights.safetensors"] if "frozen_placement" in options else [None]
     for file in files:
         model = mlp()
-        freezing = freeze(model, trainable_layers=2, frozen_file=file, **options)
+        freezing = freeze(
+            model, trainable_layers=2, **(options if file is None else options | {"frozen_placement": file})
+        )
         before = file.read_bytes() if file is not None else b""
         model.load_state_dict(other.state_dict())
         for _ in range(2):
@@ -420,7 +422,9 @@ def test_fake_weights_are_kept_without_a_file(options: Any, tmp_path: Path) -> N
     file = tmp_path / "none.safetensors" if "frozen_placement" in options else None
     with FakeTensorMode():
         model = mlp()
-        freezing = freeze(model, trainable_layers=2, frozen_file=file, **options)
+        freezing = freeze(
+            model, trainable_layers=2, **(options if file is None else options | {"frozen_placement": file})
+        )
         model(torch.empty(4, 8)).square().mean().backward()
     assert len(freezing.streamed) == (8 if file is not None else 0)
     assert model[0][0].weight.data.dtype == (torch.bfloat16 if "frozen_dtype" in options else torch.float32)
@@ -430,14 +434,14 @@ def test_fake_weights_are_kept_without_a_file(options: Any, tmp_path: Path) -> N
 def test_a_file_is_an_ordinary_safetensors_file_and_opened_again(tmp_path: Path) -> None:
     file = tmp_path / "frozen.safetensors"
     model = mlp()
-    freezing = freeze(model, trainable_layers=2, frozen_placement="stream", frozen_file=file)
+    freezing = freeze(model, trainable_layers=2, frozen_placement=file)
     assert len(freezing.streamed) == 8
     held = load_file(file)
     assert {name: value.tolist() for name, value in held.items()} == {
         name: value.tolist() for name, value in mlp()[:4].state_dict().items()
     }
     written = file.stat().st_mtime_ns
-    freeze(mlp(), trainable_layers=2, frozen_placement="stream", frozen_file=str(file))
+    freeze(mlp(), trainable_layers=2, frozen_placement=file)
     assert file.stat().st_mtime_ns == written
     assert [each.name for each in tmp_path.iterdir()] == [file.name]
 
@@ -466,11 +470,11 @@ def test_a_spoilt_file_is_refused_and_the_model_left_alone(
     spoil: Callable[[Path], Any], words: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "frozen.safetensors"
-    freeze(mlp(), trainable_layers=2, frozen_placement="stream", frozen_file=file)
+    freeze(mlp(), trainable_layers=2, frozen_placement=file)
     spoil(file)
     model = mlp()
     with pytest.raises(ModelError, match=words) as caught:
-        freeze(model, trainable_layers=2, frozen_placement="stream", frozen_file=file)
+        freeze(model, trainable_layers=2, frozen_placement=file)
     assert str(file) in str(caught.value)
     assert not is_kept(model)
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -478,17 +482,17 @@ def test_a_spoilt_file_is_refused_and_the_model_left_alone(
 
 def test_a_file_of_another_model_is_refused_by_name_and_hash(tmp_path: Path) -> None:
     file = tmp_path / "frozen.safetensors"
-    freeze(mlp(), trainable_layers=2, frozen_placement="stream", frozen_file=file)
+    freeze(mlp(), trainable_layers=2, frozen_placement=file)
     other = mlp()
     nn.init.zeros_(other[1][0].bias)
     with pytest.raises(
         ModelError, match=r"another model: their hash is [0-9a-f]{16}, and this model's [0-9a-f]{16}"
     ):
-        freeze(other, trainable_layers=2, frozen_placement="stream", frozen_file=file)
+        freeze(other, trainable_layers=2, frozen_placement=file)
     with pytest.raises(ModelError, match=r"4.0.weight is missing in the file"):
-        freeze(mlp(), trainable_layers=1, frozen_placement="stream", frozen_file=file)
+        freeze(mlp(), trainable_layers=1, frozen_placement=file)
     with pytest.raises(ModelError, match=r"0.0.weight is float32 \(8, 8\) in the file, and bfloat16"):
-        freeze(mlp(), trainable_layers=2, frozen_placement="stream", frozen_file=file, frozen_dtype="bfloat16")
+        freeze(mlp(), trainable_layers=2, frozen_placement=file, frozen_dtype="bfloat16")
 
 
 def test_an_open_file_is_installed(tmp_path: Path) -> None:
@@ -504,14 +508,12 @@ def test_an_open_file_is_installed(tmp_path: Path) -> None:
         file = writer.finish()
     model, plain = mlp(), mlp()
     plain.load_state_dict({name: value.bfloat16().float() for name, value in values.items()}, strict=False)
-    freezing = freeze(
-        model, trainable_layers=2, frozen_placement="stream", frozen_file=file, frozen_dtype="bfloat16"
-    )
+    freezing = freeze(model, trainable_layers=2, frozen_placement=file, frozen_dtype="bfloat16")
     assert torch.equal(model(batch()), plain(batch()))
     freezing.restore()
     assert torch.equal(model(batch()), plain(batch()))
     with pytest.raises(ModelError, match="another number of frozen layers"):
-        freeze(model, trainable_layers=3, frozen_placement="stream", frozen_file=file, frozen_dtype="bfloat16")
+        freeze(model, trainable_layers=3, frozen_placement=file, frozen_dtype="bfloat16")
 
 
 def test_a_writer_refuses_what_was_not_planned_and_leaves_nothing(tmp_path: Path) -> None:
@@ -552,10 +554,10 @@ def test_a_disk_without_room_is_said_and_leaves_nothing(tmp_path: Path) -> None:
         from pathlib import Path
         from frostline import freeze
         from frostline.errors import ModelError
-        for file in ({str(tmp_path / "f")!r}, None):
+        for file in (Path({str(tmp_path / "f")!r}), "stream"):
             model = nn.Sequential(nn.Linear(300, 300), nn.Linear(300, 3))
             try:
-                freeze(model, trainable_layers=1, frozen_placement="stream", frozen_file=file)
+                freeze(model, trainable_layers=1, frozen_placement=file)
             except ModelError as error:
                 assert "cannot take 352.7 KiB of frozen weights" in str(error), error
                 assert all(each.requires_grad for each in model.parameters())
@@ -654,7 +656,8 @@ def test_a_weight_that_another_frozen_layer_uses_is_refused_by_name(options: Any
         ({"frozen_dtype": "float16"}, "frozen_dtype is 'float16': it must be None or 'bfloat16'"),
         ({"frozen_dtype": torch.float16}, "frozen_dtype is torch.float16"),
         ({"frozen_placement": "disk"}, "frozen_placement is 'disk': it must be 'device' or 'stream'"),
-        ({"frozen_file": "weights"}, "frozen_file has no effect"),
+        ({"frozen_placement": "weights"}, "frozen_placement is 'weights': it must be 'device' or 'stream'"),
+        ({"layers": split_layers(mlp()), "example_inputs": torch.zeros(1, 8)}, "both say what the layers are"),
     ],
 )
 def test_unknown_options_are_refused(options: Any, words: str) -> None:

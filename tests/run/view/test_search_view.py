@@ -18,7 +18,7 @@ from rich.console import Console
 from frostline.records import Configuration, Fidelity, Job, Progress
 from frostline.run.loop import Observer
 from frostline.run.plan import SearchPlan
-from frostline.run.tuning import tune
+from frostline.run.tuning import search_function
 from frostline.run.view.search_view import SearchView, observing
 from frostline.run.view.surfaces import NotebookSurface, PlainSurface, TerminalSurface, surface_of
 from frostline.search.halving import SuccessiveHalving
@@ -152,7 +152,9 @@ def score(configuration: Configuration, fidelity: Fidelity) -> float:
 
 
 def searched(observer: Observer, storage: str) -> None:
-    tune(score, SPACE, LADDER, study="s", plan=SearchPlan(configurations=9), storage=storage, observer=observer)
+    search_function(
+        score, SPACE, LADDER, study="s", plan=SearchPlan(configurations=9), storage=storage, observer=observer
+    )
 
 
 def test_a_finished_study_says_that_nothing_is_left(paper: Paper, tmp_path: Any) -> None:

@@ -4,13 +4,14 @@ Nothing but the calls of modules is touched: every object here is a small callab
 model by ``copy.deepcopy``, saved with it by ``torch.save`` and traced through by ``torch.compile``.
 
 A frozen module passes no gradient as long as no trained module has run in the same forward pass. One that runs (again)
-later, because it is used twice or registered out of order, passes gradients on to the trained modules before it: a
-wrong order costs memory, never a silently missing gradient. A forward pass begins with a call of the model itself.
+later, because it is used twice, passes gradients on to the trained modules before it: that costs memory, and is never a
+silently missing gradient. Where the order of the layers was guessed, one that runs for the first time behind a trained
+module shows that the guess was wrong, and is refused. A forward pass begins with a call of the model itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -19,6 +20,9 @@ from torch.utils.hooks import RemovableHandle
 
 from frostline.errors import ModelError
 from frostline.layers.cutting.nesting import map_tensors, tensors
+
+# As many as a task measures: more move the averages by less than the choice of the batches does.
+_CALIBRATION_PASSES = 8
 
 FREEZING_ATTRIBUTE = "_frostline_freezing"
 """Where a frozen model keeps its Freezing, so that copies of the model have their own."""
@@ -41,27 +45,31 @@ class PrefixReached(BaseException):
 class PrefixState:
     """What the hooks of one freezing share."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_order_guessed: bool = False) -> None:
         self.active = True
+        self.is_order_guessed = is_order_guessed
+        """The layers stand in the order of registration, and nobody has seen the model run."""
+        self.in_training = True
+        """The model was in training mode when it was called last."""
         self.in_suffix = False
         """A trained module has begun to run since the model was called last."""
         self.stops_at_suffix = False
         self.uncalibrated: tuple[nn.Module, ...] = ()
-        """The frozen normalisations whose statistics are those of a new module, which mean nothing."""
+        """The frozen normalisations whose statistics are still being measured."""
 
 
 def attach(
-    model: nn.Module, state: PrefixState, *, frozen: Iterable[nn.Module], trained: Iterable[nn.Module]
+    model: nn.Module, state: PrefixState, *, frozen: Mapping[str, nn.Module], trained: Iterable[nn.Module]
 ) -> list[RemovableHandle]:
-    """Register all hooks; ``frozen`` and ``trained`` are the outermost modules of the layers."""
+    """Register all hooks; ``frozen`` (by name) and ``trained`` are the outermost modules of the layers."""
     # Nothing is registered behind the model's own forward: torch.compile gives such a hook a frame of its own, and warns
     # of the gradients of the outputs it finds there (torch 2.13).
     handles = [model.register_forward_pre_hook(_BeginForward(state), prepend=True)]
-    for module in frozen:
-        handles.append(module.register_forward_pre_hook(_CutInputs(state), with_kwargs=True, prepend=True))
+    for name, module in frozen.items():
+        handles.append(module.register_forward_pre_hook(_CutInputs(state, name), with_kwargs=True, prepend=True))
         handles.append(module.register_forward_hook(_CutOutputs(state)))
     handles += [module.register_forward_pre_hook(_EnterSuffix(state), prepend=True) for module in trained]
-    for module in _between(model, frozen, trained):
+    for module in _between(model, frozen.values(), trained):
         silence = _Silence(state)
         handles.append(module.register_forward_pre_hook(silence))
         handles.append(module.register_forward_hook(_Unsilence(silence), always_call=True))
@@ -84,8 +92,9 @@ class _BeginForward:
     def __init__(self, state: PrefixState) -> None:
         self.state = state
 
-    def __call__(self, _module: nn.Module, _args: Any) -> None:
+    def __call__(self, module: nn.Module, _args: Any) -> None:
         self.state.in_suffix = False
+        self.state.in_training = module.training
 
 
 class _EnterSuffix:
@@ -101,18 +110,23 @@ class _EnterSuffix:
 class _CutInputs:
     """Detaches what enters a frozen module: an input that requires a gradient, a trained weight used on the way."""
 
-    def __init__(self, state: PrefixState) -> None:
+    def __init__(self, state: PrefixState, name: str) -> None:
         self.state = state
+        self.name = name
+        self.has_run = False
 
-    def __call__(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
-        # A flag, not a look at the statistics: torch.compile can trace it.
-        if self.state.uncalibrated and self.state.active:
-            raise ModelError(
-                f"{len(self.state.uncalibrated)} frozen normalisation layers have never seen a batch, so their statistics "
-                f"mean nothing: call freezing.calibrate(batches), or freeze with frozen_statistics='batch'."
-            )
-        if not self.state.active or self.state.in_suffix:
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if not self.state.active:
             return None
+        if self.state.in_suffix:
+            if self.state.is_order_guessed and not self.has_run:
+                raise ModelError(
+                    f"the frozen layer {self.name or type(module).__name__} runs after a trained one: the layers were "
+                    f"taken in the order of registration, in which this model does not run. Freeze it with "
+                    f"example_inputs=..., and they stand in the order of execution."
+                )
+            return None
+        self.has_run = True
         if not any(map(_requires_gradient, args)) and not (kwargs and _requires_gradient(kwargs)):
             return None
         return _detached((args, kwargs))
@@ -188,11 +202,53 @@ class StayInEvaluation:
         return self.module
 
 
-def require_calibration(state: PrefixState, modules: Iterable[nn.Module]) -> list[RemovableHandle]:
-    """Let the forward pass raise until the ``modules`` that are new are calibrated, or statistics are loaded into them."""
+def calibrate_on_first_passes(state: PrefixState, modules: Iterable[nn.Module]) -> list[RemovableHandle]:
+    """Let those of the ``modules`` that are new measure their statistics while the model is trained.
+
+    In its first passes in training mode such a normalisation takes the statistics of the batch, and keeps their average
+    over these passes from then on. In evaluation before any of these it takes the batch's, and keeps nothing. Statistics
+    that are loaded count as measured.
+    """
     new = [module for module in modules if _is_new(module)]
     state.uncalibrated = tuple(new)
-    return [module.register_load_state_dict_post_hook(_Loaded(state)) for module in new]  # type: ignore[no-untyped-call]
+    handles: list[RemovableHandle] = []
+    for module in new:
+        handles.append(module.register_load_state_dict_post_hook(_Loaded(state)))  # type: ignore[no-untyped-call]
+        measuring = _Measuring(state)
+        handles.append(module.register_forward_pre_hook(measuring.begin))
+        handles.append(module.register_forward_hook(measuring.end, always_call=True))
+    return handles
+
+
+class _Measuring:
+    """Lets a normalisation that is frozen see a batch."""
+
+    def __init__(self, state: PrefixState) -> None:
+        self.state = state
+        self.is_under_way = False
+        self.momentum: float | None = None
+
+    def begin(self, module: Any, _args: Any) -> None:
+        """Normalise by the batch; in training mode average over the batches."""
+        # A look at a tuple and then at a tensor, at no counter: torch.compile would compile anew for each value of it.
+        if not self.state.uncalibrated or not self.state.active:
+            return
+        in_training = self.state.in_training
+        if not any(module is each for each in self.state.uncalibrated) or not (in_training or _is_new(module)):
+            return
+        self.is_under_way = True
+        self.momentum, module.momentum = module.momentum, None
+        module.training, module.track_running_stats = True, in_training
+
+    def end(self, module: Any, _args: Any, _output: Any) -> None:
+        """Put things back, and fix the statistics once enough batches were seen."""
+        if not self.is_under_way:
+            return
+        self.is_under_way = False
+        module.training, module.track_running_stats = False, True
+        module.momentum = self.momentum
+        if int(module.num_batches_tracked) >= _CALIBRATION_PASSES:
+            self.state.uncalibrated = tuple(each for each in self.state.uncalibrated if each is not module)
 
 
 class _Loaded:

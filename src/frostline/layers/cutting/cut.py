@@ -45,7 +45,11 @@ class Cut:
 
     def modules_of(self, layers: Iterable[Layer]) -> list[nn.Module]:
         """Return the outermost modules of some of the layers; one with several names comes as often."""
-        return [self.model.get_submodule(name) for name in module_names(layers)]
+        return [*self.named_modules_of(layers).values()]
+
+    def named_modules_of(self, layers: Iterable[Layer]) -> dict[str, nn.Module]:
+        """Return the outermost modules of some of the layers by their names."""
+        return {name: self.model.get_submodule(name) for name in module_names(layers)}
 
 
 def module_names(layers: Iterable[Layer]) -> Iterator[str]:

@@ -14,8 +14,17 @@ from torch.overrides import TorchFunctionMode
 from frostline.errors import ModelError
 from frostline.layers.cutting.nesting import tensors
 
-Inputs = tuple[Any, ...] | Mapping[str, Any]
-"""The arguments of a forward pass: a tuple holds positional ones, a mapping keyword arguments."""
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """The arguments that a model was called with."""
+
+    positional: tuple[Any, ...]
+    keyword: Mapping[str, Any]
+
+
+Inputs = Tensor | tuple[Any, ...] | Mapping[str, Any] | Arguments
+"""The arguments of a forward pass: a tensor is the only one, a tuple holds positional ones, a mapping keyword arguments."""
 
 
 @dataclass(slots=True)
@@ -32,19 +41,27 @@ class Trace:
 
 def call(model: nn.Module, inputs: Inputs) -> Any:
     """Call the model with ``inputs``."""
-    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+    match inputs:
+        case Arguments():
+            return model(*inputs.positional, **inputs.keyword)
+        case Mapping():
+            return model(**inputs)
+        case Tensor():
+            return model(inputs)
+        case _:
+            return model(*inputs)
 
 
 def trace(model: nn.Module, inputs: Inputs, *, watched: Iterable[str]) -> Trace:
     """Run the model once, in evaluation mode and without gradients, and say what the ``watched`` modules did.
 
     Modes, buffers and random states are put back.
-    Raises: ModelError if the inputs are neither a tuple nor a mapping, or the model fails on them.
+    Raises: ModelError if the inputs are none, or the model fails on them.
     """
-    if not isinstance(inputs, tuple | Mapping):
+    if not isinstance(inputs, Tensor | tuple | Mapping | Arguments):
         raise ModelError(
-            f"example_inputs is a {type(inputs).__name__}: give a tuple of positional arguments, for one tensor "
-            f"(tensor,), or a mapping of keyword arguments."
+            f"example_inputs is a {type(inputs).__name__}: give a tensor, a tuple of positional arguments, or a mapping of "
+            f"keyword arguments."
         )
     recorder = _Recorder(parameters={id(parameter) for parameter in model.parameters()})
     handles = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Literal, get_args
 
@@ -11,6 +12,7 @@ from torch import nn
 from frostline.errors import ModelError, OptionError
 from frostline.layers.cutting.boundary import suspended
 from frostline.layers.cutting.cut import Cut
+from frostline.layers.cutting.execution import Inputs
 from frostline.layers.discovery import split_layers
 from frostline.layers.freezing.freezing import Freezing, FrozenStatistics, Tied, freezing_of, gradient_flags
 from frostline.layers.freezing.snapshots import check_snapshots
@@ -20,17 +22,19 @@ from frostline.layers.weights.frozen_weights import fill_keeping
 from frostline.layers.weights.weight_file import WeightFile
 from frostline.wording import counted
 
+logger = logging.getLogger(__name__)
+
 
 def freeze(
     model: nn.Module,
     *,
     trainable_layers: int,
+    example_inputs: Inputs | None = None,
     layers: LayerStack | None = None,
     tied: Tied = "detach",
     frozen_statistics: FrozenStatistics = "calibrated",
     frozen_dtype: torch.dtype | Literal["bfloat16"] | None = None,
-    frozen_placement: FrozenPlacement = "device",
-    frozen_file: WeightFile | str | os.PathLike[str] | None = None,
+    frozen_placement: FrozenPlacement | os.PathLike[str] | WeightFile = "device",
 ) -> Freezing:
     """Train only the last ``trainable_layers`` of ``model``: freeze the others in place, and say how to undo it.
 
@@ -39,8 +43,10 @@ def freeze(
     ``model.train()`` says, so that the prefix is the same function of its input at every step. Parameters that did not
     require a gradient before stay so in the trained layers too. A model that is frozen already is restored first.
 
-    ``layers`` are the model's layers where ``split_layers`` has to be told how to find them, or they were merged
-    (``merge``); otherwise they are those of ``split_layers(model)``.
+    With ``example_inputs`` (a tensor, a tuple of positional or a mapping of keyword arguments) the layers stand in the
+    order in which they run on these. Without, they are taken in the order of registration, and a forward pass that shows
+    another one raises ModelError: the wrong end is never trained in silence. ``layers`` are the layers where
+    ``split_layers`` has to be told how to find them, or they were merged (``merge``).
 
     ``tied`` is for a weight that a frozen and a trained layer share. "detach": it is trained, the frozen layer sees its
     current value, and gradients reach it only through the trained layer. "snapshot": the frozen layer keeps a copy of
@@ -49,8 +55,8 @@ def freeze(
     embeddings the layers n - 1 and n train the same embedding weight: in effect the same run.
 
     ``frozen_statistics`` is for batch normalisation in frozen layers. "calibrated": fixed statistics, in training and
-    in evaluation; unless they have seen batches before, ``Freezing.calibrate`` must be called, and the forward pass
-    raises ModelError until it was. "batch": those of each batch in training, running ones in evaluation.
+    in evaluation; unless they have seen batches before, they are measured in the first eight passes in training mode, or at
+    once by ``Freezing.calibrate``. "batch": those of each batch in training, running ones in evaluation.
 
     ``frozen_dtype`` "bfloat16" keeps the weights inside the frozen layers' modules rounded to it. The model computes in its
     own type: exactly as if they had been rounded beforehand and everything were frozen as ever. Each outermost frozen
@@ -61,9 +67,10 @@ def freeze(
     ``frozen_placement`` "stream" keeps these weights in a memory-mapped safetensors file, whence they are brought to the
     model's device for each module's forward, the next module's being read meanwhile. This changes no number. The file has
     no name, lies in the temporary folder (TMPDIR: on a real disk, for a file in memory saves none) and dies with the
-    process, unless ``frozen_file`` is a path: then it is written there once, and later opened and read through to
-    check that it holds this model's weights. Given an open ``WeightFile``, its weights are put in the place of the model's,
-    of which only shape, type and device count. What is loaded over the weights of a named file stays in memory.
+    process. A ``pathlib.Path`` in the place of "stream" names the file: it is written there once, and later opened and
+    read through to check that it holds this model's weights. Given an open ``WeightFile``, its weights are put in the place
+    of the model's, of which only shape, type and device count. What is loaded over the weights of a named file stays in
+    memory.
 
     A model from ``build_deferred`` gets its weights here, one at a time: with frozen weights rounded or in a file it is
     never in memory as a whole.
@@ -74,30 +81,47 @@ def freeze(
         for an unknown option. The model is unchanged then.
     Source: arXiv 2504.10735, section 3 and appendix F; tied weights: its figure 12.
     """
+    placement: FrozenPlacement
+    file: os.PathLike[str] | WeightFile | None
+    if isinstance(frozen_placement, os.PathLike | WeightFile):
+        placement, file = "stream", frozen_placement
+    else:
+        placement, file = frozen_placement, None
     check_options(
-        tied=tied,
-        frozen_statistics=frozen_statistics,
-        frozen_dtype=frozen_dtype,
-        frozen_placement=frozen_placement,
+        tied=tied, frozen_statistics=frozen_statistics, frozen_dtype=frozen_dtype, frozen_placement=placement
     )
-    if frozen_file is not None and frozen_placement != "stream":
-        raise OptionError(
-            "frozen_file has no effect on weights in memory: leave it out, or use frozen_placement='stream'."
-        )
-    keeping = Keeping(
-        dtype=None if frozen_dtype is None else torch.bfloat16, placement=frozen_placement, file=frozen_file
-    )
+    keeping = Keeping(dtype=None if frozen_dtype is None else torch.bfloat16, placement=placement, file=file)
     if layers is None:
-        stack = split_layers(model)
+        stack = split_layers(model, example_inputs=example_inputs)
+    elif example_inputs is not None:
+        raise OptionError("layers and example_inputs both say what the layers are: give one of them.")
     else:
         stack = layers
         with suspended(model):
             _check_fits(model, stack)
     stack.check(trainable_layers)
-    return _frozen(Cut(model, stack, trainable_layers), keeping, tied=tied, frozen_statistics=frozen_statistics)
+    is_guessed = layers is None and example_inputs is None
+    freezing = _frozen(
+        Cut(model, stack, trainable_layers),
+        keeping,
+        tied=tied,
+        frozen_statistics=frozen_statistics,
+        is_order_guessed=is_guessed,
+    )
+    logger.info(
+        "%s: the last %d of %s are trained, from %s on, in the order of %s",
+        type(model).__name__,
+        trainable_layers,
+        counted(stack.num_layers, "layer"),
+        freezing.trained_layers[0].name,
+        "registration" if is_guessed else "execution" if layers is None else "the layers given",
+    )
+    return freezing
 
 
-def _frozen(cut: Cut, keeping: Keeping, *, tied: Tied, frozen_statistics: FrozenStatistics) -> Freezing:
+def _frozen(
+    cut: Cut, keeping: Keeping, *, tied: Tied, frozen_statistics: FrozenStatistics, is_order_guessed: bool
+) -> Freezing:
     """Freeze a model where it is cut, in the place of a freezing that may be in force; check first, then change."""
     model, has_snapshots = cut.model, tied == "snapshot"
     previous = freezing_of(model)
@@ -115,7 +139,9 @@ def _frozen(cut: Cut, keeping: Keeping, *, tied: Tied, frozen_statistics: Frozen
     if previous is not None:
         previous.restore()
     fill_keeping(cut, kept)
-    return Freezing(cut, tied=tied, frozen_statistics=frozen_statistics, kept=kept)
+    return Freezing(
+        cut, tied=tied, frozen_statistics=frozen_statistics, kept=kept, is_order_guessed=is_order_guessed
+    )
 
 
 def check_options(

@@ -15,7 +15,7 @@ from frostline.layers.cutting.boundary import (
     PrefixState,
     StayInEvaluation,
     attach,
-    require_calibration,
+    calibrate_on_first_passes,
     stopping_at_suffix,
 )
 from frostline.layers.cutting.cut import Cut
@@ -46,6 +46,7 @@ class Freezing:
         tied: Tied,
         frozen_statistics: FrozenStatistics,
         kept: Kept | None = None,
+        is_order_guessed: bool = False,
     ) -> None:
         self.cut = cut
         model = cut.model
@@ -58,7 +59,7 @@ class Freezing:
         self._modes: list[StayInEvaluation] = []
         self._encoders: list[nn.TransformerEncoder] = []
         self._statistics: list[list[Tensor]] | None = None
-        self._state = PrefixState()
+        self._state = PrefixState(is_order_guessed=is_order_guessed)
         self._handles: list[Any] = []
         self._weights: FrozenWeights | None = None
         frozen, trained = cut.modules_of(self.frozen_layers), cut.modules_of(self.trained_layers)
@@ -69,9 +70,13 @@ class Freezing:
                 self._snapshots = take_snapshots(cut)
             self._set_modes(frozen)
             self._keep_padding(frozen)
-            self._handles = attach(model, self._state, frozen=frozen, trained=trained)
+            self._handles = attach(
+                model, self._state, frozen=cut.named_modules_of(self.frozen_layers), trained=trained
+            )
             if frozen_statistics == "calibrated":
-                self._handles += require_calibration(self._state, self._frozen_normalisations)
+                self._handles += calibrate_on_first_passes(self._state, self._frozen_normalisations)
+                if self._state.uncalibrated:
+                    self._keep_statistics()
             if kept is not None:
                 self._weights = FrozenWeights(cut, kept, self._state)
         setattr(model, FREEZING_ATTRIBUTE, self)
@@ -118,12 +123,13 @@ class Freezing:
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether the forward pass will raise until ``calibrate`` was called."""
+        """Whether frozen normalisations still measure their statistics, in the next passes in training mode."""
         return bool(self._state.uncalibrated)
 
     def calibrate(self, batches: Iterable[Any], *, forward: Forward | None = None) -> None:
-        """Measure the statistics of frozen batch normalisation on ``batches``, and keep them fixed from then on.
+        """Measure the statistics of frozen batch normalisation on ``batches`` now, and keep them fixed from then on.
 
+        Without this they are measured in the first passes in training mode.
         They are averages over the batches, each counting the same. Every forward pass ends at the first trained layer;
         nothing but the frozen statistics changes. Without frozen normalisation layers, and with
         ``frozen_statistics="batch"``, nothing is done. ``forward(model, batch)`` runs the model; without it a batch is
@@ -136,9 +142,7 @@ class Freezing:
         if self.frozen_statistics == "batch" or not self._frozen_normalisations:
             return
         if self._statistics is None:
-            self._statistics = [
-                [each.clone() for each in statistics_of(module)] for module in self._frozen_normalisations
-            ]
+            self._keep_statistics()
         uncalibrated, self._state.uncalibrated = self._state.uncalibrated, ()
         try:
             measure(self.model, self._frozen_normalisations, self._state, batches, forward)
@@ -187,6 +191,15 @@ class Freezing:
     def stopping_at_suffix(self) -> AbstractContextManager[None]:
         """While this lasts a forward pass raises ``PrefixReached`` at its first trained module."""
         return stopping_at_suffix(self._state)
+
+    def expect_any_order(self) -> None:
+        """Let layers run in another order than they stand in, which otherwise is refused where it was guessed."""
+        self._state.is_order_guessed = False
+
+    def _keep_statistics(self) -> None:
+        self._statistics = [
+            [each.clone() for each in statistics_of(module)] for module in self._frozen_normalisations
+        ]
 
     def _set_flags(self) -> None:
         for layer in self.frozen_layers:

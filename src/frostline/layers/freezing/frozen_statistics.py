@@ -88,7 +88,7 @@ def _accumulate(
     if unseen:
         raise ModelError(
             f"{unseen} of {len(measured)} frozen normalisation layers did not run before the first trained layer: "
-            f"freeze with layers=split_layers(model, example_inputs=...), which stand in the order of execution."
+            f"freeze with example_inputs=..., and they stand in the order of execution."
         )
 
 
@@ -108,4 +108,4 @@ def _cumulative(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def _call(model: nn.Module, batch: Any) -> Any:
-    return call(model, (batch,) if isinstance(batch, Tensor) else batch)
+    return call(model, batch)

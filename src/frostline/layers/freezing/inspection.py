@@ -147,6 +147,11 @@ class _Step:
     def __init__(self, cut: Cut, batch: Any, loss: Loss) -> None:
         self.cut, self.batch, self.loss = cut, batch, loss
         model = self.model = cut.model
+        freezing = freezing_of(model)
+        if freezing is not None:
+            freezing.expect_any_order()
+            if freezing.needs_calibration:
+                freezing.calibrate([batch], forward=loss)
         self.in_suffix = False
         self.kept = _Kept(total=0, suffix=0)
         self.leaks: dict[str, set[str]] = {}
@@ -234,7 +239,7 @@ class _Step:
                     f"{leaf} is trained and used in the frozen layer {layers[0]}: its gradient runs through it."
                 )
         findings += [
-            f"The frozen layer {layer} runs after a trained one: freeze with layers=split_layers(model, example_inputs=...)."
+            f"The frozen layer {layer} runs after a trained one: freeze with example_inputs=...."
             for layer in self.late
         ]
         idle = [name for name, each in self.model.named_parameters() if each.requires_grad and each.grad is None]

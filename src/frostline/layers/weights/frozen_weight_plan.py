@@ -19,6 +19,7 @@ from frostline.layers.weights.deferred import Deferred, deferred_of
 from frostline.layers.weights.weight_file import DTYPES, Plan, WeightFile, WeightFileWriter, content_hash
 
 FrozenPlacement = Literal["device", "stream"]
+"""In memory, or in a file without a name from which they are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

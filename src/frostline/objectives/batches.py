@@ -1,0 +1,82 @@
+"""The batches of a rung: a loader, repeated as often as it takes, and gone through again up to where a training stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from frostline.errors import ObjectiveError
+from frostline.layers.cutting.nesting import tensors
+from frostline.objectives.generators import current_states, set_states
+
+
+def num_examples(batch: Any) -> int:
+    """Return how many examples a batch holds: the length of the first tensor in it, or of itself.
+
+    Raises: ObjectiveError if it has none.
+    """
+    for tensor in tensors(batch):
+        if tensor.dim() > 0:
+            return len(tensor)
+    try:
+        return len(batch)
+    except TypeError:
+        raise ObjectiveError(
+            f"a batch is a {type(batch).__name__}, and nobody knows how many samples it holds: say how they are counted, "
+            f"trial.batches(loader, num_samples=lambda batch: ...)."
+        ) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where in a loader a training is: so many batches into an epoch, which began with the generators in these states."""
+
+    epoch_states: dict[str, Any]
+    num_batches: int
+    states: dict[str, Any]
+    """Of the generators now."""
+
+    def contents(self) -> dict[str, Any]:
+        """Return it as tensors and plain values."""
+        return {"epoch_states": self.epoch_states, "num_batches": self.num_batches, "states": self.states}
+
+
+class Repeated:
+    """The batches of a loader, epoch after epoch, from ``place`` on."""
+
+    def __init__(self, loader: Iterable[Any], place: Place | None) -> None:
+        self._loader = loader
+        self._begin_at = place
+        self._epoch_states: dict[str, Any] = {}
+        self._num_batches = 0
+
+    @property
+    def place(self) -> Place:
+        """Where it is."""
+        return Place(epoch_states=self._epoch_states, num_batches=self._num_batches, states=current_states())
+
+    def __iter__(self) -> Iterator[Any]:
+        skipped = 0
+        if self._begin_at is not None:
+            # A loader that shuffles by torch's generator, as most do, shuffles as it did.
+            set_states(self._begin_at.epoch_states)
+            skipped = self._begin_at.num_batches
+        while True:
+            self._epoch_states, self._num_batches = current_states(), 0
+            for batch in self._loader:
+                self._num_batches += 1
+                if self._num_batches > skipped:
+                    yield batch
+                elif self._num_batches == skipped and self._begin_at is not None:
+                    set_states(self._begin_at.states)
+            if self._num_batches == 0:
+                raise ObjectiveError(
+                    "the loader given to trial.batches holds no batches, or can be gone through only once: give a "
+                    "DataLoader, a list, or anything else that can be iterated again."
+                )
+            skipped = 0
+
+
+Count = Callable[[Any], int]
+"""Returns how many samples a batch holds."""

@@ -1,0 +1,142 @@
+"""What an objective says of itself before anything is trained: its hyperparameters, and the layers of its model.
+
+It is called once, and stopped before its first step: by then it has asked for its hyperparameters and frozen its model, and
+the model has run, which shows the order of its layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from frostline.errors import ModelError, ObjectiveError
+from frostline.layers import LayerStack, freeze, split_layers
+from frostline.layers.cutting.execution import Arguments
+from frostline.objectives.batches import Count, num_examples
+from frostline.objectives.suggestions import MiddleFirst
+from frostline.objectives.trial import Surroundings, Trial
+from frostline.records import Fidelity, Value
+from frostline.search.space import SearchSpace
+from frostline.seeding import derive_seed
+from frostline.training.black_box import seeded
+
+if TYPE_CHECKING:
+    from frostline.layers import Freezing
+
+Objective = Callable[[Trial], Any]
+"""Trains a model as a trial says, and returns its validation score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sketch:
+    """What is known of an objective before it is trained."""
+
+    space: SearchSpace
+    num_layers: int
+    layers: LayerStack | None
+    """In the order in which they ran; None if the model was never seen to run."""
+
+
+class _LookEndedError(BaseException):
+    """Ends the objective where enough was seen: a signal to ourselves, which no objective may take for an error."""
+
+
+class _Looked(Trial):
+    """A trial that trains nothing."""
+
+    def __init__(self, samples: int, values: Mapping[str, Value], root_seed: int) -> None:
+        # More layers than any model has: whatever is frozen is trained whole.
+        fidelity = Fidelity(trainable_layers=2**31, samples=samples)
+        suggestions = MiddleFirst(values=values, seed=root_seed)
+        super().__init__(0, fidelity, suggestions, Surroundings(num_layers=None))
+        self.asked = suggestions
+        self.stack: LayerStack | None = None
+        self.has_run = False
+        self.has_ended = False
+
+    def freeze(self, model: nn.Module, **options: Any) -> Freezing:
+        """Freeze nothing yet, and wait for the model to run."""
+        freezing = super().freeze(model, **options)
+        self.stack = freezing.stack
+        if options.get("layers") is not None or options.get("example_inputs") is not None:
+            self.has_run = True
+        self._handle = model.register_forward_pre_hook(self._see, with_kwargs=True, prepend=True)
+        return freezing
+
+    def batches(self, loader: Iterable[Any], *, num_samples: Count = num_examples) -> Iterator[Any]:
+        """Yield one batch."""
+        yield from super().batches(loader, num_samples=num_samples)
+        self.end()
+
+    def report(self, score: float, *, samples: int | None = None) -> None:
+        """End."""
+        self.end(score, samples)
+
+    def checkpoint(self, state: Mapping[str, Any]) -> None:
+        """End."""
+        self.end(state)
+
+    def end(self, *_: Any) -> None:
+        """End the objective, unless it has not frozen its model yet."""
+        if self.stack is not None:
+            self.has_ended = True
+            raise _LookEndedError
+
+    def _see(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._handle.remove()
+        if not self.has_run:
+            # What the model itself raises is better raised where it is called.
+            with suppress(ModelError):
+                self.stack = split_layers(model, example_inputs=Arguments(args, kwargs))
+                self.has_run = True
+        if self.has_run:
+            # The objective may have more to say, but all layers need not fit into memory for that.
+            freeze(model, trainable_layers=1, layers=self.stack)
+
+
+def look(
+    objective: Objective, *, samples: int, values: Mapping[str, Value] | None = None, root_seed: int = 0
+) -> Sketch:
+    """Return what ``objective`` says of itself; with ``values`` for hyperparameters, else in the middle of each range.
+
+    Raises: ObjectiveError if it freezes no model, or asks for no hyperparameter; whatever it raises itself.
+    """
+    trial = _Looked(samples, values or {}, root_seed)
+    with seeded(derive_seed(root_seed, "initialisation")), _stopped_before_steps(trial):
+        try:
+            objective(trial)
+        except BaseException:
+            # Cleaning up after the signal may raise, too.
+            if not trial.has_ended:
+                raise
+    if trial.stack is None:
+        raise ObjectiveError(
+            "the objective never froze a model, so that all rungs would train the same: call trial.freeze(model), and hand "
+            "trial.parameters to the optimizer."
+        )
+    distributions = {name: each for name, each in trial.asked.distributions.items() if not each.single()}
+    if not distributions:
+        raise ObjectiveError(
+            "the objective asks for no hyperparameter, so there is nothing to tune: call trial.suggest_float, "
+            "trial.suggest_int or trial.suggest_categorical before it trains."
+        )
+    return Sketch(
+        space=SearchSpace(distributions=distributions),
+        num_layers=trial.stack.num_layers,
+        layers=trial.stack if trial.has_run else None,
+    )
+
+
+@contextmanager
+def _stopped_before_steps(trial: _Looked) -> Iterator[None]:
+    """Stop at the first step of any optimizer of torch: a model that was not seen to run is not trained either."""
+    handle = register_optimizer_step_pre_hook(trial.end)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,160 @@
+"""An objective, called for one job: the trial that it is handed, and the evaluation that is made of what it returns."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from optuna import TrialPruned
+
+from frostline.errors import ObjectiveError
+from frostline.objectives.kept_training import KeptTraining
+from frostline.objectives.suggestions import Suggestions
+from frostline.objectives.trial import Surroundings, Trial
+from frostline.records import Cost, Evaluation, Job, Progress, Status
+from frostline.seeding import derive_seed
+from frostline.training.black_box import seeded
+from frostline.training.checkpoints import CheckpointKey, Checkpoints
+
+if TYPE_CHECKING:
+    from frostline.objectives.look import Objective, Sketch
+
+# As often a display is told how far a training is.
+_SECONDS_BETWEEN_REPORTS = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveTraining:
+    """Evaluates jobs by calling ``objective``.
+
+    Every call begins with torch's, NumPy's and Python's global generators in the same state, derived from ``root_seed``,
+    so that all configurations start from one initialisation. What a job yields is by definition the continuation of the
+    rungs right below, if the objective keeps checkpoints: one that is lost is made again.
+    Raises: whatever the objective raises; ObjectiveError if it does not keep to what a trial asks of it.
+    """
+
+    objective: Objective
+    sketch: Sketch
+    root_seed: int
+    checkpoints: Checkpoints
+    progress: Callable[[Progress], object] = lambda _: None
+
+    @property
+    def name(self) -> str:
+        """The objective's name."""
+        return name_of(self.objective)
+
+    def __call__(self, job: Job) -> Evaluation:
+        """Return the evaluation of ``job``."""
+        begin = time.perf_counter()
+        kept = self._kept(job)
+        trial = self._trial(job, kept, self._reporter(job, kept))
+        with seeded(derive_seed(self.root_seed, "initialisation")):
+            try:
+                curve = trial.ended(self.objective(trial))
+            except TrialPruned as pruned:
+                if not trial.should_prune():
+                    raise ObjectiveError(
+                        "the objective raised TrialPruned though trial.should_prune() says no: the rungs decide who goes on."
+                    ) from pruned
+                curve = trial.curve
+            finally:
+                trial.write()
+        final = curve[-1]
+        finite = math.isfinite(final.score)
+        seen_before = 0 if kept is None else kept.samples_seen
+        given = trial.params
+        return Evaluation(
+            number=job.configuration.number,
+            rung=job.rung,
+            fidelity=job.fidelity,
+            status=Status.FINISHED if finite else Status.DIVERGED,
+            score=final.score if finite else None,
+            cost=Cost(seconds=time.perf_counter() - begin, samples=max(final.samples - seen_before, 0)),
+            curve=tuple(point for point in curve if math.isfinite(point.score)),
+            reason=None if finite else f"the score after {final.samples} samples is {final.score}",
+            suggested=given if given != dict(job.configuration.hyperparameters) else {},
+        )
+
+    def forget(self, number: int) -> None:
+        """Delete the checkpoints of configuration ``number``."""
+        self.checkpoints.forget(number)
+
+    def _trial(self, job: Job, kept: KeptTraining | None, progressed: Callable[[int], object]) -> Trial:
+        number, key = job.configuration.number, _key_of(job)
+        return Trial(
+            number,
+            job.fidelity,
+            Suggestions(
+                values=job.configuration.hyperparameters,
+                seed=derive_seed(self.root_seed, "suggestions", number),
+            ),
+            Surroundings(
+                num_layers=self.sketch.num_layers,
+                layers=self.sketch.layers,
+                kept=kept,
+                keep=lambda training: self.checkpoints.save_newer(key, training.contents()),
+                progressed=progressed,
+            ),
+        )
+
+    def _kept(self, job: Job) -> KeptTraining | None:
+        """Return what the training of ``job`` goes on from; a rung below is trained again if what it kept is lost."""
+        kept = self._latest(job)
+        below = _below(job)
+        if kept is not None or below is None:
+            return kept
+        kept = self._latest(below)
+        # The folder is there if the objective keeps anything at all.
+        if kept is None and self.checkpoints.directory.exists():
+            self(below)
+            kept = self._latest(below)
+        return kept
+
+    def _latest(self, job: Job) -> KeptTraining | None:
+        found = [KeptTraining.of(contents) for contents in self.checkpoints.load_contents(_key_of(job))]
+        return max(found, key=lambda kept: kept.samples_seen, default=None)
+
+    def _reporter(self, job: Job, kept: KeptTraining | None) -> Callable[[int], None]:
+        """Return what tells a display, now and then, how many samples were seen."""
+        last = -math.inf
+
+        def report(samples: int) -> None:
+            nonlocal last
+            if (now := time.monotonic()) - last < _SECONDS_BETWEEN_REPORTS:
+                return
+            last = now
+            self.progress(
+                Progress(
+                    rung=job.rung,
+                    members=1,
+                    engine="own code",
+                    started=0 if kept is None else kept.samples_seen,
+                    samples=samples,
+                    budget=job.fidelity.samples,
+                )
+            )
+
+        return report
+
+
+def name_of(objective: Objective) -> str:
+    """Return the name of the function that an objective is."""
+    function = objective.func if isinstance(objective, partial) else objective
+    return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _below(job: Job) -> Job | None:
+    """Return the job whose training ``job`` continues, or None."""
+    if not job.continued_from:
+        return None
+    *path, fidelity = job.continued_from
+    return replace(job, rung=job.rung - 1, fidelity=fidelity, continued_from=tuple(path), may_continue=True)
+
+
+def _key_of(job: Job) -> CheckpointKey:
+    return CheckpointKey(configuration=job.configuration, rung=job.rung, path=(*job.continued_from, job.fidelity))

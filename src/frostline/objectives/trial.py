@@ -1,0 +1,308 @@
+"""What an objective is handed: Optuna's words for hyperparameters, and a rung's layers and samples."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from frostline.errors import ObjectiveError
+from frostline.layers import freeze, freezing_of, split_layers
+from frostline.layers.cutting.nesting import map_tensors
+from frostline.objectives.batches import Count, Repeated, num_examples
+from frostline.objectives.kept_training import KeptTraining
+from frostline.records import CurvePoint
+from frostline.training.black_box import score_of
+from frostline.wording import counted
+
+if TYPE_CHECKING:
+    import os
+
+    import torch
+    from torch import Tensor, nn
+
+    from frostline.layers import Freezing, LayerStack
+    from frostline.layers.cutting.execution import Inputs
+    from frostline.layers.freezing.freezing import FrozenStatistics, Tied
+    from frostline.objectives.suggestions import Suggestions
+    from frostline.records import Fidelity, Value
+
+# A checkpoint on the way is written at most so often, however often the objective hands one over.
+_SECONDS_BETWEEN_CHECKPOINTS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a trial needs of the search that it belongs to."""
+
+    num_layers: int | None
+    """How many layers the model has; None: nobody has seen it yet."""
+    layers: LayerStack | None = None
+    """Its layers in the order in which they ran; None: nobody has seen it run."""
+    kept: KeptTraining | None = None
+    """What it goes on from."""
+    keep: Callable[[KeptTraining], object] = lambda _: None
+    progressed: Callable[[int], object] = lambda _: None
+    """To be told how many samples were seen."""
+
+
+class Trial:
+    """One training of one configuration, at one rung of the ladder: as many of the last layers, on as many samples.
+
+    An objective asks it for hyperparameters, lets it freeze the model, trains on the batches that it gives, and returns the
+    score. ``frostline.tune`` makes it.
+    """
+
+    def __init__(
+        self, number: int, fidelity: Fidelity, suggestions: Suggestions, surroundings: Surroundings
+    ) -> None:
+        self.number = number
+        """Which configuration of the search it is, counted from 0."""
+        kept = surroundings.kept
+        self.resumed: Mapping[str, Any] | None = None if kept is None else kept.state
+        """What ``checkpoint`` was given last for this configuration with as many layers; None for a training that begins."""
+        self.samples_seen = 0 if kept is None else kept.samples_seen
+        """How many samples ``batches`` has given, those before the checkpoint included."""
+        self._fidelity = fidelity
+        self._suggestions = suggestions
+        self._surroundings = surroundings
+        self._curve: list[CurvePoint] = [] if kept is None else [*kept.curve]
+        self._freezing: Freezing | None = None
+        self._repeated: Repeated | None = None
+        self._largest_batch = 0
+        self._unwritten: KeptTraining | None = None
+        self._has_read_samples = False
+        self._kept_at = -math.inf
+
+    # Hyperparameters.
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """Return the value of a real hyperparameter in [low, high], as Optuna's ``Trial.suggest_float`` does."""
+        value: float = self._suggestions.value(name, FloatDistribution(low, high, log=log, step=step))
+        return value
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Return the value of a whole hyperparameter in [low, high], as Optuna's ``Trial.suggest_int`` does."""
+        value: int = self._suggestions.value(name, IntDistribution(low, high, log=log, step=step))
+        return value
+
+    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Any:
+        """Return one of ``choices``, as Optuna's ``Trial.suggest_categorical`` does."""
+        return self._suggestions.value(name, CategoricalDistribution(choices))
+
+    @property
+    def params(self) -> dict[str, Value]:
+        """The hyperparameters that were asked for so far."""
+        return dict(self._suggestions.given)
+
+    # The model.
+
+    def freeze(
+        self,
+        model: nn.Module,
+        *,
+        example_inputs: Inputs | None = None,
+        layers: LayerStack | None = None,
+        tied: Tied = "detach",
+        frozen_statistics: FrozenStatistics = "calibrated",
+        frozen_dtype: torch.dtype | Literal["bfloat16"] | None = None,
+        frozen_placement: Literal["device", "stream"] | os.PathLike[str] = "device",
+    ) -> Freezing:
+        """Freeze all of ``model`` but as many of its last layers as this rung trains: see ``frostline.freeze``.
+
+        Without ``example_inputs`` and ``layers`` the layers stand in the order in which they ran when the objective was
+        tried for the first time.
+        Raises: ObjectiveError if the model has another number of layers than the one before, or is the second of this
+            trial; what ``frostline.freeze`` raises.
+        """
+        if self._freezing is not None and self._freezing.model is not model:
+            raise ObjectiveError(
+                "the objective freezes two models, but a trial trains one: call trial.freeze once, and frostline.freeze for "
+                "the other."
+            )
+        if self._freezing is None and freezing_of(model) is not None:
+            raise ObjectiveError(
+                "the model was frozen before this trial began: build it inside the objective, so that every trial trains "
+                "one of its own."
+            )
+        seen = self._surroundings.layers
+        if layers is None and example_inputs is None and seen is not None and _fits(seen, model):
+            layers = seen
+        elif layers is None and example_inputs is not None:
+            layers = split_layers(model, example_inputs=example_inputs)
+        num_layers = (layers or split_layers(model)).num_layers
+        self._check_number(num_layers)
+        self._freezing = freeze(
+            model,
+            trainable_layers=min(self.trainable_layers, num_layers),
+            layers=layers,
+            tied=tied,
+            frozen_statistics=frozen_statistics,
+            frozen_dtype=frozen_dtype,
+            frozen_placement=frozen_placement,
+        )
+        return self._freezing
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The parameters to hand to the optimizer: those of the layers that are trained.
+
+        Raises: ObjectiveError before ``freeze``.
+        """
+        if self._freezing is None:
+            raise ObjectiveError("trial.parameters are those of a frozen model: call trial.freeze(model) before.")
+        return self._freezing.trainable_parameters
+
+    @property
+    def trainable_layers(self) -> int:
+        """How many of the last layers this rung trains."""
+        return self._fidelity.trainable_layers
+
+    # The training.
+
+    @property
+    def samples(self) -> int:
+        """How many samples this rung trains on, from the first one on: for schedules, or for a loop of one's own."""
+        self._has_read_samples = True
+        return self._fidelity.samples
+
+    def batches(self, loader: Iterable[Any], *, num_samples: Count = num_examples) -> Iterator[Any]:
+        """Yield the batches of ``loader``, again and again, until the rung's samples are used up; at least one.
+
+        ``num_samples(batch)`` says how many samples a batch holds; by default the length of its first tensor. A training
+        that goes on from a checkpoint gets the batches after it.
+        Raises: ObjectiveError if there is no batch, or none the second time.
+        """
+        if self._repeated is None:
+            kept = self._surroundings.kept
+            self._repeated = Repeated(loader, None if kept is None else kept.place)
+        if self._is_over:
+            return
+        for batch in self._repeated:
+            count = num_samples(batch)
+            self._largest_batch = max(self._largest_batch, count)
+            if self.samples_seen > 0 and self.samples_seen + count > self._fidelity.samples:
+                return
+            self.samples_seen += count
+            self._surroundings.progressed(self.samples_seen)
+            yield batch
+
+    def report(self, score: float, *, samples: int | None = None) -> None:
+        """Note the validation score after so many samples, by default those that ``batches`` has given.
+
+        Raises: ObjectiveError if it is no number, or nobody knows after how many samples it came.
+        """
+        value = score_of(score)
+        if value is None:
+            raise ObjectiveError(f"trial.report got {score!r:.60}, but takes a score: give a number.")
+        at = self.samples_seen if samples is None else samples
+        if at < 1:
+            raise ObjectiveError(
+                "trial.report came before any sample was trained on: iterate over trial.batches(loader), or say how many "
+                "there were, samples=..."
+            )
+        self._note(CurvePoint(int(at), value))
+
+    def should_prune(self) -> bool:
+        """Return whether the training is lost: the last score that was reported is not finite.
+
+        Who is better than whom is decided between the rungs, not here.
+        """
+        return bool(self._curve) and not math.isfinite(self._curve[-1].score)
+
+    def checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Keep ``state`` (state dicts, tensors, plain values), so that the training can go on from here.
+
+        Every ten seconds one is written to disk, and the last one always. A search that was killed goes on with it, and so
+        does a configuration that is promoted to more samples with as many layers: it comes back as ``resumed``, on the CPU,
+        and ``batches`` goes on where it was, with the random generators as they were.
+        """
+        kept = KeptTraining(
+            state=state,
+            samples_seen=self.samples_seen,
+            curve=self.curve,
+            place=None if self._repeated is None else self._repeated.place,
+        )
+        if time.monotonic() - self._kept_at < _SECONDS_BETWEEN_CHECKPOINTS:
+            # Training goes on in the very tensors that it holds.
+            self._unwritten = replace(kept, state=map_tensors(_copied, dict(state)))
+            return
+        self._unwritten = None
+        self._surroundings.keep(kept)
+        self._kept_at = time.monotonic()
+
+    # For those that call the objective.
+
+    @property
+    def curve(self) -> tuple[CurvePoint, ...]:
+        """The scores that were reported."""
+        return tuple(self._curve)
+
+    def write(self) -> None:
+        """Write the last checkpoint to disk, if it was not."""
+        if self._unwritten is not None:
+            self._surroundings.keep(self._unwritten)
+            self._unwritten = None
+
+    def ended(self, result: object) -> tuple[CurvePoint, ...]:
+        """Return the curve, the final score last, once the objective has returned ``result``.
+
+        Raises: ObjectiveError if that is no score, if no model was frozen, or if not all samples were trained on.
+        """
+        final = score_of(result)
+        if final is None and not (result is None and self._curve):
+            raise ObjectiveError(f"the objective returned {result!r:.60}: return the validation score, a number.")
+        if self._freezing is None:
+            raise ObjectiveError(
+                "the objective never froze a model, so that all rungs would train the same: call trial.freeze(model), and "
+                "hand trial.parameters to the optimizer."
+            )
+        is_lost = self.should_prune() or (final is not None and not math.isfinite(final))
+        if self._repeated is None and not self._has_read_samples:
+            raise ObjectiveError(
+                "the objective never asked how much to train on: iterate over trial.batches(loader), or train on "
+                "trial.samples samples."
+            )
+        if self._repeated is not None and not self._is_over and not is_lost:
+            raise ObjectiveError(
+                f"the objective ended after {self.samples_seen:,} of the {self._fidelity.samples:,} samples of this rung: "
+                f"go through trial.batches(loader) to the end, and leave early stopping to the rungs."
+            )
+        if final is not None:
+            self._note(CurvePoint(self.samples_seen or self._fidelity.samples, final))
+        return self.curve
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the rung has no room for another batch."""
+        return self.samples_seen > 0 and self.samples_seen + self._largest_batch > self._fidelity.samples
+
+    def _note(self, point: CurvePoint) -> None:
+        while self._curve and self._curve[-1].samples >= point.samples:
+            self._curve.pop()
+        self._curve.append(point)
+
+    def _check_number(self, num_layers: int) -> None:
+        expected = self._surroundings.num_layers
+        if expected is not None and num_layers != expected:
+            raise ObjectiveError(
+                f"the objective froze a model of {counted(num_layers, 'layer')}, but one of {expected} before: the ladder "
+                f"counts layers, so keep their number, and tune depth in searches of their own."
+            )
+
+
+def _fits(layers: LayerStack, model: nn.Module) -> bool:
+    """Return whether a stack of another model's layers names all parameters of this one."""
+    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    owned = [name for layer in layers for name in layer.parameters]
+    return names.issuperset(owned) and len(owned) == len([*model.parameters()])
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True)

@@ -1,0 +1,186 @@
+"""The door for people with a training script of their own: an objective in Optuna's manner."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack, cast
+
+from optuna.samplers import CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.study import Study, StudyDirection
+
+from frostline.errors import ObjectiveError, OptionError
+from frostline.inputs.safe_names import folder_name
+from frostline.objectives.look import look
+from frostline.objectives.training import ObjectiveTraining, name_of
+from frostline.run.local import local_executor
+from frostline.run.loop import SILENT, Observer
+from frostline.run.options import DEFAULT_RUNS
+from frostline.run.plan import SearchPlan
+from frostline.run.tuning import search_training
+from frostline.search.ladder import Ladder
+from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE
+from frostline.store.storage import DEFAULT_STORAGE, Storage
+from frostline.training.checkpoints import Checkpoints
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+    from frostline.objectives.look import Objective
+    from frostline.records import Direction, Value
+    from frostline.run.plan import SearchFactory
+    from frostline.run.result import TuneResult
+    from frostline.run.workload import ExecutorFactory
+    from frostline.search.sampling import Sampling
+
+_SAMPLINGS: dict[type[BaseSampler], Sampling] = {
+    RandomSampler: RANDOM,
+    QMCSampler: QMC,
+    TPESampler: TPE,
+    GPSampler: GP,
+    CmaEsSampler: CMA_ES,
+}
+
+
+class LadderFactory(Protocol):
+    """Makes a ladder for a model: ``Ladder.sieve``, ``Ladder.diagonal``, or a function of one's own."""
+
+    def __call__(self, *, num_layers: int, full_samples: int) -> Ladder:
+        """Return the ladder, whose last rung trains ``num_layers`` on ``full_samples``."""
+        ...
+
+
+class PlanFields(TypedDict, total=False):
+    """The fields of ``SearchPlan`` that an objective may be searched by."""
+
+    budget: str | float | None
+    configurations: int | None
+    search: SearchFactory
+    sampling: Sampling
+    initial: Mapping[str, Value] | Sequence[Mapping[str, Value]]
+    seed: int
+    direction: Direction | None
+
+
+class SearchOptions(PlanFields, total=False):
+    """What may be said of the search of an objective."""
+
+    ladder: LadderFactory
+
+
+def tune(
+    objective: Objective,
+    *,
+    samples: int,
+    unit: str = "samples",
+    study: str | Study | None = None,
+    storage: str = DEFAULT_STORAGE,
+    runs: Path = DEFAULT_RUNS,
+    executor: ExecutorFactory = local_executor,
+    observer: Observer = SILENT,
+    **options: Unpack[SearchOptions],
+) -> TuneResult:
+    """Search for the best hyperparameters of ``objective``, and return them.
+
+    ``objective(trial)`` asks a ``Trial`` for hyperparameters, freezes its model by it, trains on its batches, and returns
+    the validation score. It is called once up to its first step, which shows its search space and its layers; then
+    once for every configuration and rung. A full training is one on ``samples`` samples (``unit`` is what they are)
+    with all layers trained.
+
+    What the search may cost and what it tries are the fields of ``SearchPlan``: ``budget`` (6 full trainings unless told
+    otherwise), ``initial`` (the values that you use today, trained in full), ``direction`` ("minimize"), ``sampling``,
+    ``seed``, ``configurations``, ``search``; and ``ladder``, which makes another ladder than the usual one from the numbers
+    of layers and samples.
+
+    The study is kept in ``storage`` and continued if it is there; by default its name is that of the script and the
+    function. An ``optuna.Study`` brings its own storage, sampler and direction. Checkpoints lie in ``runs``.
+
+    Raises: ObjectiveError if the objective does not keep to what a trial asks of it; OptionError for an option that is none;
+        StudyError if the study cannot be opened or is another one's; SearchFailedError if no configuration was evaluated in
+        full; what the objective raises where it is called for the first time.
+    """
+    _check(objective, samples)
+    make_ladder = options.pop("ladder", None)
+    fields = cast("PlanFields", options)
+    place: str | Storage = storage
+    if isinstance(study, Study):
+        fields = PlanFields(**{**_fields_of(study), **fields})
+        place, study = Storage(f"the study {study.study_name!r}", study._storage), study.study_name
+    plan = SearchPlan(**fields, sample_unit=unit)
+    sketch = look(objective, samples=samples, values=plan.first[0] if plan.first else None, root_seed=plan.seed)
+    if make_ladder is None:
+        make_ladder = Ladder.sieve if plan.is_budgeted else Ladder.diagonal
+    name = study or study_name_of(objective)
+    training = ObjectiveTraining(
+        objective=objective,
+        sketch=sketch,
+        root_seed=plan.seed,
+        checkpoints=Checkpoints.of_study(
+            Path(runs) / folder_name(name),
+            fingerprint=sketch.space.fingerprint,
+            root_seed=plan.seed,
+            settings="objective",
+        ),
+        progress=observer.progressed,
+    )
+    return search_training(
+        training,
+        sketch.space,
+        make_ladder(num_layers=sketch.num_layers, full_samples=samples),
+        study=name,
+        plan=plan,
+        storage=place,
+        executor=executor,
+        observer=observer,
+    )
+
+
+def study_name_of(objective: Objective) -> str:
+    """Return the name of a study of ``objective`` if nobody says another: that of its script and its own."""
+    function = objective.func if isinstance(objective, partial) else objective
+    own = name_of(objective).replace("<", "").replace(">", "")
+    try:
+        path = Path(inspect.getsourcefile(inspect.unwrap(function)) or "")
+    except TypeError:
+        return own
+    # A cell of a notebook has a file of its own, whose name is a number.
+    return f"{path.stem}-{own}" if path.suffix == ".py" and "ipykernel" not in str(path) else own
+
+
+def _check(objective: object, samples: object) -> None:
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+        raise OptionError(f"samples is {samples!r}, but a full training takes a whole number of them, at least 1.")
+    if not callable(objective):
+        raise ObjectiveError(f"the objective is {objective!r:.60}: give a function of a trial.")
+    if inspect.isgeneratorfunction(objective):
+        raise ObjectiveError(
+            "the objective yields: report scores on the way by trial.report(score), and return the last one."
+        )
+    try:
+        inspect.signature(objective).bind(None)
+    except TypeError as error:
+        raise ObjectiveError(
+            f"the objective is called with a trial alone, but it is one argument: {error}."
+        ) from None
+    except ValueError:
+        # Some callables written in C tell nothing.
+        pass
+
+
+def _fields_of(study: Study) -> PlanFields:
+    """Return what an Optuna study says of a search."""
+    if len(study.directions) != 1:
+        raise OptionError(
+            f"the study {study.study_name!r} has {len(study.directions)} directions, but a search has one score: give a "
+            f"study with one."
+        )
+    sampling = _SAMPLINGS.get(type(study.sampler))
+    if sampling is None:
+        raise OptionError(
+            f"the study's sampler is a {type(study.sampler).__name__}, but must be one of "
+            f"{', '.join(each.__name__ for each in _SAMPLINGS)}: give a study with one of these."
+        )
+    direction: Direction = "maximize" if study.direction is StudyDirection.MAXIMIZE else "minimize"
+    return PlanFields(sampling=sampling, direction=direction)

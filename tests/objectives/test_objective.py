@@ -1,0 +1,494 @@
+"""The door for a script of one's own: what an objective may do, what it may not, and that nothing of it is lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.data import DataLoader, TensorDataset
+
+import frostline
+from frostline.errors import ObjectiveError, OptionError, SearchSpaceError
+from frostline.objectives.look import look
+from frostline.records import Status
+from frostline.run.own_objective import study_name_of
+from frostline.search.sampling import TPE
+from frostline.seeding import derive_seed
+from frostline.store.reading import read_study
+
+GENERATOR = torch.Generator().manual_seed(0)
+POINTS = torch.randn(64, 4, generator=GENERATOR)
+TARGETS = POINTS.sum(1, keepdim=True).sin()
+LOADER = DataLoader(TensorDataset(POINTS, TARGETS), 8, shuffle=True)
+SAMPLES = 320
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def network() -> nn.Sequential:
+    hidden = [nn.Sequential(nn.Linear(n, 8), nn.BatchNorm1d(8), nn.Tanh()) for n in (4, 8, 8)]
+    return nn.Sequential(*hidden, nn.Linear(8, 1))
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, Tensor]) -> None:
+    optimizer.zero_grad()
+    nn.functional.mse_loss(model(batch[0]), batch[1]).backward()
+    optimizer.step()
+
+
+@torch.no_grad()
+def loss_of(model: nn.Module) -> float:
+    training = model.training
+    value = nn.functional.mse_loss(model.eval()(POINTS), TARGETS).item()
+    model.train(training)
+    return value
+
+
+def objective(trial: frostline.Trial) -> float:
+    model = network()
+    trial.freeze(model)
+    optimizer = torch.optim.SGD(trial.parameters, lr=trial.suggest_float("learning_rate", 1e-3, 1.0, log=True))
+    for batch in trial.batches(LOADER):
+        step(model, optimizer, batch)
+    return loss_of(model)
+
+
+def tune(objective: Callable[[frostline.Trial], Any], **options: Any) -> frostline.TuneResult:
+    defaults: dict[str, Any] = {"samples": SAMPLES, "storage": ":memory:", "configurations": 9}
+    return frostline.tune(objective, **defaults | options)
+
+
+def test_a_search_knows_layers_and_space_from_the_objective_alone() -> None:
+    result = tune(objective, unit="points", configurations=None, budget=6, initial={"learning_rate": 0.01})
+    assert result.study == "test_objective-objective"
+    assert (result.terms.num_layers, result.terms.sample_unit) == (4, "points")
+    assert result.own is not None
+    assert result.own.score is not None
+    assert result.score <= result.own.score
+    assert [*result.configuration] == ["learning_rate"]
+    assert len(result.history.configurations) > 6
+
+
+def test_a_finished_search_trains_nothing_again_and_shows_what_it_found() -> None:
+    there = tune(objective, storage="sqlite:///own.db")
+    trained = []
+
+    def watched(trial: frostline.Trial) -> float:
+        score = objective(trial)
+        trained.append(trial.number)
+        return score
+
+    watched.__qualname__ = objective.__qualname__
+    again = tune(watched, storage="sqlite:///own.db", study=there.study)
+    assert again.score == there.score
+    assert not trained
+
+
+def test_the_score_is_that_of_a_loop_without_frostline() -> None:
+    found = tune(objective, configurations=1, initial={"learning_rate": 0.1}, search=frostline.FullFidelity)
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(0, "initialisation"))
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(SAMPLES // len(POINTS)):
+            for batch in LOADER:
+                step(model, optimizer, batch)
+        assert found.score == loss_of(model)
+    assert found.best.cost.samples == SAMPLES
+
+
+def test_the_layers_stand_in_the_order_in_which_they_run() -> None:
+    class HeadFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Linear(8, 1)
+            self.tower = nn.ModuleList(nn.Linear(n, 8) for n in (4, 8))
+
+        def forward(self, points: Tensor) -> Tensor:
+            for layer in self.tower:
+                points = layer(points).tanh()
+            return self.out(points)
+
+    trained = []
+
+    def own(trial: frostline.Trial) -> float:
+        model = HeadFirst()
+        freezing = trial.freeze(model)
+        optimizer = torch.optim.SGD(trial.parameters, lr=trial.suggest_float("learning_rate", 1e-3, 1.0, log=True))
+        for inputs, targets in trial.batches(LOADER):
+            step(model, optimizer, (inputs, targets))
+        trained.append([layer.name for layer in freezing.trained_layers])
+        return loss_of(model)
+
+    tune(own, ladder=frostline.Ladder.layers_only)
+    assert ["out"] in trained
+    assert ["tower.0", "tower.1", "out"] in trained
+    assert look(own, samples=SAMPLES).layers is not None
+
+
+def test_what_is_asked_for_under_a_condition_is_drawn_kept_and_shown() -> None:
+    def own(trial: frostline.Trial) -> float:
+        model = network()
+        trial.freeze(model)
+        kind = trial.suggest_categorical("optimizer", ["adam", "sgd"])
+        rate = trial.suggest_float("learning_rate", 1e-3, 0.1, log=True)
+        assert trial.suggest_float("learning_rate", 1e-3, 0.1, log=True) == rate
+        if kind == "sgd":
+            optimizer: Any = torch.optim.SGD(
+                trial.parameters, lr=rate, momentum=trial.suggest_float("momentum", 0.0, 0.9)
+            )
+        else:
+            optimizer = torch.optim.Adam(
+                trial.parameters, lr=rate, betas=(trial.suggest_float("beta", 0.8, 0.9), 0.99)
+            )
+        assert trial.suggest_int("fixed", 3, 3) == 3
+        for batch in trial.batches(LOADER):
+            model(batch[0]).sum().backward()
+            nn.utils.clip_grad_norm_(trial.parameters, trial.suggest_float("clip", 0.1, 10.0, log=True))
+            step(model, optimizer, batch)
+        return loss_of(model)
+
+    found = tune(own, storage="sqlite:///own.db")
+    assert set(look(own, samples=SAMPLES).space.distributions) == {"optimizer", "learning_rate", "beta", "clip"}
+    shown = {
+        frozenset(found.history.configuration_of(evaluation)): found.history.configuration_of(evaluation)[
+            "optimizer"
+        ]
+        for evaluation in found.history.evaluations()
+    }
+    assert shown == {
+        frozenset({"optimizer", "learning_rate", "momentum", "fixed", "clip"}): "sgd",
+        frozenset({"optimizer", "learning_rate", "beta", "fixed", "clip"}): "adam",
+    }
+    # What is drawn on the way depends on the seed and the configuration alone: rungs and runs agree.
+    of_rungs: dict[int, set[Any]] = {}
+    for evaluation in found.history.evaluations():
+        of_rungs.setdefault(evaluation.number, set()).add(evaluation.suggested.get("momentum"))
+    assert all(len(values) == 1 for values in of_rungs.values())
+    stored = read_study("sqlite:///own.db", found.study)
+    of_both = [{e.request: e.suggested for e in each.history.evaluations()} for each in (stored, found)]
+    assert of_both[0] == of_both[1]
+    assert tune(own).configuration == found.configuration
+
+
+# Checkpoints.
+
+
+def two_rungs(*, num_layers: int, full_samples: int) -> frostline.Ladder:
+    rungs = [(num_layers, full_samples // 2), (num_layers, full_samples)]
+    return frostline.Ladder.explicit(rungs, num_layers=num_layers, full_samples=full_samples)
+
+
+def keeping(trial: frostline.Trial, *, after: Callable[[frostline.Trial], None] = lambda _: None) -> float:
+    model = network()
+    trial.freeze(model)
+    rate = trial.suggest_float("learning_rate", 1e-3, 1.0, log=True)
+    optimizer = torch.optim.SGD(trial.parameters, lr=rate, momentum=0.9)
+    if trial.resumed is not None:
+        model.load_state_dict(trial.resumed["model"])
+        optimizer.load_state_dict(trial.resumed["optimizer"])
+    for batch in trial.batches(LOADER):
+        # Dropout by hand: what is drawn on the way has to come back, too.
+        step(model, optimizer, (batch[0] * (torch.rand(()) > 0.1), batch[1]))
+        trial.report(loss_of(model))
+        trial.checkpoint({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+        after(trial)
+    return loss_of(model)
+
+
+def scores(result: frostline.TuneResult) -> dict[tuple[int, int], tuple[Any, ...]]:
+    return {(e.number, e.rung): (e.score, e.curve) for e in result.history.evaluations()}
+
+
+@pytest.fixture(params=[0.0, 10.0], ids=["written each time", "written at times"])
+def seconds_between(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frostline.objectives.trial._SECONDS_BETWEEN_CHECKPOINTS", request.param)
+
+
+@pytest.mark.usefixtures("seconds_between")
+def test_a_promoted_configuration_goes_on_to_the_bit() -> None:
+    def without(trial: frostline.Trial) -> float:
+        trial.checkpoint = lambda state: None  # type: ignore[method-assign]
+        return keeping(trial)
+
+    apart = tune(without, ladder=two_rungs, study="apart")
+    resumed = tune(keeping, ladder=two_rungs, study="resumed")
+    assert scores(resumed) == scores(apart)
+    of_full = [e.cost.samples for e in resumed.history.evaluations() if e.rung == 1]
+    assert set(of_full) == {SAMPLES // 2}
+    assert {e.cost.samples for e in apart.history.evaluations() if e.rung == 1} == {SAMPLES}
+    # Nothing is left of what will never be continued.
+    assert not [*Path("frostline-runs").rglob("*.pt")]
+
+
+@pytest.mark.usefixtures("seconds_between")
+def test_a_search_that_was_stopped_in_a_rung_goes_on_from_the_last_checkpoint() -> None:
+    undisturbed = tune(keeping, ladder=two_rungs, study="undisturbed")
+    num_steps = 0
+
+    def stop(trial: frostline.Trial) -> None:
+        nonlocal num_steps
+        num_steps += 1
+        if num_steps % 37 == 0:
+            raise KeyboardInterrupt
+
+    stopped = partial(keeping, after=stop)
+    for _ in range(100):
+        try:
+            found = tune(stopped, ladder=two_rungs, study="stopped", storage="sqlite:///own.db")
+            break
+        except KeyboardInterrupt:
+            continue
+    assert scores(found) == scores(undisturbed)
+    in_all = sum(evaluation.cost.samples for evaluation in undisturbed.history.evaluations()) // 8
+    assert num_steps == in_all
+
+
+def test_a_checkpoint_that_is_lost_is_made_again() -> None:
+    undisturbed = tune(keeping, ladder=two_rungs, study="undisturbed")
+
+    def lose(trial: frostline.Trial) -> None:
+        if trial.samples == SAMPLES:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(partial(keeping, after=lose), ladder=two_rungs, study="lost", storage="sqlite:///own.db")
+    files = [*Path("frostline-runs/lost").rglob("*.pt")]
+    assert files
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-100])
+    found = tune(keeping, ladder=two_rungs, study="lost", storage="sqlite:///own.db")
+    assert scores(found) == scores(undisturbed)
+
+
+# Words of Optuna.
+
+
+def test_an_optuna_study_brings_its_storage_its_sampler_and_its_direction() -> None:
+    study = optuna.create_study(study_name="theirs", direction="maximize", sampler=optuna.samplers.TPESampler())
+    found = tune(lambda trial: -objective(trial), study=study)
+    assert (found.study, found.terms.direction, found.terms.sampler) == ("theirs", "maximize", TPE.name)
+    assert study.best_value == found.score
+    assert study.best_params == dict(found.configuration)
+    for directions, sampler, words in (
+        (["minimize", "maximize"], None, "has 2 directions"),
+        (["minimize"], optuna.samplers.NSGAIISampler(), "sampler is a NSGAIISampler"),
+    ):
+        with pytest.raises(OptionError, match=words):
+            tune(objective, study=optuna.create_study(directions=directions, sampler=sampler))
+
+
+def test_a_training_that_is_lost_may_stop_as_in_optuna() -> None:
+    def own(trial: frostline.Trial) -> float:
+        model = network()
+        trial.freeze(model)
+        optimizer = torch.optim.SGD(
+            trial.parameters, lr=trial.suggest_float("learning_rate", 1e-3, 1e30, log=True)
+        )
+        for batch in trial.batches(LOADER):
+            step(model, optimizer, batch)
+            trial.report(loss_of(model))
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return loss_of(model)
+
+    found = tune(own)
+    lost = [e for e in found.history.evaluations() if e.status is Status.DIVERGED]
+    assert lost
+    assert all(e.reason is not None and e.reason.startswith("the score after") for e in lost)
+
+
+def test_names_of_studies() -> None:
+    assert study_name_of(objective) == "test_objective-objective"
+    assert study_name_of(partial(keeping, after=print)) == "test_objective-keeping"
+    assert study_name_of(lambda trial: 0.0) == "test_objective-test_names_of_studies.locals.lambda"
+
+
+# What is refused, before anything is trained or where it shows.
+
+
+def never_freezes(trial: frostline.Trial) -> float:
+    return trial.suggest_float("learning_rate", 1e-3, 1.0, log=True)
+
+
+def asks_for_nothing(trial: frostline.Trial) -> float:
+    model = network()
+    trial.freeze(model)
+    for batch in trial.batches(LOADER):
+        step(model, torch.optim.SGD(trial.parameters, lr=0.1), batch)
+    return loss_of(model)
+
+
+def freezes_two(trial: frostline.Trial) -> float:
+    trial.freeze(network())
+    trial.freeze(network())
+    return 0.0
+
+
+def yields(trial: frostline.Trial) -> Iterator[float]:
+    yield objective(trial)
+
+
+def trains_before_freezing(trial: frostline.Trial) -> float:
+    return len(trial.parameters)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (never_freezes, "never froze a model"),
+        (asks_for_nothing, "asks for no hyperparameter"),
+        (freezes_two, "freezes two models"),
+        (yields, "the objective yields"),
+        (trains_before_freezing, "call trial.freeze\\(model\\) before"),
+        (lambda configuration, fidelity: 0.0, "called with a trial alone"),
+        ("train", "give a function of a trial"),
+    ],
+)
+def test_what_shows_before_training(wrong: Any, words: str) -> None:
+    with pytest.raises(ObjectiveError, match=words):
+        tune(wrong)
+
+
+def test_options_that_are_none() -> None:
+    for samples in (0, -1, 1.5, True):
+        with pytest.raises(OptionError, match="a full training takes a whole number"):
+            tune(objective, samples=samples)
+    with pytest.raises(SearchSpaceError, match="has no 'rate'"):
+        tune(objective, initial={"rate": 0.1})
+
+
+def test_an_error_of_the_users_own_comes_as_it_is() -> None:
+    def broken(trial: frostline.Trial) -> float:
+        trial.freeze(network())
+        return {}["no such key"]
+
+    with pytest.raises(KeyError, match="no such key"):
+        tune(broken)
+
+
+def test_nothing_is_trained_to_look() -> None:
+    steps = []
+    handle = register_optimizer_step_post_hook(lambda *_: steps.append(1))
+    before = torch.get_rng_state()
+    sketch = look(objective, samples=SAMPLES)
+    assert torch.equal(before, torch.get_rng_state())
+
+    def by_parts(trial: frostline.Trial) -> float:
+        model = network()
+        trial.freeze(model)
+        optimizer = torch.optim.SGD(trial.parameters, lr=trial.suggest_float("learning_rate", 1e-3, 1.0))
+        for inputs, _ in LOADER:
+            hidden = inputs
+            for part in model:
+                hidden = part(hidden)
+            hidden.sum().backward()
+            optimizer.step()
+        return loss_of(model)
+
+    assert look(by_parts, samples=SAMPLES).layers is None
+    handle.remove()
+    assert not steps
+    assert (sketch.num_layers, [*sketch.space.distributions]) == (4, ["learning_rate"])
+
+
+def failure_of(own: Callable[[frostline.Trial], Any]) -> str:
+    """Return what ended the search of ``own``."""
+    with pytest.raises(ObjectiveError) as raised:
+        tune(own)
+    return str(raised.value)
+
+
+def test_what_shows_in_training() -> None:
+    def ends_early(trial: frostline.Trial) -> float:
+        model = network()
+        trial.freeze(model)
+        trial.suggest_float("learning_rate", 1e-3, 1.0)
+        for inputs, _ in trial.batches(LOADER):
+            model(inputs)
+            break
+        return 0.0
+
+    def own_loop(trial: frostline.Trial, *, reads: bool) -> float:
+        model = network()
+        trial.freeze(model)
+        trial.suggest_float("learning_rate", 1e-3, 1.0)
+        model(POINTS[: trial.samples if reads else 8])
+        return 0.0
+
+    def returns_nothing(trial: frostline.Trial) -> None:
+        objective(trial)
+
+    def grows(trial: frostline.Trial) -> float:
+        depth = trial.suggest_int("depth", 1, 3)
+        model = nn.Sequential(*(nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(depth)), nn.Linear(4, 1))
+        trial.freeze(model)
+        model(POINTS[: trial.samples])
+        return 0.0
+
+    shared = network()
+
+    def reuses(trial: frostline.Trial) -> float:
+        trial.suggest_float("learning_rate", 1e-3, 1.0)
+        trial.freeze(shared)
+        shared(POINTS)
+        return 0.0
+
+    def prunes(trial: frostline.Trial) -> float:
+        objective(trial)
+        raise optuna.TrialPruned
+
+    assert "ended after 8 of the" in failure_of(ends_early)
+    assert "never asked how much to train on" in failure_of(partial(own_loop, reads=False))
+    assert "returned None: return the validation score" in failure_of(returns_nothing)
+    assert "but one of 3 before" in failure_of(grows)
+    assert "build it inside the objective" in failure_of(reuses)
+    assert "though trial.should_prune() says no" in failure_of(prunes)
+    assert tune(partial(own_loop, reads=True)).score == 0.0
+
+
+def test_batches_of_any_kind() -> None:
+    def own(trial: frostline.Trial, loader: Any, **options: Any) -> float:
+        model = network()
+        trial.freeze(model)
+        trial.suggest_float("learning_rate", 1e-3, 1.0)
+        counts.append(
+            [len(batch["x"]) for batch in trial.batches(loader, **options) if model(batch["x"]) is not None]
+        )
+        assert [*trial.batches(loader)] == []
+        return 0.0
+
+    counts: list[list[int]] = []
+    batches = [{"x": POINTS[:30]}, {"x": POINTS[30:50]}]
+    options: dict[str, Any] = {"configurations": 1, "search": frostline.FullFidelity}
+    tune(partial(own, loader=batches), samples=100, **options)
+    tune(partial(own, loader=batches), samples=10, study="little", **options)
+    tune(
+        partial(own, loader=batches, num_samples=lambda batch: batch["x"].numel()),
+        samples=480,
+        study="numbers",
+        **options,
+    )
+    assert counts[-3:] == [[30, 20, 30, 20], [30], [30, 20, 30, 20][:4]]
+    for loader in ([], iter(batches)):
+        assert "holds no batches, or can be gone through only once" in failure_of(partial(own, loader=loader))
+
+
+def test_it_is_said_what_is_frozen(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="frostline"):
+        tune(objective, configurations=1, search=frostline.FullFidelity)
+    assert (
+        "Sequential: the last 4 of 4 layers are trained, from 0.0 ... 0.1 on, in the order of the layers given"
+        in caplog.text
+    )
