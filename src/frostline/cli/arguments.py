@@ -226,7 +226,9 @@ class SamplingArguments:
         try:
             return (own_configuration(task),)
         except SearchSpaceError as error:
-            typer.echo(f"the task's own configuration takes no part: {error}")
+            from frostline.cli.display import echo
+
+            echo(f"the task's own configuration takes no part: {error}")
             return ()
 
 

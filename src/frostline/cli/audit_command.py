@@ -124,7 +124,7 @@ def audit_command(
     options = training.options()
     from rich.console import Console
 
-    from frostline.cli.display import command_view
+    from frostline.cli.display import command_view, echo
 
     console = Console()
     with command_view(console, f"loading {task.task}") as view:
@@ -135,7 +135,7 @@ def audit_command(
 
         plan = given.plan(loaded)
         name = where.study or (f"{loaded.name} audit" if plan.base is None else f"{plan.base}, {alignment}")
-        typer.echo(f"study {name!r} in {without_password(where.storage)}")
+        echo(f"study {name!r} in {without_password(where.storage)}")
         reference = task.reference(training.precision)
         landscape = shown_audit.run_audit(
             view,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 def command_view(console: Console, title: str) -> SearchView:
     """Return the view of what a command does, to be used as a context manager; ``title`` says what it does first."""
     return SearchView(surface_of(console), title=title)
+
+
+def echo(text: str) -> None:
+    """Print a line, which stands above what a view draws where one is open: ``typer.echo`` would write into that."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def configuration_table(configuration: Configuration) -> Table:

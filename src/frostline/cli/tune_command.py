@@ -103,7 +103,7 @@ def tune_command(
         options = replace(options, horizon=search.horizon)
     from rich.console import Console
 
-    from frostline.cli.display import command_view
+    from frostline.cli.display import command_view, echo
 
     console = Console()
     with command_view(console, f"loading {task.task}") as view:
@@ -131,8 +131,8 @@ def tune_command(
             climbed = ladder_named(name, ladder.rungs, num_layers=num_layers, full_samples=loaded.full_samples)
             planned = requested.on(climbed, initial=initial, most=sampling.sampling(loaded).num_points)
         planned = planned_search.aligned(loaded, planned, search.align, place)
-        typer.echo(ladder_table(planned.ladder, planned.plan, loaded.sample_unit))
-        typer.echo(f"study {place.name!r} in {without_password(where.storage)}\n")
+        echo(ladder_table(planned.ladder, planned.plan, loaded.sample_unit))
+        echo(f"study {place.name!r} in {without_password(where.storage)}\n")
         result = shown_search.run_search(view, loaded, planned, place, sampling.sampling(loaded))
     shown_search.show_search(console, planned.plan, result, audited)
     if search.compare and result.own is None:

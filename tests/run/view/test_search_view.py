@@ -103,9 +103,9 @@ def test_a_population_is_shown_on_its_way_with_scores_and_its_line_goes_with_it(
         view.progressed(progress(0))
         view.progressed(progress(25, scores={0: 0.7, 1: 0.4}))
         seen = shown_next(paper)
-        assert "rung 0  2 trainings together  engine shared  25% of 100 images  best loss so far 0.4" in seen
+        assert "rung 0  2 trainings together  engine shared  25% of 100 images  best loss 0.4" in seen
         assert "under way" not in seen
-        assert paper.lines[-1].endswith("best loss so far 0.4 (configuration 1)")
+        assert paper.lines[-1].endswith("best loss 0.4 (configuration 1)")
         view.progressed(progress(30, scores={0: 0.7, 1: 0.4}))
         assert len(paper.lines) == 2, "what is no news has no line"
         view.progressed(progress(100))

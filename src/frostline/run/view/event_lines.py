@@ -39,7 +39,7 @@ def scores_words(progress: Progress, direction: Direction, metric: str | None = 
         return ""
     sign = loss_sign(direction)
     number = min(progress.scores, key=lambda one: (sign * progress.scores[one], one))
-    return f"  best {score_name(metric)} so far {progress.scores[number]:.5g} (configuration {number})"
+    return f"  best {score_name(metric)} {progress.scores[number]:.5g} (configuration {number})"
 
 
 def outcome(evaluation: Evaluation, metric: str | None = None) -> str:
