@@ -98,6 +98,12 @@ def test_what_the_study_tells_is_told_without_torch(command: str, folder: Path) 
     assert printed
 
 
+def test_what_is_being_done_is_on_the_screen_before_torch_is_loaded(tmp_path: Path) -> None:
+    _, loaded, printed = loaded_by("tune", "missing.py", folder=tmp_path)
+    assert printed.startswith("loading missing.py\n")
+    assert loaded == set()
+
+
 def test_a_report_needs_no_torch(folder: Path) -> None:
     code, loaded, printed = loaded_by("report", "first", folder=folder)
     assert code == 0

@@ -25,6 +25,7 @@ from frostline.report.scored import Scored
 from frostline.report.shift_maps import shifts_section
 from frostline.report.study_parts import about, closing, configuration_table, how_to_train
 from frostline.report.verdict import headline, ladders_section, recommendation_warnings, recommended_lines
+from frostline.run.sentences import score_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +101,7 @@ def _answer(
         score = float(landscape.scores[_index(landscape), -1, -1])
         text = (
             f"The best of {landscape.num_configurations} configurations trained in full: configuration {best.number}, "
-            f"score {score:.5g}."
+            f"{score_words(score, landscape.direction)}."
         )
         parts += [Paragraph(text), configuration_table(best)]
         if record is not None:
