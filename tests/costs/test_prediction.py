@@ -202,6 +202,17 @@ def figures(cost: StepCost) -> tuple[int, ...]:
     return cost.flops, cost.trainable_parameters, learned, cost.memory.activations, cost.memory.peak
 
 
+def test_a_model_that_copies_its_layers_is_predicted_without_a_warning() -> None:
+    # Warnings are errors here.
+    def copying() -> nn.Module:
+        encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2)
+        return nn.Sequential(nn.Embedding(VOCABULARY, 16), encoder, nn.Linear(16, VOCABULARY))
+
+    task = task_of(copying)
+    assert num_layers(task) == 4
+    assert predict_step(task, trainable_layers=1).forward_flops > 0
+
+
 def test_the_batch_size_is_that_asked_for() -> None:
     task = random_tokens(context_length=16, vocabulary_size=100)
     small, large = (predict_step(task, trainable_layers=2, batch_size=size) for size in (1, 4))

@@ -65,7 +65,8 @@ class _Step:
 class LooksMeta(TorchFunctionMode):
     """Has fake tensors say that they are meta tensors, of which torch's initialisers and others expect no values.
 
-    ``nn.init.trunc_normal_`` would draw until all values lie within its bounds, and asks whether they do (torch 2.13).
+    ``nn.init.trunc_normal_`` would draw until all values lie within its bounds, and asks whether they do; a layer that is
+    copied, as by ``nn.TransformerEncoder``, asks where its weights lie, which torch calls a bug of the user's (torch 2.13).
     """
 
     def __torch_function__(
@@ -74,6 +75,8 @@ class LooksMeta(TorchFunctionMode):
         """Answer for fake tensors, and call every other function as it is."""
         if function == _IS_META and isinstance(arguments[0], FakeTensor):
             return True
+        if function == Tensor.data_ptr and isinstance(arguments[0], FakeTensor):
+            return 0
         return function(*arguments, **(keywords or {}))
 
 
