@@ -32,7 +32,7 @@ from frostline.records import Configuration, Evaluation, Fidelity
 from frostline.run.executors import SerialExecutor
 from frostline.run.loop import Observer, climb, job_of
 from frostline.run.plan import SearchPlan
-from frostline.run.tuning import expected_of
+from frostline.run.summary import expected_of
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.history import History
 from frostline.search.ladder import Ladder

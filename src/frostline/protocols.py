@@ -107,6 +107,12 @@ class Task(Protocol):
         ...
 
 
+def metric_of(task: Task) -> str | None:
+    """Return what the score of a task is called, if it says so: a task of one's own need not."""
+    metric = getattr(task, "metric", None)
+    return metric if isinstance(metric, str) else None
+
+
 class Executor(Protocol):
     """Has jobs evaluated: the only place that knows devices, memory, checkpoints and other machines.
 

@@ -199,5 +199,7 @@ class Progress:
     started: int
     samples: int
     budget: int
+    scores: Mapping[int, float] = field(default_factory=dict)
+    """The latest validation score of each member that has one, by its configuration's number."""
     worker: int = 0
     """Which of the processes that train side by side it is in."""

@@ -174,6 +174,9 @@ FILES = {
     ),
     "import sys\nsys.exit(0)": "could not be run: SystemExit: 0 (my_task.py:2)",
     "import sys\nsys.exit('enough')": "could not be run: SystemExit: enough (my_task.py:2)",
+    "import frostline\nfrom frostline.errors import TaskError\nraise TaskError('give a value to all that is searched.')": (
+        "TaskError: give a value to all that is searched (my_task.py:3)."
+    ),
     "import no_such_module_anywhere": "ModuleNotFoundError: No module named 'no_such_module_anywhere' (my_task.py:1)",
     "def task(: pass": "could not be run: SyntaxError",
     "x = '\0'": "could not be run: SyntaxError",

@@ -41,9 +41,9 @@ def test_a_search_from_start_to_finish(capsys: pytest.CaptureFixture[str]) -> No
     assert "task tiny, 9 configurations" in out
     code, out, _ = run("best first", capsys)
     assert "at full fidelity" in out
-    command = out.split("train it in full: ")[1].strip()
+    command = out.split("train it in full: ")[1].split("frostline ")[1].strip()
     score = out.split("score ")[1].split()[0]
-    code, out, err = run(command.removeprefix("frostline "), capsys)
+    code, out, err = run(command, capsys)
     assert (code, err) == (0, "")
     assert f"score {score} after" in out  # trained again outside the search, it gets the very score
     code, out, _ = run("best first --json", capsys)
@@ -81,7 +81,7 @@ def test_every_search(search: str, capsys: pytest.CaptureFixture[str]) -> None:
     top = best_evaluation(study.history)
     assert top is not None
     assert (top.number, top.rung) == (best, 2)
-    assert f"best: configuration {best}, score {top.score:.5g} at full fidelity" in out
+    assert f"best: configuration {best}, score {top.score:.5g} (lower is better), at full fidelity" in out
 
 
 @pytest.mark.parametrize("sampler", ["qmc", "tpe", "gp", "cmaes", "grid"])
@@ -250,7 +250,6 @@ def test_an_interrupt_says_that_nothing_is_lost(folder: Path) -> None:
                 break
         err = process.stderr.read() if process.stderr is not None else ""
     assert process.returncode == 130
-    assert (
-        err == "frostline: stopped. Every evaluation that ended is saved; the same command goes on from there.\n"
-    )
+    assert err.startswith("frostline: stopped. Every evaluation that ended is saved; go on with: ")
+    assert err.endswith(f"frostline tune {TINY} -n 2000 --study s\n")
     assert 1 <= len(optuna.load_study(study_name="s", storage="sqlite:///frostline.db").trials) < 2000

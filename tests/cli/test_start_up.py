@@ -61,6 +61,13 @@ def test_help_loads_nothing(command: str, tmp_path: Path) -> None:
         ("tune digits-mlp --threads many", "--threads is 'many', but must be auto or a whole number."),
         ("train digits-mlp --threads 100000", "threads is 100000, but must be auto or in 1.."),
         ("audit digits-mlp --workers 0", "workers is 0, but must be auto or at least 1."),
+        ("tune digits-mlp --device tpu", "device is 'tpu', but must be one of auto, cpu, cuda, mps."),
+        ("tune digits-mlp --precision float8", "precision is 'float8'"),
+        ("tune digits-mlp --horizon far", "horizon is 'far'"),
+        ("tune digits-mlp --budget lots", "'lots' is no budget"),
+        ("tune digits-mlp --align 1:x", "the alignment '1:x' is none"),
+        ("tune digits-mlp --default x", "write NAME=VALUE"),
+        ("tune digits-mlp --config none.toml", "there is no such file"),
         ("tune digits-mlp --space none.toml", "there is no such file"),
         ("tune nothing", "there is no task 'nothing'"),
         ("tune missing.py:task", "there is no file 'missing.py'"),
@@ -97,6 +104,12 @@ def test_what_the_study_tells_is_told_without_torch(command: str, folder: Path) 
     code, loaded, printed = loaded_by(*command.split(), folder=folder)
     assert (code, loaded) == (0, STUDY_READERS)
     assert printed
+
+
+def test_what_is_being_done_is_on_the_screen_before_torch_is_loaded(tmp_path: Path) -> None:
+    _, loaded, printed = loaded_by("tune", "missing.py", folder=tmp_path)
+    assert printed.startswith("loading missing.py\n")
+    assert loaded == set()
 
 
 def test_a_report_needs_no_torch(folder: Path) -> None:

@@ -111,3 +111,9 @@ def test_the_page_has_a_line_for_each_device_and_none_where_nothing_is_known() -
     unknown = fit_page([fit(1, GIB, batch=None)], HERE, margin=0.1)
     assert "Largest batch" not in unknown
     assert "Largest population, batch size 8" in unknown
+
+
+def test_columns_never_run_together() -> None:
+    most = fit(2, MEMORIES[0], batch=MOST, population=MOST)
+    assert fit_line([most, most]).split()[-4:] == ["1,048,575+"] * 4
+    assert rung_line(0, rung(2, MOST, MOST)).split()[-2:] == ["1,048,575+"] * 2

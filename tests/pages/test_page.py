@@ -14,6 +14,7 @@ from frostline.pages.page import page
 from frostline.pages.parts import (
     Answer,
     Bullets,
+    Cell,
     Chooser,
     Command,
     Figure,
@@ -25,6 +26,7 @@ from frostline.pages.parts import (
     Paragraph,
     Part,
     Section,
+    SortableTable,
     Table,
     Warnings,
     figure_section,
@@ -45,6 +47,7 @@ PARTS: tuple[Part, ...] = (
     Bullets([NASTY]),
     Command(NASTY),
     Table([NASTY], [[NASTY]], words=[0], chosen=[0]),
+    SortableTable([NASTY], [[Cell(NASTY, NASTY)]], NASTY, words=[0], chosen=[0]),
     Folded(NASTY, Table([NASTY], [[NASTY]]), is_long=True),
     drawn(NASTY),
     Multiples([drawn(NASTY)], is_small=True, name=NASTY),
@@ -83,7 +86,7 @@ def test_no_text_leaves_its_place(part: Part) -> None:
     assert not any("onclick" in attributes for _, attributes in reader.tags)
     told = [text.strip() for text in reader.texts]
     assert NASTY in told
-    for attribute in ("aria-label", "id", "data-for"):
+    for attribute in ("aria-label", "id", "data-for", "data-value", "data-file"):
         assert {*reader.values(attribute)} <= {NASTY}
     for captions in reader.values("data-captions"):
         assert json.loads(captions or "") == [NASTY, "other"]
@@ -110,4 +113,10 @@ def test_no_warning_is_said_to_be_none() -> None:
 
 def test_templates_are_resources_of_the_package() -> None:
     templates = files("frostline.pages") / "templates"
-    assert {entry.name for entry in templates.iterdir()} == {"page.html", "parts.html", "page.css", "page.js"}
+    assert {entry.name for entry in templates.iterdir()} == {
+        "page.html",
+        "parts.html",
+        "page.css",
+        "page.js",
+        "tables.js",
+    }

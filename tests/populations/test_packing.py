@@ -16,7 +16,6 @@ from torch import nn
 
 import frostline
 from frostline import SearchPlan, TrainingOptions
-from frostline.cli.display import progress_line
 from frostline.populations.footprint import Footprint, even_share, footprint_of
 from frostline.populations.packing import Packing
 from frostline.populations.population import Population
@@ -24,6 +23,7 @@ from frostline.populations.prefix.share import CannotShareError
 from frostline.populations.programs import Program
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job, Progress, Status
 from frostline.run.executors import PopulationExecutor
+from frostline.run.view.event_lines import progress_line
 from frostline.training.session import begin_session
 from tests.executing import Watching, evaluations_by
 from tests.populations.cases import CASES, configuration_of, gpt, jobs_of, token_case
@@ -210,7 +210,7 @@ def test_memory_that_holds_no_configuration_is_said_and_trains_one(caplog: pytes
     assert population.size == 1
     assert "1 B of memory is not enough for one configuration, which needs" in caplog.text
     assert [each.number for each in population.run()] == [0]
-    assert progress_line(seen[0], "examples").startswith("rung 0  1 configuration  engine")
+    assert progress_line(seen[0], "examples").startswith("rung 0  1 training  engine")
 
 
 class Greedy(nn.Module):

@@ -18,6 +18,8 @@ from frostline.report.audit_page import audit_page
 from frostline.report.cells import optima_section
 from frostline.report.levels import pairs_section
 from frostline.report.maps import ladders_of, threshold_map
+from frostline.report.verdict import headline
+from frostline.search.ladder import Ladder
 from frostline.statistics.bootstrap import Estimate
 from tests.report.cases import NASTY, landscape
 from tests.report.test_search_report import Contents, figures_of, strings_in
@@ -175,3 +177,43 @@ def test_a_shift_of_tens_is_written_whole() -> None:
     (maps,) = (part for part in optima_section(found, [moved, little]).parts if isinstance(part, Multiples))
     written = [{*trace.text} for panel in maps.figures for trace in panel.plotly.select_traces({"mode": "text"})]
     assert written == [{"+20.0"}, {"-.50"}]
+
+
+def verdict_of(found: Landscape, recommendation: Any) -> str:
+    return " ".join(headline(found, audit_of(found, resamples=50).agreement, recommendation))
+
+
+def test_the_verdict_agrees_with_the_recommended_ladder_and_its_price() -> None:
+    found = landscape(noise=0.1)
+    # With all layers, few samples rank as well and cost no more than few layers do.
+    found.seconds[:] = 10 * np.array([0.2, 0.5, 1.0])
+    recommendation = recommend(found, configurations=9)
+    ladder = Ladder.explicit([(1, 250), (4, 1000)], num_layers=4, full_samples=1000)
+    freezing = dataclasses.replace(recommendation.chosen, ladder=ladder, full_trainings=0.4)
+    whole = dataclasses.replace(
+        recommendation.chosen,
+        ladder=Ladder.explicit([(4, 250), (4, 1000)], num_layers=4, full_samples=1000),
+    )
+    with_freezing = verdict_of(found, dataclasses.replace(recommendation, chosen=freezing))
+    assert "Freezing is a valid fidelity here: " in with_freezing
+    assert (
+        "this cell alone saves nothing, a ladder over several does. The recommended ladder costs 0.4"
+        in with_freezing
+    )
+    for without in (dataclasses.replace(recommendation, chosen=whole), None):
+        assert "Freezing is a valid fidelity here, but saves nothing: " in verdict_of(found, without)
+
+
+def test_where_no_cell_ranks_the_verdict_is_the_ladders_or_says_that_none_is_sure() -> None:
+    found = landscape(noise=0.0)
+    found.scores[:, :-1, :] = np.random.default_rng(3).random(found.scores[:, :-1, :].shape)
+    recommendation = recommend(found, configurations=9)
+    ladder = Ladder.explicit([(1, 250), (4, 1000)], num_layers=4, full_samples=1000)
+    chosen = dataclasses.replace(recommendation.chosen, ladder=ladder)
+    sure = dataclasses.replace(recommendation, chosen=chosen, reaches=True)
+    assert "Freezing is a valid fidelity here in a ladder over several cells" in verdict_of(found, sure)
+    assert "use --ladder samples-only" not in verdict_of(found, sure)
+    unsure = dataclasses.replace(sure, reaches=False)
+    assert "No ladder is sure either; the one below is the surest." in verdict_of(found, unsure)
+    text = audit_page(found, audit_of(found, resamples=50), recommendation=unsure, source="A test")
+    assert "Surest ladder, though not sure enough: " in Contents(text).words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,37 @@ SIZES = """() => [...document.querySelectorAll('figure')].map(figure => {
 })"""
 
 
+# Words of cells, unless they are longer than a phone is wide, that stand on two lines.
+BROKEN_WORDS = """() => [...document.querySelectorAll('td, th')].flatMap(cell => {
+    const text = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT).nextNode();
+    return [...(text ? text.data.matchAll(/(?<![A-Za-z_])[A-Za-z_]{1,30}(?![A-Za-z_])/g) : [])].filter(word => {
+        const range = document.createRange();
+        range.setStart(text, word.index);
+        range.setEnd(text, word.index + word[0].length);
+        return new Set([...range.getClientRects()].map(box => box.top)).size > 1;
+    }).map(word => word[0]);
+})"""
+
+COLUMN = "[...document.querySelectorAll('.sortable tbody tr')].map(row => row.cells[1].dataset.value)"
+
+
+def check_table(page: Page) -> None:
+    heading = page.locator(".sortable th button").nth(1)
+    assert heading.text_content() == "configuration"
+    for direction in ("ascending", "descending"):
+        heading.click()
+        numbers = [int(number) for number in page.evaluate(COLUMN)]
+        assert numbers == sorted(numbers, reverse=direction == "descending")
+        assert page.locator(f".sortable th[aria-sort={direction}]").count() == 1
+    with page.expect_download() as saved:
+        page.locator(".download").click()
+    assert saved.value.suggested_filename.endswith(".csv")
+    with Path(saved.value.path()).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["configuration"]) for row in rows] == numbers
+    assert all(float(row["learning_rate"]) > 0 for row in rows)
+
+
 def check_drawn(page: Page, *, count: int) -> None:
     figures = page.evaluate(SIZES)
     assert len(figures) == count
@@ -120,6 +152,8 @@ def test_a_page_is_drawn_on_a_phone_and_on_a_desk(name: str, browser: Browser, t
     check_drawn(page, count=count)
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW
+    assert page.evaluate(BROKEN_WORDS) == []
+    check_table(page)
     page.set_viewport_size({"width": WIDE, "height": 800})
     wait_until_they_fit(page)
     check_drawn(page, count=count)

@@ -30,7 +30,7 @@ def result() -> frostline.TuneResult:
 
 def test_a_result_prints_its_best_configuration_and_its_rungs() -> None:
     lines = repr(result()).splitlines()
-    assert lines[0] == "study '<found>': configuration 0, score -0 at full fidelity"
+    assert lines[0] == "study '<found>': configuration 0, score -0 (higher is better), at full fidelity"
     assert lines[2].split() == ["rate", "0.125"]
     assert lines[3].split() == ["kind", "<b>"]
     assert lines[5].split() == [

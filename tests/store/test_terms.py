@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -49,6 +50,15 @@ def test_terms_are_what_was_written(record) -> None:
     again = Terms.parse(json.loads(json.dumps(terms.record())))
     assert again == terms
     assert (again.reference, again.expected, again.is_sweep) == (terms.reference, terms.expected, terms.is_sweep)
+
+
+def test_what_a_score_is_called_and_whose_the_first_configuration_is_are_kept_where_they_are_said() -> None:
+    plain = Terms.parse(FIRST_VERSION)
+    assert not {"metric", "has_own"} & plain.record().keys()
+    said = dataclasses.replace(plain, metric="loss", has_own=True)
+    again = Terms.parse(json.loads(json.dumps(said.record())))
+    assert (again.metric, again.has_own) == ("loss", True)
+    plain.check_equal(said, name="s")
 
 
 def test_terms_of_a_later_version_are_refused_in_one_sentence() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -10,13 +11,14 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from torch import Tensor, nn
 from torch.utils.data import Subset, TensorDataset
 
-from frostline.errors import HyperparameterError, TaskError
+from frostline.errors import HyperparameterError, OptionError, TaskError
 from frostline.protocols import Task
 from frostline.records import Configuration
 from frostline.search.space import SearchSpace
 from frostline.training.schedules import WarmupCooldownSchedule
 from frostline.training.serial import train_serially
 from frostline.training.supervised import SupervisedTask
+from tests import tiny_task
 from tests.training.cases import (
     SPACE,
     configured,
@@ -351,3 +353,21 @@ def test_a_hugging_face_model_learns_to_count(device: torch.device) -> None:
         assert evaluation.score is not None
         assert evaluation.score < 3.0  # guessing scores log 24 = 3.18
         assert evaluation.cost.samples == task.full_samples
+
+
+def test_a_metric_names_the_score_and_changes_nothing_else() -> None:
+    assert replace(tiny_task.task, metric="validation loss").fingerprint == tiny_task.task.fingerprint
+    with pytest.raises(OptionError, match="metric"):
+        replace(tiny_task.task, metric="")
+
+
+def test_fields_are_the_defaults_of_what_is_searched() -> None:
+    space = SearchSpace(
+        distributions={
+            "batch_size": CategoricalDistribution([16, 32]),
+            "optimizer": CategoricalDistribution(["Adam", "AdamW"]),
+        }
+    )
+    task = replace(tiny_task.task, space=space, defaults={"learning_rate": 1e-3})
+    assert task.defaults == {"learning_rate": 1e-3, "batch_size": 32, "optimizer": "AdamW"}
+    assert tiny_task.task.defaults == {"learning_rate": 1e-3, "optimizer": "Adam"}

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from frostline.cli.naming import check_ladder, check_rungs, check_sampler, search_named
+from frostline.cli.grouping import HOW, WHAT, WHERE
+from frostline.cli.naming import check_ladder, check_rungs, check_sampler
 from frostline.errors import OptionError, SearchSpaceError
+from frostline.inputs.credentials import without_password
+from frostline.inputs.json_values import parse_assignments
 from frostline.inputs.whole_numbers import check_seed
 from frostline.populations.engines import Engine
 from frostline.run.options import AUTO, OFF, TrainingOptions, parse_count
+from frostline.search.search_names import GRID, HALVING, SAMPLERS, sampling_named, search_named
 from frostline.sizes import parse_size
 from frostline.store.storage import DEFAULT_STORAGE
 from frostline.store.terms import TaskReference
@@ -24,22 +28,29 @@ if TYPE_CHECKING:
     from frostline.protocols import Task
     from frostline.records import Value
     from frostline.search.sampling import Sampling
+    from frostline.search.space import SearchSpace
 
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the task. Repeat for more.")
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A task's option; repeat for more.", rich_help_panel=WHAT),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-PrecisionOption = Annotated[str, typer.Option("--precision", help="float32, or bfloat16 for autocast.")]
-MemoryOption = Annotated[
-    str, typer.Option("--memory", help="What training may take, such as 8GiB. Default: what is free.")
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.", rich_help_panel=HOW)]
+PrecisionOption = Annotated[
+    str, typer.Option("--precision", help="float32, or bfloat16: autocast.", rich_help_panel=HOW)
 ]
+MemoryOption = Annotated[str, typer.Option("--memory", help="At most so much, such as 8GiB.", rich_help_panel=HOW)]
 ThreadsOption = Annotated[
     str,
-    typer.Option("--threads", help="How many compute on the CPU. auto: as many as are measured to be fastest."),
+    typer.Option(
+        "--threads",
+        help="How many compute on the CPU; auto: as many as are measured to be fastest.",
+        rich_help_panel=HOW,
+        hidden=True,
+    ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="The root of every random stream.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="The root of all that is drawn.", rich_help_panel=WHERE)]
 StorageOption = Annotated[
-    str, typer.Option("--storage", help="A database URL, the path of a journal file, or :memory:.")
+    str, typer.Option("--storage", help="A database URL, a journal file, :memory:.", rich_help_panel=WHERE)
 ]
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="The name of a study.")]
 HyperparametersOption = Annotated[
@@ -51,7 +62,7 @@ HyperparametersOption = Annotated[
 class TaskArguments:
     """A task as it is named on the command line."""
 
-    task: Annotated[str, typer.Argument(metavar="TASK", help="A built-in task, or path/to/file.py:NAME.")]
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A built-in task, file.py, or file.py:NAME.")]
     options: SetOption = None
 
     def load(self) -> Task:
@@ -67,13 +78,22 @@ class TaskArguments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaceArguments:
-    """Where a study is kept, and the seed of what is drawn for it."""
+    """Where a study is kept, what it is called, and the seed of what is drawn for it."""
 
+    study: Annotated[
+        str | None, typer.Option("--study", help="Its name. Default: by the task's.", rich_help_panel=WHERE)
+    ] = None
     storage: StorageOption = DEFAULT_STORAGE
     seed: SeedOption = 0
 
     def __post_init__(self) -> None:
         check_seed("--seed", self.seed)
+
+    @property
+    def words(self) -> list[str]:
+        """The words that say the same on another command line, without a password."""
+        storage = [] if self.storage == DEFAULT_STORAGE else ["--storage", without_password(self.storage)]
+        return [*storage, *(["--seed", f"{self.seed}"] if self.seed else [])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,17 +104,27 @@ class LadderArguments:
         str | None,
         typer.Option(
             "--ladder",
-            help="sieve, diagonal, layers-only, samples-only, rungs as LAYERS:SAMPLES,LAYERS:SAMPLES,..., audit:STUDY for "
-            "what an audit recommends, or auto for a small audit first. Default: sieve under a budget, else diagonal.",
+            help="sieve, diagonal, audit:STUDY, auto, ...",
+            rich_help_panel=WHAT,
         ),
     ] = None
+    """Or layers-only, samples-only, or rungs as LAYERS:SAMPLES,LAYERS:SAMPLES,... "audit:STUDY" is what an audit recommends;
+    "auto" makes a small one first. Default: sieve under a budget, else diagonal."""
     rungs: Annotated[
         int | None,
-        typer.Option("--rungs", help="The number of rungs of diagonal, layers-only and samples-only. Default: 3."),
+        typer.Option(
+            "--rungs",
+            help="How many diagonal, layers-only and samples-only have. Default: 3.",
+            rich_help_panel=WHAT,
+            hidden=True,
+        ),
     ] = None
-    search: Annotated[str, typer.Option("--search", help="halving, hyperband, asynchronous, sweep or full.")] = (
-        "halving"
-    )
+    search: Annotated[
+        str,
+        typer.Option(
+            "--search", help="halving, hyperband, asynchronous, ...", show_default=False, rich_help_panel=WHAT
+        ),
+    ] = HALVING
 
     def __post_init__(self) -> None:
         if self.ladder is not None:
@@ -107,56 +137,98 @@ class LadderArguments:
 class SamplingArguments:
     """Where configurations come from."""
 
-    space: Annotated[Path | None, typer.Option("--space", help="A TOML file with the search space.")] = None
-    sampler: Annotated[str, typer.Option("--sampler", help="random, qmc, tpe, gp, cmaes or grid.")] = "random"
+    space: Annotated[
+        Path | None, typer.Option("--space", help="A TOML file with another space.", rich_help_panel=WHAT)
+    ] = None
+    sampler: Annotated[
+        str, typer.Option("--sampler", help=f"{', '.join(SAMPLERS)}.", show_default=False, rich_help_panel=WHAT)
+    ] = SAMPLERS[0]
     grid_points: Annotated[
-        int, typer.Option("--grid-points", help="Points per continuous dimension of a grid.")
+        int,
+        typer.Option(
+            "--grid-points",
+            help="Points per continuous dimension of a grid.",
+            rich_help_panel=WHAT,
+            hidden=True,
+        ),
     ] = 3
-    defaults: Annotated[bool, typer.Option(help="Let the task's own configuration take part.")] = True
+    defaults: Annotated[
+        bool,
+        typer.Option(
+            "--defaults/--no-defaults",
+            help="Let the task's own configuration take part.",
+            rich_help_panel=WHAT,
+            hidden=True,
+        ),
+    ] = True
+    default: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--default",
+            metavar="NAME=VALUE",
+            help="A value of your own configuration, such as of what --space adds. Repeat for more.",
+            rich_help_panel=WHAT,
+            hidden=True,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         check_sampler(self.sampler)
+        parse_assignments("--default", self.default)
         if self.space is not None and not self.space.is_file():
             raise OptionError(f"--space {self.space}: there is no such file.")
 
+    @property
+    def space_words(self) -> list[str]:
+        """The words that say the same space and defaults on another command line."""
+        space = [] if self.space is None else ["--space", str(self.space)]
+        return [*space, *(word for value in self.default or () for word in ("--default", value))]
+
     def in_space(self, task: Task) -> Task:
-        """Return the task with the search space of the TOML file, if one is given."""
-        if self.space is None:
+        """Return the task with the search space of the TOML file and the defaults, if any are given."""
+        defaults = parse_assignments("--default", self.default)
+        if self.space is None and not defaults:
             return task
-        from frostline.search.space import SearchSpace
         from frostline.training.supervised import SupervisedTask
 
-        try:
-            text = self.space.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise OptionError(
-                f"--space {self.space}: it is no text in UTF-8 ({error}), as TOML must be."
-            ) from None
-        space = SearchSpace.from_toml(text)
         if not isinstance(task, SupervisedTask):
+            option = "--space" if self.space is not None else "--default"
             raise OptionError(
-                f"--space: the task {task.name} is no frostline.SupervisedTask; set its space where it is made."
+                f"{option}: the task {task.name} is no frostline.SupervisedTask; set both where it is made."
             )
-        return replace(task, space=space)
+        space = task.space if self.space is None else self._read_space(self.space)
+        return replace(task, space=space, defaults={**task.defaults, **defaults})
+
+    @staticmethod
+    def _read_space(path: Path) -> SearchSpace:
+        from frostline.search.space import SearchSpace
+
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise OptionError(f"--space {path}: it is no text in UTF-8 ({error}), as TOML must be.") from None
+        return SearchSpace.from_toml(text)
 
     def sampling(self, task: Task) -> Sampling:
         """Return what draws configurations from the task's space."""
-        from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, grid
+        if self.sampler != GRID:
+            return sampling_named(self.sampler)
+        from frostline.search.sampling import grid
 
-        if self.sampler == "grid":
-            return grid(task.space, num_points=self.grid_points)
-        return {"random": RANDOM, "qmc": QMC, "tpe": TPE, "gp": GP, "cmaes": CMA_ES}[self.sampler]
+        return grid(task.space, num_points=self.grid_points)
 
     def initial(self, task: Task) -> tuple[dict[str, Value], ...]:
         """Return the task's own configuration, to be tried first; nothing if it is not to be, or lies outside the space."""
-        if not self.defaults or self.sampler == "grid":
+        if not self.defaults or self.sampler == GRID:
             return ()
         from frostline.run.tuning import own_configuration
 
         try:
             return (own_configuration(task),)
         except SearchSpaceError as error:
-            typer.echo(f"the task's own configuration takes no part: {error}")
+            from frostline.cli.display import echo
+
+            echo(f"the task's own configuration takes no part: {error}")
             return ()
 
 
@@ -169,14 +241,20 @@ class TrainingArguments:
     engine: Annotated[
         str,
         typer.Option(
-            "--engine", help="How a rung is trained together: auto, shared, stacked, compiled; serial: one by one."
+            "--engine",
+            help="How a rung is trained together: auto, shared, stacked, compiled; serial: one by one.",
+            rich_help_panel=HOW,
+            hidden=True,
         ),
     ] = "auto"
     memory: MemoryOption = "auto"
     prefix_cache: Annotated[
         str,
         typer.Option(
-            "--prefix-cache", help="What outputs of frozen layers that come again may take: auto, off or a size."
+            "--prefix-cache",
+            help="What outputs of frozen layers that come again may take: auto, off or a size.",
+            rich_help_panel=HOW,
+            hidden=True,
         ),
     ] = "auto"
     threads: ThreadsOption = AUTO
@@ -184,10 +262,14 @@ class TrainingArguments:
         str,
         typer.Option(
             "--workers",
-            help="How many processes train side by side. auto: several on the CPU where a training cannot use its cores.",
+            help="How many processes train side by side; auto: several on the CPU where a training cannot use its cores.",
+            rich_help_panel=HOW,
+            hidden=True,
         ),
     ] = AUTO
-    runs: Annotated[Path, typer.Option("--runs", help="The folder of the checkpoints.")] = Path("frostline-runs")
+    runs: Annotated[
+        Path, typer.Option("--runs", help="The folder of the checkpoints.", rich_help_panel=WHERE, hidden=True)
+    ] = Path("frostline-runs")
 
     def __post_init__(self) -> None:
         Engine.parse(self.engine)

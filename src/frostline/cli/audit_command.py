@@ -11,12 +11,13 @@ import typer
 
 from frostline.atomic import check_writable
 from frostline.cli.arguments import PlaceArguments, SamplingArguments, TaskArguments, TrainingArguments
-from frostline.cli.grouping import grouped
+from frostline.cli.grouping import HOW, WHAT, WHERE, grouped
 from frostline.cli.naming import AUDIT, parse_alignment, parse_numbers
 from frostline.errors import OptionError
 from frostline.inputs.credentials import without_password
+from frostline.run.installed_programs import frostline_program
 from frostline.search.alignment import IDENTITY, Alignment
-from frostline.store.storage import DEFAULT_STORAGE, MEMORY
+from frostline.store.storage import MEMORY
 
 if TYPE_CHECKING:
     from frostline.audit.auditor import AuditPlan
@@ -27,30 +28,39 @@ if TYPE_CHECKING:
 class AuditArguments:
     """Which cells are trained, by how many configurations, and under which alignment."""
 
-    study: Annotated[
-        str | None, typer.Option("--study", help="The study's name. Default: the task's and \" audit\".")
-    ] = None
     configurations: Annotated[
-        int, typer.Option("--configurations", "-n", help="How many configurations are trained at every cell.")
+        int,
+        typer.Option("--configurations", "-n", help="How many at every cell.", rich_help_panel=WHAT),
     ] = 24
     layers: Annotated[
-        str | None, typer.Option("--layers", help="Numbers of trained layers, such as 1,2,4,8. Default: all.")
+        str | None,
+        typer.Option("--layers", help="Such as 1,2,4,8. Default: all.", rich_help_panel=WHAT),
     ] = None
-    budgets: Annotated[int, typer.Option("--budgets", help="Into how many equal shares the samples are cut.")] = 10
+    budgets: Annotated[int, typer.Option("--budgets", help="Shares of the samples.", rich_help_panel=WHAT)] = 10
     horizon: Annotated[
         str,
         typer.Option(
             "--horizon",
             help="full: one training passes through all budgets; rung: each is a training of its own, and dearer.",
+            rich_help_panel=HOW,
+            hidden=True,
         ),
     ] = "full"
     repeats: Annotated[
         int,
-        typer.Option("--repeats", help="How many configurations are trained in full again under another seed."),
+        typer.Option(
+            "--repeats",
+            help="How many configurations are trained in full again under another seed.",
+            rich_help_panel=WHAT,
+            hidden=True,
+        ),
     ] = 8
-    repeat_seeds: Annotated[int, typer.Option("--repeat-seeds", help="Under how many other seeds.")] = 1
+    repeat_seeds: Annotated[
+        int, typer.Option("--repeat-seeds", help="Under how many other seeds.", rich_help_panel=WHAT, hidden=True)
+    ] = 1
     table: Annotated[
-        Path | None, typer.Option("--table", help="Write all scores and costs to this CSV file (.csv or .csv.gz).")
+        Path | None,
+        typer.Option("--table", help="Write all scores to this .csv or .csv.gz.", rich_help_panel=WHERE),
     ] = None
     align: Annotated[
         str | None,
@@ -59,11 +69,18 @@ class AuditArguments:
             help="Factors where few layers are trained, such as '1:learning_rate=10;2:head.learning_rate=3', or ranges to "
             "learn from, '2:head.learning_rate=0.3..30': each configuration gets a factor. The configurations are those of "
             "the audit --of, and only what the factors change is trained.",
+            rich_help_panel=WHAT,
+            hidden=True,
         ),
     ] = None
     of: Annotated[
         str | None,
-        typer.Option("--of", help="With --align: the audit's study. Default: the task's and \" audit\"."),
+        typer.Option(
+            "--of",
+            help="With --align: the audit's study. Default: the task's and \" audit\".",
+            rich_help_panel=WHAT,
+            hidden=True,
+        ),
     ] = None
 
     def __post_init__(self) -> None:
@@ -97,42 +114,46 @@ class AuditArguments:
 @grouped
 def audit_command(
     task: TaskArguments,
-    where: PlaceArguments,
     given: AuditArguments,
     sampling: SamplingArguments,
     training: TrainingArguments,
+    where: PlaceArguments,
 ) -> None:
-    """Measure whether few layers and few samples rank configurations as full training does, and recommend a ladder."""
+    """Measure whether few layers and samples rank configurations, and recommend a ladder."""
     alignment = given.alignment
     options = training.options()
-    loaded = sampling.in_space(task.load())
     from rich.console import Console
 
-    from frostline.cli import shown_audit
-    from frostline.run.plan import SearchPlan
-    from frostline.run.tuning import TaskSearch
+    from frostline.cli.display import command_view, echo
 
-    plan = given.plan(loaded)
-    name = given.study or (f"{loaded.name} audit" if plan.base is None else f"{plan.base}, {alignment}")
     console = Console()
-    typer.echo(f"study {name!r} in {without_password(where.storage)}")
-    reference = task.reference(training.precision)
-    landscape = shown_audit.run_audit(
-        console,
-        loaded,
-        plan,
-        study=name,
-        storage=where.storage,
-        training=TaskSearch(options=options, reference=reference, alignment=alignment),
-        search=SearchPlan(sampling=sampling.sampling(loaded), initial=sampling.initial(loaded), seed=where.seed),
-    )
-    if given.table is not None:
-        shown_audit.save_table(landscape, given.table)
-    if plan.base is not None and alignment.draws:
-        shown_audit.show_learned(where.storage, plan.base)
-        return
-    shown_audit.show_findings(console, landscape, where.storage, name)
+    with command_view(console, f"loading {task.task}") as view:
+        loaded = sampling.in_space(task.load())
+        from frostline.cli import shown_audit
+        from frostline.run.plan import SearchPlan
+        from frostline.run.tuning import TaskSearch
+
+        plan = given.plan(loaded)
+        name = where.study or (f"{loaded.name} audit" if plan.base is None else f"{plan.base}, {alignment}")
+        echo(f"study {name!r} in {without_password(where.storage)}")
+        reference = task.reference(training.precision)
+        landscape = shown_audit.run_audit(
+            view,
+            loaded,
+            plan,
+            study=name,
+            storage=where.storage,
+            training=TaskSearch(options=options, reference=reference, alignment=alignment),
+            search=SearchPlan(
+                sampling=sampling.sampling(loaded), initial=sampling.initial(loaded), seed=where.seed
+            ),
+        )
+        if given.table is not None:
+            shown_audit.save_table(landscape, given.table)
+        if plan.base is not None and alignment.draws:
+            shown_audit.show_learned(where.storage, plan.base)
+            return
+        shown_audit.show_findings(console, landscape, where.storage, name)
     if where.storage != MEMORY:
-        place = "" if where.storage == DEFAULT_STORAGE else f" --storage {without_password(where.storage)}"
-        words = f"{reference} --ladder {shlex.quote(f'{AUDIT}{name}')}{place}"
-        typer.echo(f"\nsearch with the recommended ladder: frostline tune {words}")
+        words = shlex.join(["--ladder", f"{AUDIT}{name}", *where.words, *sampling.space_words])
+        typer.echo(f"\nsearch with the recommended ladder: {frostline_program()} tune {reference} {words}")

@@ -6,7 +6,42 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from frostline.cli.run_file import read_run_file, show_all_options
+
+WHAT, HOW, WHERE = "What to search", "How to train", "Where"
+"""The parts of a command's help."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Calling:
+    """What every command with groups takes besides."""
+
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE.toml",
+            is_eager=True,
+            callback=read_run_file,
+            help="Options by their names; others here win.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None
+    help_all: Annotated[
+        bool,
+        typer.Option(
+            "--help-all",
+            is_eager=True,
+            callback=show_all_options,
+            help="Show all options.",
+            rich_help_panel=WHERE,
+        ),
+    ] = False
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -26,11 +61,21 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
                 parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
             )
 
+    hides = any(getattr(option, "hidden", False) for hint in parameters for option in hint.annotation.__metadata__)
+    # Of a command that hides nothing all is shown.
+    parameters += [one for one in _parameters_of(_Calling) if hides or one.name != "help_all"]
+
     @functools.wraps(command)
     def spread(**values: Any) -> None:
-        for name, group in groups.items():
-            values[name] = group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
-        command(**values)
+        # They have done what they do before.
+        for field in dataclasses.fields(_Calling):
+            values.pop(field.name, None)
+        # A group may be called as an option of another one is.
+        made = {
+            name: group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
+            for name, group in groups.items()
+        }
+        command(**values, **made)
 
     # What typer reads: the signature, and the annotations by name.
     spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ import errno
 import io
 import logging
 import os
+import shlex
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -30,6 +31,8 @@ from frostline.inputs.credentials import Secrets, holds_password, without_passwo
 from frostline.inputs.foreign_errors import foreign_error, foreign_places
 from frostline.inputs.printable import printable
 from frostline.inputs.whole_numbers import shown
+from frostline.run.installed_programs import frostline_program
+from frostline.store.storage import MEMORY
 
 # What typer returns for Ctrl-C, as shells do.
 _INTERRUPTED = 130
@@ -46,7 +49,7 @@ application = typer.Typer(
     name="frostline",
     help="Tune the hyperparameters of deep networks cheaply: train only the last layers, on part of the data, and climb.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
 )
 
@@ -105,8 +108,17 @@ def main(arguments: list[str] | None = None) -> None:
             sys.stderr.write(f"{secrets.hidden_in(error.traceback)}\n\n")
         _fail(_one_line(secrets.hidden_in(_message(error))), 2 if isinstance(error, typer.TyperException) else 1)
     if code == _INTERRUPTED:
-        _fail("stopped. Every evaluation that ended is saved; the same command goes on from there.", code)
+        _fail(secrets.hidden_in(_interrupted(words)), code)
     sys.exit(code or 0)
+
+
+def _interrupted(words: list[str]) -> str:
+    """Return what is said of a command that was interrupted."""
+    if not {"tune", "audit"} & set(words[:1]):
+        return "stopped."
+    if MEMORY in words:
+        return "stopped. The study was kept in memory alone: nothing is saved."
+    return f"stopped. Every evaluation that ended is saved; go on with: {frostline_program()} {shlex.join(words)}"
 
 
 def _refuse_stray_passwords(words: list[str]) -> None:

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
-import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from frostline.errors import OptionError
 from frostline.inputs.json_values import parse_values
 from frostline.inputs.whole_numbers import check_whole, parse_whole, parse_wholes, shown
 from frostline.search.alignment import Alignment
-from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
-from frostline.search.hyperband import Hyperband
 from frostline.search.ladder import MOST_RUNGS, Ladder
-from frostline.search.sweep import FullFidelity, Sweep
+from frostline.search.search_names import SAMPLERS, choose
 
 if TYPE_CHECKING:
     from frostline.records import Value
-    from frostline.search.interface import Climb
 
 AUDIT = "audit:"
 AUTO = "auto"
-_REDUCTION_FACTOR = 3
-
-_SAMPLERS = ("random", "qmc", "tpe", "gp", "cmaes", "grid")
-HALVING = "halving"
-SWEEP = "sweep"
-FULL = "full"
 SIEVE = "sieve"
 DIAGONAL = "diagonal"
 
@@ -41,29 +30,6 @@ _LADDERS: Mapping[str, Callable[..., Ladder]] = {
     "samples-only": Ladder.samples_only,
 }
 
-Choice = TypeVar("Choice")
-
-
-class ClimbFactory(Protocol):
-    """Makes a search over a number of configurations that is known."""
-
-    def __call__(self, *, ladder: Ladder, configurations: int) -> Climb:
-        """Return the search."""
-
-
-def search_named(name: str, reduction_factor: int | None = None) -> ClimbFactory:
-    """Return the search called ``name``, of which one in 3 is promoted if nobody says otherwise."""
-    if reduction_factor is None:
-        reduction_factor = _REDUCTION_FACTOR
-    choices: dict[str, ClimbFactory] = {
-        HALVING: functools.partial(SuccessiveHalving, reduction_factor=reduction_factor),
-        "hyperband": functools.partial(Hyperband, reduction_factor=reduction_factor),
-        "asynchronous": functools.partial(AsynchronousHalving, reduction_factor=reduction_factor),
-        SWEEP: Sweep,
-        FULL: FullFidelity,
-    }
-    return _choose("search", name, choices)
-
 
 def ladder_named(text: str, rungs: int | None, *, num_layers: int, full_samples: int) -> Ladder:
     """Return the ladder called so, or the one whose rungs are written out, for a model and a full training.
@@ -73,7 +39,7 @@ def ladder_named(text: str, rungs: int | None, *, num_layers: int, full_samples:
     check_rungs(text, rungs)
     if ":" in text:
         return Ladder.explicit(_parse_rungs(text), num_layers=num_layers, full_samples=full_samples)
-    make = _choose("ladder", text, _LADDERS)
+    make = choose("ladder", text, _LADDERS)
     counted = {} if text == SIEVE else {"num_rungs": _NUM_RUNGS if rungs is None else rungs}
     return make(num_layers=num_layers, full_samples=full_samples, **counted)
 
@@ -98,12 +64,12 @@ def check_ladder(text: str) -> None:
     if ":" in text:
         _parse_rungs(text)
     else:
-        _choose("ladder", text, _LADDERS)
+        choose("ladder", text, _LADDERS)
 
 
 def check_sampler(name: str) -> None:
     """Raise OptionError unless there is a sampler called ``name``."""
-    _choose("sampler", name, dict.fromkeys(_SAMPLERS))
+    choose("sampler", name, dict.fromkeys(SAMPLERS))
 
 
 def parse_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
@@ -140,11 +106,3 @@ def _parse_rungs(text: str) -> list[tuple[int, int]]:
                 f"--ladder: {shown(part)} is no rung: write LAYERS:SAMPLES, such as 2:100000."
             ) from None
     return rungs
-
-
-def _choose(kind: str, name: str, choices: Mapping[str, Choice]) -> Choice:
-    if name in choices:
-        return choices[name]
-    close = difflib.get_close_matches(name, choices, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise OptionError(f"there is no {kind} {name!r}: choose one of {', '.join(choices)}.{hint}")

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import typer
-
 from frostline.audit.audited_search import AuditedSearch, alignment_of_audit, search_of_audit, small_audit
 from frostline.audit.console_tables import ladder_comparison_table
 from frostline.audit.rung_watch import AgreementWatch
-from frostline.cli.naming import AUDIT, AUTO, HALVING, ClimbFactory, parse_alignment, search_named
+from frostline.cli.display import echo
+from frostline.cli.naming import AUDIT, AUTO, parse_alignment
 from frostline.cli.search_size import SearchSize
 from frostline.cli.shown_audit import run_audit
 from frostline.errors import OptionError
@@ -23,6 +22,7 @@ from frostline.search.budgeted import BudgetedHalving
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.hyperband import Hyperband
 from frostline.search.realigned import RealignedSearch
+from frostline.search.search_names import HALVING, ClimbFactory, search_named
 from frostline.search.sweep import FullFidelity, Sweep
 from frostline.search.watched import WatchedHalving
 from frostline.store.storage import MEMORY
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from frostline.protocols import Task
     from frostline.records import Evaluation, Job, Value
+    from frostline.run.view.search_view import SearchView
     from frostline.search.interface import Climb
     from frostline.search.ladder import Ladder
 
@@ -114,6 +115,7 @@ class RequestedSearch:
 
 
 def audited_search(
+    view: SearchView,
     console: Console,
     task: Task,
     ladder: str,
@@ -127,10 +129,10 @@ def audited_search(
         if place.storage == MEMORY:
             raise OptionError(f"--ladder {AUTO} reads its audit from the storage: give another one than {MEMORY}.")
         study = f"{place.name} audit"
-        typer.echo(f"a small audit first, in study {study!r}:")
+        echo(f"a small audit first, in study {study!r}:")
         plan = small_audit(task)
         run_audit(
-            console,
+            view,
             task,
             plan if requested.horizon is None else replace(plan, horizon=requested.horizon),
             study=study,
@@ -147,16 +149,14 @@ def audited_search(
         configurations=requested.size.configurations,
     )
     chosen = audited.recommendation.chosen
-    typer.echo(
+    echo(
         f"ladders for {chosen.configurations} configurations, by the audit {study!r}; cost in full trainings, chance of "
         f"ending within {audited.recommendation.tolerance:.3g} of the best:"
     )
     console.print(ladder_comparison_table(audited.recommendation))
     if audited.num_known:
-        typer.echo(
-            f"{audited.num_known} of the configurations are the audit's: their evaluations are not made again."
-        )
-    typer.echo("")
+        echo(f"{audited.num_known} of the configurations are the audit's: their evaluations are not made again.")
+    echo("")
     return audited
 
 
@@ -181,9 +181,7 @@ def aligned(task: Task, climb: PlannedSearch, align: str, place: Place) -> Plann
         study = align.removeprefix(AUDIT)
         alignment = alignment_of_audit(task, climb.ladder, storage=place.storage, study=study)
         if alignment.is_identity:
-            typer.echo(
-                f"the audit {study!r} gives no sure shift: all rungs train the configurations as they are.\n"
-            )
+            echo(f"the audit {study!r} gives no sure shift: all rungs train the configurations as they are.\n")
     elif align != OFF:
         alignment = parse_alignment(align)
     alignment.check(task.space, num_layers=climb.ladder.num_layers)
@@ -194,7 +192,7 @@ def aligned(task: Task, climb: PlannedSearch, align: str, place: Place) -> Plann
         )
     for layers, factors in alignment.factors.items():
         changed = ", ".join(f"{name} × {factor:.3g}" for name, factor in factors.items())
-        typer.echo(f"aligned: with {layers} of {climb.ladder.num_layers} layers trained, {changed}")
+        echo(f"aligned: with {layers} of {climb.ladder.num_layers} layers trained, {changed}")
     # What an audit leads to expect of its rungs is not what they do under another alignment.
     as_measured = alignment == climb.alignment
     return replace(climb, alignment=alignment, least_agreement=climb.least_agreement if as_measured else None)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from frostline.cli.naming import DIAGONAL, FULL, HALVING, SIEVE, SWEEP, search_named
+from frostline.cli.naming import DIAGONAL, SIEVE
 from frostline.errors import OptionError
 from frostline.search.budget import FEWEST_FULL_TRAININGS, Budget
 from frostline.search.budgeted import BudgetedHalving
 from frostline.search.halving import CONFIGURATIONS
 from frostline.search.ladder import rows_table
+from frostline.search.search_names import FULL, HALVING, SWEEP, search_named
 
 if TYPE_CHECKING:
     from frostline.search.interface import Climb

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
 from frostline.audit.audit import audit_of
 from frostline.audit.auditor import AuditPlan, audit_task
 from frostline.audit.console_tables import correlation_table, ladder_comparison_table
@@ -13,8 +11,10 @@ from frostline.audit.csv_table import write_table
 from frostline.audit.recommendation import Recommendation, recommend
 from frostline.audit.shifts import shift_sentences, shifts, some_budgets
 from frostline.audit.stored_landscape import read_aligned, read_landscape
-from frostline.cli import display
+from frostline.cli.display import echo
+from frostline.protocols import metric_of
 from frostline.store.storage import MEMORY
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from frostline.protocols import Task
     from frostline.run.plan import SearchPlan
     from frostline.run.tuning import TaskSearch
+    from frostline.run.view.search_view import SearchView
     from frostline.store.storage import Storage
 
 
 def run_audit(
-    console: Console,
+    view: SearchView,
     task: Task,
     plan: AuditPlan,
     *,
@@ -43,35 +44,27 @@ def run_audit(
 ) -> Landscape:
     """Make an audit, or go on with it, and show how far it is."""
     for line in _plan_lines(plan, task.sample_unit):
-        typer.echo(line)
-    typer.echo("")
-    rungs = plan.grid.rungs
-    shown = display.SearchDisplay(
-        console, rungs=rungs, expected=(plan.configurations,) * len(rungs), sample_unit=task.sample_unit
-    )
-    with shown:
-        return audit_task(
-            task,
-            plan,
-            study=study,
-            plan=search,
-            training=training,
-            storage=storage,
-            observer=shown,
-        )
+        echo(line)
+    echo("")
+    title = f"preparing the first trainings of {task.name}"
+    view.prepare(title, sample_unit=task.sample_unit, metric=metric_of(task))
+    landscape = audit_task(task, plan, study=study, plan=search, training=training, storage=storage, observer=view)
+    view.prepare("reckoning what the audit tells")
+    return landscape
 
 
 def _plan_lines(plan: AuditPlan, sample_unit: str) -> list[str]:
     layers = ", ".join(map(str, plan.layers))
     budgets = f"{len(plan.samples)} budgets of up to {plan.samples[-1]:,} {sample_unit}"
-    lines = [f"{plan.configurations} configurations × {layers} layers × {budgets}: {plan.trainings()} trainings."]
+    cells = f"{counted(plan.configurations, 'configuration')} × {layers} layers × {budgets}"
+    lines = [f"{cells}: {counted(plan.trainings(), 'training')}."]
     return [*lines, f"One by one its cells would cost as much as {plan.one_by_one():,.0f} full trainings."]
 
 
 def save_table(landscape: Landscape, path: Path) -> None:
     """Write all scores and costs to a CSV file, and say so."""
     write_table(landscape, path)
-    typer.echo(f"all scores and costs: {path}")
+    echo(f"all scores and costs: {path}")
 
 
 def show_findings(console: Console, landscape: Landscape, storage: str, study: str) -> None:
@@ -84,7 +77,7 @@ def show_findings(console: Console, landscape: Landscape, storage: str, study: s
 
 def show_learned(storage: str, study: str) -> None:
     """Say what an audit tells of shifts, with those that trained its configurations otherwise."""
-    typer.echo(f"\neach configuration had factors of its own; what the audit {study!r} tells with them:")
+    echo(f"\neach configuration had factors of its own; what the audit {study!r} tells with them:")
     landscape = read_landscape(storage, study)
     _show_shifts(landscape, shifts(landscape, read_aligned(storage, study), samples=some_budgets(landscape)))
 
@@ -93,28 +86,28 @@ def _show_shifts(landscape: Landscape, found: Sequence[CellShift]) -> None:
     """Say where few layers would rank better at other values, and what to do about it."""
     sentences = shift_sentences(found, landscape)
     if not sentences:
-        typer.echo("\nNo cell would rank better at other values of a hyperparameter, as far as these scores tell.")
+        echo("\nNo cell would rank better at other values of a hyperparameter, as far as these scores tell.")
         return
-    typer.echo("")
+    echo("")
     for sentence in sentences:
-        typer.echo(f"- {sentence}")
+        echo(f"- {sentence}")
 
 
 def _show_ranking(console: Console, audit: Audit, recommendation: Recommendation) -> None:
     """Say how well every cell ranks, and which ladder follows."""
     landscape = audit.landscape
     number = landscape.num_configurations
-    typer.echo(f"\nrank correlation (Spearman) with full fidelity, {number} configurations:")
+    echo(f"\nrank correlation (Spearman) with full fidelity, {number} configurations:")
     console.print(correlation_table(audit.agreement, landscape))
     if audit.warnings:
-        typer.echo("")
+        echo("")
     for warning in audit.warnings:
-        typer.echo(f"- {warning}")
+        echo(f"- {warning}")
     chosen = recommendation.chosen
-    typer.echo(
+    echo(
         f"\nladders for {chosen.configurations} configurations, replayed on these scores; cost in full trainings, chance of "
         f"ending within {recommendation.tolerance:.3g} of the best:"
     )
     console.print(ladder_comparison_table(recommendation))
     if not recommendation.reaches:
-        typer.echo("No ladder is sure enough here: the recommended one is the surest. Audit more configurations.")
+        echo("No ladder is sure enough here: the recommended one is the surest. Audit more configurations.")

@@ -2,75 +2,66 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import typer
 
-from frostline.cli import display
+from frostline.cli.display import configuration_table
 from frostline.inputs.credentials import without_password
+from frostline.protocols import metric_of
 from frostline.records import loss_sign
+from frostline.run.installed_programs import frostline_program, program
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
-from frostline.run.sentences import how_to_train
-from frostline.run.tuning import TaskSearch, expected_of, search_task, train_task
+from frostline.run.sentences import best_words, how_to_train, score_words
+from frostline.run.tuning import TaskSearch, search_task, train_task
+from frostline.run.view.drawing_board import rung_table
+from frostline.run.view.event_lines import outcome
 from frostline.search.budgeted import BudgetedHalving
 from frostline.search.realigned import RealignedSearch, reading_sentences
 from frostline.store.reading import READINGS_NOTE, write_note
-from frostline.store.storage import MEMORY
+from frostline.store.storage import DEFAULT_STORAGE, MEMORY
 from frostline.wording import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from frostline.audit.audited_search import AuditedSearch
-    from frostline.audit.rung_watch import AgreementWatch
     from frostline.cli.planned_search import Place, PlannedSearch
     from frostline.protocols import Task
-    from frostline.records import Direction, Evaluation
+    from frostline.records import Direction
     from frostline.run.result import TuneResult
-    from frostline.search.history import History
+    from frostline.run.view.search_view import SearchView
     from frostline.search.interface import Climb
     from frostline.search.sampling import Sampling
 
 
-def run_search(console: Console, task: Task, climb: PlannedSearch, place: Place, sampling: Sampling) -> TuneResult:
+def run_search(view: SearchView, task: Task, climb: PlannedSearch, place: Place, sampling: Sampling) -> TuneResult:
     """Run a planned search, or go on with it, and show how far it is."""
-    shown = _WatchedDisplay(
-        console,
-        rungs=climb.ladder.rungs,
-        expected=expected_of(climb.plan),
-        sample_unit=task.sample_unit,
+    view.prepare(
+        f"preparing the first trainings of {task.name}", sample_unit=task.sample_unit, metric=metric_of(task)
     )
-    shown.watch = climb.watch()
-    with shown:
-        return search_task(
-            task,
-            climb.plan,
-            study=place.name,
-            plan=SearchPlan(sampling=sampling, initial=climb.initial, seed=place.seed),
-            training=TaskSearch(
-                options=place.options,
-                alignment=climb.alignment,
-                known=climb.known,
-                reference=place.reference,
-            ),
-            storage=place.storage,
-            observer=shown,
-        )
+    watch = climb.watch()
+    if watch is not None:
+        view.comment_by(watch.news)
+    return search_task(
+        task,
+        climb.plan,
+        study=place.name,
+        plan=SearchPlan(sampling=sampling, initial=climb.initial, seed=place.seed),
+        training=TaskSearch(
+            options=place.options,
+            alignment=climb.alignment,
+            known=climb.known,
+            reference=place.reference,
+        ),
+        storage=place.storage,
+        observer=view,
+    )
 
 
-class _WatchedDisplay(display.SearchDisplay):
-    """Says beside the search itself where its rungs disagree."""
-
-    watch: AgreementWatch | None = None
-
-    def ended(self, evaluation: Evaluation, history: History) -> None:
-        super().ended(evaluation, history)
-        for sentence in [] if self.watch is None else self.watch.news(history):
-            self.say(sentence)
-
-
-def show_readings(search: Climb, result: TuneResult) -> None:
+def _show_readings(search: Climb, result: TuneResult) -> None:
     """Say how a realigned search read its rungs of few layers, and leave it in the study for its report."""
     if not isinstance(search, RealignedSearch):
         return
@@ -85,7 +76,7 @@ def show_readings(search: Climb, result: TuneResult) -> None:
         write_note(result.storage, result.study_name, READINGS_NOTE, sentences)
 
 
-def show_budget(search: Climb, result: TuneResult) -> None:
+def _show_budget(search: Climb, result: TuneResult) -> None:
     """Say how much of its budget a search has spent."""
     if isinstance(search, BudgetedHalving):
         spent, allowed = search.spent(result.history)
@@ -95,48 +86,66 @@ def show_budget(search: Climb, result: TuneResult) -> None:
         )
 
 
-def show_audits_best(audited: AuditedSearch, result: TuneResult) -> None:
+def _show_audits_best(audited: AuditedSearch, result: TuneResult) -> None:
     """Say so if the audit itself, which trained all of its configurations in full, has a better one."""
     best, configuration = audited.best, audited.best_configuration
     if best is None or best.score is None or configuration is None:
         return
     if _is_better(best.score, result.score, result.terms.direction):
         typer.echo(
-            f"\nThe audit has a better one, which this ladder lost: score {best.score:.5g} at full fidelity."
+            f"\nThe audit has a better one, which this ladder lost: "
+            f"{score_words(best.score, result.terms.direction, result.terms.metric)}, at full fidelity."
         )
         typer.echo(how_to_train(result.terms, configuration))
 
 
-def compare(task: Task, result: TuneResult, place: Place) -> None:
-    """Train the task's own configuration in full, unless the search has, and say which of the two is better."""
-    if result.own is not None:
-        return
+def comparison(task: Task, result: TuneResult, place: Place) -> list[str]:
+    """Train the task's own configuration in full, and return which of the two is better."""
     options = TrainingOptions(
         device=place.options.device, precision=place.options.precision, threads=place.options.threads
     )
     own, _ = train_task(task, task.defaults, seed=place.seed, options=options)
-    typer.echo(f"\nthe best configuration found, trained in full:  {display.outcome(result.best)}")
-    typer.echo(f"the task's own configuration, trained in full: {display.outcome(own)}")
+    metric = result.terms.metric
+    lines = [
+        f"\nthe best configuration found, trained in full:  {outcome(result.best, metric)}",
+        f"the task's own configuration, trained in full: {outcome(own, metric)}",
+    ]
     if own.score is not None and _is_better(own.score, result.score, task.direction):
-        typer.echo(
+        lines.append(
             "The task's own is better: the lower rungs of this ladder mislead here. `frostline audit` measures which do not."
         )
+    return lines
 
 
 def _is_better(score: float, other: float, direction: Direction) -> bool:
     return loss_sign(direction) * score < loss_sign(direction) * other
 
 
-def show_result(console: Console, result: TuneResult, sample_unit: str) -> None:
+def show_search(console: Console, search: Climb, result: TuneResult, audited: AuditedSearch | None) -> None:
+    """Say what a search came to, what it cost, how it went, and how to go on."""
+    _show_result(console, result)
+    _show_budget(search, result)
+    _show_readings(search, result)
+    if audited is not None:
+        _show_audits_best(audited, result)
+
+
+def _show_result(console: Console, result: TuneResult) -> None:
     """Say what a search came to, what it cost, and how to go on."""
-    typer.echo(f"\nbest: configuration {result.best.number}, score {result.score:.5g} at full fidelity")
-    console.print(display.configuration_table(result.configuration))
+    terms = result.terms
+    typer.echo(f"\n{best_words(result.best, terms.direction, metric=terms.metric, num_rungs=len(terms.rungs))}")
+    console.print(configuration_table(result.configuration))
     typer.echo("")
-    console.print(display.rung_table(result.summary, sample_unit))
+    console.print(rung_table(result.summary, terms.sample_unit, terms.metric))
     typer.echo("")
     for line in result.remarks:
         typer.echo(line)
     place = without_password(result.storage)
     if result.storage != MEMORY:
-        typer.echo(f"\nthe study: {result.study_name!r} in {place}; look at it with `optuna-dashboard {place}`")
+        dashboard = program("optuna-dashboard")
+        look = "" if dashboard is None else f"; look at it with: {shlex.quote(dashboard)} {shlex.quote(place)}"
+        typer.echo(f"\nthe study: {result.study_name!r} in {place}{look}")
+        report = [*shlex.split(frostline_program()), "report", result.study_name]
+        report += [] if result.storage == DEFAULT_STORAGE else ["--storage", place]
+        typer.echo(f"a page about it: {shlex.join(report)}")
     typer.echo(how_to_train(result.terms, result.configuration))

@@ -24,7 +24,8 @@ _COLUMNS = (
     "required_bytes", "largest_batch_examples", "population",
 )  # fmt: skip
 
-_NARROW, _WIDE = 10, 15
+# Wide enough for "1,048,575+", which is what "at least so many" takes, and blanks before it.
+_NARROW, _WIDE = 12, 15
 
 
 def fit_heading(device_memories: Sequence[int], batch_size: int) -> list[str]:

@@ -33,7 +33,8 @@ def is_foreign(file: str) -> bool:
 def foreign_error(error: BaseException) -> str:
     """Return one line: what was raised, and the last places in the user's code that led there, the innermost first."""
     try:
-        message = one_line(str(error))
+        # Whoever says it ends the sentence.
+        message = one_line(str(error)).removesuffix(".")
     except Exception:  # of a class of theirs
         message = "whose message cannot be shown"
     if len(message) > _LONGEST_MESSAGE:

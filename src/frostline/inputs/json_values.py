@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from frostline.errors import OptionError
@@ -54,3 +54,23 @@ def parse_values(name: str, text: str) -> dict[str, bool | int | float | str | N
                 f"{key} is {shown(value)}, but must be a number, text, true, false or null: {example}."
             )
     return dict(values)
+
+
+def parse_assignments(option: str, texts: Iterable[str] | None) -> dict[str, Any]:
+    """Return the values by their names that NAME=VALUE says: JSON where it is some, else text.
+
+    Raises: OptionError if one is no assignment.
+    """
+    parsed: dict[str, Any] = {}
+    for assignment in texts or []:
+        name, separator, text = assignment.partition("=")
+        if not separator or not name:
+            raise OptionError(f"{option} {assignment!r}: write NAME=VALUE.")
+        try:
+            value = parse_json(f"{option} {name}", text)
+        except OptionError:
+            raise
+        except ValueError:
+            value = text
+        parsed[name.replace("-", "_")] = value
+    return parsed

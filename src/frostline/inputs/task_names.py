@@ -1,4 +1,4 @@
-"""What a task is called on the command line: a built-in name, or a name in a file."""
+"""What a task is called on the command line: a built-in name, a file, or a name in one."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ BUILT_IN = (
 
 def names_a_task(reference: str) -> bool:
     """Return whether ``reference`` may name a task on the command line; what a task calls itself need not."""
-    return reference in BUILT_IN or ":" in reference
+    return reference in BUILT_IN or ":" in reference or reference.endswith(".py")

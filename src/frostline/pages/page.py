@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from frostline.pages.parts import Figure, Multiples
+from frostline.pages.parts import Figure, Multiples, SortableTable
 
 if TYPE_CHECKING:
+    from types import UnionType
+
     from frostline.pages.parts import Part, Section
 
 CLOSING = "Made by frostline; this page needs no network."
@@ -34,12 +36,13 @@ def page(title: str, opening: Iterable[Part], sections: Sequence[Section], *, cl
         opening=opening,
         sections=sections,
         closing=closing,
-        plotly_script=_plotly_script() if _has_figures(sections) else "",
+        plotly_script=_plotly_script() if _holds(sections, Figure | Multiples) else "",
+        has_tables=_holds(sections, SortableTable),
     )
 
 
-def _has_figures(sections: Iterable[Section]) -> bool:
-    return any(isinstance(part, Figure | Multiples) for section in sections for part in section.parts)
+def _holds(sections: Iterable[Section], kind: type | UnionType) -> bool:
+    return any(isinstance(part, kind) for section in sections for part in section.parts)
 
 
 def _plotly_script() -> str:

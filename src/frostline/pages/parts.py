@@ -54,6 +54,24 @@ class Folded:
     is_long: bool = field(default=False, kw_only=True)
 
 
+class Cell(NamedTuple):
+    """A cell of a ``SortableTable``: what it shows, and the value that it is sorted by and written as."""
+
+    text: str
+    value: str | float
+
+
+@dataclass(frozen=True, slots=True)
+class SortableTable:
+    """A table that a click on a heading sorts, and that can be saved as the CSV ``file_name``; the rest as of a table."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    file_name: str
+    words: Sequence[int] = field(default=(), kw_only=True)
+    chosen: Sequence[int] = field(default=(), kw_only=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """A plotly figure. ``label`` says in words what it shows, ``caption`` stands above it.
@@ -117,7 +135,19 @@ class Warnings:
 
 
 Part = (
-    Paragraph | Note | Bullets | Command | Table | Folded | Figure | Multiples | Chooser | Key | Answer | Warnings
+    Paragraph
+    | Note
+    | Bullets
+    | Command
+    | Table
+    | SortableTable
+    | Folded
+    | Figure
+    | Multiples
+    | Chooser
+    | Key
+    | Answer
+    | Warnings
 )
 
 

@@ -189,7 +189,13 @@ class Population:
             if ready:
                 self._step(batch, num_samples, ready)
             position += num_samples
-            progress = replace(progress, members=len(self._living), engine=self.trial.engine, samples=position)
+            progress = replace(
+                progress,
+                members=len(self._living),
+                engine=self.trial.engine,
+                samples=position,
+                scores=_scores_of(members),
+            )
             self._observe(progress)
             own = sum(course.seconds for course in members) - before
             self._split(time.perf_counter() - begin - own, members)
@@ -311,3 +317,12 @@ class Population:
         """Share out what nobody spent alone."""
         for course in courses:
             course.seconds += seconds / len(courses)
+
+
+def _scores_of(courses: Sequence[Course]) -> dict[int, float]:
+    """Return the latest validation score of each member that has one."""
+    return {
+        course.job.configuration.number: course.session.curve[-1].score
+        for course in courses
+        if course.session.curve
+    }

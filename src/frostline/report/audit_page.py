@@ -16,7 +16,8 @@ from frostline.report.cells import (
     other_measures_section,
     thresholds_section,
 )
-from frostline.report.hyperparameters import edge_warnings, importance_section, slices_section
+from frostline.report.hyperparameters import edge_warnings, slices_section
+from frostline.report.importance import importance_section
 from frostline.report.levels import curves_section, layers_section, pairs_section
 from frostline.report.maps import ladders_of
 from frostline.report.rungs import trouble_warnings
@@ -24,6 +25,7 @@ from frostline.report.scored import Scored
 from frostline.report.shift_maps import shifts_section
 from frostline.report.study_parts import about, closing, configuration_table, how_to_train
 from frostline.report.verdict import headline, ladders_section, recommendation_warnings, recommended_lines
+from frostline.run.sentences import score_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +71,7 @@ def audit_page(
         sections.append(optima_section(landscape, audit.optima))
     if shifts is not None:
         sections.append(shifts_section(landscape, shifts, shift_sentences(shifts, landscape)))
-    sections += [importance_section(scored), slices_section(scored)]
+    sections += [importance_section(scored, _ranked(landscape), space=landscape.space), slices_section(scored)]
     warnings = [
         *warnings,
         *_incomplete(landscape, record),
@@ -90,7 +92,7 @@ def audit_page(
 def _answer(
     landscape: Landscape, audit: Audit | None, recommendation: Recommendation | None, record: StudyRecord | None
 ) -> Answer:
-    first, second = headline(landscape, None if audit is None else audit.agreement)
+    first, second = headline(landscape, None if audit is None else audit.agreement, recommendation)
     parts: list[Paragraph | Table | Command] = [Paragraph(second)] if second else []
     if recommendation is not None:
         parts += recommended_lines(recommendation, landscape, record)
@@ -99,7 +101,7 @@ def _answer(
         score = float(landscape.scores[_index(landscape), -1, -1])
         text = (
             f"The best of {landscape.num_configurations} configurations trained in full: configuration {best.number}, "
-            f"score {score:.5g}."
+            f"{score_words(score, landscape.direction)}."
         )
         parts += [Paragraph(text), configuration_table(best)]
         if record is not None:
@@ -135,6 +137,12 @@ def _index(landscape: Landscape) -> int:
 def _best(landscape: Landscape) -> Configuration | None:
     index = _index(landscape)
     return landscape.configurations[index] if np.isfinite(landscape.full_losses[index]) else None
+
+
+def _ranked(landscape: Landscape) -> list[tuple[Configuration, float]]:
+    """Return the configurations, each with its loss in full training; one that diverged ranks last."""
+    losses = np.where(np.isfinite(landscape.full_losses), landscape.full_losses, np.inf)
+    return list(zip(landscape.configurations, losses.tolist(), strict=True))
 
 
 def _scored(landscape: Landscape) -> Scored | None:

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from frostline.report.study_record import StudyRecord
     from frostline.run.summary import Summary
 
-_COLOURS = (SKY, ORANGE, BLUE, VERMILLION, GREEN, PURPLE)
+# Neighbours are far apart for any eye, and dashed otherwise in print; black is the best.
+_COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _MOST_CURVES = 60
 
 
@@ -125,14 +127,14 @@ def _add_curves(figure: Any, group: list[Evaluation], *, name: str, rung: int | 
         numbers += [*(evaluation.number for _ in evaluation.curve), None]
     if not x:
         return
-    colour, width = (BLACK, 3.0) if rung is None else (_COLOURS[rung % len(_COLOURS)], 1.2)
+    colour, width = (BLACK, 3.0) if rung is None else (_COLOURS[rung % len(_COLOURS)], 1.3)
     figure.add_scatter(
         x=x,
         y=y,
         customdata=numbers,
         mode="lines",
         name=name,
-        line={"color": colour, "width": width, "dash": "dot" if rung is None else None},
+        line={"color": colour, "width": width, "dash": "solid" if rung is None else _DASHES[rung % len(_DASHES)]},
         opacity=1.0 if rung is None else 0.75,
         hovertemplate="configuration %{customdata}<br>%{x:,}: %{y:.5g}<extra></extra>",
     )

@@ -1,4 +1,4 @@
-"""Which hyperparameters matter, and where their good values lie: Optuna's own figures, in the look of the page."""
+"""Where the good values of hyperparameters lie: Optuna's own figures, in the look of the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from frostline.pages.drawing import (
-    BLUE,
     SCALE,
     SMALL_HEIGHT,
     frame,
@@ -22,6 +21,7 @@ from frostline.pages.drawing import (
     thinned,
 )
 from frostline.pages.parts import Figure, Multiples, Note, Section
+from frostline.report.importance import cut
 from frostline.report.scored import Scored, safe_names
 
 if TYPE_CHECKING:
@@ -29,41 +29,12 @@ if TYPE_CHECKING:
 
     from frostline.records import Configuration, Value
 
-# Optuna's measure looks at the best tenth: of fewer configurations that is one or none. And each hyperparameter is a
-# dimension to be told from chance.
-_FEWEST = 10
-_FEWEST_PER_HYPERPARAMETER = 3
 _MOST_POINTS = 800
 
 _LONGEST_CHOICE = 14
-_LONGEST_NAME = 22
 
 # What counts as the end of a range.
 _EDGE = 0.02
-
-
-def importance_section(scored: Scored | None) -> Section:
-    """Return which hyperparameters matter, or in words why that cannot be told."""
-    heading = "Which hyperparameters matter"
-    names = list(scored.space.distributions) if scored else []
-    needed = max(_FEWEST, _FEWEST_PER_HYPERPARAMETER * len(names))
-    if scored is None or len(scored.scores) < needed:
-        num_scores = len(scored.scores) if scored else 0
-        text = (
-            f"Not told: {num_scores} configurations have a score at one fidelity, and the importance of "
-            f"{len(names) or 'the'} hyperparameters needs at least {needed}."
-        )
-    elif len(set(scored.scores)) == 1:
-        text = "Not told: all configurations have the same score."
-    elif len(names) == 1:
-        text = "Only one hyperparameter was tuned, so it is all that matters."
-    else:
-        text = (
-            f"From {len(scored.scores)} configurations at {scored.where}, by Optuna (PED-ANOVA): how much each "
-            f"hyperparameter decides whether a configuration is among the best tenth. The shares sum to 1.{_caution(scored)}"
-        )
-        return Section(heading, [Note(text), Figure(_importance_figure(scored), "Bars: " + text)])
-    return Section(heading, [Note(text)])
 
 
 def slices_section(scored: Scored | None) -> Section:
@@ -74,7 +45,7 @@ def slices_section(scored: Scored | None) -> Section:
     limits = frame(scored.scores, scored.direction)
     text = (
         f"A point is a configuration at {scored.where}, its score upwards; the darker, the later it was drawn."
-        f"{outside_words(num_outside(scored.scores, limits))}{_caution(scored)}"
+        f"{outside_words(num_outside(scored.scores, limits))}{scored.caution}"
     )
     few = scored
     if len(scored.scores) > _MOST_POINTS:
@@ -120,33 +91,6 @@ def _end(distribution: BaseDistribution, value: Value) -> str:
     return "lower" if place < _EDGE else "upper" if place > 1 - _EDGE else ""
 
 
-def _caution(scored: Scored) -> str:
-    words = ""
-    if scored.num_diverged:
-        words += f" {scored.num_diverged} more have no score, because they diverged or failed, and are left out."
-    if scored.where != "full fidelity":
-        words += " At full fidelity it may be otherwise."
-    if scored.is_selected:
-        words += " These configurations were chosen by a lower rung."
-    return words
-
-
-def _importance_figure(scored: Scored) -> Any:
-    from optuna.visualization import plot_param_importances
-
-    names = {
-        name: safe(_cut(name, _LONGEST_NAME, mark=f"…{index}"))
-        for index, name in enumerate(scored.space.distributions)
-    }
-    figure = plot_param_importances(scored.study(names))
-    restyle(figure, height=90 + 34 * len(names))
-    figure.update_traces(marker_color=BLUE, cliponaxis=False)
-    figure.update_xaxes(title={"text": "share"}, range=[0, 1.12])
-    figure.update_yaxes(title=None, ticklen=6)
-    figure.update_layout(showlegend=False, margin={"l": 20, "r": 20, "t": 10, "b": 45})
-    return figure
-
-
 def _slice_figure(study: Any, name: str, limits: tuple[float, float] | None) -> Any:
     from optuna.visualization import plot_slice
 
@@ -177,15 +121,10 @@ def _slice_figure(study: Any, name: str, limits: tuple[float, float] | None) -> 
     return figure
 
 
-def _cut(text: str, most: int, *, mark: str) -> str:
-    """Return text of at most ``most`` letters, with ``mark`` at its end if it is longer."""
-    return text if len(text) <= most else text[: most - len(mark)] + mark
-
-
 def _name_categories(figure: Any) -> None:
     """Write choices as they are called, without the quotes that Optuna puts around strings."""
     categories = list(figure.layout.xaxis.categoryarray)
     names = [name[1:-1] if name[:1] in "'\"" and name[-1:] == name[:1] else name for name in categories]
     # Cut before escaped: half an entity would be read as text.
-    short = [safe(_cut(html.unescape(name), _LONGEST_CHOICE, mark="…")) for name in names]
+    short = [safe(cut(html.unescape(name), _LONGEST_CHOICE, mark="…")) for name in names]
     figure.update_xaxes(tickvals=categories, ticktext=short, range=[-0.5, len(categories) - 0.5])

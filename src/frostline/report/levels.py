@@ -165,7 +165,7 @@ def _panel(
     show_frame(figure, frame(full, landscape.direction))
     figure.update_xaxes(nticks=4)
     figure.update_yaxes(nticks=5)
-    label = f"Points: score with {layers} layers trained against score in full training."
+    label = f"Points: score with {counted(layers, 'layer')} trained against score in full training."
     return Figure(figure, label, caption=captions[start], captions=captions)
 
 

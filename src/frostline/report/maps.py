@@ -25,6 +25,7 @@ from frostline.pages.drawing import (
 from frostline.pages.parts import Key, Mark
 from frostline.report.shares import share
 from frostline.search.ladder import Ladder
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -154,7 +155,7 @@ def cell_texts(landscape: Landscape, words: Callable[[int, int], str]) -> list[l
     unit = safe(landscape.sample_unit)
     return [
         [
-            f"{layers} layers, {samples:,} {unit} ({share(landscape, s)})<br>{words(z, s)}"
+            f"{counted(layers, 'layer')}, {samples:,} {unit} ({share(landscape, s)})<br>{words(z, s)}"
             for s, samples in enumerate(landscape.samples)
         ]
         for z, layers in enumerate(landscape.layers)
@@ -252,7 +253,7 @@ def _add_ladders(figure: Any, landscape: Landscape, ladders: Sequence[DrawnLadde
             marker={"color": colour, "size": 11, "symbol": symbol, "line": {"color": "white", "width": 1}},
             hoverinfo="text",
             hovertext=[
-                f"{drawn.name} ladder, rung {index}: {rung.trainable_layers} layers, {rung.samples:,} samples"
+                f"{drawn.name} ladder, rung {index}: {counted(rung.trainable_layers, 'layer')}, {rung.samples:,} samples"
                 for index, rung in enumerate(drawn.ladder.rungs)
             ],
         )

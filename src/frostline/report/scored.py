@@ -12,6 +12,7 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 
 from frostline.pages.drawing import safe
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +37,18 @@ class Scored:
     """The fidelity in words."""
     is_selected: bool
     """Whether a lower rung chose these configurations."""
+
+    @property
+    def caution(self) -> str:
+        """What is to be kept in mind of these scores, to follow another sentence."""
+        words = ""
+        if self.num_diverged:
+            words += f" {self.num_diverged} more have no score, because they diverged or failed, and are left out."
+        if self.where != "full fidelity":
+            words += " At full fidelity it may be otherwise."
+        if self.is_selected:
+            words += " These configurations were chosen by a lower rung."
+        return words
 
     def study(self, names: Mapping[str, str]) -> optuna.Study:
         """Return an Optuna study in memory of these configurations, whose hyperparameters are called as ``names`` say."""
@@ -83,7 +96,9 @@ def scored_at(record: StudyRecord) -> Scored | None:
         configurations=tuple(history.configurations[number] for number in numbers),
         scores=tuple(scores),
         num_diverged=history.rung(rung).num_ended - len(numbers),
-        where="full fidelity" if last else f"rung {rung} ({layers} layers, {samples:,} {terms.sample_unit})",
+        where="full fidelity"
+        if last
+        else f"rung {rung} ({counted(layers, 'layer')}, {samples:,} {terms.sample_unit})",
         is_selected=rung > 0 and not terms.is_sweep and any(counts[:rung]),
     )
 

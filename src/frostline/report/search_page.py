@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 from frostline.pages.page import page
 from frostline.pages.parts import Answer, Bullets, Note, Paragraph, Part, Section, Warnings
+from frostline.report.all_configurations import lines_section, table_section
 from frostline.report.courses import curves_section, spending_section
-from frostline.report.hyperparameters import edge_warnings, importance_section, slices_section
+from frostline.report.hyperparameters import edge_warnings, slices_section
+from frostline.report.importance import importance_section
 from frostline.report.rung_agreement import agreement_section
 from frostline.report.rungs import rungs_section, trouble_warnings
 from frostline.report.scored import scored_at
+from frostline.report.standings import standings
 from frostline.report.study_parts import about, closing, configuration_table, how_to_train
-from frostline.run.sentences import cost_lines
+from frostline.run.sentences import cost_lines, left_behind_line, own_lines, score_words
 from frostline.run.summary import best_evaluation, summarise
 from frostline.wording import duration
 
@@ -29,6 +32,7 @@ def search_page(record: StudyRecord, *, warnings: Sequence[str] = ()) -> str:
     summary = summarise(record.history, record.terms.rungs, record.terms.expected)
     best = best_evaluation(record.history)
     scored = scored_at(record)
+    ranked = standings(record)
     agreement, poor_agreement = agreement_section(record)
     configuration = None if best is None else record.history.configuration_of(best)
     warnings = [
@@ -43,8 +47,10 @@ def search_page(record: StudyRecord, *, warnings: Sequence[str] = ()) -> str:
         agreement,
         *_readings(record),
         curves_section(record, best),
-        importance_section(scored),
+        importance_section(scored, [(one.configuration, one.share) for one in ranked], space=record.space),
         slices_section(scored),
+        lines_section(record, ranked),
+        table_section(record, ranked),
         spending_section(summary),
     ]
     opening: list[Part] = [_answer(record, summary, best), Warnings(warnings), about(record)]
@@ -69,14 +75,31 @@ def _answer(record: StudyRecord, summary: Summary, best: Evaluation | None) -> A
     configuration = record.history.configuration_of(best)
     last = len(record.terms.rungs) - 1
     where = "trained in full" if best.rung == last else f"at rung {best.rung} of {last}, not yet trained in full"
+    assert best.score is not None
+    words = score_words(best.score, record.terms.direction, record.terms.metric)
     return Answer(
-        f"Best: configuration {best.number}, score {best.score:.5g} {where}",
+        f"Best: configuration {best.number}, {words}, {where}",
         [
+            *(Paragraph(line) for line in _own_lines(record, best)),
             configuration_table(configuration),
             *(Paragraph(line) for line in cost_lines(summary)),
             *how_to_train(record, configuration),
         ],
     )
+
+
+def _own_lines(record: StudyRecord, best: Evaluation) -> list[str]:
+    """Return how the best compares with one's own configuration, as far as that was trained."""
+    history, last = record.history, len(record.terms.rungs) - 1
+    own = history.last_evaluation(0) if record.terms.has_own and history.configurations else None
+    if own is None:
+        return []
+    if own.rung == last and own.score is not None and best.rung == last:
+        return own_lines(best, own, record.terms.metric)
+    ranking = history.rung(own.rung).ranking
+    return [
+        left_behind_line(own, history.evaluation(ranking[0], own.rung) if ranking else None, record.terms.metric)
+    ]
 
 
 def _unfinished(record: StudyRecord, summary: Summary, best: Evaluation | None) -> list[str]:

@@ -34,7 +34,7 @@ def about(record: StudyRecord) -> Folded:
     """Return what was tuned and how."""
     terms = record.terms
     rows = [
-        ("task", "" if terms.reference is None else f"{terms.reference}"),
+        ("task", terms.task if terms.reference is None else f"{terms.reference}"),
         ("score", better(terms.direction)),
         ("search", f"{terms.search}, sampler {terms.sampler}, seed {terms.seed}"),
         ("layers of the model", f"{terms.num_layers}"),

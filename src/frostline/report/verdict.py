@@ -9,9 +9,11 @@ import numpy as np
 
 from frostline.audit.audit import GOOD, WEAK
 from frostline.inputs.credentials import without_password
+from frostline.inputs.task_names import names_a_task
 from frostline.pages.parts import Command, Note, Paragraph, Section, Table
 from frostline.report.shares import cost_shares, percent, share
 from frostline.store.storage import DEFAULT_STORAGE
+from frostline.store.terms import TaskReference
 from frostline.wording import counted, duration
 
 if TYPE_CHECKING:
@@ -28,8 +30,17 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 
-def headline(landscape: Landscape, agreement: Agreement | None) -> tuple[str, str]:
-    """Return whether freezing is a valid fidelity here, in one sentence, and another that says what it is worth."""
+# Costs that differ by less are the same.
+_SAVES = 1.05
+
+
+def headline(
+    landscape: Landscape, agreement: Agreement | None, recommendation: Recommendation | None = None
+) -> tuple[str, str]:
+    """Return whether freezing is a valid fidelity here, in one sentence, and another that says what it is worth.
+
+    Both agree with the ladder that is recommended: what halving on it costs and finds counts as evidence too.
+    """
     if agreement is None:
         return (
             f"Too little to judge by: {landscape.num_configurations} configurations have been trained at all cells.",
@@ -42,28 +53,65 @@ def headline(landscape: Landscape, agreement: Agreement | None) -> tuple[str, st
     frozen = _cheapest(reached[:-1], order[:-1])
     whole = _cheapest(reached[-1:, :-1], order[-1:, :-1])
     if frozen is None:
-        best = float(np.max(agreement.spearman.value[:-1])) if len(landscape.layers) > 1 else float("nan")
-        first = f"Freezing is not shown to rank well here: no cell with frozen layers surely reaches ρ = {GOOD}"
-        return (
-            f"{first} (the best: {best:.2f}).",
-            "Until an audit of more configurations says otherwise, use --ladder samples-only.",
-        )
-    first = f"Freezing is a valid fidelity here: {_cell_words(landscape, agreement, frozen)}"
+        return _without_a_cell(landscape, agreement, recommendation)
+    words = _cell_words(landscape, agreement, frozen)
+    valid = "Freezing is a valid fidelity here"
     if shares is None:
-        return f"{first}.", ""
+        return f"{valid}: {words}.", ""
     cost, measure = shares
-    first += f", for {percent(cost[frozen])} of a full training by {measure}."
+    words += f", for {percent(cost[frozen])} of a full training by {measure}."
     if whole is None:
-        return first, "With all layers trained, no smaller budget ranks as well."
+        return f"{valid}: {words}", "With all layers trained, no smaller budget ranks as well."
     at = (len(landscape.layers) - 1, whole[1])
     ratio = float(cost[at] / cost[frozen])
     second = (
         f"With all layers trained it takes {share(landscape, at[1])} of the {landscape.sample_unit} and "
         f"{percent(cost[at])} of a full training"
     )
-    if ratio >= 1.05:
-        return first, f"{second}: {ratio:.1f} times as much."
-    return first.replace("valid fidelity here", "valid fidelity here, but saves nothing"), f"{second}."
+    if ratio >= _SAVES:
+        return f"{valid}: {words}", f"{second}: {ratio:.1f} times as much."
+    if recommendation is not None and _freezes(recommendation.chosen):
+        price = _price_words(recommendation)
+        return f"{valid}: {words}", f"{second}: this cell alone saves nothing, a ladder over several does. {price}"
+    return f"{valid}, but saves nothing: {words}", f"{second}."
+
+
+def _without_a_cell(
+    landscape: Landscape, agreement: Agreement, recommendation: Recommendation | None
+) -> tuple[str, str]:
+    """Return what is said where no cell with frozen layers surely ranks as full training does."""
+    best = float(np.max(agreement.spearman.value[:-1])) if len(landscape.layers) > 1 else float("nan")
+    no_cell = f"no cell with frozen layers surely reaches ρ = {GOOD} (the best: {best:.2f})"
+    if recommendation is not None and _freezes(recommendation.chosen):
+        if recommendation.reaches:
+            return (
+                f"Freezing is a valid fidelity here in a ladder over several cells: {no_cell}, but halving finds as good "
+                f"a configuration.",
+                _price_words(recommendation),
+            )
+        return (
+            f"Freezing is not shown to rank well here: {no_cell}.",
+            "No ladder is sure either; the one below is the surest. Until an audit of more configurations says otherwise, "
+            "use --ladder samples-only.",
+        )
+    first = f"Freezing is not shown to rank well here: {no_cell}."
+    if recommendation is not None:
+        return first, "The recommended ladder trains all layers at every rung."
+    return first, "Until an audit of more configurations says otherwise, use --ladder samples-only."
+
+
+def _freezes(outcome: LadderOutcome) -> bool:
+    return any(rung.trainable_layers < outcome.ladder.num_layers for rung in outcome.ladder.rungs)
+
+
+def _price_words(recommendation: Recommendation) -> str:
+    """Return what the recommended ladder costs beside the one over samples alone, where that is known."""
+    chosen = recommendation.chosen
+    words = f"The recommended ladder costs {chosen.full_trainings:.3g} full trainings"
+    other = next((outcome for outcome in recommendation.compared if outcome.name == "samples-only"), None)
+    if other is None:
+        return f"{words}."
+    return f"{words}, halving over samples alone {other.full_trainings:.3g} (with a chance of {percent(other.chance)})."
 
 
 def noise_sentence(noise: SeedNoise | None) -> str:
@@ -88,14 +136,15 @@ def recommended_lines(
 ) -> list[Paragraph | Command]:
     """Return the recommended ladder in words and the command that climbs it."""
     chosen = recommendation.chosen
-    words = f"Recommended ladder: {_rungs(chosen, landscape)}, one in {chosen.reduction_factor} promoted"
+    name = "Recommended ladder" if recommendation.reaches else "Surest ladder, though not sure enough"
+    words = f"{name}: {_rungs(chosen, landscape)}, one in {chosen.reduction_factor} promoted"
     text = (
         f"{words}. A search of {chosen.configurations} configurations costs {duration(chosen.seconds)}, or "
         f"{chosen.full_trainings:.3g} full trainings, and ends within {recommendation.tolerance:.3g} of the best with a "
         f"chance of {percent(chosen.chance)}; random search has {percent(recommendation.random_chance)} for that cost."
     )
     parts: list[Paragraph | Command] = [Paragraph(text)]
-    if record is not None and landscape.reference:
+    if record is not None and names_a_task(TaskReference.of_words(landscape.reference).name):
         options = ["--ladder", f"audit:{record.name}"]
         if record.storage != DEFAULT_STORAGE:
             options += ["--storage", without_password(record.storage)]

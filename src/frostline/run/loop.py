@@ -37,6 +37,12 @@ class Proposer(Protocol):
 class Observer:
     """Is told how a search goes. Derive from it and override what you want to know."""
 
+    def began(self, search: Search, history: History) -> None:
+        """A search begins, or goes on from ``history``."""
+
+    def started(self, jobs: Sequence[Job]) -> None:
+        """Jobs were handed to the executor: they are trained now, or wait for those that are."""
+
     def ended(self, evaluation: Evaluation, history: History) -> None:
         """An evaluation has ended; ``history`` holds everything known by then."""
 
@@ -74,8 +80,12 @@ class Loop:
 
     def run(self, observer: Observer) -> None:
         """Go on to the end of the search."""
+        jobs = self.decide()
+        # What others have done is known from the first decision on.
+        observer.began(self._search, self._ledger.history)
         while True:
-            self.decide()
+            if jobs:
+                observer.started(jobs)
             if self._num_under_way > 0:
                 begin = time.perf_counter()
                 evaluation = self._executor.next_ended()
@@ -89,12 +99,13 @@ class Loop:
             else:
                 self._end_all()
                 return
+            jobs = self.decide()
 
-    def decide(self) -> None:
-        """Hand the executor as many jobs as it has room for; where other workers take the rest, half of those there are."""
+    def decide(self) -> list[Job]:
+        """Hand the executor as many jobs as it has room for, and return them; half of those there are, in company."""
         room = self._executor.room()
         if room < 1:
-            return
+            return []
         if not self._waiting:
             begin = time.perf_counter()
             self._waiting.extend(self._decided(room))
@@ -104,6 +115,7 @@ class Loop:
         self._num_under_way += len(jobs)
         if jobs:
             self._executor.submit(jobs)
+        return jobs
 
     def _decided(self, room: int) -> list[Job]:
         """Claim jobs in this worker's turn, and return them."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # More processes than any machine of today keeps busy.
 _MOST_WORKERS = 1024
 
+# As ``training`` has them, which loads torch.
+DEVICES, PRECISIONS, HORIZONS = ("auto", "cpu", "cuda", "mps"), ("float32", "bfloat16"), ("rung", "full")
+
 DEFAULT_RUNS = Path("frostline-runs")
 """The folder of checkpoints, unless somebody says another."""
 
@@ -58,6 +61,9 @@ class TrainingOptions:
     runs: Path = DEFAULT_RUNS
 
     def __post_init__(self) -> None:
+        for name, allowed in (("device", DEVICES), ("precision", PRECISIONS), ("horizon", HORIZONS)):
+            if getattr(self, name) not in allowed:
+                raise OptionError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}.")
         _check_count("threads", self.threads, most=num_cores(), why=", the cores of this machine")
         _check_count("workers", self.workers, most=_MOST_WORKERS)
         if self.runs.exists() and not self.runs.is_dir():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, get_args
 
 from frostline.errors import OptionError
-from frostline.inputs.whole_numbers import check_seed
+from frostline.inputs.whole_numbers import check_seed, shown
 from frostline.records import Direction, Value
 from frostline.search.budget import Budget
 from frostline.search.budgeted import BudgetedHalving
@@ -16,6 +16,7 @@ from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
 from frostline.search.mirror import Learning
 from frostline.search.sampling import RANDOM, Draws, Sampling
+from frostline.search.search_names import sampling_named, search_named
 from frostline.search.space import SearchSpace
 
 
@@ -35,16 +36,17 @@ class SearchPlan:
     ``BudgetedHalving`` keeps it. With ``configurations`` it tries so many instead, whatever they cost, of which ``search``
     chooses; with a search of one's own and neither it tries 27.
     They are ``initial`` first (one, or several), then what ``sampling`` draws; under a budget the initial ones are trained
-    in full. Every random stream follows from ``seed``. ``direction`` and ``sample_unit`` are those of an
-    objective: by default a score is to fall, after so many "samples". A task says both itself.
+    in full. Search and sampling may be named as on the command line: "hyperband", "tpe". Every random stream
+    follows from ``seed``. ``direction`` and ``sample_unit`` are those of an objective: by default a score is to fall, after
+    so many "samples". A task says both itself.
     Raises: OptionError if there is no such direction, if the seed is not in 0..2^63 - 1, if it is no budget, or if there is
     one beside ``configurations`` or another search than halving.
     """
 
     budget: str | float | None = None
     configurations: int | None = None
-    search: SearchFactory = SuccessiveHalving
-    sampling: Sampling = RANDOM
+    search: SearchFactory | str = SuccessiveHalving
+    sampling: Sampling | str = RANDOM
     initial: Mapping[str, Value] | Sequence[Mapping[str, Value]] = ()
     seed: int = 0
     direction: Direction | None = None
@@ -52,6 +54,17 @@ class SearchPlan:
 
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
+        if isinstance(self.search, str):
+            object.__setattr__(self, "search", search_named(self.search))
+        if isinstance(self.sampling, str):
+            object.__setattr__(self, "sampling", sampling_named(self.sampling))
+        for name, given, kind, such_as in (
+            ("search", callable(self.search), "a name or a class of searches", "frostline.Hyperband"),
+            ("sampling", isinstance(self.sampling, Sampling), "a name or a sampling", "frostline.sampling.TPE"),
+        ):
+            if not given:
+                value = shown(getattr(self, name))
+                raise OptionError(f"{name} is {value}, but must be {kind}, such as {such_as}.")
         if self.direction is not None and self.direction not in get_args(Direction):
             raise OptionError(
                 f"direction is {self.direction!r}, but must be one of {', '.join(get_args(Direction))}."
@@ -65,6 +78,12 @@ class SearchPlan:
                 )
 
     @property
+    def sampler(self) -> Sampling:
+        """What draws configurations."""
+        assert isinstance(self.sampling, Sampling)
+        return self.sampling
+
+    @property
     def first(self) -> tuple[Mapping[str, Value], ...]:
         """The configurations that come first."""
         if isinstance(self.initial, Mapping):
@@ -74,7 +93,7 @@ class SearchPlan:
     @property
     def learns(self) -> bool:
         """Whether configurations are drawn by what was evaluated before."""
-        return self.sampling.learning not in (Learning.NOTHING, Learning.SEQUENCE)
+        return self.sampler.learning not in (Learning.NOTHING, Learning.SEQUENCE)
 
     @property
     def is_budgeted(self) -> bool:
@@ -87,18 +106,19 @@ class SearchPlan:
         Raises: LadderError if the configurations are too few for it.
         """
         if not self.is_budgeted:
+            assert not isinstance(self.search, str)
             return self.search(
                 ladder=ladder,
                 configurations=CONFIGURATIONS if self.configurations is None else self.configurations,
             )
         budget = Budget.of(self.budget)
-        return BudgetedHalving.usual(ladder, budget, num_initial=len(self.first), most=self.sampling.num_points)
+        return BudgetedHalving.usual(ladder, budget, num_initial=len(self.first), most=self.sampler.num_points)
 
     def draws(self, space: SearchSpace, direction: Direction) -> Draws:
         """Return the configurations that are drawn from ``space``."""
         return Draws(
             space=space,
-            sampling=self.sampling,
+            sampling=self.sampler,
             root_seed=self.seed,
             direction=direction,
             initial=self.first,

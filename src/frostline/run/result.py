@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from frostline.errors import ModelError, OptionError
 from frostline.records import Status
-from frostline.run.sentences import chance_lines, cost_lines, own_lines, rung_rows
+from frostline.run.sentences import chance_lines, cost_lines, own_lines, rung_rows, score_words
 from frostline.run.trial_rows import trial_rows
 from frostline.text_tables import html_table, text_table
 from frostline.training.model_files import read_model
@@ -97,7 +97,7 @@ class TuneResult:
     def remarks(self) -> list[str]:
         """Sentences on what one's own configuration reached, what the search cost, and what random search might have."""
         return [
-            *own_lines(self.best, self.own),
+            *own_lines(self.best, self.own, self.terms.metric),
             *cost_lines(self.summary),
             *chance_lines(self.summary, self.best, self.own),
         ]
@@ -105,20 +105,19 @@ class TuneResult:
     def __repr__(self) -> str:
         """The best configuration and the rungs that led to it, as tables in plain text."""
         configuration = text_table([(name, _text(value)) for name, value in self.configuration.items()])
-        rungs = text_table(rung_rows(self.summary, self.terms.sample_unit))
+        rungs = text_table(rung_rows(self.summary, self.terms.sample_unit, self.terms.metric))
         return "\n\n".join([self._headline, configuration, rungs, "\n".join(self.remarks)])
 
     def _repr_html_(self) -> str:
         configuration = [("hyperparameter", "value")]
         configuration += [(name, _text(value)) for name, value in self.configuration.items()]
-        rungs = rung_rows(self.summary, self.terms.sample_unit)
+        rungs = rung_rows(self.summary, self.terms.sample_unit, self.terms.metric)
         return html_table(configuration, caption=self._headline) + html_table(rungs)
 
     @property
     def _headline(self) -> str:
-        return (
-            f"study {self.study_name!r}: configuration {self.best.number}, score {self.score:.5g} at full fidelity"
-        )
+        words = score_words(self.score, self.terms.direction, self.terms.metric)
+        return f"study {self.study_name!r}: configuration {self.best.number}, {words}, at full fidelity"
 
 
 def why_nothing_was_found(history: History) -> str:

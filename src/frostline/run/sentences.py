@@ -7,18 +7,40 @@ import shlex
 from typing import TYPE_CHECKING
 
 from frostline.inputs.task_names import names_a_task
+from frostline.run.installed_programs import frostline_program
 from frostline.wording import duration
 
 if TYPE_CHECKING:
-    from frostline.records import Configuration, Evaluation
+    from frostline.records import Configuration, Direction, Evaluation
     from frostline.run.summary import Summary
     from frostline.store.terms import Terms
 
 
-def rung_rows(summary: Summary, sample_unit: str) -> list[tuple[str, ...]]:
-    """Return a header and a row for each rung: what it trains, what is done, the best score and the seconds."""
+def score_name(metric: str | None) -> str:
+    """Return what a score is called."""
+    return "score" if metric is None else metric
+
+
+def score_words(score: float, direction: Direction, metric: str | None = None) -> str:
+    """Return a score with its name and which scores are better: "score 3.8788 (lower is better)"."""
+    return f"{score_name(metric)} {score:.5g} ({'lower' if direction == 'minimize' else 'higher'} is better)"
+
+
+def best_words(best: Evaluation, direction: Direction, *, metric: str | None = None, num_rungs: int) -> str:
+    """Return the best evaluation of a search so far, and how much its score says."""
+    assert best.score is not None
+    last = num_rungs - 1
+    where = "at full fidelity" if best.rung == last else f"at rung {best.rung}, the last being {last}"
+    return f"best: configuration {best.number}, {score_words(best.score, direction, metric)}, {where}"
+
+
+def rung_rows(summary: Summary, sample_unit: str, metric: str | None = None) -> list[tuple[str, ...]]:
+    """Return a header and a row for each rung: what it trains, what is done, the best score and the seconds.
+
+    Columns that say nothing are left out.
+    """
     rows: list[tuple[str, ...]] = [
-        ("rung", "layers", sample_unit, "done", "best score", "seconds each", "seconds", "left")
+        ("rung", "layers", sample_unit, "done", f"best {score_name(metric)}", "seconds each", "seconds", "left")
     ]
     for rung in summary.rungs:
         trouble = [f"{rung.diverged} diverged"] * bool(rung.diverged) + [f"{rung.failed} failed"] * bool(
@@ -38,7 +60,8 @@ def rung_rows(summary: Summary, sample_unit: str) -> list[tuple[str, ...]]:
                 "" if left is None else duration(left),
             )
         )
-    return rows
+    says_something = [any(column[1:]) for column in zip(*rows, strict=True)]
+    return [tuple(cell for cell, is_kept in zip(row, says_something, strict=True) if is_kept) for row in rows]
 
 
 def cost_lines(summary: Summary) -> list[str]:
@@ -55,15 +78,27 @@ def cost_lines(summary: Summary) -> list[str]:
     return lines
 
 
-def own_lines(best: Evaluation, own: Evaluation | None) -> list[str]:
+def own_lines(best: Evaluation, own: Evaluation | None, metric: str | None = None) -> list[str]:
     """Return how the best configuration compares with one's own, trained in full too; nothing if that is not known."""
     if own is None:
         return []
+    name = score_name(metric)
     if own.number == best.number:
         return [
-            f"Your own configuration, {own.number}, is the best: keep it. Score {own.score:.5g}, trained in full."
+            f"Your own configuration, {own.number}, is the best: keep it. Its {name}, trained in full, is {own.score:.5g}."
         ]
-    return [f"Your own configuration, {own.number}, trained in full, has a score of {own.score:.5g}."]
+    return [f"Your own configuration, {own.number}, trained in full, has a {name} of {own.score:.5g}."]
+
+
+def left_behind_line(own: Evaluation, best_there: Evaluation | None, metric: str | None) -> str:
+    """Return how far one's own configuration came that was not trained in full, beside the best of its last rung."""
+    if own.score is None:
+        return f"Your own configuration, {own.number}, {own.status} at rung {own.rung}: {own.reason}"
+    beside = "" if best_there is None else f", where the best had {best_there.score:.5g}"
+    return (
+        f"Your own configuration, {own.number}, was not trained in full: at rung {own.rung} its {score_name(metric)} was "
+        f"{own.score:.5g}{beside}."
+    )
 
 
 def chance_lines(summary: Summary, best: Evaluation, own: Evaluation | None) -> list[str]:
@@ -96,7 +131,7 @@ def how_to_train(terms: Terms, configuration: Configuration) -> str:
     command = train_command(terms, configuration)
     if command is None:
         return f"train it in full with the program that made the study: {_values(configuration)}"
-    return f"train it in full: {command}"
+    return f"train it in full: {command.replace('frostline', frostline_program(), 1)}"
 
 
 def _values(configuration: Configuration) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from frostline.records import Evaluation, Fidelity, Status
+from frostline.search.budgeted import BudgetedHalving
 from frostline.search.history import History
+from frostline.search.interface import Climb, Search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,13 @@ def summarise(history: History, rungs: Sequence[Fidelity], expected: Sequence[in
         num_configurations=len(history.configurations),
         full_training_seconds=_full_training_seconds(history, rungs),
     )
+
+
+def expected_of(search: Search) -> Sequence[int]:
+    """Return how many evaluations each rung sees if nothing fails; () if that turns out on the way."""
+    if isinstance(search, BudgetedHalving) or not isinstance(search, Climb):
+        return ()
+    return search.evaluations_per_rung()
 
 
 def best_evaluation(history: History) -> Evaluation | None:

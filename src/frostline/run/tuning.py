@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from frostline.costs.admission import require_memory
 from frostline.errors import LadderError, OptionError, SearchFailedError, SearchSpaceError
+from frostline.protocols import metric_of
 from frostline.records import Configuration, Fidelity
 from frostline.run.executors import AligningExecutor, RememberingExecutor
 from frostline.run.keeping import KeepingTheBest
@@ -17,7 +18,7 @@ from frostline.run.loop import SILENT, Observer, Proposer, climb
 from frostline.run.options import TrainingOptions, memory_of
 from frostline.run.plan import SearchPlan
 from frostline.run.result import TuneResult, why_nothing_was_found
-from frostline.run.summary import best_evaluation, summarise
+from frostline.run.summary import best_evaluation, expected_of, summarise
 from frostline.run.workload import ExecutorFactory, TaskTraining, Workload
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.budgeted import BudgetedHalving
@@ -25,6 +26,7 @@ from frostline.search.halving import AsynchronousHalving
 from frostline.search.interface import Climb, Search
 from frostline.search.ladder import Ladder
 from frostline.search.realigned import RealignedSearch
+from frostline.search.space import space_of
 from frostline.search.sweep import Sweep
 from frostline.store.storage import DEFAULT_STORAGE, Storage, opened
 from frostline.store.study import SearchStudy
@@ -38,6 +40,7 @@ from frostline.training.task_layers import layers_of
 from frostline.training.threads import Threads
 
 if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
     from torch import nn
 
     from frostline.protocols import Executor, Task
@@ -50,7 +53,7 @@ if TYPE_CHECKING:
 
 def search_function(
     train: TrainFunction,
-    space: SearchSpace,
+    space: SearchSpace | Mapping[str, BaseDistribution],
     ladder: Ladder,
     *,
     study: str,
@@ -66,7 +69,7 @@ def search_function(
     """
     return search_training(
         BlackBox(train=train, root_seed=plan.seed),
-        space,
+        space_of(space),
         ladder,
         study=study,
         plan=plan,
@@ -104,6 +107,7 @@ def search_training(
         direction=direction,
         sample_unit=plan.sample_unit or "samples",
         source=source_digest(training),
+        has_own=bool(plan.initial),
     )
     workload = Workload(
         training=training,
@@ -208,6 +212,9 @@ def search_task(
         sample_unit=task.sample_unit,
         training=training.options.terms(alignment),
         source=source_digest(task),
+        metric=metric_of(task),
+        # What an audit trained comes first too, and was drawn.
+        has_own=bool(plan.initial) and training.known is None,
     )
     workload = Workload(
         training=TaskTraining(task=task, options=training.options, study=study, seed=plan.seed),
@@ -286,7 +293,7 @@ def _terms(search: Search, plan: SearchPlan, *, data: str = "", **of_task: objec
         num_layers=ladder.num_layers,
         search=search.fingerprint,
         is_sweep=isinstance(search, Sweep),
-        sampler=plan.sampling.name,
+        sampler=plan.sampler.name,
         seed=plan.seed,
         expected=tuple(expected_of(search)),
         **of_task,  # type: ignore[arg-type]
@@ -317,13 +324,6 @@ def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpa
         best=best,
         own=_own(run, history),
     )
-
-
-def expected_of(search: Search) -> Sequence[int]:
-    """Return how many evaluations each rung sees if nothing fails; () if that turns out on the way."""
-    if isinstance(search, BudgetedHalving) or not isinstance(search, Climb):
-        return ()
-    return search.evaluations_per_rung()
 
 
 def _depends_on_order(search: Search, plan: SearchPlan) -> bool:

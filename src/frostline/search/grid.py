@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from frostline.errors import LadderError
 from frostline.records import Fidelity
+from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,4 +65,4 @@ class Grid:
 
 
 def _text(rung: Fidelity) -> str:
-    return f"{rung.trainable_layers} layers and {rung.samples:,} samples"
+    return f"{counted(rung.trainable_layers, 'layer')} and {rung.samples:,} samples"

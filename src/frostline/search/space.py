@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -29,8 +30,6 @@ from frostline.search.dimensions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from frostline.records import Value
 
 
@@ -187,3 +186,15 @@ def holds(distribution: BaseDistribution, value: Value) -> bool:
     steps = (value - distribution.low) / distribution.step
     # The tolerance is Optuna's own: values on a grid of steps are rounded.
     return abs(steps - round(steps)) < 1e-8
+
+
+def space_of(given: SearchSpace | Mapping[str, BaseDistribution]) -> SearchSpace:
+    """Return the space that is given, or that of a mapping of names to distributions. Raises: SearchSpaceError."""
+    if isinstance(given, SearchSpace):
+        return given
+    if isinstance(given, Mapping) and all(isinstance(value, BaseDistribution) for value in given.values()):
+        return SearchSpace(distributions=given)
+    raise SearchSpaceError(
+        f"the space is {shown(given)}, but must be a frostline.SearchSpace, or a mapping of names to distributions of "
+        f"optuna.distributions, such as FloatDistribution(1e-4, 1e-1, log=True)."
+    )

@@ -123,6 +123,8 @@ class _SecondTermsRecord(_TermsRecord):
     reference: _ReferenceRecord | None
     is_sweep: bool
     training: _TrainingRecord | None
+    metric: NotRequired[_Name]
+    has_own: NotRequired[bool]
 
 
 class _FirstTermsRecord(_TermsRecord):

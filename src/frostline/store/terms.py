@@ -113,6 +113,10 @@ class Terms:
     """None for a training function of one's own."""
     source: str | None = dataclasses.field(default=None, compare=False)
     """What tells the files of the user's code from what they were before; None where there is no file."""
+    metric: str | None = dataclasses.field(default=None, compare=False)
+    """What the score is called where it is shown; None: "score"."""
+    has_own: bool = dataclasses.field(default=False, compare=False)
+    """Whether configuration 0 is the user's own, and not drawn."""
 
     def record(self) -> dict[str, Any]:
         """Return what ``parse`` takes, for JSON."""
@@ -134,6 +138,8 @@ class Terms:
             "expected": list(self.expected),
             "training": None if self.training is None else self.training.record(),
             **({} if self.source is None else {"source": self.source}),
+            **({} if self.metric is None else {"metric": self.metric}),
+            **({"has_own": True} if self.has_own else {}),
         }
 
     @classmethod
@@ -177,6 +183,8 @@ class Terms:
             expected=tuple(record["expected"]),
             training=None if training is None else TrainingTerms.parse(training),
             source=record.get("source"),
+            metric=record.get("metric"),
+            has_own=record.get("has_own", False),
         )
 
     def check_equal(self, other: Terms, *, name: str) -> None:

@@ -9,11 +9,12 @@ import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 
-from frostline.errors import FrostlineError, OptionError, TaskError
+from frostline.errors import FrostlineError, TaskError
 from frostline.inputs.foreign_errors import foreign_error, is_foreign
-from frostline.inputs.json_values import parse_json
+from frostline.inputs.json_values import parse_assignments
 from frostline.inputs.safe_names import check_name
 from frostline.inputs.task_names import BUILT_IN
 from frostline.inputs.whole_numbers import check_whole, shown
@@ -37,9 +38,12 @@ def load_task(reference: str, options: Mapping[str, Any]) -> Task:
         made = getattr(importlib.import_module(f"frostline.tasks.{name}"), name)
     elif ":" in reference:
         made = _named_in_file(reference)
+    elif reference.endswith(".py"):
+        made = _only_task_in(reference)
     else:
         raise TaskError(
-            f"there is no task {reference!r}: give one of {', '.join(BUILT_IN)}, or path/to/file.py:NAME."
+            f"there is no task {reference!r}: give one of {', '.join(BUILT_IN)}, path/to/file.py, or "
+            f"path/to/file.py:NAME."
         )
     # Only now, as it loads torch: a name that is none is refused at once.
     from frostline.training.supervised import SupervisedTask
@@ -81,29 +85,12 @@ def _check_facts(task: Task, reference: str) -> None:
 
 def task_named(reference: str, options: list[str] | None) -> Task:
     """Return the task behind ``reference``; where its frozen weights are kept small, let this process be small too."""
-    task = load_task(reference, parse_options(options))
+    task = load_task(reference, parse_assignments("--set", options))
     from frostline.training.supervised import keeps_weights_small
 
     if keeps_weights_small(task):
         return_freed_memory()
     return task
-
-
-def parse_options(options: list[str] | None) -> dict[str, Any]:
-    """Return a task's options from NAME=VALUE: JSON where it is some, else a string."""
-    parsed: dict[str, Any] = {}
-    for option in options or []:
-        name, separator, text = option.partition("=")
-        if not separator or not name:
-            raise OptionError(f"--set {option!r}: write NAME=VALUE.")
-        try:
-            value = parse_json(f"--set {name}", text)
-        except OptionError:
-            raise
-        except ValueError:
-            value = text
-        parsed[name.replace("-", "_")] = value
-    return parsed
 
 
 def _of_freezing(made: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,6 +102,36 @@ def _of_freezing(made: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _named_in_file(reference: str) -> Any:
     file, _, name = reference.rpartition(":")
+    module = _run(file)
+    if not hasattr(module, name):
+        names = ", ".join(_tasks_in(module)) or "none"
+        raise TaskError(f"{file!r} defines no {name!r}; the tasks in it are: {names}.")
+    return getattr(module, name)
+
+
+def _only_task_in(file: str) -> Any:
+    """Return the task that a file holds. Raises: TaskError if it holds none, or several."""
+    tasks = _tasks_in(_run(file))
+    if len(tasks) == 1:
+        return next(iter(tasks.values()))
+    if not tasks:
+        raise TaskError(
+            f"{file!r} holds no task: let it hold a frostline.SupervisedTask, or name a function that returns one, as "
+            f"{file}:NAME."
+        )
+    names = ", ".join(tasks)
+    raise TaskError(f"{file!r} holds several tasks, {names}: say which, such as {file}:{next(iter(tasks))}.")
+
+
+def _tasks_in(module: ModuleType) -> dict[str, Any]:
+    """Return the tasks of a module by their names, each once."""
+    tasks = {name: value for name, value in vars(module).items() if _is_task(value)}
+    first = {id(value): name for name, value in reversed(tasks.items())}
+    return {name: value for name, value in tasks.items() if first[id(value)] == name}
+
+
+def _run(file: str) -> ModuleType:
+    """Return the module that a file of the user's defines."""
     path = Path(file)
     if not path.is_file():
         raise TaskError(f"there is no file {file!r}: give the task as path/to/file.py:NAME.")
@@ -134,10 +151,7 @@ def _named_in_file(reference: str) -> Any:
         specification.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise TaskError(f"{file!r} could not be run: {foreign_error(error)}.") from error
-    if not hasattr(module, name):
-        names = ", ".join(key for key, value in vars(module).items() if _is_task(value)) or "none"
-        raise TaskError(f"{file!r} defines no {name!r}; the tasks in it are: {names}.")
-    return getattr(module, name)
+    return module
 
 
 def _call(made: Any, options: Mapping[str, Any], reference: str) -> Any:

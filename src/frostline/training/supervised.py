@@ -38,7 +38,7 @@ from frostline.training.losses.lazy_logits import (
 from frostline.training.model_calls import as_arguments, device_of, outputs_of, weighted_mean
 from frostline.training.optimizers import build_optimizer, hyperparameters_of, optimizer_class
 from frostline.training.schedules import schedule_from_hyperparameters
-from frostline.training.task_fields import check_fields
+from frostline.training.task_fields import check_fields, completed_defaults
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -62,7 +62,8 @@ class SupervisedTask:
     Hyperparameters: those of the optimizer in full words (``learning_rate``, ``weight_decay``, ``beta1``,
     ``momentum``, ``epsilon``, ...), ``optimizer`` (a class of ``torch.optim``, by name), ``batch_size`` (in
     examples) and ``gradient_clip_norm`` override what is given here; ``model`` and ``schedule`` may read any
-    others. What ``defaults`` names and the space does not is the same for all configurations. Weight decay acts on
+    others. ``defaults`` need not repeat a batch size, optimizer or norm that is given here.
+    What ``defaults`` names and the space does not is the same for all configurations. Weight decay acts on
     all parameters alike.
 
     Units: ``full_samples`` counts ``sample_unit``, of which every example holds ``samples_per_example``: 1, or the
@@ -84,6 +85,8 @@ class SupervisedTask:
     schedule: Callable[[Configuration], Schedule] = schedule_from_hyperparameters
     score_function: Callable[[Any, Any], Tensor] | None = None
     direction: Direction = "minimize"
+    metric: str | None = None
+    """What the score is called where it is shown, such as "validation loss"; None: "score". It changes no number."""
     sample_unit: str = "examples"
     samples_per_example: int = 1
     batch_size: int = 32
@@ -108,6 +111,7 @@ class SupervisedTask:
     """Names of the space that ``model`` or ``schedule`` read only for some configurations."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "defaults", completed_defaults(self))
         check_fields(self)
 
     @property

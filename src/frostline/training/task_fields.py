@@ -27,6 +27,8 @@ def check_fields(task: Any) -> None:
     """
     check_name("task", task.name)
     check_name("unit of samples", task.sample_unit)
+    if task.metric is not None:
+        check_name("metric", task.metric)
     check_options(
         tied=task.tied,
         frozen_statistics=task.frozen_statistics,
@@ -46,7 +48,8 @@ def check_fields(task: Any) -> None:
     missing = [name for name in task.space.distributions if name not in task.defaults]
     if missing:
         raise TaskError(
-            f"the defaults of {task.name} lack {', '.join(missing)}: give a value to all that is searched."
+            f"the defaults of {task.name} lack {', '.join(missing)}: give a value to all that is searched (on the command "
+            f"line with --default NAME=VALUE)."
         )
     if task.direction == "maximize" and task.score_function is None:
         raise TaskError(f"{task.name} is to be maximized, but its score is the loss: give a score_function.")
@@ -56,6 +59,20 @@ def check_fields(task: Any) -> None:
             f"full_samples of {task.name} is {task.full_samples} {task.sample_unit}, less than one batch of "
             f"{batch_size * task.samples_per_example}: train longer, or in smaller batches."
         )
+
+
+def completed_defaults(task: Any) -> Mapping[str, Value]:
+    """Return the defaults of a ``SupervisedTask``, with those of what is searched that other fields say."""
+    if not isinstance(task.defaults, Mapping) or not isinstance(task.space, SearchSpace):
+        return task.defaults  # type: ignore[no-any-return]  # refused where it is checked
+    optimizer = task.optimizer.__name__ if isinstance(task.optimizer, type) else None
+    fields = {
+        "batch_size": task.batch_size,
+        "gradient_clip_norm": task.gradient_clip_norm,
+        "optimizer": optimizer,
+    }
+    missing = [name for name in fields if name in task.space.distributions and name not in task.defaults]
+    return {**task.defaults, **{name: fields[name] for name in missing}} if missing else task.defaults
 
 
 def _check_types(task: Any) -> None:

@@ -1,0 +1,61 @@
+"""How every configuration of a search stands among all, though each rung ranks some alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from frostline.records import Configuration, Evaluation
+    from frostline.report.study_record import StudyRecord
+    from frostline.search.history import History
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A configuration, its last evaluation, and the ``share`` of all that are better: 0 is the best, 1 the worst."""
+
+    configuration: Configuration
+    last: Evaluation
+    share: float
+
+
+def standings(record: StudyRecord) -> list[Standing]:
+    """Return the configurations that were evaluated, the best first.
+
+    A configuration stands by its rank at the highest rung that it came to, among those that came there; these, in turn, are
+    the better part of the rung that they were promoted from. What diverged or failed is the worst of its rung.
+    """
+    rungs = _Rungs(record.history, len(record.terms.rungs))
+    found = []
+    for configuration in record.history.configurations:
+        evaluations = record.history.evaluations_of(configuration.number)
+        if evaluations:
+            last = max(evaluations, key=lambda evaluation: evaluation.rung)
+            found.append(Standing(configuration=configuration, last=last, share=rungs.share(last)))
+    # Among equals whoever came further, and then who was drawn first.
+    return sorted(found, key=lambda one: (one.share, -one.last.rung, one.configuration.number))
+
+
+class _Rungs:
+    """The rankings of all rungs, and which part of each went on from it."""
+
+    def __init__(self, history: History, num_rungs: int) -> None:
+        self._history = history
+        rankings = [history.rung(rung).ranking for rung in range(num_rungs)]
+        self._places = [{number: place for place, number in enumerate(ranking)} for ranking in rankings]
+        self._promoted = [
+            sum(history.evaluation(number, rung + 1) is not None for number in ranking) / max(1, len(ranking))
+            for rung, ranking in enumerate(rankings[:-1])
+        ]
+
+    def share(self, last: Evaluation) -> float:
+        """Return which part of all is better than a configuration by its ``last`` evaluation."""
+        places = self._places[last.rung]
+        share = (places[last.number] + 0.5) / len(places) if last.number in places else 1.0
+        for rung in range(last.rung - 1, -1, -1):
+            # One of a higher bracket did not begin at the lowest rung.
+            if self._history.evaluation(last.number, rung) is None:
+                break
+            share *= self._promoted[rung]
+        return share

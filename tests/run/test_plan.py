@@ -1,0 +1,63 @@
+"""What a plan takes: searches and samplings as objects, or by the names that they have on the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from optuna.distributions import FloatDistribution
+
+from frostline.errors import OptionError, SearchSpaceError
+from frostline.run.plan import SearchPlan
+from frostline.run.tuning import search_function
+from frostline.search import sampling
+from frostline.search.halving import SuccessiveHalving
+from frostline.search.hyperband import Hyperband
+from frostline.search.ladder import Ladder
+from frostline.search.space import SearchSpace, space_of
+from frostline.search.sweep import FullFidelity
+
+LADDER = Ladder.diagonal(num_layers=4, full_samples=400)
+SPACE = {"rate": FloatDistribution(1e-3, 1.0, log=True)}
+
+
+def test_searches_and_samplings_have_names() -> None:
+    assert SearchPlan(search="halving").search is SuccessiveHalving
+    assert SearchPlan(search="halving").is_budgeted
+    assert SearchPlan(search="hyperband", configurations=30).search_on(LADDER) == Hyperband(
+        ladder=LADDER, configurations=30
+    )
+    assert isinstance(SearchPlan(search="full").search_on(LADDER), FullFidelity)
+    assert SearchPlan(sampling="tpe").sampler == sampling.TPE
+    assert SearchPlan(sampling="tpe").learns
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "search": (
+        {"search": "hyperbond"},
+        "there is no search 'hyperbond': choose one of .*Did you mean 'hyperband'",
+    ),
+    "no search": ({"search": 3}, "search is 3, but must be a name or a class of searches"),
+    "sampler": ({"sampling": "tpee"}, "there is no sampler 'tpee'"),
+    "no sampling": ({"sampling": SPACE}, "sampling is .*, but must be a name or a sampling, such as frostline"),
+    "grid": ({"sampling": "grid"}, "pass frostline.sampling.grid"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_none_is_named(case: str) -> None:
+    keywords, words = WRONG[case]
+    with pytest.raises(OptionError, match=words):
+        SearchPlan(**keywords)
+
+
+def test_a_mapping_of_names_to_distributions_is_a_space() -> None:
+    assert space_of(SPACE).distributions == SPACE
+    assert space_of(SearchSpace(distributions=SPACE)).distributions == SPACE
+    with pytest.raises(SearchSpaceError, match="SearchSpace, or a mapping of names"):
+        space_of({"rate": (1e-3, 1.0)})  # type: ignore[dict-item]
+    plan = SearchPlan(configurations=17, search="hyperband", sampling="qmc")
+    result = search_function(
+        lambda c, _: float(c["rate"]), SPACE, LADDER, study="s", storage=":memory:", plan=plan
+    )
+    assert result.terms.search.startswith("hyperband")
