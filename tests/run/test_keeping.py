@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 import pytest
 import torch
+from optuna.distributions import FloatDistribution
 from safetensors import safe_open
 from safetensors.torch import load_model
 from torch import nn
@@ -275,3 +276,29 @@ def test_train_says_that_frozen_weights_were_rounded(
     model = tiny_task.network(Configuration(number=0, hyperparameters={}))
     rounded = read_model(Path("weights.safetensors"), model)[0][0].weight
     assert torch.equal(rounded, rounded.bfloat16().float())
+
+
+def test_every_event_is_handed_on(tmp_path: Path) -> None:
+    events: list[str] = []
+
+    class Listing(frostline.Observer):
+        def began(self, search: object, history: object) -> None:
+            events.append("began")
+
+        def started(self, jobs: object) -> None:
+            events.append("started")
+
+        def ended(self, evaluation: object, history: object) -> None:
+            events.append("ended")
+
+    search_function(
+        lambda configuration, _: float(configuration["rate"]),
+        {"rate": FloatDistribution(0.1, 1.0)},
+        frostline.Ladder.diagonal(num_layers=4, full_samples=400),
+        study="s",
+        storage=":memory:",
+        plan=SearchPlan(configurations=9),
+        observer=Listing(),
+    )
+    assert events[:3] == ["began", "started", "ended"]
+    assert events.count("ended") == 13

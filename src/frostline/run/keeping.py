@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 from frostline.run.loop import Observer
 
 if TYPE_CHECKING:
-    from frostline.records import Evaluation, Progress
+    from collections.abc import Sequence
+
+    from frostline.records import Evaluation, Job, Progress
     from frostline.search.history import History
+    from frostline.search.interface import Search
     from frostline.training.kept_models import KeptModels
 
 
@@ -20,6 +23,14 @@ class KeepingTheBest(Observer):
         self._models = models
         self._last_rung = last_rung
         self._num_own = num_own
+
+    def began(self, search: Search, history: History) -> None:
+        """See ``Observer``."""
+        self._observer.began(search, history)
+
+    def started(self, jobs: Sequence[Job]) -> None:
+        """See ``Observer``."""
+        self._observer.started(jobs)
 
     def ended(self, evaluation: Evaluation, history: History) -> None:
         """See ``Observer``."""
