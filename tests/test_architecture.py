@@ -190,6 +190,7 @@ def test_a_module_holds_one_idea(path: Path) -> None:
 
 def test_the_public_names_are_these() -> None:
     assert frostline.__all__ == [
+        "SILENT",
         "AsynchronousHalving",
         "AuditPlan",
         "Configuration",

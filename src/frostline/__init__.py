@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from frostline.protocols import Executor, Task
     from frostline.records import Configuration, Evaluation, Fidelity
     from frostline.report.study_page import write_report
-    from frostline.run.loop import Observer
+    from frostline.run.loop import SILENT, Observer
     from frostline.run.options import TrainingOptions
     from frostline.run.own_objective import tune
     from frostline.run.plan import SearchPlan
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from frostline.training.supervised import SupervisedTask
 
 __all__ = [
+    "SILENT",
     "AsynchronousHalving",
     "AuditPlan",
     "Configuration",
@@ -102,7 +103,7 @@ _NAMES_OF = {
     ),
     "frostline.objectives.trial": ("Trial",),
     "frostline.report.study_page": ("write_report",),
-    "frostline.run.loop": ("Observer",),
+    "frostline.run.loop": ("SILENT", "Observer"),
     "frostline.run.options": ("TrainingOptions",),
     "frostline.run.plan": ("SearchPlan",),
     "frostline.run.result": ("TuneResult",),

@@ -16,10 +16,11 @@ from frostline.inputs.safe_names import folder_name
 from frostline.objectives.look import look
 from frostline.objectives.training import ObjectiveTraining, name_of
 from frostline.run.local import local_executor
-from frostline.run.loop import SILENT, Observer
+from frostline.run.loop import Observer
 from frostline.run.options import DEFAULT_RUNS
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_training
+from frostline.run.view.search_view import observing
 from frostline.search.ladder import Ladder
 from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE
 from frostline.store.storage import DEFAULT_STORAGE, Storage
@@ -80,7 +81,7 @@ def tune(
     storage: str = DEFAULT_STORAGE,
     runs: Path = DEFAULT_RUNS,
     executor: ExecutorFactory = local_executor,
-    observer: Observer = SILENT,
+    observer: Observer | None = None,
     **options: Unpack[SearchOptions],
 ) -> TuneResult:
     """Search for the best hyperparameters of ``objective``, and return them.
@@ -97,7 +98,8 @@ def tune(
 
     The study is kept in ``storage`` and continued if it is there; by default its name is that of the script and the
     function. An ``optuna.Study`` brings its own storage, sampler and direction. Checkpoints, and the weights of the best
-    model (``TuneResult.load_model``), lie in ``runs``.
+    model (``TuneResult.load_model``), lie in ``runs``. How it goes is shown on stderr, or in a notebook's cell, unless there
+    is an ``observer``; ``frostline.SILENT`` shows nothing.
 
     Raises: ObjectiveError if the objective does not keep to what a trial asks of it; OptionError for an option that is none;
         StudyError if the study cannot be opened or is another one's; SearchFailedError if no configuration was evaluated in
@@ -111,34 +113,34 @@ def tune(
         fields = PlanFields(**{**_fields_of(study), **fields})
         place, study = Storage(f"the study {study.study_name!r}", study._storage), study.study_name
     plan = SearchPlan(**fields, sample_unit=unit)
-    sketch = look(objective, samples=samples, values=plan.first[0] if plan.first else None, root_seed=plan.seed)
-    if make_ladder is None:
-        make_ladder = Ladder.sieve if plan.is_budgeted else Ladder.diagonal
     name = study or study_name_of(objective)
-    training = ObjectiveTraining(
-        objective=objective,
-        sketch=sketch,
-        root_seed=plan.seed,
-        checkpoints=Checkpoints.of_study(
-            Path(runs) / folder_name(name),
-            fingerprint=sketch.space.fingerprint,
+    with observing(observer, what=name, storage=storage, sample_unit=unit) as watching:
+        values = plan.first[0] if plan.first else None
+        sketch = look(objective, samples=samples, values=values, root_seed=plan.seed)
+        if make_ladder is None:
+            make_ladder = Ladder.sieve if plan.is_budgeted else Ladder.diagonal
+        folder = Path(runs) / folder_name(name)
+        training = ObjectiveTraining(
+            objective=objective,
+            sketch=sketch,
             root_seed=plan.seed,
-            settings="objective",
-        ),
-        full_samples=samples,
-        models=KeptModels.of_study(Path(runs), name),
-        progress=observer.progressed,
-    )
-    return search_training(
-        training,
-        sketch.space,
-        make_ladder(num_layers=sketch.num_layers, full_samples=samples),
-        study=name,
-        plan=plan,
-        storage=place,
-        executor=executor,
-        observer=observer,
-    )
+            full_samples=samples,
+            checkpoints=Checkpoints.of_study(
+                folder, fingerprint=sketch.space.fingerprint, root_seed=plan.seed, settings="objective"
+            ),
+            models=KeptModels.of_study(Path(runs), name),
+            progress=watching.progressed,
+        )
+        return search_training(
+            training,
+            sketch.space,
+            make_ladder(num_layers=sketch.num_layers, full_samples=samples),
+            study=name,
+            plan=plan,
+            storage=place,
+            executor=executor,
+            observer=watching,
+        )
 
 
 def study_name_of(objective: Objective) -> str:

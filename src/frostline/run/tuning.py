@@ -19,6 +19,7 @@ from frostline.run.options import TrainingOptions, memory_of
 from frostline.run.plan import SearchPlan
 from frostline.run.result import TuneResult, why_nothing_was_found
 from frostline.run.summary import best_evaluation, expected_of, summarise
+from frostline.run.view.search_view import observing
 from frostline.run.workload import ExecutorFactory, TaskTraining, Workload
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.budgeted import BudgetedHalving
@@ -142,7 +143,7 @@ def tune_task(
     training: TrainingOptions = TrainingOptions(),
     storage: str = DEFAULT_STORAGE,
     executor: ExecutorFactory = local_executor,
-    observer: Observer = SILENT,
+    observer: Observer | None = None,
 ) -> TuneResult:
     """Search for the best configuration of a task, and return it.
 
@@ -150,20 +151,22 @@ def tune_task(
     comes first, unless the plan has others. How the trainings run says ``training``. A search whose last rung is predicted
     not to fit into the memory is refused. The rest, the errors too, is as in ``tune``.
     """
-    climbed = default_ladder(task, plan) if ladder is None else _checked_ladder(ladder, task)
-    if not plan.initial:
-        with suppress(SearchSpaceError):
-            plan = replace(plan, initial=(own_configuration(task),))
-    return search_task(
-        task,
-        plan.search_on(climbed),
-        study=study,
-        plan=plan,
-        training=TaskSearch(options=training),
-        storage=storage,
-        executor=executor,
-        observer=observer,
-    )
+    shown = observing(observer, what=study, storage=storage, sample_unit=task.sample_unit, metric=metric_of(task))
+    with shown as watching:
+        climbed = default_ladder(task, plan) if ladder is None else _checked_ladder(ladder, task)
+        if not plan.initial:
+            with suppress(SearchSpaceError):
+                plan = replace(plan, initial=(own_configuration(task),))
+        return search_task(
+            task,
+            plan.search_on(climbed),
+            study=study,
+            plan=plan,
+            training=TaskSearch(options=training),
+            storage=storage,
+            executor=executor,
+            observer=watching,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
