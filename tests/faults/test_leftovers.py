@@ -12,6 +12,7 @@ from frostline.run.loop import Observer
 from frostline.run.plan import SearchPlan
 from frostline.search.history import History
 from frostline.training.checkpoints import Checkpoints
+from frostline.training.kept_models import KeptModels
 from tests import tiny_task
 from tests.store.dying import KilledError
 
@@ -28,8 +29,8 @@ class DiesAfter(Observer):
             raise KilledError
 
 
-def train(folder: Path, study: str, observer: Observer) -> None:
-    frostline.tune_task(
+def train(folder: Path, study: str, observer: Observer) -> frostline.TuneResult:
+    return frostline.tune_task(
         tiny_task.task,
         study=study,
         storage=str(folder / f"{study}.log"),
@@ -57,15 +58,25 @@ def test_what_a_killed_search_left_behind_is_swept_when_it_is_run_again(
     assert len(left) >= 9
     partial = left[0].with_name(f"{left[0].name.split('.')[0]}.0123456789ab.partial")
     partial.write_bytes(b"half of one")
-    train(tmp_path, "killed", Observer())
-    assert [path for path in (runs / "killed").rglob("*") if path.is_file()] == []
+    half_written = runs / "killed" / "models" / ".000000-0123456789abcdef.safetensors.0123456789ab.partial"
+    half_written.parent.mkdir(exist_ok=True)
+    half_written.write_bytes(b"half of one")
+    best = train(tmp_path, "killed", Observer())
+    assert [path for path in (runs / "killed").rglob("*") if path.is_file()] == [best.weights]
     assert {*(runs / "another").rglob("*.pt")} == others
 
 
 def test_a_search_that_is_over_is_swept_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "forget", lambda self, number: None)
-        train(tmp_path, "killed", Observer())
+        patch.setattr(KeptModels, "prune", lambda self, configurations, **_: None)
+        best = train(tmp_path, "killed", Observer())
     assert [*(tmp_path / "runs" / "killed").rglob("*.pt")]
+    # As if it had been the best before another was.
+    worse = KeptModels(directory=best.weights.parent, data=tiny_task.task.fingerprint).path_of(
+        best.history.configurations[best.history.rung(len(best.terms.rungs) - 1).ranking[-1]]
+    )
+    assert worse != best.weights
+    worse.write_bytes(best.weights.read_bytes())
     train(tmp_path, "killed", Observer())
-    assert [path for path in (tmp_path / "runs" / "killed").rglob("*") if path.is_file()] == []
+    assert [path for path in (tmp_path / "runs" / "killed").rglob("*") if path.is_file()] == [best.weights]

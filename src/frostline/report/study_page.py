@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 _TABLES = (".csv", ".csv.gz")
 
 
-def write_report(result: TuneResult, path: Path) -> None:
+def write_report(result: TuneResult, path: str | Path) -> None:
     """Write the page about a search to ``path``: one HTML file, which needs no network.
 
     Raises: OptionError if the file cannot be written; StudyError if the study is not there any more.
     """
-    write_whole(path, study_page(result.study_name, storage=result.place).encode())
+    write_whole(Path(path), study_page(result.study_name, storage=result.place).encode())
 
 
 def study_page(study: str, *, storage: str | Storage) -> str:

@@ -34,15 +34,21 @@ class KeepingTheBest(Observer):
 
     def ended(self, evaluation: Evaluation, history: History) -> None:
         """See ``Observer``."""
-        if self._models is not None and evaluation.rung == self._last_rung:
-            best = history.rung(self._last_rung).ranking[:1]
-            own = [number for number in history.rung(self._last_rung).ranking if number < self._num_own][:1]
-            self._models.prune(
-                history.configurations,
-                has_ended=lambda number: history.evaluation(number, self._last_rung) is not None,
-                kept={*best, *own},
-            )
+        if evaluation.rung == self._last_rung:
+            self.sweep(history)
         self._observer.ended(evaluation, history)
+
+    def sweep(self, history: History) -> None:
+        """Delete the models of ``history`` that are not the best, whoever left them."""
+        if self._models is None:
+            return
+        ranking = history.rung(self._last_rung).ranking
+        own = [number for number in ranking if number < self._num_own]
+        self._models.prune(
+            history.configurations,
+            has_ended=lambda number: history.evaluation(number, self._last_rung) is not None,
+            kept={*ranking[:1], *own[:1]},
+        )
 
     def progressed(self, progress: Progress) -> None:
         """See ``Observer``."""

@@ -65,7 +65,7 @@ class TuneResult:
         try:
             import pandas as pd
         except ImportError:
-            raise OptionError("result.trials is a pandas DataFrame: pip install pandas.") from None
+            raise OptionError("result.trials is a pandas DataFrame: pip install 'frostline[pandas]'.") from None
         return pd.DataFrame(trial_rows(self.history)).set_index("number")
 
     @property

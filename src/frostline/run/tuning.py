@@ -310,6 +310,8 @@ def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpa
             study.check_total(run.search.configurations)
         keeping = KeepingTheBest(run.observer, run.models, last_rung=len(terms.rungs) - 1, num_own=run.num_own)
         climb(study, run.search, run.proposer, run.executor, keeping)
+        # What a process left that was killed before it could delete it.
+        keeping.sweep(study.history)
     finally:
         run.executor.close()
         study.close()

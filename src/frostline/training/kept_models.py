@@ -85,12 +85,14 @@ class KeptModels:
         been written by another process.
         """
         for path in sorted(self.directory.glob("*")):
-            number = path.name.removeprefix(".").partition("-")[0]
+            name = path.name.removeprefix(".")
+            number = name.partition("-")[0]
             if not number.isdecimal() or int(number) >= len(configurations):
                 continue
-            own = self.path_of(configurations[int(number)])
-            is_kept = int(number) in kept or not has_ended(int(number))
-            if is_kept and path.name.removeprefix(".").startswith(own.name):
+            own = self.path_of(configurations[int(number)]).name
+            # A file that is being written has a name that begins like that.
+            is_wanted = path.name == own if has_ended(int(number)) else name.startswith(own)
+            if is_wanted and (int(number) in kept or not has_ended(int(number))):
                 continue
             try:
                 path.unlink(missing_ok=True)
