@@ -35,7 +35,7 @@ def train(folder: Path, study: str, observer: Observer) -> frostline.TuneResult:
         study=study,
         storage=str(folder / f"{study}.log"),
         ladder=LADDER,
-        plan=SearchPlan(configurations=9),
+        plan=SearchPlan(configurations=18),
         training=frostline.TrainingOptions(runs=folder / "runs"),
         observer=observer,
     )
