@@ -15,9 +15,9 @@ from frostline.errors import ObjectiveError
 from frostline.objectives.kept_training import KeptTraining
 from frostline.objectives.suggestions import Suggestions
 from frostline.objectives.trial import Surroundings, Trial
-from frostline.records import Cost, Evaluation, Job, Progress, Status
+from frostline.records import Cost, Evaluation, Job, Progress
 from frostline.seeding import derive_seed
-from frostline.training.black_box import seeded
+from frostline.training.black_box import evaluation_by, seeded
 from frostline.training.checkpoints import CheckpointKey, Checkpoints
 from frostline.training.kept_models import KeptModels
 
@@ -68,23 +68,13 @@ class ObjectiveTraining:
                 curve = trial.curve
             finally:
                 trial.write()
-        final = curve[-1]
-        finite = math.isfinite(final.score)
         seen_before = 0 if kept is None else kept.samples_seen
-        given = trial.params
-        if finite and trial.model is not None and self._is_full(job):
-            self.models.keep(trial.model, job.configuration, score=final.score)
-        return Evaluation(
-            number=job.configuration.number,
-            rung=job.rung,
-            fidelity=job.fidelity,
-            status=Status.FINISHED if finite else Status.DIVERGED,
-            score=final.score if finite else None,
-            cost=Cost(seconds=time.perf_counter() - begin, samples=max(final.samples - seen_before, 0)),
-            curve=tuple(point for point in curve if math.isfinite(point.score)),
-            reason=None if finite else f"the score after {final.samples} samples is {final.score}",
-            suggested=given if given != dict(job.configuration.hyperparameters) else {},
-        )
+        cost = Cost(seconds=time.perf_counter() - begin, samples=max(curve[-1].samples - seen_before, 0))
+        evaluation = evaluation_by(curve, job, cost)
+        if evaluation.score is not None and trial.model is not None and self._is_full(job):
+            self.models.keep(trial.model, job.configuration, score=evaluation.score)
+        is_other = trial.params != dict(job.configuration.hyperparameters)
+        return replace(evaluation, suggested=trial.params) if is_other else evaluation
 
     def forget(self, number: int) -> None:
         """Delete the checkpoints of configuration ``number``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -55,19 +55,23 @@ class BlackBox:
         begin = time.perf_counter()
         with seeded(derive_seed(self.root_seed, "initialisation")):
             curve = _curve_of(self.train(job.configuration, job.fidelity), job.fidelity)
-        seconds = time.perf_counter() - begin
-        final = curve[-1]
-        finite = math.isfinite(final.score)
-        return Evaluation(
-            number=job.configuration.number,
-            rung=job.rung,
-            fidelity=job.fidelity,
-            status=Status.FINISHED if finite else Status.DIVERGED,
-            score=final.score if finite else None,
-            cost=Cost(seconds=seconds, samples=final.samples),
-            curve=tuple(point for point in curve if math.isfinite(point.score)),
-            reason=None if finite else f"the score after {final.samples} samples is {final.score}",
-        )
+        return evaluation_by(curve, job, Cost(seconds=time.perf_counter() - begin, samples=curve[-1].samples))
+
+
+def evaluation_by(curve: Sequence[CurvePoint], job: Job, cost: Cost) -> Evaluation:
+    """Return the evaluation of ``job`` whose scores were ``curve``: the last one counts, and has diverged if not finite."""
+    final = curve[-1]
+    finite = math.isfinite(final.score)
+    return Evaluation(
+        number=job.configuration.number,
+        rung=job.rung,
+        fidelity=job.fidelity,
+        status=Status.FINISHED if finite else Status.DIVERGED,
+        score=final.score if finite else None,
+        cost=cost,
+        curve=tuple(point for point in curve if math.isfinite(point.score)),
+        reason=None if finite else f"the score after {final.samples} samples is {final.score}",
+    )
 
 
 def _curve_of(result: object, fidelity: Fidelity) -> list[CurvePoint]:
