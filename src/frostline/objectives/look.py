@@ -50,8 +50,8 @@ class _Looked(Trial):
     """A trial that trains nothing."""
 
     def __init__(self, samples: int, values: Mapping[str, Value], root_seed: int) -> None:
-        # More layers than any model has: whatever is frozen is trained whole.
-        fidelity = Fidelity(trainable_layers=2**31, samples=samples)
+        # All layers need not fit into memory for a look.
+        fidelity = Fidelity(trainable_layers=1, samples=samples)
         suggestions = MiddleFirst(values=values, seed=root_seed)
         super().__init__(0, fidelity, suggestions, Surroundings(num_layers=None))
         self.asked = suggestions
@@ -60,7 +60,7 @@ class _Looked(Trial):
         self.has_ended = False
 
     def freeze(self, model: nn.Module, **options: Any) -> Freezing:
-        """Freeze nothing yet, and wait for the model to run."""
+        """Freeze all layers but the last one that is registered, and wait for the model to run."""
         freezing = super().freeze(model, **options)
         self.stack = freezing.stack
         if options.get("layers") is not None or options.get("example_inputs") is not None:
@@ -95,7 +95,7 @@ class _Looked(Trial):
                 self.stack = split_layers(model, example_inputs=Arguments(args, kwargs))
                 self.has_run = True
         if self.has_run:
-            # The objective may have more to say, but all layers need not fit into memory for that.
+            # The objective may have more to say before its first step.
             freeze(model, trainable_layers=1, layers=self.stack)
 
 

@@ -136,11 +136,10 @@ class Trial:
             layers = seen
         elif layers is None and example_inputs is not None:
             layers = split_layers(model, example_inputs=example_inputs)
-        num_layers = (layers or split_layers(model)).num_layers
-        self._check_number(num_layers)
+        self._check_number((layers or split_layers(model)).num_layers)
         self._freezing = freeze(
             model,
-            trainable_layers=min(self.trainable_layers, num_layers),
+            trainable_layers=self.trainable_layers,
             layers=layers,
             tied=tied,
             frozen_statistics=frozen_statistics,
