@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Status
+from frostline.run.installed_programs import frostline_program
 from frostline.run.sentences import chance_lines, how_to_train
 from frostline.run.summary import RungSummary, Summary
 from frostline.store.terms import TaskReference, Terms
@@ -69,8 +70,8 @@ def test_where_there_is_nothing_to_compare_nothing_is_said(
 @pytest.mark.parametrize(
     ("name", "command"),
     [
-        ("digits-mlp", "train it in full: frostline train digits-mlp --configuration '{\"rate\": 0.1}'"),
-        ("my_task.py:task", "train it in full: frostline train my_task.py:task --configuration '{\"rate\": 0.1}'"),
+        ("digits-mlp", "train it in full: FROSTLINE train digits-mlp --configuration '{\"rate\": 0.1}'"),
+        ("my_task.py:task", "train it in full: FROSTLINE train my_task.py:task --configuration '{\"rate\": 0.1}'"),
         ("mine", 'train it in full with the program that made the study: {"rate": 0.1}'),
         (None, 'train it in full with the program that made the study: {"rate": 0.1}'),
     ],
@@ -78,4 +79,7 @@ def test_where_there_is_nothing_to_compare_nothing_is_said(
 def test_only_a_task_that_the_command_line_knows_is_named_in_a_command(name: str | None, command: str) -> None:
     reference = None if name is None else TaskReference(name=name)
     best = Configuration(number=0, hyperparameters={"rate": 0.1})
-    assert how_to_train(replace(TERMS, reference=reference), best) == command
+    # Where frostline is not on PATH the command says where it is.
+    assert how_to_train(replace(TERMS, reference=reference), best) == command.replace(
+        "FROSTLINE", frostline_program()
+    )

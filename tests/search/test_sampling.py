@@ -301,6 +301,10 @@ def test_optunas_own_study_is_not_announced() -> None:
     logger.addHandler(handler)
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.INFO)
+    # The command line, which other tests run in this process, quiets these.
+    quieted = {each: each.level for each in map(logging.getLogger, ("optuna.storages", "optuna.study"))}
+    for each in quieted:
+        each.setLevel(logging.NOTSET)
     try:
         for sampling in (RANDOM, QMC, TPE, CMA_ES, GRID):
             searched(draws(sampling), 12)
@@ -308,5 +312,7 @@ def test_optunas_own_study_is_not_announced() -> None:
         optuna.create_study()
         assert len(records) == 1
     finally:
+        for each, level in quieted.items():
+            each.setLevel(level)
         optuna.logging.set_verbosity(verbosity)
         logger.removeHandler(handler)
