@@ -33,7 +33,7 @@ from rich.table import Table
 from frostline.costs.capacity import Capacity
 from frostline.errors import NotEnoughMemoryError
 from frostline.records import Configuration, Fidelity
-from frostline.run.tuning import train_task
+from frostline.run.single_training import train_task
 from frostline.sizes import format_size
 from frostline.tasks.loading import load_task
 from frostline.training.devices import DevicePlan

@@ -24,7 +24,8 @@ from frostline.run.executors import RememberingExecutor
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.simulated import SimulatedExecutor
-from frostline.run.tuning import TaskSearch, search_task, train_task
+from frostline.run.single_training import train_task
+from frostline.run.tuning import TaskSearch, search_task
 from frostline.search.alignment import Alignment
 from frostline.search.halving import SuccessiveHalving
 from frostline.search.ladder import Ladder

@@ -14,7 +14,8 @@ from frostline.costs.capacity import Capacity
 from frostline.errors import NotEnoughMemoryError
 from frostline.records import Fidelity, Status
 from frostline.run.options import TrainingOptions
-from frostline.run.tuning import train_task, tune_task
+from frostline.run.single_training import train_task
+from frostline.run.tuning import tune_task
 from frostline.store.storage import MEMORY
 from frostline.tasks.digits_mlp import digits_mlp
 

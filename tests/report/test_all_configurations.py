@@ -60,6 +60,18 @@ def test_one_that_begins_higher_stands_among_those_it_was_ranked_with() -> None:
     assert shares == {0: pytest.approx(5 / 6 / 2), 1: 0.75, 2: pytest.approx(1 / 6), 3: 0.5}
 
 
+def test_what_an_objective_asked_for_is_shown_and_not_what_was_drawn() -> None:
+    record = search_record(configurations=1)
+    history = History("minimize")
+    history.add_configuration(record.history.configurations[0])
+    history.finish(replace(evaluation(0, 0, 1.0), suggested={"learning_rate": 0.25}))
+    (one,) = standings(replace(record, history=history))
+    assert dict(one.configuration) == {"learning_rate": 0.25}
+    (row,) = table_of(table_section(replace(record, history=history), [one])).rows
+    # The others were not asked for.
+    assert [cell.value for cell in row[2:5]] == [0.25, "", ""]
+
+
 def test_the_table_has_every_configuration_with_all_digits_and_ones_own_stands_out() -> None:
     record = with_own(search_record(diverged=2, failed=1), metric="loss")
     table = table_of(table_section(record, standings(record)))

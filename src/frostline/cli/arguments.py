@@ -18,7 +18,7 @@ from frostline.inputs.credentials import without_password
 from frostline.inputs.json_values import parse_assignments
 from frostline.inputs.whole_numbers import check_seed
 from frostline.populations.engines import Engine
-from frostline.run.options import AUTO, OFF, TrainingOptions, parse_count
+from frostline.run.options import AUTO, DEFAULT_RUNS, OFF, TrainingOptions, parse_count
 from frostline.search.search_names import GRID, HALVING, SAMPLERS, sampling_named, search_named
 from frostline.sizes import parse_size
 from frostline.store.storage import DEFAULT_STORAGE
@@ -269,7 +269,7 @@ class TrainingArguments:
     ] = AUTO
     runs: Annotated[
         Path, typer.Option("--runs", help="The folder of the checkpoints.", rich_help_panel=WHERE, hidden=True)
-    ] = Path("frostline-runs")
+    ] = DEFAULT_RUNS
 
     def __post_init__(self) -> None:
         Engine.parse(self.engine)

@@ -13,6 +13,7 @@ import typer
 from frostline.atomic import check_writable, write_whole
 from frostline.cli.arguments import StorageOption, StudyArgument
 from frostline.errors import OptionError
+from frostline.run.options import DEFAULT_RUNS
 from frostline.store.storage import DEFAULT_STORAGE
 
 
@@ -22,9 +23,7 @@ def best_command(
     weights: Annotated[
         Path | None, typer.Option("--weights", help="Copy the weights of its model to this file, as safetensors.")
     ] = None,
-    runs: Annotated[Path, typer.Option("--runs", help="The folder where the search left them.")] = Path(
-        "frostline-runs"
-    ),
+    runs: Annotated[Path, typer.Option("--runs", help="The folder where the search left them.")] = DEFAULT_RUNS,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the configuration as JSON, and nothing else.")
     ] = False,

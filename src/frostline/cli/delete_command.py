@@ -11,6 +11,7 @@ import typer
 from frostline.cli.arguments import StorageOption, StudyArgument
 from frostline.errors import OptionError
 from frostline.inputs.credentials import without_password
+from frostline.run.options import DEFAULT_RUNS
 from frostline.store.storage import DEFAULT_STORAGE
 from frostline.wording import counted
 
@@ -18,9 +19,9 @@ from frostline.wording import counted
 def delete_command(
     study: StudyArgument,
     storage: StorageOption = DEFAULT_STORAGE,
-    runs: Annotated[Path, typer.Option("--runs", help="The folder of its checkpoints and weights.")] = Path(
-        "frostline-runs"
-    ),
+    runs: Annotated[
+        Path, typer.Option("--runs", help="The folder of its checkpoints and weights.")
+    ] = DEFAULT_RUNS,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete a study, and its folder of checkpoints and weights."""

@@ -15,7 +15,8 @@ from frostline.run.installed_programs import frostline_program, program
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.sentences import best_words, how_to_train, score_words
-from frostline.run.tuning import TaskSearch, search_task, train_task
+from frostline.run.single_training import train_task
+from frostline.run.tuning import TaskSearch, search_task
 from frostline.run.view.drawing_board import rung_table
 from frostline.run.view.event_lines import outcome
 from frostline.search.budgeted import BudgetedHalving

@@ -89,7 +89,7 @@ class TrainArguments:
 def train_command(task: TaskArguments, given: TrainArguments) -> None:
     """Train one configuration, in full if nothing else is said."""
     loaded = task.load()
-    from frostline.run.tuning import train_task
+    from frostline.run.single_training import train_task
 
     evaluation, model = train_task(
         loaded,

@@ -114,11 +114,8 @@ def look(
             # Cleaning up after the signal may raise, too.
             if not trial.has_ended:
                 raise
-    if trial.stack is None:
-        raise ObjectiveError(
-            "the objective never froze a model, so that all rungs would train the same: call trial.freeze(model), and hand "
-            "trial.parameters to the optimizer."
-        )
+    trial.check_frozen()
+    assert trial.stack is not None
     distributions = {name: each for name, each in trial.asked.distributions.items() if not each.single()}
     if not distributions:
         raise ObjectiveError(

@@ -142,9 +142,14 @@ class ObjectiveTraining:
         return report
 
 
+def function_of(objective: Objective) -> Objective:
+    """Return the function that an objective is, or that some of its arguments were given to."""
+    return objective.func if isinstance(objective, partial) else objective
+
+
 def name_of(objective: Objective) -> str:
     """Return the name of the function that an objective is."""
-    function = objective.func if isinstance(objective, partial) else objective
+    function = function_of(objective)
     return getattr(function, "__qualname__", type(function).__qualname__)
 
 

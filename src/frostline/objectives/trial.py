@@ -254,6 +254,14 @@ class Trial:
             self._surroundings.keep(self._unwritten)
             self._unwritten = None
 
+    def check_frozen(self) -> None:
+        """Raise ObjectiveError if the objective has ended and froze no model."""
+        if self._freezing is None:
+            raise ObjectiveError(
+                "the objective never froze a model, so that all rungs would train the same: call trial.freeze(model), and "
+                "hand trial.parameters to the optimizer."
+            )
+
     def ended(self, result: object) -> tuple[CurvePoint, ...]:
         """Return the curve, the final score last, once the objective has returned ``result``.
 
@@ -262,11 +270,7 @@ class Trial:
         final = score_of(result)
         if final is None and not (result is None and self._curve):
             raise ObjectiveError(f"the objective returned {result!r:.60}: return the validation score, a number.")
-        if self._freezing is None:
-            raise ObjectiveError(
-                "the objective never froze a model, so that all rungs would train the same: call trial.freeze(model), and "
-                "hand trial.parameters to the optimizer."
-            )
+        self.check_frozen()
         is_lost = self.should_prune() or (final is not None and not math.isfinite(final))
         if self._repeated is None and not self._has_read_samples:
             raise ObjectiveError(

@@ -43,12 +43,12 @@ _GOLDEN = 0.6180339887498949
 
 def table_section(record: StudyRecord, ranked: Sequence[Standing]) -> Section:
     """Return the table of all configurations, the best first."""
-    names, rungs = list(record.space.distributions), range(len(record.terms.rungs))
+    names = list(record.space.distributions)
     metric = score_name(record.terms.metric)
-    header = ["rank", "configuration", *names, "rung", "outcome", *(f"{metric} at rung {rung}" for rung in rungs)]
-    # A rung that nobody came to has a column that says nothing.
-    seen = [rung for rung in rungs if record.history.rung(rung).num_ended]
-    header = [*header[: len(names) + 4], *(f"{metric} at rung {rung}" for rung in seen), "seconds"]
+    # A rung that nobody came to would have a column that says nothing.
+    seen = [rung for rung in range(len(record.terms.rungs)) if record.history.rung(rung).num_ended]
+    scores = [f"{metric} at rung {rung}" for rung in seen]
+    header = ["rank", "configuration", *names, "rung", "outcome", *scores, "seconds"]
     rows = [_row(record, one, place, names, seen) for place, one in enumerate(ranked, start=1)]
     own = [place for place, one in enumerate(ranked) if record.terms.has_own and one.configuration.number == 0]
     text = (

@@ -195,4 +195,4 @@ def _add_lines(figure: Any, promoted: list[Evaluation], history: History) -> Non
 
 def _hover(evaluation: Evaluation, history: History) -> str:
     title = f"configuration {evaluation.number}, rung {evaluation.rung}: {evaluation.score:.5g}"
-    return configuration_hover(title, history.configurations[evaluation.number])
+    return configuration_hover(title, history.configuration_of(evaluation))

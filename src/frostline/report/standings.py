@@ -32,7 +32,8 @@ def standings(record: StudyRecord) -> list[Standing]:
         evaluations = record.history.evaluations_of(configuration.number)
         if evaluations:
             last = max(evaluations, key=lambda evaluation: evaluation.rung)
-            found.append(Standing(configuration=configuration, last=last, share=rungs.share(last)))
+            evaluated = record.history.configuration_of(last)
+            found.append(Standing(configuration=evaluated, last=last, share=rungs.share(last)))
     # Among equals whoever came further, and then who was drawn first.
     return sorted(found, key=lambda one: (one.share, -one.last.rung, one.configuration.number))
 

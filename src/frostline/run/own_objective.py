@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack, cast
 
@@ -14,7 +13,7 @@ from optuna.study import Study, StudyDirection
 from frostline.errors import ObjectiveError, OptionError
 from frostline.inputs.safe_names import folder_name
 from frostline.objectives.look import look
-from frostline.objectives.training import ObjectiveTraining, name_of
+from frostline.objectives.training import ObjectiveTraining, function_of, name_of
 from frostline.run.local import local_executor
 from frostline.run.loop import Observer
 from frostline.run.options import DEFAULT_RUNS
@@ -118,7 +117,7 @@ def tune(
         values = plan.first[0] if plan.first else None
         sketch = look(objective, samples=samples, values=values, root_seed=plan.seed)
         if make_ladder is None:
-            make_ladder = Ladder.sieve if plan.is_budgeted else Ladder.diagonal
+            make_ladder = plan.usual_ladder
         folder = Path(runs) / folder_name(name)
         training = ObjectiveTraining(
             objective=objective,
@@ -128,7 +127,7 @@ def tune(
             checkpoints=Checkpoints.of_study(
                 folder, fingerprint=sketch.space.fingerprint, root_seed=plan.seed, settings="objective"
             ),
-            models=KeptModels.of_study(Path(runs), name),
+            models=KeptModels.in_folder(folder),
             progress=watching.progressed,
         )
         return search_training(
@@ -145,10 +144,9 @@ def tune(
 
 def study_name_of(objective: Objective) -> str:
     """Return the name of a study of ``objective`` if nobody says another: that of its script and its own."""
-    function = objective.func if isinstance(objective, partial) else objective
     own = name_of(objective).replace("<", "").replace(">", "")
     try:
-        path = Path(inspect.getsourcefile(inspect.unwrap(function)) or "")
+        path = Path(inspect.getsourcefile(inspect.unwrap(function_of(objective))) or "")
     except TypeError:
         return own
     # A cell of a notebook has a file of its own, whose name is a number.

@@ -100,6 +100,11 @@ class SearchPlan:
         """Whether the search is sized by what it may cost: if that is said, or nothing else."""
         return self.configurations is None and self.search is SuccessiveHalving
 
+    def usual_ladder(self, *, num_layers: int, full_samples: int) -> Ladder:
+        """Return the ladder that is climbed if nobody says: the sieve under a budget, else the diagonal."""
+        make = Ladder.sieve if self.is_budgeted else Ladder.diagonal
+        return make(num_layers=num_layers, full_samples=full_samples)
+
     def search_on(self, ladder: Ladder) -> Search:
         """Return the search over ``ladder``.
 

@@ -1,4 +1,4 @@
-"""The doors to a search: of a training function, of a task, and of one configuration alone."""
+"""The doors to a search: of a training function, and of a task."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from frostline.costs.admission import require_memory
 from frostline.errors import LadderError, OptionError, SearchFailedError, SearchSpaceError
 from frostline.protocols import metric_of
-from frostline.records import Configuration, Fidelity
 from frostline.run.executors import AligningExecutor, RememberingExecutor
 from frostline.run.keeping import KeepingTheBest
 from frostline.run.local import local_executor
 from frostline.run.loop import SILENT, Observer, Proposer, climb
-from frostline.run.options import TrainingOptions, memory_of
+from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.result import TuneResult, why_nothing_was_found
 from frostline.run.summary import best_evaluation, expected_of, summarise
@@ -26,23 +24,19 @@ from frostline.search.budgeted import BudgetedHalving
 from frostline.search.halving import AsynchronousHalving
 from frostline.search.interface import Climb, Search
 from frostline.search.ladder import Ladder
-from frostline.search.realigned import RealignedSearch
+from frostline.search.realigned import inner_search
 from frostline.search.space import space_of
 from frostline.search.sweep import Sweep
 from frostline.store.storage import DEFAULT_STORAGE, Storage, opened
 from frostline.store.study import SearchStudy
 from frostline.store.terms import TaskReference, Terms
 from frostline.training.black_box import BlackBox
-from frostline.training.course import TrainingSettings
 from frostline.training.kept_models import KeptModels
-from frostline.training.serial import train_model
 from frostline.training.sources import source_digest
 from frostline.training.task_layers import layers_of
-from frostline.training.threads import Threads
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-    from torch import nn
 
     from frostline.protocols import Executor, Task
     from frostline.records import Evaluation, Job, Value
@@ -237,29 +231,6 @@ def search_task(
         return _search(place, study, terms, run, task.space)
 
 
-def train_task(
-    task: Task,
-    hyperparameters: Mapping[str, Value],
-    *,
-    fidelity: Fidelity | None = None,
-    seed: int = 0,
-    options: TrainingOptions = TrainingOptions(),
-) -> tuple[Evaluation, nn.Module]:
-    """Train one configuration outside a search, in full unless a ``fidelity`` is given; return its evaluation and model.
-
-    Of the ``options`` device, precision, memory and threads count; nothing is kept.
-    Raises: NotEnoughMemoryError if it is predicted to need more than that memory.
-    """
-    configuration = Configuration(number=0, hyperparameters=dict(hyperparameters))
-    settings = TrainingSettings(device_plan=options.device_plan, root_seed=seed)
-    if fidelity is None:
-        fidelity = Fidelity(trainable_layers=layers_of(task).num_layers, samples=task.full_samples)
-    available = memory_of(options, settings)
-    require_memory(task, trainable_layers=fidelity.trainable_layers, available=available)
-    threads = Threads.of(options.threads, settings.device_plan.device)
-    return train_model(task, configuration, fidelity, settings, threads=threads)
-
-
 def own_configuration(task: Task) -> dict[str, Value]:
     """Return the task's own configuration, of what is searched.
 
@@ -271,9 +242,8 @@ def own_configuration(task: Task) -> dict[str, Value]:
 
 
 def default_ladder(task: Task, plan: SearchPlan) -> Ladder:
-    """Return the ladder of a task that is climbed if nobody says: the sieve under a budget, else the diagonal."""
-    make = Ladder.sieve if plan.is_budgeted else Ladder.diagonal
-    return make(num_layers=layers_of(task).num_layers, full_samples=task.full_samples)
+    """Return the ladder of a task that is climbed if nobody says."""
+    return plan.usual_ladder(num_layers=layers_of(task).num_layers, full_samples=task.full_samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,8 +303,7 @@ def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpa
 
 def _depends_on_order(search: Search, plan: SearchPlan) -> bool:
     """Return whether what is evaluated next depends on which evaluations have ended, and not only on closed rungs."""
-    asked = search.search if isinstance(search, RealignedSearch) else search
-    return plan.learns or isinstance(asked, AsynchronousHalving)
+    return plan.learns or isinstance(inner_search(search), AsynchronousHalving)
 
 
 def _own(run: _Run, history: History) -> Evaluation | None:

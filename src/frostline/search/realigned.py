@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from frostline.search.interface import Climb, Rungs
+    from frostline.search.interface import Climb, Rungs, Search
     from frostline.search.space import SearchSpace
 
     Array = NDArray[np.float64]
@@ -328,3 +328,8 @@ def _seen(evaluation: Evaluation, history: History, ranks: Mapping[int, int] | N
 
 def _has_climbed(history: History, number: int, rung: int) -> bool:
     return history.has_begun(number, rung + 1)
+
+
+def inner_search(search: Search) -> Search:
+    """Return the search that a realigned one reads the rungs for, or ``search`` itself."""
+    return search.search if isinstance(search, RealignedSearch) else search

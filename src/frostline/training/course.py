@@ -76,7 +76,7 @@ def kept_models_of(task: Task, settings: TrainingSettings) -> KeptModels | None:
     """Return where the models of a task's study are kept; None outside a study."""
     if settings.checkpoint_directory is None:
         return None
-    return KeptModels(directory=settings.checkpoint_directory / "models", data=task.fingerprint)
+    return KeptModels.in_folder(settings.checkpoint_directory, data=task.fingerprint)
 
 
 class Course:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from frostline.records import Configuration
 
+FOLDER = "models"
+"""Where they lie in the folder of a study."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -33,7 +36,12 @@ class KeptModels:
     @classmethod
     def of_study(cls, runs: Path, study: str, *, data: str = "") -> KeptModels:
         """Return those of ``study`` below the folder ``runs``, where its checkpoints are too."""
-        return cls(directory=runs / folder_name(study) / "models", data=data)
+        return cls.in_folder(runs / folder_name(study), data=data)
+
+    @classmethod
+    def in_folder(cls, folder: Path, *, data: str = "") -> KeptModels:
+        """Return those in the ``folder`` of a study."""
+        return cls(directory=folder / FOLDER, data=data)
 
     def path_of(self, configuration: Configuration) -> Path:
         """Return the file of a configuration, whether it is there or not."""

@@ -27,9 +27,9 @@ class Work:
 def work_of(search: Search, history: History, summary: Summary) -> Work:
     """Return how much of its budget, or of its expected evaluations, a search has done."""
     # Slow to import; a view that is being prepared does without.
-    from frostline.search.realigned import RealignedSearch
+    from frostline.search.realigned import inner_search
 
-    asked = search.search if isinstance(search, RealignedSearch) else search
+    asked = inner_search(search)
     if not isinstance(asked, BudgetedHalving):
         left = summary.seconds_left
         return Work(done=summary.seconds, total=None if left is None else summary.seconds + left)
