@@ -95,7 +95,7 @@ def test_every_draw_is_of_the_space(sampling) -> None:
 @pytest.mark.parametrize("sampling", [RANDOM, QMC], ids=lambda sampling: sampling.name)
 @pytest.mark.parametrize("most_at_once", [1, 2, 8, 70])
 def test_several_workers_draw_what_one_draws(sampling, most_at_once: int) -> None:
-    """Whoever draws leaves out what others have drawn: also the first of a stream, of which one has drawn the last before."""
+    """Whoever draws leaves out what others have drawn: also the first of a stream, where its own last was one before."""
     sole, history, random = draws(sampling), History("minimize"), Random(most_at_once)
     workers = [draws(sampling) for _ in range(3)]
     while len(history.configurations) < 200:

@@ -65,7 +65,7 @@ class TableAccess:
 
     def trials(self) -> list[FrozenTrial]:
         """See ``Access``: without scores and times, which stand in the attributes or are not asked for."""
-        # Each statement sees what was committed when it began: SQLite's driver begins no transaction to read, and PostgreSQL's
+        # Each statement sees what was committed when it began: SQLite's driver begins no transaction to read, PostgreSQL's
         # isolates none. So they go against the order of writing, a trial, its claims, its records, its end: no trial is read
         # as ended without the records that ended it.
         query = select(_TRIALS.c.trial_id, _TRIALS.c.number, _TRIALS.c.state)

@@ -185,6 +185,10 @@ class SharedTurn:
                 self._say(deciding=None)
             if rivals:
                 wait = _pause(wait, _LONGEST_WAIT_SECONDS)
+        # What the dead sent last a database's server may still be about to commit. Their transactions begin with their own
+        # attributes: whoever has written these after them has waited for it.
+        for worker, presence in self.dead.items():
+            self._access.set_attribute((PREFIX + worker, presence.record()))
         try:
             yield
         finally:
