@@ -287,7 +287,7 @@ class SharedTurn:
             for key, record in self._access.attributes().items()
             if key.startswith(PREFIX) and key != PREFIX + self.worker
         }
-        presences = {worker: Presence.parse(each) for worker, each in records.items() if each is not None}
+        presences = {worker: Presence.parse(worker, each) for worker, each in records.items() if each is not None}
         living = {worker: each for worker, each in presences.items() if self._watch.is_alive(worker, each)}
         self.dead = {worker: each for worker, each in presences.items() if worker not in living}
         # Who is gone may have written what it did not tell; so may one that came and left between two looks.
