@@ -42,7 +42,7 @@ def in_process_executor(workload: Workload, threads: Threads) -> SerialExecutor 
     require_memory(training.task, trainable_layers=most_layers(workload), available=memory_of(options, settings))
     checkpoints = checkpoints_of(training.task, settings)
     assert checkpoints is not None, "a study keeps checkpoints"
-    evaluate = Evaluator(train=partial(training, threads=threads))
+    evaluate = Evaluator(train=partial(training, threads=threads, observe=workload.progress))
     engine = Engine.parse(options.engine)
     if engine is Engine.SERIAL:
         return SerialExecutor(evaluate, forget=checkpoints.forget)

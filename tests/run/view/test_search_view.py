@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from rich.console import Console
 
-from frostline.records import Configuration, Fidelity, Job, Progress
+from frostline.records import Configuration, Fidelity, Job, Progress, Request
 from frostline.run.loop import Observer
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
@@ -186,6 +187,18 @@ def test_an_interrupt_leaves_the_best_so_far_and_how_to_go_on(paper: Paper) -> N
     assert not paper.is_open
 
 
+def test_a_rung_that_tells_nothing_is_said_when_others_climb_over_it(paper: Paper) -> None:
+    history = history_of((9, 2, 0.9, 9.0), *((number, 0, 2.3 + number / 10_000, 1.0) for number in range(9)))
+    with SearchView(paper, title="") as view:
+        view.began(SEARCH, history)
+        for number in (0, 1):
+            history.start(Request(number, 1))
+            view.started([job(number, rung=1)])
+    said = [line for line in paper.lines if "tells nothing" in line]
+    assert len(said) == 1
+    assert said[0].startswith("Rung 0 tells nothing: with 1 layer on 100 samples the best of 9 ")
+
+
 def test_plain_text_is_lines_alone() -> None:
     file = io.StringIO()
     console = Console(file=file)
@@ -255,7 +268,7 @@ def test_a_notebook_has_one_output_that_changes(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_where_nobody_observes_there_is_a_view_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    with observing(None, what="score", storage=":memory:", sample_unit="images") as observer:
+    with observing(None, what="the search of score", storage=":memory:", sample_unit="images") as observer:
         searched(observer, ":memory:")
     out, err = capsys.readouterr()
     assert out == ""
@@ -263,5 +276,13 @@ def test_where_nobody_observes_there_is_a_view_on_stderr(capsys: pytest.CaptureF
     assert "images" in err
     assert err.splitlines()[-1].startswith("best: configuration ")
     own = Observer()
-    with observing(own, what="score", storage=":memory:", sample_unit="images") as observer:
+    with observing(own, what="the search of score", storage=":memory:", sample_unit="images") as observer:
         assert observer is own
+
+
+def test_a_training_outside_a_search_is_shown_on_its_way(paper: Paper) -> None:
+    with SearchView(paper, title="loading") as view:
+        view.prepare("training", sample_unit="images")
+        view.progressed(replace(progress(50, members=1, scores={0: 0.25}), budget=200))
+        assert "training: 50 of 200 images  score 0.25" in shown_next(paper)
+    assert paper.lines == []
