@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ from frostline.statistics.ranks import FEWEST, rank_correlations
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from frostline.search.history import History
+    from frostline.search.history import History, RungHistory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,19 +65,19 @@ class WatchedHalving:
         first = first_requests(history, range(self.configurations), rung=0, capacity=capacity)
         if first:
             return first
-        for rung, contenders in enumerate(self._climb(history)):
-            wanted = [Request(n, rung) for n in contenders if history.evaluation(n, rung) is None]
-            requests = [request for request in wanted if request not in history.pending]
-            if wanted:
-                return requests[:capacity]
-        return []
+        # All rungs below have closed.
+        climb = self._climb(history)
+        rung, contenders = len(climb) - 1, climb[-1]
+        wanted = (Request(n, rung) for n in contenders if history.evaluation(n, rung) is None)
+        return [*islice((request for request in wanted if request not in history.pending), capacity)]
 
     def eliminated(self, history: History) -> list[int]:
         """Return those that failed or diverged, and those that the rung above has closed upon without taking them."""
         climb = self._climb(history)
         found: set[int] = set()
         for rung, contenders in enumerate(climb[: len(self.ladder.rungs) - 1]):
-            found.update(number for number in contenders if self._is_spoiled(history, number, rung))
+            # So many may climb that only those are left out that cannot.
+            found.update(self._rung(history, rung).beaten(limit=self.configurations))
             # Those beaten at this rung may yet be called upon, until the next rung has closed.
             if rung + 1 < len(climb) and self._is_closed(history, climb[rung + 1], rung + 1):
                 found.update({*contenders} - {*climb[rung + 1]})
@@ -88,21 +88,21 @@ class WatchedHalving:
         climb = self._climb(history)
         return tuple(rung for rung in range(len(climb) - 1) if self._disagrees(history, climb[rung], rung))
 
-    def _climb(self, history: History) -> list[list[int]]:
+    def _climb(self, history: History) -> list[Sequence[int]]:
         """Return the configurations that each rung takes, as far as that follows from what has ended."""
-        climb = [list(range(self.configurations))]
+        climb: list[Sequence[int]] = [range(self.configurations)]
         for rung in range(len(self.ladder.rungs) - 1):
             if not self._is_closed(history, climb[rung], rung):
                 break
             ranked = self._ranked(history, climb[rung], rung)
             if not ranked:
                 break
-            promoted = self._promoted(ranked, climb[rung])
-            climb.append(ranked if self._disagrees(history, climb[rung], rung) else promoted)
+            disagrees = self._disagrees(history, climb[rung], rung)
+            climb.append(ranked if disagrees else self._promoted(ranked, climb[rung]))
         return climb
 
-    def _promoted(self, ranked: Sequence[int], contenders: Sequence[int]) -> list[int]:
-        return list(ranked[: max(1, len(contenders) // self.reduction_factor)])
+    def _promoted(self, ranked: Sequence[int], contenders: Sequence[int]) -> Sequence[int]:
+        return ranked[: max(1, len(contenders) // self.reduction_factor)]
 
     def _disagrees(self, history: History, contenders: Sequence[int], rung: int) -> bool:
         """Return whether those that a rung promotes have ended at the next, and are in too different an order there."""
@@ -115,17 +115,23 @@ class WatchedHalving:
         )
         return len(pairs) >= FEWEST and bool(rank_correlations(lower, upper) < self.least_agreement[rung])
 
-    def _ranked(self, history: History, contenders: Sequence[int], rung: int) -> list[int]:
+    def _rung(self, history: History, rung: int) -> RungHistory:
+        return history.rung(rung, part=range(self.configurations))
+
+    def _ranked(self, history: History, contenders: Sequence[int], rung: int) -> Sequence[int]:
         """Return, best first, those of ``contenders`` that finished at ``rung``."""
-        losses = {number: self._loss(history, number, rung) for number in contenders}
-        return sorted((n for n in contenders if losses[n] is not None), key=lambda n: (losses[n], n))
+        ranking = self._rung(history, rung).ranking
+        if len(contenders) == self.configurations:
+            return ranking
+        taken = {*contenders}
+        return [number for number in ranking if number in taken]
 
     def _is_closed(self, history: History, contenders: Sequence[int], rung: int) -> bool:
+        # Asked after every evaluation: most of the time fewer have ended than there are contenders.
+        num_ended = self._rung(history, rung).num_ended
+        if num_ended < len(contenders) or num_ended == self.configurations:
+            return num_ended >= len(contenders)
         return all(history.evaluation(number, rung) is not None for number in contenders)
-
-    def _is_spoiled(self, history: History, number: int, rung: int) -> bool:
-        evaluation = history.evaluation(number, rung)
-        return evaluation is not None and evaluation.status is not Status.FINISHED
 
     def _loss(self, history: History, number: int, rung: int) -> float | None:
         evaluation = history.evaluation(number, rung)
