@@ -289,17 +289,19 @@ class ClusterExecutor:
         except OptionError as error:
             logger.warning("%s It takes no part.", error)
             return
-        logger.info("the node %s has joined", node.name)
+        if shares:
+            logger.info("the node %s has joined", node.name)
         for share in shares:
             self._start(share)
 
     def _shares_of(self, node: Node, answer: Any) -> list[Share]:
-        """Return the shares of a node that has answered. Raises: OptionError if it cannot take part."""
+        """Return the shares of a node that was asked; none if it is gone. Raises: OptionError if it cannot take part."""
         try:
             facts = self._cluster.facts(answer)
         except self._cluster.error as error:
             reason = f"{type(error).__name__}: {' '.join(f'{error}'.split())[:200]}"
-            raise OptionError(f"the node {node.name} does not answer ({reason}).") from error
+            logger.warning("the node %s does not answer, and takes no part (%s)", node.name, reason)
+            return []
         refusal = self._cluster.why_not(node, facts)
         if refusal is not None:
             raise OptionError(refusal)

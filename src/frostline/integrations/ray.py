@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from frostline.errors import OptionError
@@ -21,6 +20,8 @@ from frostline.run.side_worker import SideWork
 from frostline.run.workload import OwnTraining, TaskTraining
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from frostline.run.workload import Workload
 
 
@@ -92,12 +93,12 @@ def _executor_on(cluster: RayCluster, workload: Workload, workers: int | Literal
     return executor
 
 
-def _place_of(training: TaskTraining | OwnTraining) -> tuple[Path, str]:
-    """Return the folder that every node has to reach, and the name of the study in it."""
+def _place_of(training: TaskTraining | OwnTraining) -> tuple[Path | None, str]:
+    """Return the folder that every node has to reach, None if there is none, and the name of the study in it."""
     if isinstance(training, TaskTraining):
         return training.options.runs, training.study
     if training.models is None:
-        return Path(), training.name
+        return None, training.name
     # RUNS/STUDY/models
     folder = training.models.directory.parent
     return folder.parent, folder.name

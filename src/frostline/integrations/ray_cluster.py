@@ -46,9 +46,12 @@ class NodeFacts:
 
 
 class RayCluster:
-    """A cluster that this process has joined as a driver of the study that ``runs`` and ``study`` name."""
+    """A cluster that this process has joined as a driver of the study that ``runs`` and ``study`` name.
 
-    def __init__(self, address: str, *, runs: Path, study: str) -> None:
+    ``runs`` is the folder that every node has to reach; None where trainings leave nothing behind.
+    """
+
+    def __init__(self, address: str, *, runs: Path | None, study: str) -> None:
         self._ray = _imported()
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -56,12 +59,14 @@ class RayCluster:
         self._is_ours = not self._ray.is_initialized()
         if self._is_ours:
             _join(self._ray, address)
-        self.runs = runs.resolve()
-        digest = hashlib.sha256(f"{self.runs} {study}".encode()).hexdigest()[:16]
+        else:
+            _check_joined(self._ray, address)
+        self._runs = None if runs is None else runs.resolve()
+        digest = hashlib.sha256(f"{self._runs} {study}".encode()).hexdigest()[:16]
         self._prefix, self._own = f"frostline {digest} ", uuid.uuid4().hex[:8]
         self._num_started = 0
         self._wait_for_others(study)
-        self._token = _token_in(self.runs)
+        self._token = None if self._runs is None else _token_in(self._runs)
 
     def nodes(self) -> list[Node]:
         """Return the machines that are there."""
@@ -88,7 +93,7 @@ class RayCluster:
         question = self._ray.remote(_question()).options(
             **options, scheduling_strategy=self._on_node(node.identity, soft=False)
         )
-        return question.remote(str(self.runs / _TOKEN))
+        return question.remote(None if self._runs is None else str(self._runs / _TOKEN))
 
     def facts(self, answer: Any) -> NodeFacts:
         """Return what a node that was asked says. Raises: RayError if it cannot."""
@@ -104,7 +109,7 @@ class RayCluster:
                 return f"the node {node.name} has {package} {there}, and the driver {version}: install the same on both."
         if facts.token != self._token:
             return (
-                f"the folder {str(self.runs)!r} is not shared: the node {node.name} does not see what the driver wrote "
+                f"the folder {str(self._runs)!r} is not shared: the node {node.name} does not see what the driver wrote "
                 f"there. Name one that every node reaches (--runs)."
             )
         return None
@@ -162,8 +167,8 @@ class RayCluster:
         while self._others():
             if time.monotonic() > deadline:
                 raise OptionError(
-                    f"another driver on this cluster searches the study {study!r} in {str(self.runs)!r}: wait for its "
-                    f"end, or stop it; the same command then goes on."
+                    f"another driver on this cluster searches the study {study!r}: wait for its end, or "
+                    f"stop it; the same command then goes on."
                 )
             time.sleep(0.2)
 
@@ -215,6 +220,16 @@ def _join(ray: Any, address: str) -> None:
         ) from error
 
 
+def _check_joined(ray: Any, address: str) -> None:
+    """Check that the cluster which this process is in is the one that is meant. Raises: OptionError."""
+    joined = ray.get_runtime_context().gcs_address
+    if address not in ("auto", "local", joined):
+        raise OptionError(
+            f"this process is in the Ray cluster at {joined!r}, and cannot be in that at {shown(address)} too: call "
+            f"ray.shutdown() first."
+        )
+
+
 def _check_address(address: str) -> None:
     """Check that somebody listens at an address: Ray would try for a minute. Raises: OptionError."""
     if address in ("auto", "local"):
@@ -250,19 +265,18 @@ def _own_versions() -> dict[str, str]:
     }
 
 
-def _question() -> Callable[[str], dict[str, Any]]:
+def _question() -> Callable[[str | None], dict[str, Any]]:
     """Return what a node is asked. It is pickled with its code, as the node may be without frostline."""
 
-    def question(token_file: str) -> dict[str, Any]:
+    def question(token_file: str | None) -> dict[str, Any]:
         versions: dict[str, str | None] = {"frostline": None, "torch": None}
         with suppress(Exception):
             versions["frostline"] = importlib.import_module("frostline").__version__
             # It takes seconds to import.
             versions["torch"] = importlib.metadata.version("torch")
-        try:
-            token = Path(token_file).read_text()
-        except OSError:
-            token = None
+        token = None
+        with suppress(OSError):
+            token = Path(token_file).read_text() if token_file else None
         gpu_bytes = 0
         if os.environ.get("CUDA_VISIBLE_DEVICES") and versions["torch"]:
             cuda = importlib.import_module("torch").cuda

@@ -100,7 +100,7 @@ class Requirements:
         needed = format_size(self.of_layers(rung.trainable_layers))
         largest = max(devices, key=lambda name: devices[name], default=None)
         there = (
-            "no node of the cluster has a core and memory for a worker"
+            "no node of the cluster has a core and so much memory beside a worker's own"
             if largest is None
             else f"the largest share of the cluster, on {largest}, has {format_size(devices[largest])}"
         )
