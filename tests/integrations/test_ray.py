@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from frostline.run.tuning import search_function
 from frostline.run.workload import TaskTraining, Workload
 from frostline.search.history import History
 from frostline.training.threads import Threads
+from tests.cli.command_line import run
 from tests.executing import Watching, evaluations_by
 from tests.integrations import ray_tasks
 from tests.integrations.ray_tasks import everything, search
@@ -154,6 +156,20 @@ class TestFourNodes:
             NotEnoughMemoryError, match=r"^rung 2 of fateful \(6 layers\) needs .* largest share .*, on \d"
         ):
             search(tmp_path, task=ray_tasks.wide_task(), memory=some, executor=RayExecutor(address=four.address))
+
+    def test_the_plan_is_shown_before(self, four: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        task = f"{Path(ray_tasks.__file__)}:wide_task"
+        code, out, err = run(f"fit {task} --cluster --address {four.address} --ladder 2:256,2:512,6:1024", capsys)
+        assert (code, err) == (0, "")
+        rungs = [line.split() for line in out.splitlines() if re.match(r" +[012] ", line)]
+        assert [row[:3] for row in rungs] == [["0", "2", "256"], ["1", "2", "512"], ["2", "6", "1,024"]]
+        assert [" ".join(row[5:10]) for row in rungs] == [
+            "4 workers on 4 nodes,",
+            "4 workers on 4 nodes,",
+            "2 workers on 2 nodes,",
+        ]
+        code, _, err = run(f"fit {task} --cluster --address {four.address} --ladder diagonal", capsys)
+        assert (code, err) == (0, "")
 
 
 class Killing(frostline.Observer):

@@ -111,3 +111,8 @@ def largest_by_node(shares: Iterable[Share]) -> dict[str, int]:
     for share in shares:
         largest[share.node_name] = max(share.memory_bytes, largest.get(share.node_name, 0))
     return largest
+
+
+def smallest_device(nodes: Iterable[Node]) -> int:
+    """Return the least bytes that any of ``nodes`` has for a worker, before they are asked of their GPUs; 0 without any."""
+    return max(0, min((node.memory_bytes for node in nodes), default=0) - PROCESS_BYTES)

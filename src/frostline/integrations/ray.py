@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from frostline.errors import OptionError
 from frostline.integrations.cluster_executor import ClusterExecutor
-from frostline.integrations.node_shares import Node, NodeShares
+from frostline.integrations.node_shares import Node, NodeShares, smallest_device
 from frostline.integrations.ray_cluster import RayCluster
 from frostline.integrations.requirements import Requirements
 from frostline.integrations.sending import pickled
@@ -82,7 +82,7 @@ def _executor_on(cluster: RayCluster, workload: Workload, workers: int | Literal
         owner=training.task if isinstance(training, TaskTraining) else training,
     )
     shares = NodeShares(
-        requirements=Requirements.of(workload, smallest=min((node.memory_bytes for node in nodes), default=0)),
+        requirements=Requirements.of(workload, smallest=smallest_device(nodes)),
         uses_gpus=uses_gpus,
         most=None if workers == AUTO else workers,
         cores_each=cores,
