@@ -6,9 +6,11 @@ import pytest
 
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Status
 from frostline.run.installed_programs import frostline_program
-from frostline.run.sentences import chance_lines, how_to_train
+from frostline.run.sentences import chance_lines, how_to_train, silence_lines
 from frostline.run.summary import RungSummary, Summary
+from frostline.search.history import History
 from frostline.store.terms import TaskReference, Terms
+from tests.run.test_summary import RUNGS, history_of
 
 TERMS = Terms(
     task="mine",
@@ -83,3 +85,22 @@ def test_only_a_task_that_the_command_line_knows_is_named_in_a_command(name: str
     assert how_to_train(replace(TERMS, reference=reference), best) == command.replace(
         "FROSTLINE", frostline_program()
     )
+
+
+def test_a_rung_that_tells_nothing_is_named_with_what_became_of_it() -> None:
+    def said(history: History) -> list[str]:
+        return silence_lines(history, RUNGS, "images")
+
+    scores = [(number, 0, 2.3 + number / 10_000, 1.0) for number in range(9)]
+    told = "Rung 0 tells nothing: with 1 layer on 100 images the best of 9 is ahead of their median by less than a hundredth"
+    told += " of what training all layers gains."
+    # As long as nobody knows what training all layers gains, nothing can be said.
+    assert said(history_of(*scores)) == []
+    own = (9, 2, 0.9, 9.0)
+    assert said(history_of(*scores, own)) == [told]
+    assert said(history_of(*scores, own, (0, 1, 2.2, 1.0))) == [f"{told} Whom it promoted is chance."]
+    assert said(history_of(*scores, own, (0, 2, 2.2, 1.0))) == [
+        f"{told} So the search went on with 6 layers instead."
+    ]
+    assert said(history_of(*scores[:7], own)) == []
+    assert said(history_of(*scores[:8], (8, 0, 2.2, 1.0), own)) == []

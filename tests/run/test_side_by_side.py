@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import random
@@ -83,7 +84,11 @@ def test_both_train_and_the_numbers_are_those_of_one_process(executor: SideBySid
     jobs = [*(job(number) for number in range(6)), job(6, layers=6), job(7, layers=6)]
     together = by_number(evaluations_by(executor, jobs))
     assert_same_bits(together, alone(tmp_path, jobs))
-    assert {progress.worker for progress in PROGRESS} == {0, 1}
+    # On a loaded machine one of them may train everything before the other has started: then there is more to do.
+    more = itertools.count(100, step=2)
+    while (trained := {progress.worker for progress in PROGRESS}) != {0, 1} and (number := next(more)) < 1000:
+        by_number(evaluations_by(executor, [job(number), job(number + 1)]))
+    assert trained == {0, 1}
     assert max(evaluation.cost.population for evaluation in together.values()) > 1
 
 

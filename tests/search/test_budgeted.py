@@ -31,11 +31,15 @@ def as_guessed(_request: Request, seconds: float) -> float:
     return seconds
 
 
+def chance(request: Request) -> float:
+    return Random(f"{request}").random()
+
+
 @dataclass(kw_only=True)
 class Run:
     """Runs searches one after the other on one history: as one study, with larger budgets."""
 
-    outcome: Callable[[Request], float | Status] = lambda request: Random(f"{request}").random()
+    outcome: Callable[[Request], float | Status] = chance
     seconds: Seconds = as_guessed
     workers: int = 1
     ledger: MemoryLedger = field(default_factory=lambda: MemoryLedger("minimize"))
@@ -185,19 +189,71 @@ def test_a_larger_budget_later_goes_on_and_wastes_nothing(num_own: int) -> None:
     assert run.of(12, num_own=num_own).num_evaluations == before
 
 
+def guessing(request: Request) -> float:
+    """Scores of a task whose few layers learn nothing: those of guessing, until all are trained."""
+    noise = Random(f"{request}").random()
+    return noise if request.rung >= 3 else 2.3 + 0.01 * noise
+
+
+@pytest.mark.parametrize("num_own", [0, 1])
+@pytest.mark.parametrize("budget", [4, 6, 12, 24])
+def test_where_few_layers_tell_nothing_it_goes_on_with_all(budget: float, num_own: int) -> None:
+    run = Run(outcome=guessing)
+    history = run.of(budget, num_own=num_own)
+    lowest, second, third, whole, top = seen(history)
+    # Of few layers only as many are trained as begin before that is known, or go on with all of them.
+    assert (second, third) == (0, 0)
+    assert lowest <= max(16, whole)
+    assert whole > seen(Run().of(budget, num_own=num_own))[3]
+    assert top >= 2
+    assert budget - 1 < spent(history) <= 1.03 * budget
+    search = BudgetedHalving(
+        ladder=SIEVE, kept=usual_shares(5), budget=Budget(full_trainings=budget), num_own=num_own
+    )
+    assert {*search.eliminated(history)} == {*range(num_own, len(history.configurations))} - {
+        *history.rung(4).ranking
+    }
+    before = history.num_evaluations
+    assert run.of(budget, num_own=num_own).num_evaluations == before
+
+
+def test_a_rung_tells_something_as_long_as_its_best_is_ahead_or_nobody_knows_better() -> None:
+    def seen_with(outcome: Callable[[Request], float | Status]) -> list[int]:
+        return seen(Run(outcome=outcome).of(6))
+
+    usual = seen_with(chance)
+    # One of them has learnt something: a twentieth of what training with all layers gains.
+    assert (
+        seen_with(lambda request: 2.2 if request.number == 5 and request.rung < 3 else guessing(request)) == usual
+    )
+    # With all layers one's own has learnt as little.
+    assert seen_with(lambda request: 2.3 + 0.01 * Random(f"{request}").random()) == usual
+
+
+def test_a_larger_budget_goes_on_from_a_rung_that_told_nothing() -> None:
+    run = Run(outcome=guessing)
+    first = {evaluation.request for evaluation in run.of(6).evaluations()}
+    history = run.of(24)
+    assert first < {evaluation.request for evaluation in history.evaluations()}
+    assert 23 < spent(history) <= 1.03 * 24
+
+
 @given(
     budget=st.floats(2.5, 12),
     workers=st.integers(2, 12),
     seed=st.integers(0, 2**32),
     faults=st.sampled_from([0.0, 0.2, 0.9]),
     num_own=st.integers(0, 2),
+    silent=st.sampled_from([0, 1, 3]),
 )
 def test_what_is_evaluated_depends_neither_on_workers_nor_on_arrival(
-    budget: float, workers: int, seed: int, faults: float, num_own: int
+    budget: float, workers: int, seed: int, faults: float, num_own: int, silent: int
 ) -> None:
     def outcome(request: Request) -> float | Status:
         random = Random(f"{seed} {request}")
-        return random.choice([Status.DIVERGED, Status.FAILED]) if random.random() < faults else random.random()
+        if random.random() < faults:
+            return random.choice([Status.DIVERGED, Status.FAILED])
+        return random.random() if request.rung >= silent else 2.3 + 0.01 * random.random()
 
     def seconds(request: Request, guessed: float) -> float:
         return guessed * Random(f"{seed} {request} seconds").uniform(0.2, 3)
@@ -236,9 +292,12 @@ def killed(run: Run, budget: float, after: Iterator[int], num_own: int) -> Histo
 
 
 @pytest.mark.parametrize("num_own", [0, 1])
-def test_a_search_that_is_killed_again_and_again_comes_to_the_same_end(num_own: int) -> None:
-    undisturbed = Run().of(5, num_own=num_own)
-    history = killed(Run(), 5, after=count(1), num_own=num_own)
+@pytest.mark.parametrize("outcome", [chance, guessing])
+def test_a_search_that_is_killed_again_and_again_comes_to_the_same_end(
+    num_own: int, outcome: Callable[[Request], float | Status]
+) -> None:
+    undisturbed = Run(outcome=outcome).of(5, num_own=num_own)
+    history = killed(Run(outcome=outcome), 5, after=count(1), num_own=num_own)
     assert {one.request for one in history.evaluations()} == {one.request for one in undisturbed.evaluations()}
 
 

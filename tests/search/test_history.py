@@ -72,7 +72,7 @@ class SlowHistory:
         return [one.number for one in sorted(finished, key=lambda one: (self.sign * one.score, one.number))]
 
     def unpromoted(self, rung):
-        up = {one.number for one in (*self.evaluations, *self.pending) if one.rung == rung + 1}
+        up = {one.number for one in (*self.evaluations, *self.pending) if one.rung > rung}
         return [number for number in self.ranking(rung) if number not in up]
 
     def num_started(self, rung):

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 from frostline.inputs.task_names import names_a_task
 from frostline.run.installed_programs import frostline_program
-from frostline.wording import duration
+from frostline.search.silence import silent_rungs
+from frostline.wording import counted, duration
 
 if TYPE_CHECKING:
-    from frostline.records import Configuration, Direction, Evaluation
+    from collections.abc import Sequence
+
+    from frostline.records import Configuration, Direction, Evaluation, Fidelity
     from frostline.run.summary import Summary
+    from frostline.search.history import History
     from frostline.store.terms import Terms
 
 
@@ -99,6 +103,31 @@ def left_behind_line(own: Evaluation, best_there: Evaluation | None, metric: str
         f"Your own configuration, {own.number}, was not trained in full: at rung {own.rung} its {score_name(metric)} was "
         f"{own.score:.5g}{beside}."
     )
+
+
+def silence_lines(
+    history: History, rungs: Sequence[Fidelity], sample_unit: str, *, among: range | None = None
+) -> list[str]:
+    """Return which rungs of few layers, of all or ``among`` these, tell nothing of the configurations: a line for each."""
+    return [
+        f"Rung {rung} tells nothing: with {counted(rungs[rung].trainable_layers, 'layer')} on {rungs[rung].samples:,} "
+        f"{sample_unit} the best of {len(history.rung(rung).ranking)} is ahead of their median by less than a hundredth of "
+        f"what training all layers gains.{_after_silence(history, rungs, rung)}"
+        for rung in silent_rungs(history, rungs)
+        if among is None or rung in among
+    ]
+
+
+def _after_silence(history: History, rungs: Sequence[Fidelity], rung: int) -> str:
+    """Return where those climbed that were at a rung which tells nothing; nothing as long as nobody has."""
+    numbers, higher = history.rung(rung).ranking, range(rung + 1, len(rungs))
+    reached = [index for index in higher if any(history.has_begun(number, index) for number in numbers)]
+    if not reached:
+        return ""
+    if reached[0] > rung + 1:
+        layers = counted(rungs[reached[0]].trainable_layers, "layer")
+        return f" So the search went on with {layers} instead."
+    return " Whom it promoted is chance."
 
 
 def chance_lines(summary: Summary, best: Evaluation, own: Evaluation | None) -> list[str]:

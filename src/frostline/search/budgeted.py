@@ -12,6 +12,7 @@ from frostline.records import Request
 from frostline.search.budget import FEWEST_FULL_TRAININGS, Budget
 from frostline.search.halving import first_requests
 from frostline.search.ladder import Ladder, LadderRow, rows_of
+from frostline.search.silence import reference_loss, tells_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +62,8 @@ class BudgetedHalving:
     candidates, some begin at the lowest rung; when these have ended their mean cost says how many more do. When a rung has
     closed, as many of its best climb as the rest of the budget pays for, each with the climb that is planned for it: of the
     candidates at a rung the share ``kept`` of that rung goes on.
+    Where a rung of few layers tells nothing (``search/silence.py``), nobody climbs to another of as few: the search goes on
+    with more layers, for as many as that leaves.
     What is decided at a rung rests on the seconds of evaluations that have all ended, so that resuming is replaying. With a
     larger budget later the rungs open again. Below ``FEWEST_FULL_TRAININGS`` only the first are trained.
     Raises: LadderError if there is not one share above 0 and up to 1 for each rung but the last, or num_own is below 0.
@@ -152,7 +155,7 @@ class BudgetedHalving:
         if not self._first_have_ended(history):
             return ()
         _, quotas = self._plan(history)
-        return tuple(quota + self._num_first_at(rung) for rung, quota in enumerate(quotas))
+        return tuple(quotas.get(rung, 0) + self._num_first_at(rung) for rung in range(max(quotas) + 1))
 
     def started_per_rung(self) -> tuple[int, ...]:
         """Return how many configurations begin their climb at each rung."""
@@ -169,11 +172,12 @@ class BudgetedHalving:
             return requests + first_requests(history, wave, rung=0, capacity=capacity - len(requests))
         candidates, quotas = self._plan(history)
         requests = first_requests(history, candidates, rung=0, capacity=capacity)
-        for rung, quota in enumerate(quotas[1:]):
+        for rung, higher in pairwise(quotas):
             if requests:
                 break
             contenders = history.rung(rung, part=self._contenders(candidates, rung))
-            requests = [Request(number, rung + 1) for number in contenders.promotable(limit=quota, most=capacity)]
+            climbing = contenders.promotable(limit=quotas[higher], most=capacity)
+            requests = [Request(number, higher) for number in climbing]
         return requests
 
     def eliminated(self, history: History) -> list[int]:
@@ -182,8 +186,8 @@ class BudgetedHalving:
             return []
         candidates, quotas = self._plan(history)
         found = []
-        for rung, quota in enumerate(quotas[1:]):
-            found += history.rung(rung, part=self._contenders(candidates, rung)).beaten(limit=quota)
+        for rung, higher in pairwise(quotas):
+            found += history.rung(rung, part=self._contenders(candidates, rung)).beaten(limit=quotas[higher])
         return sorted(found)
 
     def _first_have_ended(self, history: History) -> bool:
@@ -197,33 +201,49 @@ class BudgetedHalving:
         """Return those of whom some climb from ``rung``: with none of one's own, from its first rung on the first too."""
         return range(0 if rung >= self.first_rung else candidates.start, candidates.stop)
 
-    def _plan(self, history: History) -> tuple[range, list[int]]:
-        """Return the numbers of the candidates, and how many climb to each rung as far as that is decided.
+    def _plan(self, history: History) -> tuple[range, dict[int, int]]:
+        """Return the numbers of the candidates, and how many climb to each rung as far as that is decided, the lowest first.
 
-        The first have ended.
+        A rung that is skipped is not among them. The first have ended.
         """
         costs = _Costs(self, history)
         begun = self._begun(costs, self._first_wave(costs))
         candidates = range(self.first.stop, max(self.first.stop + begun, len(history.configurations)))
-        quotas = [len(candidates)]
-        for rung in range(len(self.kept)):
+        quotas, rung = {0: len(candidates)}, 0
+        while rung < len(self.kept):
             contenders = self._contenders(candidates, rung)
-            here = history.rung(rung, part=contenders)
-            if here.num_ended < quotas[-1] + self._num_first_at(rung) or here.num_pending > 0:
+            here = costs.at(rung, contenders)
+            if here.num_ended < quotas[rung] + self._num_first_at(rung) or here.num_pending > 0:
                 break
             spent = sum(costs.at(below, self._contenders(candidates, below)).seconds for below in range(rung + 1))
             spent += costs.first if rung < self.first_rung else 0.0
             prices = costs.prices(candidates, known=rung + 1)
-            affordable = self._affordable(costs.budget * (1 + _TOLERANCE) - spent, prices, rung + 1)
-            quotas.append(min(max(1, affordable), len(here.ranking)))
+            higher = self._next_rung(rung, here, costs)
+            affordable = self._affordable(costs.budget * (1 + _TOLERANCE) - spent, prices, higher)
+            quotas[higher] = min(max(1, affordable), len(here.ranking))
+            rung = higher
         return candidates, quotas
+
+    def _next_rung(self, rung: int, here: RungHistory, costs: _Costs) -> int:
+        """Return where whoever climbs from a closed rung goes: to the next, or to more layers if it has told nothing."""
+        if costs.reference is None or not tells_nothing(here, reference=costs.reference):
+            return rung + 1
+        rungs, layers = self.ladder.rungs, self.ladder.rungs[rung].trainable_layers
+        more = (higher for higher in range(rung + 1, len(rungs)) if rungs[higher].trainable_layers > layers)
+        return next(more, rung + 1)
 
     def _begun(self, costs: _Costs, wave: int) -> int:
         """Return how many candidates are to begin: a first wave, and after that what its costs allow."""
         numbers = range(self.first.stop, self.first.stop + wave)
-        if wave == 0 or costs.at(0, numbers).num_ended < wave:
+        here = costs.at(0, numbers)
+        if wave == 0 or here.num_ended < wave:
             return wave
-        return max(wave, self._affordable(costs.budget - costs.first, costs.prices(numbers, known=1), 0))
+        higher = self._next_rung(0, here, costs)
+        prices = costs.prices(numbers, known=1)
+        if higher == 1:
+            return max(wave, self._affordable(costs.budget - costs.first, prices, 0))
+        # More of them than can go on with more layers would be trained for nothing.
+        return max(wave, self._affordable(costs.budget - costs.first - here.seconds, prices, higher))
 
     def _first_wave(self, costs: _Costs | None) -> int:
         """Return how many candidates begin before any has told what few layers cost."""
@@ -284,6 +304,7 @@ class _Costs:
         found = [history.evaluation(number, search.first_rung) for number in search.first]
         first = [evaluation for evaluation in found if evaluation is not None]
         self.first = sum(evaluation.cost.seconds for evaluation in first)
+        self.reference = reference_loss(history, search.first, search.first_rung)
         self.full_training = self._full_training(first)
         self.budget = search.budget.in_seconds(self.full_training)
 

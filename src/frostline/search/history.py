@@ -48,16 +48,21 @@ class RungHistory:
         return self._seconds
 
     @property
+    def losses(self) -> list[float]:
+        """What the ranking is by: the scores with their sign turned so that less is better, best first."""
+        return [loss for loss, _ in self._keys]
+
+    @property
     def num_pending(self) -> int:
         """How many are under way."""
         return self.num_started - self.num_ended
 
     def promotable(self, *, limit: int, most: int) -> list[int]:
-        """Return, best first, up to ``most`` of the best ``limit`` that are not yet started at the next rung."""
+        """Return, best first, up to ``most`` of the best ``limit`` that are not yet started at a higher rung."""
         return [number for _, number in self._unpromoted[: min(most, self.num_promotable(limit=limit))]]
 
     def num_promotable(self, *, limit: int) -> int:
-        """Return how many of the best ``limit`` are not yet started at the next rung."""
+        """Return how many of the best ``limit`` are not yet started at a higher rung."""
         if limit >= len(self._contenders):
             return len(self._unpromoted)
         return bisect_left(self._unpromoted, self._contenders[limit])
@@ -253,7 +258,7 @@ class History:
             assert evaluation.score is not None
             key = (loss_sign(self.direction) * evaluation.score, number)
         rungs[rung]._finish(number, key, seconds=evaluation.cost.seconds)
-        if self.has_begun(number, rung + 1):
+        if any(self.has_begun(number, higher) for higher in range(rung + 1, self.num_rungs)):
             rungs[rung]._promote(number)
         if number in self._eliminated:
             rungs[rung]._eliminate(number)
@@ -273,8 +278,8 @@ class History:
 
 def _count_start(rungs: list[RungHistory], number: int, rung: int) -> None:
     rungs[rung].num_started += 1
-    if rung > 0:
-        rungs[rung - 1]._promote(number)
+    for lower in rungs[:rung]:
+        lower._promote(number)
 
 
 def _holds(items: list[_Item], item: _Item) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from rich.console import Console
 
-from frostline.records import Configuration, Fidelity, Job, Progress
+from frostline.records import Configuration, Fidelity, Job, Progress, Request
 from frostline.run.loop import Observer
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
@@ -184,6 +184,18 @@ def test_an_interrupt_leaves_the_best_so_far_and_how_to_go_on(paper: Paper) -> N
         "run it again.",
     ]
     assert not paper.is_open
+
+
+def test_a_rung_that_tells_nothing_is_said_when_others_climb_over_it(paper: Paper) -> None:
+    history = history_of((9, 2, 0.9, 9.0), *((number, 0, 2.3 + number / 10_000, 1.0) for number in range(9)))
+    with SearchView(paper, title="") as view:
+        view.began(SEARCH, history)
+        for number in (0, 1):
+            history.start(Request(number, 1))
+            view.started([job(number, rung=1)])
+    said = [line for line in paper.lines if "tells nothing" in line]
+    assert len(said) == 1
+    assert said[0].startswith("Rung 0 tells nothing: with 1 layer on 100 samples the best of 9 ")
 
 
 def test_plain_text_is_lines_alone() -> None:

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from frostline.run.sentences import best_words
+from frostline.run.sentences import best_words, silence_lines
 from frostline.run.summary import Summary, best_evaluation, expected_of, summarise
 from frostline.run.view.event_lines import progress_line, scores_words
 from frostline.run.view.pace import Pace, work_of
@@ -43,6 +43,7 @@ class Board:
         """Jobs that were handed out in this run."""
         self._search: Search | None = None
         self._history: History | None = None
+        self._silent_below = 0
         self._is_stale = False
         self._looked_at, self._looking_seconds = now, 0.0
         self._under_way: dict[Request, Job] = {}
@@ -66,6 +67,18 @@ class Board:
         self.num_started += len(jobs)
         self._under_way.update((job.request, job) for job in jobs)
         self._look_in_time(now)
+
+    def silences(self, jobs: Sequence[Job]) -> list[str]:
+        """Return, once ``jobs`` climb to a rung that nobody had climbed to, which of the rungs below tell nothing."""
+        history = self._history
+        if history is None or self._search is None:
+            return []
+        climbing = [job.rung for job in jobs if history.evaluations_of(job.configuration.number)]
+        if max(climbing, default=0) <= self._silent_below:
+            return []
+        untold = range(self._silent_below, max(climbing))
+        self._silent_below = untold.stop
+        return silence_lines(history, self._search.ladder.rungs, self.sample_unit, among=untold)
 
     def end(self, evaluation: Evaluation, history: History, now: float) -> None:
         """Take down an evaluation that ended; what was said of its population goes with the last of it."""

@@ -110,6 +110,8 @@ class SearchView(Observer):
         """See ``Observer``."""
         with self._lock:
             self._board.start(jobs, self._clock())
+            self._lines += self._board.silences(jobs)
+            self._say_in_time()
 
     def ended(self, evaluation: Evaluation, history: History) -> None:
         """See ``Observer``."""
