@@ -95,7 +95,9 @@ def test_a_rung_that_fits_nowhere_is_refused_before_anything_starts() -> None:
         executor_on(FakeCluster([]))
 
 
-def test_a_crowded_share_is_narrowed_and_another_takes_its_jobs(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_crowded_share_is_narrowed_and_another_takes_its_jobs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def train(worker: FakeWorker, order: Order) -> Iterable[Any]:
         if worker.share.node == "crowded" and order.needed_bytes > 500 * MIB:
             return [Crowded(jobs=order.jobs, free_bytes=500 * MIB)]
@@ -107,6 +109,7 @@ def test_a_crowded_share_is_narrowed_and_another_takes_its_jobs(caplog: pytest.L
     assert "the node crowded has 500 MiB free of the 1000 MiB that it promised" in caplog.text
     cluster.kill_node(cluster.there[1])
     executor.submit([job(3, layers=6)])
+    monkeypatch.setattr(cluster_executor, "_SECONDS_WITHOUT_HOPE", 0.0)
     with pytest.raises(
         NotEnoughMemoryError, match=r"^rung 1 of tiny \(6 layers\) needs 1000 MiB, and the largest"
     ):
@@ -130,7 +133,7 @@ def test_workers_that_never_begin_are_left_out_and_a_cluster_without_any_is_not_
     assert "workers on bad end before they begin: that part of it is left out" in caplog.text
     cluster.kill_node(cluster.there[1])
     executor.submit([job(2)])
-    monkeypatch.setattr(cluster_executor, "_SECONDS_WITHOUT_WORKERS", 0.0)
+    monkeypatch.setattr(cluster_executor, "_SECONDS_WITHOUT_HOPE", 0.0)
     monkeypatch.setattr(cluster_executor, "_SECONDS_BETWEEN_LOOKS", 0.01)
     with pytest.raises(WorkerError, match="no node of the cluster is left that trains"):
         executor.next_ended()

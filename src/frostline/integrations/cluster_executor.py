@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# How often it is looked who has joined, and how long it is waited for somebody to where nobody is left.
+# How often it is looked who has joined, and how long it is waited for somebody to where nobody is left who could train.
 _SECONDS_BETWEEN_LOOKS = 2.0
-_SECONDS_WITHOUT_WORKERS = 600.0
+_SECONDS_WITHOUT_HOPE = 600.0
 
 # A share whose worker ends so often in a row before it has begun is left alone.
 _MOST_FALSE_STARTS = 2
@@ -85,7 +85,7 @@ class ClusterExecutor:
         self._numbers: dict[Share, int] = {}
         """What its workers are called in progress, by their share."""
         self._next_look = 0.0
-        self._had_workers = time.monotonic()
+        self._had_hope = time.monotonic()
 
     def begin(self, nodes: Sequence[Node]) -> None:
         """Let ``nodes`` take part.
@@ -168,11 +168,13 @@ class ClusterExecutor:
         """Hear whoever has something to tell: workers, and nodes that were asked."""
         hearing = {worker.hearing: worker for worker in self._workers.values()}
         references = [*hearing, *self._asked]
+        if self._asked or any(worker.jobs or not worker.is_ready for worker in self._workers.values()):
+            self._had_hope = time.monotonic()
+        else:
+            self._check_patience()
         if not references:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-            self._check_patience()
             return
-        self._had_workers = time.monotonic()
         for reference in self._cluster.ready(references, seconds=_SECONDS_BETWEEN_LOOKS):
             if reference in hearing:
                 self._hear(hearing[reference])
@@ -308,11 +310,15 @@ class ClusterExecutor:
         return self._shares.of(node, gpu_bytes=facts.gpu_bytes)
 
     def _check_patience(self) -> None:
-        if time.monotonic() > self._had_workers + _SECONDS_WITHOUT_WORKERS:
-            raise WorkerError(
-                "no node of the cluster is left that trains, and none has joined for ten minutes: start one, and the same "
-                "command goes on."
-            )
+        """Raise what ends the search if nobody who is left can train what waits, and nobody has joined for long."""
+        if time.monotonic() < self._had_hope + _SECONDS_WITHOUT_HOPE:
+            return
+        for request in self._placement.unplaceable() if self._workers else ():
+            raise self._shares.requirements.refuse(self._waiting[request], largest_by_node(self._workers))
+        raise WorkerError(
+            "no node of the cluster is left that trains, and none has joined for ten minutes: start one, and the same "
+            "command goes on."
+        )
 
 
 def _forgetting(workload: Workload) -> Callable[[int], None]:
