@@ -2,10 +2,11 @@
 
     python benchmarks/placement.py [--evaluations 100000] [--json FILE]
 
-Printed is, for several clusters and both kinds of halving: how much of their time devices work, how much they would if all
-jobs were known before (packed offline: the longest of what needs most first, and nobody waits for a promotion), and the
-lower bound that no schedule can beat; what a decision of the placement takes, and one of the whole loop; how many jobs wait
-at most, and what the placement's memory grew by in the second half.
+Printed is, for several clusters and both kinds of halving: how much of their time devices work, in all and until the search
+has handed out its last new configuration; how much they would if all jobs were known before (packed offline: the longest of
+what needs most first, and nobody waits for a promotion), and the bound that no schedule can beat; what a choice of the
+placement takes of a core, and a decision of the whole loop; how many jobs wait at most, and what the placement holds for
+that, in the first half and in the second.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import argparse
 import heapq
 import json
 import statistics
+import sys
 import time
-import tracemalloc
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,9 +27,10 @@ from optuna.distributions import FloatDistribution
 from rich.console import Console
 from rich.table import Table
 
-from frostline.records import Cost, Evaluation, Job, Status
+from frostline.records import Cost, Evaluation, Job, Request, Status
 from frostline.run.ledger import MemoryLedger
 from frostline.run.loop import Observer, climb
+from frostline.run.placement import Choice
 from frostline.run.simulated import SimulatedDevices
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.history import History
@@ -57,6 +59,8 @@ class Row:
     search: str
     evaluations: int
     utilisation: float
+    steady_utilisation: float
+    """Until the search handed out its last new configuration: after that it waits for the last ones to climb."""
     offline_utilisation: float
     bound_utilisation: float
     placement_ms: float
@@ -64,7 +68,8 @@ class Row:
     decision_ms: float
     slowest_decision_ms: float
     most_waiting: int
-    grown_kib: float
+    first_half_kib: float
+    second_half_kib: float
 
     @property
     def ratio(self) -> float:
@@ -72,44 +77,60 @@ class Row:
 
 
 class Timed(SimulatedDevices):
-    """Measures what it is benchmarked for: the clock around each choice, and who waits."""
+    """Measures what it is benchmarked for: the time of each choice, who waits, and when each job began."""
 
     def __init__(self, devices: Sequence[int]) -> None:
         super().__init__(evaluate, devices=devices, needed_bytes=lambda job: NEEDS[job.fidelity.trainable_layers])
+        self.num_devices = len(devices)
         self.placement_seconds: list[float] = []
         self.most_waiting = 0
         self.jobs: list[tuple[int, float]] = []
-        inner = self._evaluate
+        self.last_new = 0.0
+        """When the search handed out its last new configuration, on the simulated clock."""
+        self.busy_before = 0.0
+        """What the devices had worked by then."""
+        self._choose = self.placement.choose
+        self.placement.choose = self._timed_choose  # type: ignore[method-assign]
+        self._plain_evaluate, self._evaluate = self._evaluate, self._noted
 
-        def noted(job: Job) -> Evaluation:
-            evaluation = inner(job)
-            self.jobs.append((self._needed_bytes(job), evaluation.cost.seconds))
-            return evaluation
-
-        self._evaluate = noted
-
-    def _begin(self) -> None:
-        begin = time.perf_counter()
-        num_before = len(self.jobs)
-        super()._begin()
-        spent = time.perf_counter() - begin
-        self.placement_seconds.append(spent / max(1, len(self.jobs) - num_before))
+    def _timed_choose(self) -> Choice[int, Request] | None:
+        begin = time.thread_time()
+        choice = self._choose()
+        self.placement_seconds.append(time.thread_time() - begin)
         self.most_waiting = max(self.most_waiting, self.placement.num_waiting)
+        return choice
+
+    def _noted(self, job: Job) -> Evaluation:
+        evaluation = self._plain_evaluate(job)
+        self.jobs.append((self._needed_bytes(job), evaluation.cost.seconds))
+        if job.rung == 0:
+            under_way = sum(ends - self.seconds for ends, *_ in self._under_way)
+            self.last_new, self.busy_before = self.seconds, self.busy_seconds - under_way
+        return evaluation
 
 
 class Marks(Observer):
-    """The clock at each evaluation, and the placement's memory half way and at the end."""
+    """The processor time at each evaluation, and the placement's memory half way and at the most."""
 
-    def __init__(self, num_evaluations: int) -> None:
-        self.seconds = [time.perf_counter()]
-        self.sizes: dict[int, int] = {}
-        self._at = {num_evaluations // 2, num_evaluations}
+    def __init__(self, executor: Timed, num_evaluations: int) -> None:
+        self.seconds = [time.thread_time()]
+        self.held_bytes: list[int] = []
+        self._executor = executor
+        self._every = max(1, num_evaluations // 20)
 
     def ended(self, evaluation: Evaluation, history: History) -> None:
-        self.seconds.append(time.perf_counter())
-        if tracemalloc.is_tracing() and history.num_evaluations in self._at:
-            snapshot = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/run/placement.py")])
-            self.sizes[history.num_evaluations] = sum(entry.size for entry in snapshot.statistics("filename"))
+        self.seconds.append(time.thread_time())
+        if history.num_evaluations % self._every == 0:
+            placement = self._executor.placement
+            shelves = (placement._waiting, placement._free, placement._devices)
+            self.held_bytes.append(
+                sum(
+                    map(
+                        sys.getsizeof,
+                        [each for shelf in shelves for each in (shelf._size_of, *shelf._shelves.values())],
+                    )
+                )
+            )
 
 
 def evaluate(job: Job) -> Evaluation:
@@ -131,20 +152,18 @@ def evaluate(job: Job) -> Evaluation:
 
 
 def measured(cluster: str, search: str, num_evaluations: int) -> Row:
-    """Run one search on one cluster, twice: for the clock, and for the memory."""
+    """Run one search on one cluster."""
     executor, marks = run(cluster, search, num_evaluations)
-    tracemalloc.start()
-    _, watched = run(cluster, search, num_evaluations // 10)
-    tracemalloc.stop()
-    sizes = [*watched.sizes.values()]
     devices = devices_of(cluster)
     work = sum(seconds for _, seconds in executor.jobs)
     decisions = np.diff(marks.seconds)
+    half = len(marks.held_bytes) // 2
     return Row(
         cluster=cluster,
         search=search,
         evaluations=len(executor.jobs),
         utilisation=work / (len(devices) * executor.seconds),
+        steady_utilisation=executor.busy_before / (len(devices) * executor.last_new),
         offline_utilisation=work / (len(devices) * packed_offline(executor.jobs, devices)),
         bound_utilisation=work / (len(devices) * lower_bound(executor.jobs, devices)),
         placement_ms=1e3 * statistics.median(executor.placement_seconds),
@@ -152,14 +171,16 @@ def measured(cluster: str, search: str, num_evaluations: int) -> Row:
         decision_ms=1e3 * float(np.median(decisions)),
         slowest_decision_ms=1e3 * float(np.quantile(decisions, 0.999)),
         most_waiting=executor.most_waiting,
-        grown_kib=(sizes[-1] - sizes[0]) / 1024 if len(sizes) > 1 else 0.0,
+        first_half_kib=max(marks.held_bytes[:half]) / 1024,
+        second_half_kib=max(marks.held_bytes[half:]) / 1024,
     )
 
 
 def run(cluster: str, search: str, num_evaluations: int) -> tuple[Timed, Marks]:
     # Each rung takes a third of those of the one before.
     configurations = round(num_evaluations / (1 + 1 / 3 + 1 / 9 + 1 / 27))
-    executor, marks = Timed(devices_of(cluster)), Marks(num_evaluations)
+    executor = Timed(devices_of(cluster))
+    marks = Marks(executor, num_evaluations)
     draws = Draws(space=SPACE, sampling=RANDOM, direction="minimize", root_seed=0)
     climb(
         MemoryLedger("minimize"),
@@ -213,16 +234,16 @@ def main() -> None:
 
 def show(rows: Sequence[Row]) -> None:
     columns = (
-        "cluster", "search", "evaluations", "busy", "offline", "bound", "of offline", "placement ms", "99.9 %",
-        "decision ms", "99.9 %", "waiting", "grown KiB",
+        "cluster", "search", "evaluations", "busy", "steady", "offline", "bound", "of offline", "placement ms", "99.9 %",
+        "decision ms", "99.9 %", "waiting", "KiB", "then",
     )  # fmt: skip
     table = Table(*columns)
     for row in rows:
         table.add_row(
-            row.cluster, row.search, f"{row.evaluations:,}", f"{row.utilisation:.3f}", f"{row.offline_utilisation:.3f}",
-            f"{row.bound_utilisation:.3f}", f"{row.ratio:.3f}", f"{row.placement_ms:.3f}",
+            row.cluster, row.search, f"{row.evaluations:,}", f"{row.utilisation:.3f}", f"{row.steady_utilisation:.3f}",
+            f"{row.offline_utilisation:.3f}", f"{row.bound_utilisation:.3f}", f"{row.ratio:.3f}", f"{row.placement_ms:.3f}",
             f"{row.slowest_placement_ms:.3f}", f"{row.decision_ms:.3f}", f"{row.slowest_decision_ms:.2f}",
-            f"{row.most_waiting:,}", f"{row.grown_kib:.1f}",
+            f"{row.most_waiting:,}", f"{row.first_half_kib:.0f}", f"{row.second_half_kib:.0f}",
         )  # fmt: skip
     Console().print(table)
 

@@ -212,12 +212,18 @@ def _join(ray: Any, address: str) -> None:
             configure_logging=False,
             include_dashboard=False if address == "local" else None,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = f"{error}".strip().splitlines()[0].rstrip(".")
+    except ConnectionError as error:
         raise OptionError(
-            f"there is no Ray cluster at {shown(address)} ({reason}): start one (ray start --head), or name its address, "
-            f"HOST:PORT."
+            f"there is no Ray cluster at {shown(address)} ({_one_line(error)}): start one (ray start --head), or name its "
+            f"address, HOST:PORT."
         ) from error
+    except (RuntimeError, ValueError) as error:
+        # Of another version of Ray or Python, above all.
+        raise OptionError(f"the Ray cluster at {shown(address)} cannot be joined ({_one_line(error)}).") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{error}".split()).rstrip(".")[:300]
 
 
 def _check_joined(ray: Any, address: str) -> None:
