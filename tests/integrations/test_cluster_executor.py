@@ -15,6 +15,7 @@ from frostline.errors import NotEnoughMemoryError, OptionError
 from frostline.integrations import cluster_executor
 from frostline.integrations.cluster_executor import ClusterExecutor
 from frostline.integrations.node_shares import PROCESS_BYTES, Node, NodeShares
+from frostline.integrations.ray_cluster import how_it_ended
 from frostline.integrations.ray_worker import Crowded, Order
 from frostline.integrations.requirements import Requirements
 from frostline.records import Configuration, Evaluation, Fidelity, Job, Status
@@ -23,7 +24,7 @@ from frostline.run.side_worker import Unable
 from frostline.run.workload import Workload
 from frostline.training.black_box import BlackBox
 from tests.executing import evaluations_by
-from tests.integrations.fake_cluster import FakeCluster, FakeWorker, trained
+from tests.integrations.fake_cluster import FakeCluster, FakeWorker, GoneError, trained
 
 LADDER = frostline.Ladder.explicit([(2, 256), (6, 1024)], num_layers=6, full_samples=1024)
 MIB = 2**20
@@ -116,7 +117,7 @@ def test_a_crowded_share_is_narrowed_and_another_takes_its_jobs(
         executor.next_ended()
 
 
-def test_workers_that_never_begin_are_left_out_and_a_cluster_without_any_is_not_waited_for_for_ever(
+def test_workers_that_never_begin_are_tried_less_and_less_and_not_for_ever(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     cluster = FakeCluster([node("bad", 1000), node("good", 1000)])
@@ -129,16 +130,36 @@ def test_workers_that_never_begin_are_left_out_and_a_cluster_without_any_is_not_
 
     monkeypatch.setattr(cluster, "start", stillborn)
     executor = executor_on(cluster)
-    assert numbers(evaluations_by(executor, [job(0), job(1)])) == [0, 1]
-    assert "workers on bad end before they begin: that part of it is left out" in caplog.text
+    assert numbers(evaluations_by(executor, [job(number) for number in range(200)])) == [*range(200)]
+    assert "workers on bad end before they begin: the next one in 4 s" in caplog.text
+    assert sum(worker.share.node == "bad" for worker in cluster.workers) == 2
     cluster.kill_node(cluster.there[1])
-    executor.submit([job(2)])
+    executor.submit([job(200)])
     monkeypatch.setattr(cluster_executor, "_SECONDS_WITHOUT_HOPE", 0.0)
     monkeypatch.setattr(cluster_executor, "_SECONDS_BETWEEN_LOOKS", 0.01)
     with pytest.raises(WorkerError, match="no node of the cluster is left that trains"):
         executor.next_ended()
     executor.close()
     assert cluster.has_left
+
+
+class OutOfMemoryError(Exception):
+    """As Ray names it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "how"),
+    [
+        (GoneError("The actor is dead because its worker process has died. (1) the OOM killer"), "without a word"),
+        (GoneError("The actor is dead because its\n node has died."), "with its node"),
+        (
+            OutOfMemoryError("Task was killed due to the node running low on memory."),
+            "for lack of memory on its node",
+        ),
+    ],
+)
+def test_how_a_worker_ended_is_said_in_a_few_words(error: Exception, how: str) -> None:
+    assert how_it_ended(error) == how
 
 
 def test_who_joins_is_given_work_or_told_why_not(

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostline.errors import OptionError
 from frostline.integrations.node_shares import NodeShares, Share, largest_by_node
+from frostline.integrations.node_watch import NodeWatch
 from frostline.integrations.ray_cluster import how_it_ended
 from frostline.integrations.ray_worker import Crowded, Order, SharePlan
 from frostline.populations.engines import Engine
@@ -42,8 +42,9 @@ logger = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LOOKS = 2.0
 _SECONDS_WITHOUT_HOPE = 600.0
 
-# A share whose worker ends so often in a row before it has begun is left alone.
-_MOST_FALSE_STARTS = 2
+# A share whose workers end so often in a row before they begin gives no hope, and is tried again after longer and longer.
+_FALSE_STARTS = 2
+_LONGEST_REST_SECONDS = 60.0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -75,13 +76,12 @@ class ClusterExecutor:
         self._placement: Placement[Share, Request] = Placement()
         self._waiting: dict[Request, Job] = {}
         self._workers: dict[Share, _Worker] = {}
-        self._known: set[str] = set()
-        """Nodes that were asked, by their identities."""
-        self._asked: dict[Any, Node] = {}
-        """Those that have not answered, by what they are to answer."""
+        self._watch = NodeWatch(cluster, shares)
         self._ended: deque[Evaluation] = deque()
         self._second_chances = SecondChances()
         self._false_starts: Counter[Share] = Counter()
+        self._resting: dict[Share, float] = {}
+        """When the shares without a worker are tried again."""
         self._numbers: dict[Share, int] = {}
         """What its workers are called in progress, by their share."""
         self._next_look = 0.0
@@ -92,11 +92,8 @@ class ClusterExecutor:
 
         Raises: OptionError if one of them cannot; NotEnoughMemoryError if a rung fits on none.
         """
-        shares: list[Share] = []
-        answers = [self._ask(node) for node in nodes]
-        for node, answer in zip(nodes, answers, strict=True):
-            del self._asked[answer]
-            shares += self._shares_of(node, answer)
+        self._watch.ask(nodes)
+        shares = [share for answer in self._watch.answers for share in self._watch.shares_of(answer)]
         self._shares.requirements.check(largest_by_node(shares))
         for share in shares:
             self._start(share)
@@ -123,7 +120,9 @@ class ClusterExecutor:
     def next_ended(self) -> Evaluation:
         """Wait for what the shares tell until one of the jobs has ended."""
         while not self._ended:
-            self._look_who_joined()
+            if time.monotonic() >= self._next_look:
+                self._next_look = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+                self._look_around()
             self._listen()
             self._hand_out()
         return self._ended.popleft()
@@ -167,8 +166,8 @@ class ClusterExecutor:
     def _listen(self) -> None:
         """Hear whoever has something to tell: workers, and nodes that were asked."""
         hearing = {worker.hearing: worker for worker in self._workers.values()}
-        references = [*hearing, *self._asked]
-        if self._asked or any(worker.jobs or not worker.is_ready for worker in self._workers.values()):
+        references = [*hearing, *self._watch.answers]
+        if self._watch.answers or any(self._gives_hope(worker) for worker in self._workers.values()):
             self._had_hope = time.monotonic()
         else:
             self._check_patience()
@@ -179,7 +178,12 @@ class ClusterExecutor:
             if reference in hearing:
                 self._hear(hearing[reference])
             else:
-                self._welcome(self._asked.pop(reference), reference)
+                for share in self._watch.joined(reference):
+                    self._start(share)
+
+    def _gives_hope(self, worker: _Worker) -> bool:
+        is_starting = not worker.is_ready and self._false_starts[worker.share] < _FALSE_STARTS
+        return is_starting or bool(worker.jobs)
 
     def _hear(self, worker: _Worker) -> None:
         try:
@@ -245,12 +249,12 @@ class ClusterExecutor:
                 "a worker on %s ended %s: what it trained is tried once more, one by one", share.node_name, how
             )
         self._wait(again)
-        if share.node not in {node.identity for node in self._cluster.nodes()}:
-            return
-        if self._false_starts[share] < _MOST_FALSE_STARTS:
-            self._start(share)
-        else:
-            logger.warning("workers on %s end before they begin: that part of it is left out", share.node_name)
+        rest = 0.0
+        if self._false_starts[share] >= _FALSE_STARTS:
+            rest = min(_LONGEST_REST_SECONDS, 2.0 ** self._false_starts[share])
+            logger.warning("workers on %s end before they begin: the next one in %.0f s", share.node_name, rest)
+        self._resting[share] = time.monotonic() + rest
+        self._look_around()
 
     def _start(self, share: Share) -> None:
         """Start a worker on a share; it tells when it is ready."""
@@ -269,45 +273,14 @@ class ClusterExecutor:
         self._placement.add(share, share.memory_bytes)
         self._workers[share] = _Worker(share=share, actor=actor, hearing=actor.hear.remote(), number=number)
 
-    def _look_who_joined(self) -> None:
+    def _look_around(self) -> None:
+        """Ask the nodes that have joined, and start workers on shares that have none, where their node is still there."""
+        there = self._watch.look()
         now = time.monotonic()
-        if now < self._next_look:
-            return
-        self._next_look = now + _SECONDS_BETWEEN_LOOKS
-        for node in self._cluster.nodes():
-            if node.identity not in self._known:
-                self._ask(node)
-
-    def _ask(self, node: Node) -> Any:
-        self._known.add(node.identity)
-        answer = self._cluster.ask(node)
-        self._asked[answer] = node
-        return answer
-
-    def _welcome(self, node: Node, answer: Any) -> None:
-        """Start workers on a node that has joined, or say why not."""
-        try:
-            shares = self._shares_of(node, answer)
-        except OptionError as error:
-            logger.warning("%s It takes no part.", error)
-            return
-        if shares:
-            logger.info("the node %s has joined", node.name)
-        for share in shares:
-            self._start(share)
-
-    def _shares_of(self, node: Node, answer: Any) -> list[Share]:
-        """Return the shares of a node that was asked; none if it is gone. Raises: OptionError if it cannot take part."""
-        try:
-            facts = self._cluster.facts(answer)
-        except self._cluster.error as error:
-            reason = f"{type(error).__name__}: {' '.join(f'{error}'.split())[:200]}"
-            logger.warning("the node %s does not answer, and takes no part (%s)", node.name, reason)
-            return []
-        refusal = self._cluster.why_not(node, facts)
-        if refusal is not None:
-            raise OptionError(refusal)
-        return self._shares.of(node, gpu_bytes=facts.gpu_bytes)
+        for share in [share for share, when in self._resting.items() if when <= now]:
+            del self._resting[share]
+            if share.node in there:
+                self._start(share)
 
     def _check_patience(self) -> None:
         """Raise what ends the search if nobody who is left can train what waits, and nobody has joined for long."""

@@ -180,11 +180,7 @@ class RayCluster:
 def how_it_ended(error: Exception) -> str:
     """Return how a worker ended, of what Ray says of it."""
     words = " ".join(f"{error}".split())
-    if (
-        "OutOfMemory" in type(error).__name__
-        or "memory monitor" in words
-        or "OOM killer)" in words.split("Some common")[0]
-    ):
+    if "OutOfMemory" in type(error).__name__ or "NODE_OUT_OF_MEMORY" in words:
         return "for lack of memory on its node"
     if "node has died" in words or "node is dead" in words or "Unavailable" in type(error).__name__:
         return "with its node"
@@ -192,9 +188,6 @@ def how_it_ended(error: Exception) -> str:
 
 
 def _imported() -> Any:
-    # Two things that Ray says of itself: a warning on what another version will do, and on statistics of use.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         return importlib.import_module("ray")
     except ImportError as error:
