@@ -178,6 +178,18 @@ def test_who_joins_is_given_work_or_told_why_not(
         executor_on(cluster)
 
 
+def test_a_node_that_cannot_load_the_task_is_left_out_where_another_can(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = FakeCluster([node("good", 1000), node("bare", 1000)])
+    executor = executor_on(cluster)
+    cluster.workers[1].messages[0] = Unable("ModuleNotFoundError: no module named 'theirs'")
+    assert numbers(evaluations_by(executor, [job(number) for number in range(9)])) == [*range(9)]
+    assert "the node bare cannot train this task (ModuleNotFoundError: " in caplog.text
+    cluster.workers[0].messages.append(Unable("ObjectiveError: a score is a number"))
+    executor.submit([job(9)])
+    with pytest.raises(WorkerError, match=r"^the node good cannot train this task \(ObjectiveError: .*\)\.$"):
+        [executor.next_ended() for _ in range(2)]
+
+
 def test_a_task_that_no_node_can_load_ends_the_search() -> None:
     cluster = FakeCluster([node("only", 1000)])
     executor = executor_on(cluster)

@@ -214,7 +214,17 @@ class ClusterExecutor:
             case Crowded(free_bytes=free):
                 self._narrow(worker, free)
             case Unable(reason):
-                raise WorkerError(f"the node {worker.share.node_name} cannot train this task ({reason}).")
+                self._leave_out(worker, reason)
+
+    def _leave_out(self, worker: _Worker, reason: str) -> None:
+        """Do without a worker that cannot begin where others can. Raises: WorkerError if it is not for its node alone."""
+        refusal = f"the node {worker.share.node_name} cannot train this task ({reason})."
+        if worker.is_ready or not any(other.is_ready for other in self._workers.values()):
+            raise WorkerError(refusal)
+        logger.warning("%s It takes no part.", refusal)
+        del self._workers[worker.share]
+        self._placement.remove(worker.share)
+        self._cluster.end([worker.actor])
 
     def _narrow(self, worker: _Worker, free: int) -> None:
         """Give a share no more than its node has free, and what it was to train to another one."""
