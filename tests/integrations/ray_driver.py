@@ -18,7 +18,7 @@ from tests.run.test_faults import LADDER, SPACE, bowl
 
 
 def landscape(configuration: Configuration, fidelity: Fidelity) -> float:
-    time.sleep(0.03)
+    time.sleep(0.05)
     return bowl(configuration, fidelity)
 
 

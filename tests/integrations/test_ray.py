@@ -147,7 +147,9 @@ class TestFourNodes:
         self, executor: ClusterExecutor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(ray_cluster, "_SECONDS_TO_VANISH", 0.5)
-        with pytest.raises(OptionError, match=r"another driver on this cluster searches the study 'study' in "):
+        with pytest.raises(
+            OptionError, match=r"another driver on this cluster searches the study 'study': wait for its end"
+        ):
             RayExecutor(address="auto")(executor._workload)
 
     def test_a_rung_that_fits_nowhere_is_refused_by_name(self, four: Any, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from random import Random
@@ -32,7 +33,7 @@ from tests.integrations.test_ray import MIB, ROOT, cluster_of, node
 pytestmark = [pytest.mark.multiprocess, pytest.mark.torture, pytest.mark.xdist_group("ray")]
 
 MEMORIES = [PROCESS_BYTES + size * MIB for size in (50, 100, 200, 400)]
-CONFIGURATIONS = 243
+CONFIGURATIONS = 729
 KILLS = 40
 
 
@@ -43,7 +44,26 @@ class Driver:
         command = [sys.executable, "-m", "tests.integrations.ray_driver", address, f"{place}", f"{CONFIGURATIONS}"]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         self.said: SimpleQueue[list[str]] = SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reading = threading.Thread(target=self._read, daemon=True)
+        self.reading.start()
+
+    def kill(self) -> None:
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.end()
+
+    def end(self) -> int:
+        status = self.process.wait()
+        self.reading.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return status
+
+    def skip(self, seconds: float) -> None:
+        """Do not listen to what was said before a death was noticed."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            with suppress(Empty):
+                self.said.get(timeout=0.05)
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -87,25 +107,26 @@ def test_a_search_that_is_killed_for_long_is_the_undisturbed_one(seed: int, tmp_
         driver, may_kill_driver_at = Driver(cluster.address, tmp_path), 10
         while (news := driver.next_ended(deadline)) is not None:
             num_ended, num_suspects = news
-            if num_suspects or kills.total() >= KILLS or random.random() < 0.5:
+            if num_suspects or kills.total() >= KILLS or random.random() < 0.7:
                 continue
             kind = random.choices(("worker", "node", "driver"), (6, 3, 1))[0]
             if kind == "driver" and num_ended >= may_kill_driver_at:
                 # What it had claimed has ended before another one dies.
                 may_kill_driver_at = num_ended + 130
-                os.kill(driver.process.pid, signal.SIGKILL)
-                driver.process.wait()
+                driver.kill()
                 driver = Driver(cluster.address, tmp_path)
             elif kind == "node":
                 victim = random.choice([*cluster.worker_nodes])
                 cluster.remove_node(victim, allow_graceful=False)
                 cluster.add_node(**node(random.choice(MEMORIES)))
+                driver.skip(2.0)
             elif kind == "worker" and (pids := workers_of(cluster)):
                 os.kill(random.choice(pids), signal.SIGKILL)
+                driver.skip(0.7)
             else:
                 continue
             kills[kind] += 1
-        assert driver.process.wait() == 0
+        assert driver.end() == 0
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()
     search(undisturbed, local_executor, SILENT, configurations=CONFIGURATIONS)
