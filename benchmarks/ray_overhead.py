@@ -5,7 +5,7 @@
 Printed are evaluations a second, how many times those of one worker that is, and what the driver's own process takes of a
 core for each evaluation: the executor by itself, and all of it, with the search and its storage in memory. With ``--tune``
 the interpreter of an environment with ``ray[tune]`` does the same beside it: Ray Tune with ASHA, in trials of one to nine
-reports, of which each counts.
+reports, of which each counts; ``--tune-evaluations`` of them.
 """
 
 from __future__ import annotations
@@ -177,6 +177,9 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=5000)
     parser.add_argument("--workers", default="1,2,4")
     parser.add_argument("--tune", help="a Python with ray[tune] of the same version")
+    parser.add_argument(
+        "--tune-evaluations", type=int, default=1000, help="of Ray Tune, which takes longer for each"
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows: list[Row] = []
@@ -192,7 +195,7 @@ def main() -> None:
         rows.append(measured(cluster.address, workers, options.evaluations))
         cluster.shutdown()
         if options.tune:
-            rows.append(measured_by_tune(options.tune, workers, options.evaluations))
+            rows.append(measured_by_tune(options.tune, workers, options.tune_evaluations))
     show(rows)
     if options.json:
         options.json.write_text(

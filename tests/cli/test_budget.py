@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import optuna
@@ -30,7 +31,7 @@ def test_a_budget_plans_trains_ones_own_first_and_says_what_was_spent(capsys: py
     code, out, err = run(f"tune {TINY} --study s --budget 3 --device cpu", capsys)
     assert (code, err) == (0, "")
     assert "budget 3 full trainings: one's own configuration in full first" in out
-    evaluations = [line for line in out.splitlines() if line.startswith("rung ") and "score" in line]
+    evaluations = [line for line in out.splitlines() if re.match(r"rung \d  configuration", line)]
     assert evaluations[0].startswith("rung 4  configuration 0  6 layers  1,024 examples")
     assert "Your own configuration, 0," in out
     assert "The budget, 3 full trainings, is " in out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -254,6 +255,56 @@ def test_a_search_that_was_stopped_in_a_rung_goes_on_from_the_last_checkpoint() 
     assert scores(found) == scores(undisturbed)
     in_all = sum(evaluation.cost.samples for evaluation in undisturbed.history.evaluations()) // 8
     assert num_steps == in_all
+
+
+@pytest.mark.usefixtures("seconds_between")
+@pytest.mark.parametrize("place", ["every step", "every third step", "after the loop"])
+def test_what_becomes_of_a_model_after_its_training_is_in_no_checkpoint(place: str) -> None:
+    """Averaged or rounded weights are validated; training goes on with its own."""
+
+    def rounding(trial: frostline.Trial, *, keeps: bool) -> float:
+        model = network()
+        trial.freeze(model)
+        optimizer = torch.optim.SGD(trial.parameters, lr=trial.suggest_float("learning_rate", 1e-3, 1.0, log=True))
+        if trial.resumed is not None:
+            model.load_state_dict(trial.resumed["model"])
+        for number, batch in enumerate(trial.batches(LOADER)):
+            step(model, optimizer, batch)
+            if keeps and (place == "every step" or (place == "every third step" and number % 3 == 0)):
+                trial.checkpoint({"model": model.state_dict()})
+        if keeps and place == "after the loop":
+            trial.checkpoint({"model": model.state_dict()})
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(4).round_().div_(4)
+        return loss_of(model)
+
+    apart = tune(partial(rounding, keeps=False), ladder=two_rungs, study="apart")
+    resumed = tune(partial(rounding, keeps=True), ladder=two_rungs, study="resumed")
+    assert {key: score for key, (score, _) in scores(resumed).items()} == {
+        key: score for key, (score, _) in scores(apart).items()
+    }
+    assert all(
+        evaluation.cost.samples < SAMPLES for evaluation in resumed.history.evaluations() if evaluation.rung
+    )
+
+
+def test_copying_a_large_state_takes_little_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    num_copies = 0
+
+    def slowly(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal num_copies
+        num_copies += 1
+        time.sleep(0.002)
+        return tensor.clone()
+
+    monkeypatch.setattr("frostline.objectives.trial._copied", slowly)
+    monkeypatch.setattr("frostline.objectives.trial._PAUSES_BETWEEN_COPIES", 1e6)
+    tune(keeping, ladder=two_rungs, study="copying")
+    num_trainings = len(tune(keeping, ladder=two_rungs, study="copying").trials)
+    tensors = len(network().state_dict()) * 3
+    # Of each rung's training one at most, and not one for each of its steps.
+    assert 0 < num_copies <= 2 * num_trainings * tensors
 
 
 def test_a_checkpoint_that_is_lost_is_made_again() -> None:

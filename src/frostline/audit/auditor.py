@@ -20,13 +20,14 @@ from frostline.costs.asked_batch import completed, first_batch
 from frostline.costs.prediction import predict_step
 from frostline.errors import AuditError, PredictionError, StudyError
 from frostline.inputs.whole_numbers import MOST_CONFIGURATIONS, shown
-from frostline.protocols import Task
+from frostline.protocols import Task, metric_of
 from frostline.records import Progress, Value
 from frostline.run.local import local_executor
-from frostline.run.loop import SILENT, Observer
+from frostline.run.loop import Observer
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import TaskSearch, search_task
+from frostline.run.view.search_view import observing
 from frostline.run.workload import ExecutorFactory
 from frostline.search.grid import Grid
 from frostline.search.halving import check_configurations
@@ -142,7 +143,7 @@ def audit_task(
     training: TaskSearch = TaskSearch(),
     storage: str | Storage = DEFAULT_STORAGE,
     executor: ExecutorFactory = local_executor,
-    observer: Observer = SILENT,
+    observer: Observer | None = None,
 ) -> Landscape:
     """Train every configuration of ``audit`` at every cell, and some again under other seeds; return the landscape.
 
@@ -150,13 +151,24 @@ def audit_task(
     How many configurations, how often trainings are validated and their horizon say ``audit``, whatever ``plan`` and
     ``training`` do. Under an alignment cells of few layers train other values than the configurations have; ``audit.base``
     then names the audit, in the same storage, that trained them as they are: its configurations are taken, and what the
-    alignment does not change is not trained again, repeats neither. The rest is as in ``tune_task``.
+    alignment does not change is not trained again, repeats neither. The rest is as in ``tune_task``, the view of an absent
+    ``observer`` too.
     Raises: AuditError if the base is of another task, space, seed or setting.
     """
     options = replace(training.options, horizon=audit.horizon, num_validations=audit.num_validations)
     training = replace(training, options=options)
-    with opened(storage) as place:
-        rooms = _Rooms(place, executor, observer)
+    with (
+        opened(storage) as place,
+        observing(
+            observer,
+            what=f"the audit {study}",
+            storage=place.place,
+            sample_unit=task.sample_unit,
+            metric=metric_of(task),
+            tells_best=False,
+        ) as watching,
+    ):
+        rooms = _Rooms(place, executor, watching)
         if audit.base is not None:
             base = _base(place, audit.base, task, options, plan.seed)
             training = replace(training, known=AuditedEvaluations(base.terms, base.history))

@@ -15,7 +15,7 @@ from frostline.cli.step_arguments import StepArguments, folder_of, whole_numbers
 from frostline.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from frostline.costs.cost_tables import CostRow
     from frostline.costs.step_cells import StepCells
@@ -53,8 +53,8 @@ class CostArguments:
         if self.out is not None:
             check_writable(self.out / "costs.csv")
 
-    def cells(self, task: Task, steps: StepArguments) -> StepCells:
-        """Return the steps of ``task`` whose costs are asked for."""
+    def cells(self, task: Task, steps: StepArguments, *, say: Callable[[str], None]) -> StepCells:
+        """Return the steps of ``task`` whose costs are asked for; ``say`` is told what goes on."""
         from frostline.costs.step_cells import StepCells
         from frostline.training.devices import device_plan_of
 
@@ -70,30 +70,33 @@ class CostArguments:
             configuration=steps.hyperparameters,
             device_plan=plan,
             repetitions=self.repetitions,
-            say=typer.echo,
+            say=say,
         )
 
 
 @grouped
 def cost_command(task: TaskArguments, steps: StepArguments, given: CostArguments) -> None:
     """Show what a training step costs at each number of trained layers: memory, time, FLOPs."""
-    loaded = task.load()
-    from frostline.atomic import write_whole
-    from frostline.costs.cost_figures import cost_page
-    from frostline.costs.cost_tables import Circumstances, failure_lines, progress_line, write_costs
+    from frostline.cli.display import echo, waiting
 
-    cells = given.cells(loaded, steps)
-    costs = cells.predicted() if given.predict else cells.measured()
-    folder = given.out or folder_of(loaded)
-    circumstances = Circumstances.here(loaded.name, device=cells.device_plan.device, precision=given.precision)
-    typer.echo(f"{circumstances}")
     rows: list[CostRow] = []
-    for row in costs:
-        typer.echo(progress_line(row))
-        rows.append(row)
-        # After every step: whatever ends this process, what it found is there.
-        write_costs(folder / "costs.csv", rows, circumstances)
-    write_whole(folder / "costs.html", cost_page(rows, circumstances).encode())
+    with waiting(f"costs of {task.task}"):
+        loaded = task.load()
+        from frostline.atomic import write_whole
+        from frostline.costs.cost_figures import cost_page
+        from frostline.costs.cost_tables import Circumstances, failure_lines, progress_line, write_costs
+
+        cells = given.cells(loaded, steps, say=echo)
+        costs = cells.predicted() if given.predict else cells.measured()
+        folder = given.out or folder_of(loaded)
+        circumstances = Circumstances.here(loaded.name, device=cells.device_plan.device, precision=given.precision)
+        echo(f"{circumstances}")
+        for row in costs:
+            echo(progress_line(row))
+            rows.append(row)
+            # After every step: whatever ends this process, what it found is there.
+            write_costs(folder / "costs.csv", rows, circumstances)
+        write_whole(folder / "costs.html", cost_page(rows, circumstances).encode())
     _show_tables(rows)
     failures = failure_lines(rows)
     for line in ["\nfailed:", *failures] if failures else []:

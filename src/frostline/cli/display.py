@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -13,14 +16,23 @@ from frostline.run.view.search_view import SearchView
 from frostline.run.view.surfaces import surface_of
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from frostline.records import Configuration
 
 
 def command_view(console: Console, title: str) -> SearchView:
     """Return the view of what a command does, to be used as a context manager; ``title`` says what it does first."""
     return SearchView(surface_of(console), title=title)
+
+
+@contextmanager
+def waiting(title: str) -> Iterator[None]:
+    """Show on a terminal what is being done and for how long; what is printed meanwhile, by ``echo``, stands above it."""
+    console = Console()
+    if not console.is_terminal:
+        yield
+        return
+    with command_view(console, title):
+        yield
 
 
 def echo(text: str) -> None:

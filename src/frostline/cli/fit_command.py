@@ -88,58 +88,71 @@ class FitArguments:
 @grouped
 def fit_command(task: TaskArguments, steps: StepArguments, given: FitArguments) -> None:
     """Tell what fits into devices' memory at each number of trained layers, and which rungs they can serve."""
-    loaded = task.load()
+    from frostline.cli.display import echo, waiting
+
     if given.cluster:
-        from frostline.integrations.cluster_plan import plan_on_cluster
-
-        plan = plan_on_cluster(loaded, given.climbed(loaded), address=given.address)
-        for line in plan.lines(loaded.sample_unit):
-            typer.echo(line)
-        plan.check()
+        with waiting(f"the plan of {task.task}"):
+            _show_plan(task, given)
         return
-    import torch
+    with waiting(f"what fits of {task.task}"):
+        loaded = task.load()
+        import torch
 
-    from frostline.atomic import write_whole
-    from frostline.costs.capacity import Capacity
-    from frostline.costs.cost_tables import Circumstances
-    from frostline.costs.fit_figures import fit_page
-    from frostline.costs.fit_tables import fit_heading, fit_line, write_fits
-    from frostline.costs.known_fits import KnownFits
+        from frostline.atomic import write_whole
+        from frostline.costs.capacity import Capacity
+        from frostline.costs.cost_tables import Circumstances
+        from frostline.costs.fit_figures import fit_page
+        from frostline.costs.fit_tables import fit_heading, fit_line, write_fits
+        from frostline.costs.known_fits import KnownFits
 
-    memories, share, configuration = given.memories, given.share, steps.hyperparameters
-    chosen = steps.trained_layers(loaded, predict=True)
-    climbed = given.climbed(loaded)
-    folder = given.out or folder_of(loaded)
-    circumstances = Circumstances.here(loaded.name, device=torch.device("cpu"), precision="float32")
-    typer.echo(f"{circumstances}; {100 * share:g} % more than it takes is kept free")
-    capacity = Capacity(loaded, margin=share, configuration=configuration)
-    known = KnownFits(task=loaded, configuration=configuration, capacity=capacity, say=typer.echo)
-    fits: list[Fit] = []
-    for number in chosen:
-        row = known.fits(number, memories)
-        if not fits:
-            for line in fit_heading(memories, row[0].batch_size):
-                typer.echo(line)
-        typer.echo(fit_line(row))
-        fits += row
-        # After every row: whatever ends this process, what it found is there.
-        write_fits(folder / "fit.csv", fits, circumstances, margin=share)
-    write_whole(folder / "fit.html", fit_page(fits, circumstances, margin=share).encode())
-    _show_rungs(known, climbed, memories, loaded.sample_unit)
+        memories, share, configuration = given.memories, given.share, steps.hyperparameters
+        chosen = steps.trained_layers(loaded, predict=True)
+        climbed = given.climbed(loaded)
+        folder = given.out or folder_of(loaded)
+        circumstances = Circumstances.here(loaded.name, device=torch.device("cpu"), precision="float32")
+        echo(f"{circumstances}; {100 * share:g} % more than it takes is kept free")
+        capacity = Capacity(loaded, margin=share, configuration=configuration)
+        known = KnownFits(task=loaded, configuration=configuration, capacity=capacity, say=echo)
+        fits: list[Fit] = []
+        for number in chosen:
+            row = known.fits(number, memories)
+            if not fits:
+                for line in fit_heading(memories, row[0].batch_size):
+                    echo(line)
+            echo(fit_line(row))
+            fits += row
+            # After every row: whatever ends this process, what it found is there.
+            write_fits(folder / "fit.csv", fits, circumstances, margin=share)
+        write_whole(folder / "fit.html", fit_page(fits, circumstances, margin=share).encode())
+        _show_rungs(known, climbed, memories, loaded.sample_unit)
     typer.echo(f"\nin {folder}: fit.csv, fit.html")
 
 
+def _show_plan(task: TaskArguments, given: FitArguments) -> None:
+    """Say which nodes of a cluster hold which rungs. Raises: NotEnoughMemoryError if one fits nowhere."""
+    from frostline.cli.display import echo
+
+    loaded = task.load()
+    from frostline.integrations.cluster_plan import plan_on_cluster
+
+    plan = plan_on_cluster(loaded, given.climbed(loaded), address=given.address)
+    for line in plan.lines(loaded.sample_unit):
+        echo(line)
+    plan.check()
+
+
 def _show_rungs(known: KnownFits, climbed: Ladder, memories: Sequence[int], sample_unit: str) -> None:
+    from frostline.cli.display import echo
     from frostline.costs.fit_tables import rung_heading, rung_line, served_sentences
 
-    typer.echo(f"\n{rung_heading(memories, sample_unit)}")
+    echo(f"\n{rung_heading(memories, sample_unit)}")
     served = []
     for number, fidelity in enumerate(climbed.rungs):
         known.fits(fidelity.trainable_layers, memories[:1])
         served += known.capacity.rungs([fidelity], memories)
-        typer.echo(rung_line(number, served[-1]))
+        echo(rung_line(number, served[-1]))
     for line in served_sentences(served, memories):
-        typer.echo(line)
+        echo(line)
 
 
 def _memories(text: str) -> tuple[int, ...]:

@@ -85,7 +85,10 @@ class CountArguments:
 @grouped
 def ladder_command(trained: TrainedArguments, ladder: LadderArguments, counts: CountArguments) -> None:
     """Show the rungs that a search would climb, and what each costs."""
-    full = trained.full_training()
+    from frostline.cli.display import waiting
+
+    with waiting(f"loading {trained.task or trained.study}"):
+        full = trained.full_training()
     size = SearchSize(
         search=ladder.search,
         budget=counts.budget,

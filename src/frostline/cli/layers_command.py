@@ -11,7 +11,11 @@ from frostline.cli.grouping import grouped
 @grouped
 def layers_command(task: TaskArguments) -> None:
     """Show the layers of a task's model, in the order of execution."""
-    loaded = task.load()
-    from frostline.training.task_layers import layers_of
+    from frostline.cli.display import waiting
 
-    typer.echo(f"{layers_of(loaded)}")
+    with waiting(f"loading {task.task}"):
+        loaded = task.load()
+        from frostline.training.task_layers import layers_of
+
+        layers = layers_of(loaded)
+    typer.echo(f"{layers}")

@@ -23,7 +23,10 @@ def report_command(
 ) -> None:
     """Write one page about a search or an audit, which needs no network: open it, send it, print it."""
     check_writable(out)
-    from frostline.report.study_page import study_page
+    from frostline.cli.display import waiting
 
-    write_whole(out, study_page(study, storage=storage).encode())
+    with waiting(f"writing the page of {study}"):
+        from frostline.report.study_page import study_page
+
+        write_whole(out, study_page(study, storage=storage).encode())
     typer.echo(f"in {out}")

@@ -65,6 +65,7 @@ class FigureArguments:
 @grouped
 def reproduce_command(given: FigureArguments) -> None:
     """Make a figure of the Frozen Layers paper again. Stop at any time: the same command goes on where it was."""
+    from frostline.cli.display import echo, waiting
     from frostline.research.reproduction.catalogue import FIGURES, figure_named
     from frostline.research.reproduction.scales import Data
     from frostline.research.reproduction.workbench import Workbench
@@ -84,15 +85,16 @@ def reproduce_command(given: FigureArguments) -> None:
         data=Data(text=given.text, images=given.images),
         tables=_tables(given.table or []),
         device=given.device,
-        say=typer.echo,
+        say=echo,
     )
-    typer.echo(f"{chosen.name}, scale {bench.scale}: {chosen.title}")
-    if given.plan:
-        for line in chosen.plan(bench):
-            typer.echo(line)
-        return
-    reproduced = chosen.run(bench)
-    places = reproduced.write(bench.folder)
+    echo(f"{chosen.name}, scale {bench.scale}: {chosen.title}")
+    with waiting(f"reproducing {chosen.name}"):
+        if given.plan:
+            for line in chosen.plan(bench):
+                echo(line)
+            return
+        reproduced = chosen.run(bench)
+        places = reproduced.write(bench.folder)
     _show(reproduced)
     typer.echo(f"\nin {bench.folder}: {', '.join(place.name for place in places)}")
 

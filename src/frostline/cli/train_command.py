@@ -88,16 +88,25 @@ class TrainArguments:
 @grouped
 def train_command(task: TaskArguments, given: TrainArguments) -> None:
     """Train one configuration, in full if nothing else is said."""
-    loaded = task.load()
-    from frostline.run.single_training import train_task
+    from rich.console import Console
 
-    evaluation, model = train_task(
-        loaded,
-        {**loaded.defaults, **parse_configuration(given.configuration)},
-        fidelity=given.fidelity(loaded),
-        seed=given.seed,
-        options=given.options(),
-    )
+    from frostline.cli.display import command_view
+
+    with command_view(Console(), f"loading {task.task}") as view:
+        loaded = task.load()
+        from frostline.run.single_training import train_task
+
+        configuration = {**loaded.defaults, **parse_configuration(given.configuration)}
+        fidelity = given.fidelity(loaded)
+        view.prepare("training: measuring what a step takes", sample_unit=loaded.sample_unit)
+        evaluation, model = train_task(
+            loaded,
+            configuration,
+            fidelity=fidelity,
+            seed=given.seed,
+            options=given.options(),
+            observe=view.progressed,
+        )
     for point in evaluation.curve:
         typer.echo(f"{point.samples:>14,} {loaded.sample_unit}  score {point.score:.5g}")
     if evaluation.score is None:

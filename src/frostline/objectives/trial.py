@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from frostline.errors import ObjectiveError
 from frostline.layers import freeze, freezing_of, split_layers
 from frostline.layers.cutting.nesting import map_tensors
-from frostline.objectives.batches import Count, Repeated, num_examples
+from frostline.objectives.batches import Count, Place, Repeated, num_examples
 from frostline.objectives.kept_training import KeptTraining
 from frostline.records import CurvePoint
 from frostline.training.black_box import score_of
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 # A checkpoint on the way is written at most so often, however often the objective hands one over.
 _SECONDS_BETWEEN_CHECKPOINTS = 10.0
+
+# Copying states that are not written yet takes at most one part in so many of the time.
+_PAUSES_BETWEEN_COPIES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +77,14 @@ class Trial:
         self._freezing: Freezing | None = None
         self._repeated: Repeated | None = None
         self._largest_batch = 0
-        self._unwritten: KeptTraining | None = None
         self._has_read_samples = False
-        self._kept_at = -math.inf
+        self._is_in_batch = False
+        self._place: Place | None = None
+        # The last checkpoint that is not on disk: ``_live`` are the very tensors that the next batch is trained in.
+        self._live: KeptTraining | None = None
+        self._copied: KeptTraining | None = None
+        self._kept_at = self._copied_at = -math.inf
+        self._copying_seconds = 0.0
 
     # Hyperparameters.
 
@@ -181,16 +189,29 @@ class Trial:
         if self._repeated is None:
             kept = self._surroundings.kept
             self._repeated = Repeated(loader, None if kept is None else kept.place)
-        if self._is_over:
+        if self._is_over():
             return
-        for batch in self._repeated:
-            count = num_samples(batch)
-            self._largest_batch = max(self._largest_batch, count)
-            if self.samples_seen > 0 and self.samples_seen + count > self._fidelity.samples:
-                return
-            self.samples_seen += count
-            self._surroundings.progressed(self.samples_seen)
-            yield batch
+        batches = iter(self._repeated)
+        try:
+            while True:
+                if self._is_over():
+                    # Drawing one batch too many moves random generators; whoever goes on from here draws it again.
+                    self._place = self._repeated.place
+                batch = next(batches)
+                count = num_samples(batch)
+                self._largest_batch = max(self._largest_batch, count)
+                if self.samples_seen > 0 and self.samples_seen + count > self._fidelity.samples:
+                    return
+                self._settle()
+                self._place = None
+                self.samples_seen += count
+                self._surroundings.progressed(self.samples_seen)
+                self._is_in_batch = True
+                yield batch
+        finally:
+            # What the objective does with its model afterwards, such as averaging weights, belongs to no checkpoint.
+            self._is_in_batch = False
+            self.write()
 
     def report(self, score: float, *, samples: int | None = None) -> None:
         """Note the validation score after so many samples, by default those that ``batches`` has given.
@@ -218,23 +239,29 @@ class Trial:
     def checkpoint(self, state: Mapping[str, Any]) -> None:
         """Keep ``state`` (state dicts, tensors, plain values), so that the training can go on from here.
 
-        Every ten seconds one is written to disk, and the last one always. A search that was killed goes on with it, and so
-        does a configuration that is promoted to more samples with as many layers: it comes back as ``resumed``, on the CPU,
-        and ``batches`` goes on where it was, with the random generators as they were.
+        Every ten seconds one is written to disk, and the last one of the rung. A search that was killed goes on with it, and
+        so does a configuration that is promoted to more samples with as many layers: it comes back as ``resumed``, on the
+        CPU, and ``batches`` goes on where it was, with the random generators as they were. Call it after every step if you
+        like: it takes little time.
         """
-        kept = KeptTraining(
-            state=state,
+        self._live = KeptTraining(
+            state=dict(state),
             samples_seen=self.samples_seen,
             curve=self.curve,
-            place=None if self._repeated is None else self._repeated.place,
+            place=self._place or (None if self._repeated is None else self._repeated.place),
         )
-        if time.monotonic() - self._kept_at < _SECONDS_BETWEEN_CHECKPOINTS:
-            # Training goes on in the very tensors that it holds.
-            self._unwritten = replace(kept, state=map_tensors(_copied, dict(state)))
+        if not self._is_in_batch or time.monotonic() - self._kept_at >= _SECONDS_BETWEEN_CHECKPOINTS:
+            self.write()
+
+    def _settle(self) -> None:
+        """Before training goes on in the tensors of the last checkpoint, copy them, unless that was just done."""
+        live, self._live = self._live, None
+        begin = time.monotonic()
+        if live is None or begin - self._copied_at < _PAUSES_BETWEEN_COPIES * self._copying_seconds:
             return
-        self._unwritten = None
-        self._surroundings.keep(kept)
-        self._kept_at = time.monotonic()
+        self._copied = replace(live, state=map_tensors(_copied, live.state))
+        self._copied_at = time.monotonic()
+        self._copying_seconds = self._copied_at - begin
 
     # For those that call the objective.
 
@@ -250,9 +277,11 @@ class Trial:
 
     def write(self) -> None:
         """Write the last checkpoint to disk, if it was not."""
-        if self._unwritten is not None:
-            self._surroundings.keep(self._unwritten)
-            self._unwritten = None
+        latest = self._live or self._copied
+        if latest is not None:
+            self._surroundings.keep(latest)
+            self._live = self._copied = None
+            self._kept_at = time.monotonic()
 
     def check_frozen(self) -> None:
         """Raise ObjectiveError if the objective has ended and froze no model."""
@@ -277,7 +306,7 @@ class Trial:
                 "the objective never asked how much to train on: iterate over trial.batches(loader), or train on "
                 "trial.samples samples."
             )
-        if self._repeated is not None and not self._is_over and not is_lost:
+        if self._repeated is not None and not self._is_over() and not is_lost:
             raise ObjectiveError(
                 f"the objective ended after {self.samples_seen:,} of the {self._fidelity.samples:,} samples of this rung: "
                 f"go through trial.batches(loader) to the end, and leave early stopping to the rungs."
@@ -286,7 +315,6 @@ class Trial:
             self._note(CurvePoint(self.samples_seen or self._fidelity.samples, final))
         return self.curve
 
-    @property
     def _is_over(self) -> bool:
         """Whether the rung has no room for another batch."""
         return self.samples_seen > 0 and self.samples_seen + self._largest_batch > self._fidelity.samples

@@ -46,7 +46,7 @@ def in_process_executor(
     require_memory(training.task, trainable_layers=layers, available=memory_of(options, settings))
     checkpoints = checkpoints_of(training.task, settings)
     assert checkpoints is not None, "a study keeps checkpoints"
-    evaluate = Evaluator(train=partial(training, threads=threads))
+    evaluate = Evaluator(train=partial(training, threads=threads, observe=workload.progress))
     engine = Engine.parse(options.engine)
     if engine is Engine.SERIAL:
         return SerialExecutor(evaluate, forget=checkpoints.forget)

@@ -113,7 +113,7 @@ def tune(
         place, study = Storage(f"the study {study.study_name!r}", study._storage), study.study_name
     plan = SearchPlan(**fields, sample_unit=unit)
     name = study or study_name_of(objective)
-    with observing(observer, what=name, storage=storage, sample_unit=unit) as watching:
+    with observing(observer, what=f"the search of {name}", storage=storage, sample_unit=unit) as watching:
         values = plan.first[0] if plan.first else None
         sketch = look(objective, samples=samples, values=values, root_seed=plan.seed)
         if make_ladder is None:

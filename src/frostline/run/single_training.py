@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from frostline.costs.admission import require_memory
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from frostline.protocols import Task
-    from frostline.records import Evaluation, Value
+    from frostline.records import Evaluation, Progress, Value
 
 
 def train_task(
@@ -27,10 +27,12 @@ def train_task(
     fidelity: Fidelity | None = None,
     seed: int = 0,
     options: TrainingOptions = TrainingOptions(),
+    observe: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[Evaluation, nn.Module]:
     """Train one configuration outside a search, in full unless a ``fidelity`` is given; return its evaluation and model.
 
-    Of the ``options`` device, precision, memory and threads count; nothing is kept.
+    Of the ``options`` device, precision, memory and threads count; nothing is kept. ``observe`` is told after every step how
+    far it is.
     Raises: NotEnoughMemoryError if it is predicted to need more than that memory.
     """
     configuration = Configuration(number=0, hyperparameters=dict(hyperparameters))
@@ -40,4 +42,4 @@ def train_task(
     available = memory_of(options, settings)
     require_memory(task, trainable_layers=fidelity.trainable_layers, available=available)
     threads = Threads.of(options.threads, settings.device_plan.device)
-    return train_model(task, configuration, fidelity, settings, threads=threads)
+    return train_model(task, configuration, fidelity, settings, threads=threads, observe=observe)

@@ -145,7 +145,13 @@ def tune_task(
     comes first, unless the plan has others. How the trainings run says ``training``. A search whose last rung is predicted
     not to fit into the memory is refused. The rest, the errors too, is as in ``tune``.
     """
-    shown = observing(observer, what=study, storage=storage, sample_unit=task.sample_unit, metric=metric_of(task))
+    shown = observing(
+        observer,
+        what=f"the search of {study}",
+        storage=storage,
+        sample_unit=task.sample_unit,
+        metric=metric_of(task),
+    )
     with shown as watching:
         climbed = default_ladder(task, plan) if ladder is None else _checked_ladder(ladder, task)
         if not plan.initial:

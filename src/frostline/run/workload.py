@@ -33,11 +33,13 @@ class TaskTraining:
         """How they run."""
         return self.options.settings(study=self.study, seed=self.seed)
 
-    def __call__(self, job: Job, *, threads: Threads | None = None) -> Evaluation:
+    def __call__(
+        self, job: Job, *, threads: Threads | None = None, observe: Callable[[Progress], None] = lambda _: None
+    ) -> Evaluation:
         """Train one configuration by itself, and return its evaluation; ``threads`` know what was measured before."""
         settings = self.settings
         threads = threads or Threads.of(self.options.threads, settings.device_plan.device)
-        return train_serially(self.task, job, settings, threads=threads)
+        return train_serially(self.task, job, settings, threads=threads, observe=observe)
 
 
 class OwnTraining(Protocol):

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -267,7 +268,7 @@ def test_a_notebook_has_one_output_that_changes(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_where_nobody_observes_there_is_a_view_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    with observing(None, what="score", storage=":memory:", sample_unit="images") as observer:
+    with observing(None, what="the search of score", storage=":memory:", sample_unit="images") as observer:
         searched(observer, ":memory:")
     out, err = capsys.readouterr()
     assert out == ""
@@ -275,5 +276,13 @@ def test_where_nobody_observes_there_is_a_view_on_stderr(capsys: pytest.CaptureF
     assert "images" in err
     assert err.splitlines()[-1].startswith("best: configuration ")
     own = Observer()
-    with observing(own, what="score", storage=":memory:", sample_unit="images") as observer:
+    with observing(own, what="the search of score", storage=":memory:", sample_unit="images") as observer:
         assert observer is own
+
+
+def test_a_training_outside_a_search_is_shown_on_its_way(paper: Paper) -> None:
+    with SearchView(paper, title="loading") as view:
+        view.prepare("training", sample_unit="images")
+        view.progressed(replace(progress(50, members=1, scores={0: 0.25}), budget=200))
+        assert "training: 50 of 200 images  score 0.25" in shown_next(paper)
+    assert paper.lines == []

@@ -33,6 +33,13 @@ def progress_line(progress: Progress, sample_unit: str) -> str:
     )
 
 
+def training_title(progress: Progress, sample_unit: str, metric: str | None = None) -> str:
+    """Return how far the training of one configuration is that belongs to no search, and its latest score."""
+    done = f"training: {progress.samples:,} of {progress.budget:,} {sample_unit}"
+    scores = [f"{score_name(metric)} {score:.5g}" for score in progress.scores.values()]
+    return "  ".join([done, *scores])
+
+
 def scores_words(progress: Progress, direction: Direction, metric: str | None = None) -> str:
     """Return the best score that a population has come to on its way; nothing before its first validation."""
     if not progress.scores:

@@ -13,7 +13,7 @@ from rich.console import Console
 from frostline.run.loop import Observer
 from frostline.run.view.board import Board
 from frostline.run.view.drawing_board import board_drawing
-from frostline.run.view.event_lines import evaluation_line, progress_line, scores_words
+from frostline.run.view.event_lines import evaluation_line, progress_line, scores_words, training_title
 from frostline.run.view.surfaces import NotebookSurface, surface_of
 from frostline.store.storage import MEMORY
 
@@ -132,7 +132,10 @@ class SearchView(Observer):
             self._engines[progress.worker] = progress.engine
             self._scores[progress.worker] = progress.scores
             direction = self._board.direction
-            if is_news and direction is not None:
+            if direction is None:
+                # A training outside a search: how far it is stands where a title does.
+                self._title = training_title(progress, self._board.sample_unit, self._board.metric)
+            elif is_news:
                 scores = scores_words(progress, direction, self._board.metric)
                 self._lines.append(progress_line(progress, self._board.sample_unit) + scores)
             self._say_in_time()
@@ -171,11 +174,17 @@ class SearchView(Observer):
 
 @contextmanager
 def observing(
-    observer: Observer | None, *, what: str, storage: str, sample_unit: str, metric: str | None = None
+    observer: Observer | None,
+    *,
+    what: str,
+    storage: str,
+    sample_unit: str,
+    metric: str | None = None,
+    tells_best: bool = True,
 ) -> Iterator[Observer]:
-    """Yield ``observer``, or where there is none a view of the search on stderr or in the notebook's cell.
+    """Yield ``observer``, or where there is none a view of ``what`` on stderr or in the notebook's cell.
 
-    ``what`` is searched, and kept in ``storage``.
+    What is evaluated is kept in ``storage``. The rest is as in ``SearchView``.
     """
     if observer is not None:
         yield observer
@@ -185,11 +194,11 @@ def observing(
     goes_on = f"Every evaluation that ended is saved: run the {again} again to go on."
     view = SearchView(
         surface,
-        title=f"preparing the search of {what}",
+        title=f"preparing {what}",
         sample_unit=sample_unit,
         metric=metric,
         goes_on="The study was kept in memory alone." if storage == MEMORY else goes_on,
-        tells_best=True,
+        tells_best=tells_best,
     )
     with view:
         yield view
