@@ -304,7 +304,9 @@ class ExecutorArguments:
 
     executor: Annotated[
         str,
-        typer.Option("--executor", help="local: on this machine; ray: on a cluster.", rich_help_panel=HOW),
+        typer.Option(
+            "--executor", help="local: on this machine; ray: on a cluster.", rich_help_panel=HOW, hidden=True
+        ),
     ] = LOCAL
     address: Annotated[
         str,
