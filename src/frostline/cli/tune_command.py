@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from frostline.cli.arguments import (
+    ExecutorArguments,
     LadderArguments,
     PlaceArguments,
     SamplingArguments,
@@ -94,6 +95,7 @@ def tune_command(
     ladder: LadderArguments,
     sampling: SamplingArguments,
     training: TrainingArguments,
+    executor: ExecutorArguments,
     where: PlaceArguments,
 ) -> None:
     """Search for the best configuration. Stop at any time: the same command goes on."""
@@ -117,6 +119,7 @@ def tune_command(
             seed=where.seed,
             reference=task.reference(training.precision),
             options=options,
+            executor=executor.factory(options.workers),
         )
         initial = sampling.initial(loaded)
         requested = planned_search.RequestedSearch(size=size, horizon=search.horizon)
