@@ -24,6 +24,12 @@ KNOWN_JOURNAL = HERE / "known.log"
 """The journal of a search over ``TASK``, of 9 configurations on three rungs, and of an audit of 6, "known audit"."""
 
 ODD = tomllib.loads((HERE / "odd_values.toml").read_text(encoding="utf-8"))
+_WORKER = {
+    "host": "elsewhere", "boot": "b", "pid": 7, "started": "1", "beat": 5.0, "deciding": None,
+    "sent": 3, "news": [["claimed", 0, 1], ["recorded", 0, 1, {}], ["ended", 0]], "heard": {"v": 1},
+}  # fmt: skip
+"""What a worker that is gone said of itself."""
+
 NUMBERS = (*ODD["numbers"], "9" * 5000)
 TEXTS = (*ODD["texts"], "\udcff", "\ud800", "x" * 300, "x" * 5000)
 LISTS = {**ODD, "numbers": NUMBERS, "texts": TEXTS, "ladders": (*ODD["ladders"], "1:8," * 200 + "3:32")}
@@ -65,9 +71,15 @@ _BY_COMMAND: dict[str, tuple[str, ...]] = {
     "fit": ("--device-memory", "--ladder", "--rungs", "--margin", "--out", "--layers"),
     "status": (),
     "best": (),
+    "retry": (),
+    "delete": ("--runs",),
     "report": ("--out",),
     "reproduce": ("--scale", "--out", "--table", "--text", "--images", "--device"),
 }
+
+
+_FLAGS = {"retry": "--all", "delete": "--yes"}
+_ABOUT_STUDIES = ("status", "best", "report", "retry", "delete")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +98,9 @@ def command_line(chance: random.Random) -> FuzzedInput:
     for option in chance.sample(known, k=min(len(known), chance.randint(0, 3))):
         value = ODD["fine"][option] if chance.random() < 0.5 else chance.choice(_values_of(option))
         words += [option, value] if option == "-n" or chance.random() < 0.5 else [f"{option}={value}"]
-    if command in ("tune", "audit", "status", "best", "report"):
+    if command in _FLAGS and chance.random() < 0.7:
+        words.append(_FLAGS[command])
+    if command in ("tune", "audit", *_ABOUT_STUDIES):
         words += ["--storage", chance.choice((":memory:", "known.log", "known.log", "made.log", *ODD["places"]))]
     if command == "audit":
         # Cells enough for a ladder, and no more.
@@ -163,8 +177,8 @@ def storage_url(chance: random.Random) -> FuzzedInput:
             place = f"{scheme.removesuffix('//')}u:{PASSWORD}@{host}"
         case 2:
             place = f"postgresql://u:{PASSWORD}{chance.choice(('', '/db', '?x=1'))}"
-    words = chance.choice((["status", STUDY], ["best", STUDY], ["report", STUDY], ["tune", TASK], ["audit", TASK]))
-    words = [*words, "--storage", place]
+    words = chance.choice((*([command, STUDY] for command in _ABOUT_STUDIES), ["tune", TASK], ["audit", TASK]))
+    words = [*words, "--storage", place, *(["--yes"] if words[0] == "delete" else [])]
     if chance.random() < 0.15 and scheme.endswith("//"):
         # In the place of something else.
         words = [place if chance.random() < 0.3 else word for word in words]
@@ -189,8 +203,23 @@ def stored_study(chance: random.Random) -> FuzzedInput:
             record = json.loads(lines[number])
             _change(record, chance)
             lines[number] = json.dumps(record).encode() + b"\n"
+    if chance.random() < 0.3:
+        worker = {
+            "op_code": 3,
+            "worker_id": "w",
+            "study_id": 0,
+            "system_attr": {"frostline:worker:w": dict(_WORKER)},
+        }
+        _change(worker["system_attr"], chance)
+        lines.append(json.dumps(worker).encode() + b"\n")
     study = chance.choice((STUDY, f"{STUDY} audit"))
-    words = [*chance.choice((["status"], ["best"], ["report"], ["ladder", "--study"], ["best", "--json"])), study]
+    about = [
+        *([command] for command in _ABOUT_STUDIES),
+        ["ladder", "--study"],
+        ["best", "--json"],
+        ["retry", "--all"],
+    ]
+    words = [*chance.choice((*about, ["delete", "--yes"])), study]
     if chance.random() < 0.2:
         words = ["tune", TASK, "--study", STUDY, "-n", "9", "--device", "cpu", "--threads", "1"]
     elif chance.random() < 0.1:

@@ -25,7 +25,7 @@ LADDER = Ladder.diagonal(num_layers=10, full_samples=1000)
 
 
 @pytest.mark.parametrize("storage", ["sqlite", "journal"])
-@pytest.mark.parametrize("what", ["deleted", "moved", "replaced"])
+@pytest.mark.parametrize("what", ["deleted", "moved", "replaced", "made anew"])
 @pytest.mark.parametrize("last", [False, True])
 def test_a_storage_that_vanishes_ends_the_search(storage: str, what: str, last: bool, tmp_path: Path) -> None:
     file = tmp_path / "s.file"
@@ -38,6 +38,11 @@ def test_a_storage_that_vanishes_ends_the_search(storage: str, what: str, last: 
                 file.unlink()
             elif what == "moved":
                 file.rename(tmp_path / "elsewhere")
+            elif what == "made anew":
+                # The file system gives it the number of the one before, if that is free.
+                contents = file.read_bytes()
+                file.unlink()
+                file.write_bytes(contents)
             else:
                 shutil.copy(file, tmp_path / "copy")
                 (tmp_path / "copy").replace(file)
@@ -51,7 +56,7 @@ def test_a_storage_that_vanishes_ends_the_search(storage: str, what: str, last: 
     assert str(file) in f"{raised.value}"
     assert "\n" not in f"{raised.value}"
     assert len(trained) == (13 if last else 3)
-    assert file.exists() == (what == "replaced"), "nothing is made in its place"
+    assert file.exists() == (what in ("replaced", "made anew")), "nothing is made in its place"
 
 
 def test_a_storage_that_vanishes_during_a_long_training_is_said_at_the_next_heartbeat(

@@ -92,6 +92,20 @@ def test_every_draw_is_of_the_space(sampling) -> None:
     assert len({tuple(configuration.items()) for configuration in history.configurations}) == 16
 
 
+@pytest.mark.parametrize("sampling", [RANDOM, QMC], ids=lambda sampling: sampling.name)
+@pytest.mark.parametrize("most_at_once", [1, 2, 8, 70])
+def test_several_workers_draw_what_one_draws(sampling, most_at_once: int) -> None:
+    """Whoever draws leaves out what others have drawn: also the first of a stream, where its own last was one before."""
+    sole, history, random = draws(sampling), History("minimize"), Random(most_at_once)
+    workers = [draws(sampling) for _ in range(3)]
+    while len(history.configurations) < 200:
+        worker = random.choice(workers)
+        for _ in range(random.randint(1, most_at_once)):
+            configuration = worker.draw(history)
+            assert configuration == sole.draw(history)
+            history.add_configuration(configuration)
+
+
 @every_sampling
 def test_a_resumed_search_draws_what_an_undisturbed_one_draws(sampling) -> None:
     """After every step, draws made anew on a history told anew in another order agree with those that were kept."""

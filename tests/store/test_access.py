@@ -11,6 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import event
 
 from frostline.store import tables
 from frostline.store.access import Access, Claims
@@ -107,6 +108,32 @@ def test_a_trial_ends_once(
     assert trial.user_attrs == ({} if reason is None else {"reason": reason})
     assert trial.datetime_complete is not None
     assert access.trials()[0].state is state
+
+
+@pytest.mark.parametrize("moment", range(1, 5))
+def test_a_trial_that_ends_while_all_are_read_is_read_with_what_ended_it(moment: int, tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/s.db")
+    study_id = storage.create_new_study([StudyDirection.MINIMIZE], "s")
+    access, reader = access_to(storage, study_id), access_to(storage, study_id)
+    assert isinstance(reader, TableAccess)
+    (trial_id,) = access.claim(Claims(new=[NEW]), ("turn", 1))
+    num_statements = 0
+
+    def end_it(*_: object) -> None:
+        nonlocal num_statements
+        num_statements += 1
+        if num_statements == moment:
+            access.record(trial_id, 0, 2.5, ("rung 0", {}))
+            access.end(trial_id, TrialState.PRUNED, 2.5, None)
+
+    # What others write between two statements of a reader is seen by the second alone: on every database, for SQLite's
+    # driver begins no transaction to read, and PostgreSQL's sees what was committed by then.
+    event.listen(reader._engine, "before_cursor_execute", end_it)
+    (read,) = reader.trials()
+    event.remove(reader._engine, "before_cursor_execute", end_it)
+    assert num_statements >= 4
+    assert read.state is TrialState.RUNNING or read.user_attrs == {"rung 0": {}}
+    close_storage(storage)
 
 
 def test_tables_that_are_not_known_are_left_to_optuna(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ def presence(outbox: Outbox, **heard: int) -> Presence:
         "host": "h", "boot": "", "pid": 1, "started": "1", "beat": 0.0, "deciding": None,
         "sent": outbox.num_sent, "news": outbox.pieces(), "heard": heard,
     }  # fmt: skip
-    return Presence.parse(json.loads(json.dumps(record)))
+    return Presence.parse("w", json.loads(json.dumps(record)))
 
 
 def test_news_is_heard_once_and_in_order() -> None:
@@ -57,6 +57,6 @@ def test_who_has_missed_something_knows() -> None:
 
 def test_a_worker_of_before_has_no_news() -> None:
     record = {"host": "h", "pid": 1, "started": "1", "beat": 5.0, "deciding": True}
-    parsed = Presence.parse(record)
+    parsed = Presence.parse("w", record)
     assert (parsed.deciding, parsed.sent, parsed.news) == (5.0, 0, ())
-    assert Presence.parse({**record, "deciding": False}).deciding is None
+    assert Presence.parse("w", {**record, "deciding": False}).deciding is None

@@ -108,7 +108,7 @@ class LadderArguments:
         str | None,
         typer.Option(
             "--ladder",
-            help="sieve, diagonal, audit:STUDY, auto, ...",
+            help="sieve, audit:STUDY, auto, ...",
             rich_help_panel=WHAT,
         ),
     ] = None

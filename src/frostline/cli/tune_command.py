@@ -28,7 +28,7 @@ class SearchArguments:
 
     budget: Annotated[
         str | None,
-        typer.Option("--budget", help="Full trainings, or a time: 2h. Default: 6.", rich_help_panel=WHAT),
+        typer.Option("--budget", help="Full trainings, or as 2h. Default: 6.", rich_help_panel=WHAT),
     ] = None
     """What the search may cost over all runs of the study. Default: 6, unless other options say how much is searched."""
     configurations: Annotated[

@@ -20,6 +20,9 @@ _BEFORE_DIGEST = "+"
 # The folders that every folder holds; what Windows cuts off, or takes for a device.
 _NOT_A_FOLDER = re.compile(r"\.*|.*\.|(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
+# Some file systems take it for the small letter.
+_CAPITAL = re.compile(r"[A-Z]")
+
 # What moves a terminal's cursor or turns its text around, ends a line, or can be written in no encoding.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -48,12 +51,13 @@ def folder_name(name: str) -> str:
     """Return the name of the folder that belongs to ``name``: always the same one, and for each name another.
 
     It is one part of a path on every system, none that means something, of at most 200 bytes: letters, digits, "_", ".", "-"
-    and "~" as they are, others as in URLs, and the end of what would be too long as a hash.
+    and "~" as they are, others as in URLs, and the end of what would be too long as a hash. A name with capitals has a hash
+    too, so that two folders differ in more than those.
     """
     # Bytes that were no text in the terminal's encoding have surrogates in their place.
     contents = name.encode("utf-8", "surrogatepass")
     quoted = quote(contents, safe="")
-    if len(quoted) <= _MOST_BYTES and not _NOT_A_FOLDER.fullmatch(quoted):
+    if len(quoted) <= _MOST_BYTES and not _NOT_A_FOLDER.fullmatch(quoted) and not _CAPITAL.search(name):
         return quoted
     digest = hashlib.sha256(contents).hexdigest()[:_DIGEST_CHARACTERS]
     return f"{quoted[: _MOST_BYTES - len(_BEFORE_DIGEST + digest)]}{_BEFORE_DIGEST}{digest}"

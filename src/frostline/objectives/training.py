@@ -76,6 +76,14 @@ class ObjectiveTraining:
         is_other = trial.params != dict(job.configuration.hyperparameters)
         return replace(evaluation, suggested=trial.params) if is_other else evaluation
 
+    def samples_kept(self, job: Job) -> int:
+        """Return after how many samples the training of ``job`` would be gone on with, by the data or by its scores."""
+        kept = self._latest(job)
+        if kept is None:
+            below = _below(job)
+            return 0 if below is None else self.samples_kept(below)
+        return max(kept.samples_seen, kept.curve[-1].samples if kept.curve else 0)
+
     def forget(self, number: int) -> None:
         """Delete the checkpoints of configuration ``number``."""
         self.checkpoints.forget(number)

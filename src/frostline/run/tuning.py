@@ -11,6 +11,7 @@ from frostline.errors import LadderError, OptionError, SearchFailedError, Search
 from frostline.protocols import metric_of
 from frostline.run.executors import AligningExecutor, RememberingExecutor
 from frostline.run.keeping import KeepingTheBest
+from frostline.run.kept_samples import KeptSamples
 from frostline.run.local import local_executor
 from frostline.run.loop import SILENT, Observer, Proposer, climb
 from frostline.run.options import TrainingOptions
@@ -123,6 +124,7 @@ def search_training(
                 observer,
                 len(plan.first),
                 training.models,
+                KeptSamples(workload=workload),
             ),
             space,
         )
@@ -233,7 +235,8 @@ def search_task(
         made = AligningExecutor(alignment=alignment, executor=made)
     models = KeptModels.of_study(training.options.runs, study, data=task.fingerprint)
     with opened(storage) as place:
-        run = _Run(search, plan.draws(task.space, task.direction), made, observer, len(plan.first), models)
+        kept = KeptSamples(workload=workload, alignment=alignment)
+        run = _Run(search, plan.draws(task.space, task.direction), made, observer, len(plan.first), models, kept)
         return _search(place, study, terms, run, task.space)
 
 
@@ -260,8 +263,9 @@ class _Run:
     observer: Observer
     num_own: int
     """How many of the first configurations are the user's, not drawn."""
-    models: KeptModels | None = None
+    models: KeptModels | None
     """Where the models that are trained in full are kept."""
+    samples_kept: KeptSamples
 
 
 def _terms(search: Search, plan: SearchPlan, *, data: str = "", **of_task: object) -> Terms:
@@ -281,7 +285,7 @@ def _terms(search: Search, plan: SearchPlan, *, data: str = "", **of_task: objec
 
 def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpace) -> TuneResult:
     with closing(run.executor):
-        study = SearchStudy.open(place, name, terms=terms, space=space)
+        study = SearchStudy.open(place, name, terms=terms, space=space, samples_kept=run.samples_kept)
         try:
             if isinstance(run.search, Climb) and terms.expected:
                 study.check_total(run.search.configurations)

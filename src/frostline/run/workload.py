@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from frostline.run.executors import Evaluator
+from frostline.training.course import samples_kept
 from frostline.training.serial import train_serially
 from frostline.training.threads import Threads
 
@@ -41,6 +42,10 @@ class TaskTraining:
         threads = threads or Threads.of(self.options.threads, settings.device_plan.device)
         return train_serially(self.task, job, settings, threads=threads, observe=observe)
 
+    def samples_kept(self, job: Job) -> int:
+        """Return after how many samples the training of ``job`` would be gone on with."""
+        return samples_kept(self.task, job, self.settings)
+
 
 class OwnTraining(Protocol):
     """A training of the user's own: what it does inside, nobody here knows."""
@@ -57,6 +62,10 @@ class OwnTraining(Protocol):
 
     def __call__(self, job: Job) -> Evaluation:
         """Return the evaluation of ``job``."""
+        ...
+
+    def samples_kept(self, job: Job) -> int:
+        """Return after how many samples the training of ``job`` would be gone on with; 0: it begins anew."""
         ...
 
     def forget(self, number: int) -> None:

@@ -88,7 +88,8 @@ class Draws:
         self._sampler = sampling.build(self._seed("sequence"))
         self._study, self._storage = private_study(direction, self._sampler)
         self._trial = create_trial(state=TrialState.RUNNING)
-        self._stream_position = -1
+        # The stream that the sampler follows, and how many were drawn of it; -1 before the first.
+        self._stream, self._num_of_stream = -1, 0
         self._mirror = Mirror(self._distributions, sampling.learning, direction)
 
     def draw(self, history: History) -> Configuration:
@@ -115,14 +116,13 @@ class Draws:
 
     def _of_stream(self, position: int) -> dict[str, Value]:
         stream, within = divmod(position, _DRAWS_PER_STREAM)
-        begin = position - within
-        if not begin <= self._stream_position <= position or within == 0:
+        if self._stream != stream or self._num_of_stream > within:
             self._sampler = self.sampling.build(self._seed("configurations", stream))
-            self._stream_position = begin
+            self._stream, self._num_of_stream = stream, 0
         # Others may have drawn what comes before: a stream is followed from where it was left.
-        for _ in range(self._stream_position, position):
+        for _ in range(self._num_of_stream, within):
             sampled_alone(self._sampler, self._study, self._trial, self._distributions)
-        self._stream_position = position + 1
+        self._num_of_stream = within + 1
         return sampled_alone(self._sampler, self._study, self._trial, self._distributions)
 
     def _of_sequence(self, position: int) -> dict[str, Value]:

@@ -12,6 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ArgsKwargs
+
+from frostline.store.parsing import Count
+
 if TYPE_CHECKING:
     from frostline.store.presence import Presence
 
@@ -24,7 +29,7 @@ _LONGEST = 32_000
 class Made:
     """A trial was made for a new configuration."""
 
-    number: int
+    number: Count
     values: Mapping[str, Any]
     state: Mapping[str, Any]
     """What its sampler wrote beside it."""
@@ -34,16 +39,16 @@ class Made:
 class Claimed:
     """A rung of a configuration was claimed."""
 
-    number: int
-    rung: int
+    number: Count
+    rung: Count
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """A rung of a configuration has ended, and ``record`` was written down."""
 
-    number: int
-    rung: int
+    number: Count
+    rung: Count
     record: Mapping[str, Any]
 
 
@@ -51,14 +56,14 @@ class Recorded:
 class Ended:
     """A configuration's trial was ended."""
 
-    number: int
+    number: Count
 
 
 @dataclass(frozen=True, slots=True)
 class Retried:
     """A trial was made that takes the place of a configuration's: the study has to be read again."""
 
-    number: int
+    number: Count
 
 
 Event = Made | Claimed | Recorded | Ended | Retried
@@ -70,6 +75,7 @@ _KINDS: Mapping[str, type[Event]] = {
     "retried": Retried,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
+_PIECES: Mapping[str, TypeAdapter[Any]] = {name: TypeAdapter(kind) for name, kind in _KINDS.items()}
 
 
 class Outbox:
@@ -121,16 +127,29 @@ class Inbox:
         """Return whether there is news that is not known."""
         return any(presence.sent > self.heard.get(worker, 0) for worker, presence in presences.items())
 
-    def take(self, presences: Mapping[str, Presence]) -> list[Event]:
-        """Return what is new, that of each worker in its order; from now on it is known."""
-        events: list[Event] = []
+    def take(self, presences: Mapping[str, Presence]) -> list[Event] | None:
+        """Return what is new, that of each worker in its order; None where something is no news. From now on it is known."""
+        events: list[Event | None] = []
         for worker, presence in presences.items():
             num_new = presence.sent - self.heard.get(worker, 0)
             if num_new > 0:
-                events += [_KINDS[kind](*fields) for kind, *fields in presence.news[-num_new:]]
+                events += map(_event_of, presence.news[-num_new:])
         self.know_all(presences)
-        return events
+        understood = [event for event in events if event is not None]
+        return understood if len(understood) == len(events) else None
 
     def know_all(self, presences: Mapping[str, Presence]) -> None:
         """Let all that is told be known."""
         self.heard = {worker: presence.sent for worker, presence in presences.items()}
+
+
+def _event_of(piece: object) -> Event | None:
+    """Return what a piece of news tells; None if it tells nothing: anybody may have written it, or a later version."""
+    match piece:
+        case [str(kind), *fields] if kind in _PIECES:
+            try:
+                event: Event = _PIECES[kind].validate_python(ArgsKwargs(tuple(fields)))
+            except ValidationError:
+                return None
+            return event
+    return None

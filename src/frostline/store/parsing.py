@@ -36,7 +36,8 @@ def _printable(text: str) -> str:
     return text
 
 
-_Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+"""A number of things, or of one of them."""
 _Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -67,8 +68,8 @@ class _EvaluationRecord(TypedDict):
     trainable_layers: _Positive
     samples: _Positive
     seconds: _Seconds
-    trained_samples: _Count
-    peak_bytes: _Count | None
+    trained_samples: Count
+    peak_bytes: Count | None
     population: _Positive
     curve: list[_Point]
     reason: _Line | None
@@ -82,6 +83,29 @@ class _ClaimRecord(TypedDict):
 
     worker: _Text
     ended: NotRequired[Annotated[int, Field(ge=-1, le=LARGEST)]]
+
+
+class _DeathsRecord(TypedDict):
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+
+    alone: list[_Text]
+    together: list[_Text]
+    samples: NotRequired[Count]
+
+
+class _PresenceRecord(TypedDict):
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+
+    host: _Text
+    boot: NotRequired[_Text]
+    pid: _Positive
+    started: _Text
+    beat: _Finite
+    # What a worker of an earlier version writes is True or False.
+    deciding: bool | _Finite | None
+    sent: NotRequired[Count]
+    news: NotRequired[list[Any]]
+    heard: NotRequired[dict[str, Count]]
 
 
 class _ReferenceRecord(TypedDict):
@@ -115,7 +139,7 @@ class _TermsRecord(TypedDict):
     seed: int
     direction: Literal["minimize", "maximize"]
     sample_unit: _Text
-    expected: Annotated[list[_Count], Field(max_length=MOST_CELLS)]
+    expected: Annotated[list[Count], Field(max_length=MOST_CELLS)]
     source: NotRequired[_Text | None]
 
 
@@ -134,6 +158,8 @@ class _FirstTermsRecord(_TermsRecord):
 
 _EVALUATION = TypeAdapter(_EvaluationRecord)
 _CLAIM = TypeAdapter(_ClaimRecord)
+_DEATHS = TypeAdapter(_DeathsRecord)
+_PRESENCE = TypeAdapter(_PresenceRecord)
 _TERMS: Mapping[int, TypeAdapter[Any]] = {1: TypeAdapter(_FirstTermsRecord), 2: TypeAdapter(_SecondTermsRecord)}
 _VALUES = TypeAdapter(dict[_Name, _Value], config=_STRICT)
 _STATE = TypeAdapter(dict[str, Any], config=_STRICT)
@@ -191,6 +217,16 @@ def parse_retried(number: int, retried: object) -> int:
 def parse_claim(number: int, rung: int, record: object) -> Mapping[str, Any]:
     """Return the record of a claim. Raises: StudyError if it is none."""
     return _checked(_CLAIM, record, f"trial {number} of the study: its claim of rung {rung}")
+
+
+def parse_deaths(number: int, rung: int, record: object) -> Mapping[str, Any]:
+    """Return the record of who died of an evaluation. Raises: StudyError if it is none."""
+    return _checked(_DEATHS, record, f"trial {number} of the study: who died of its rung {rung}")
+
+
+def parse_presence(worker: str, record: object) -> Mapping[str, Any]:
+    """Return what a worker says of itself. Raises: StudyError if it is not what workers write."""
+    return _checked(_PRESENCE, record, f"the record of the study's worker {shown(worker)}")
 
 
 def parse_evaluation(number: int, rung: int, record: object, rungs: Sequence[Fidelity]) -> Mapping[str, Any]:

@@ -6,9 +6,13 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from frostline.errors import StudyError
+from frostline.store.parsing import parse_presence
 
 PREFIX = "frostline:worker:"
 
@@ -38,8 +42,9 @@ class Presence:
     """Of every other worker, how many of its pieces of news are known to this one."""
 
     @classmethod
-    def parse(cls, record: Mapping[str, Any]) -> Presence:
-        """Return the presence that ``record`` was written from."""
+    def parse(cls, worker: str, stored: object) -> Presence:
+        """Return the presence of ``worker`` that a record was written from. Raises: StudyError if it is damaged."""
+        record = parse_presence(worker, stored)
         deciding = record["deciding"]
         return cls(
             host=record["host"],
@@ -47,7 +52,6 @@ class Presence:
             pid=record["pid"],
             started=record["started"],
             beat=record["beat"],
-            # What a worker of an earlier version writes is True or False.
             deciding=(record["beat"] if deciding else None) if isinstance(deciding, bool) else deciding,
             sent=record.get("sent", 0),
             news=tuple(record.get("news", ())),
@@ -111,9 +115,11 @@ def living_workers(attributes: Mapping[str, Any]) -> list[Presence]:
     watch, living = Watch(), []
     for name, record in attributes.items():
         if name.startswith(PREFIX) and record is not None:
-            presence = Presence.parse(record)
-            if watch.is_alive(name, presence):
-                living.append(presence)
+            # What is damaged no living worker has written; and a damaged study may be deleted.
+            with suppress(StudyError):
+                presence = Presence.parse(name.removeprefix(PREFIX), record)
+                if watch.is_alive(name, presence):
+                    living.append(presence)
     return living
 
 

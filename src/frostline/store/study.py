@@ -20,7 +20,7 @@ from frostline.search.history import History
 from frostline.search.space import SearchSpace
 from frostline.store.access import Claims
 from frostline.store.any_storage import access_to
-from frostline.store.deaths import set_aside
+from frostline.store.deaths import SamplesKept, nothing_kept, set_aside
 from frostline.store.news import Claimed, Ended, Event, Made, Recorded, Retried
 from frostline.store.opening import open_study
 from frostline.store.reading import TERMS
@@ -42,12 +42,22 @@ class SearchStudy:
     It is the ledger of ``run.loop``.
     """
 
-    def __init__(self, storage: Storage, study_id: int, *, name: str, terms: Terms, space: SearchSpace) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        study_id: int,
+        *,
+        name: str,
+        terms: Terms,
+        space: SearchSpace,
+        samples_kept: SamplesKept = nothing_kept,
+    ) -> None:
         self.name = name
         self.terms = terms
         self._place = storage
         self._storage = storage.backend
         self._space = space
+        self._samples_kept = samples_kept
         self._study_id = study_id
         self._known = SharedHistory(terms.direction, terms.rungs)
         self._claims: dict[int, list[Claim]] = {}
@@ -69,14 +79,22 @@ class SearchStudy:
             )
 
     @classmethod
-    def open(cls, storage: Storage, name: str, *, terms: Terms, space: SearchSpace) -> SearchStudy:
-        """Open the study ``name`` in ``storage``, or make it.
+    def open(
+        cls,
+        storage: Storage,
+        name: str,
+        *,
+        terms: Terms,
+        space: SearchSpace,
+        samples_kept: SamplesKept = nothing_kept,
+    ) -> SearchStudy:
+        """Open the study ``name`` in ``storage``, or make it. ``samples_kept`` tells deaths at one place from others.
 
         Raises: StudyError if the storage fails, or holds a study of that name made under other terms; OptionError if that is
             no name.
         """
         found = open_study(storage, name, terms)
-        study = cls(storage, found.study_id, name=name, terms=found.terms, space=space)
+        study = cls(storage, found.study_id, name=name, terms=found.terms, space=space, samples_kept=samples_kept)
         study._is_mended = found.is_mended
         return study
 
@@ -238,7 +256,8 @@ class SearchStudy:
             died_of = [request for request, claim in abandoned.items() if claim.worker == worker]
             written = []
             for request in died_of if self._turn.has_died(worker) else ():
-                deaths[request] = deaths[request].with_worker(worker, was_alone=len(died_of) == 1)
+                samples = self._samples_kept(request, self.history)
+                deaths[request] = deaths[request].with_worker(worker, was_alone=len(died_of) == 1, samples=samples)
                 attribute = deaths[request].attribute(request.rung)
                 written.append((self._trial_id(request.number), attribute))
             self._access.claim(Claims(known=written), self._turn.epitaph(worker))
@@ -318,6 +337,11 @@ class SearchStudy:
         if trial_id is None:
             # Another worker has made it.
             place = number + self._known.num_retrials
-            trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, place)
+            try:
+                trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, place)
+            except KeyError:
+                raise StudyError(
+                    f"the study {self.name!r} has no trial {place}, though a worker said that there is: run the same again."
+                ) from None
             self._known.trial_ids[number] = trial_id
         return trial_id

@@ -65,14 +65,16 @@ class TableAccess:
 
     def trials(self) -> list[FrozenTrial]:
         """See ``Access``: without scores and times, which stand in the attributes or are not asked for."""
-        # One transaction, so that all tables are read as of one moment where the database can do that.
+        # Each statement sees what was committed when it began: SQLite's driver begins no transaction to read, PostgreSQL's
+        # isolates none. So they go against the order of writing, a trial, its claims, its records, its end: no trial is read
+        # as ended without the records that ended it.
+        query = select(_TRIALS.c.trial_id, _TRIALS.c.number, _TRIALS.c.state)
         with self._engine.connect() as connection:
+            ordered = query.where(_TRIALS.c.study_id == self._study_id).order_by(_TRIALS.c.number)
+            found = connection.execute(ordered).all()
             parameters = _by_trial(self._rows(connection, _PARAMETERS, "param_id"))
-            of_user = _by_trial(self._rows(connection, _OF_USER, "trial_user_attribute_id"))
             of_trial = _by_trial(self._rows(connection, _OF_TRIAL, "trial_system_attribute_id"))
-            query = select(_TRIALS.c.trial_id, _TRIALS.c.number, _TRIALS.c.state)
-            rows = connection.execute(query.where(_TRIALS.c.study_id == self._study_id).order_by(_TRIALS.c.number))
-            found = rows.all()
+            of_user = _by_trial(self._rows(connection, _OF_USER, "trial_user_attribute_id"))
         return [
             self._trial(row, parameters[row.trial_id], of_user[row.trial_id], of_trial[row.trial_id])
             for row in found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from frostline.store.storage import Storage
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class StudyFile:
     """The file of a storage, and what told it from others when it was opened."""
 
@@ -25,7 +27,14 @@ class StudyFile:
         """Return the file of ``storage``; None if it lies in memory or on a server."""
         path = _path_of(storage)
         identity = None if path is None else _identity_of(path)
-        return None if path is None or identity is None else cls(storage.shown, path, identity)
+        if path is None or identity is None:
+            return None
+        file = cls(storage.shown, path, identity)
+        if _is_journal(storage):
+            # Nobody else keeps a journal open. While it is, no file that is made in its place gets its number. A database is
+            # kept open by its driver, which would lose its locks if we closed it.
+            weakref.finalize(file, os.close, os.open(path, os.O_RDONLY))
+        return file
 
     def check(self) -> None:
         """Raise StudyError if the file was deleted or moved."""
@@ -37,10 +46,16 @@ class StudyFile:
             )
 
 
-def _path_of(storage: Storage) -> Path | None:
-    from optuna.storages import JournalStorage, RDBStorage
+def _is_journal(storage: Storage) -> bool:
+    from optuna.storages import JournalStorage
 
-    if isinstance(storage.backend, JournalStorage):
+    return isinstance(storage.backend, JournalStorage)
+
+
+def _path_of(storage: Storage) -> Path | None:
+    from optuna.storages import RDBStorage
+
+    if _is_journal(storage):
         return Path(storage.place)
     # Optuna (5.0) wraps its RDB storage in a cache, and says nowhere what it wraps.
     database = getattr(storage.backend, "_backend", None)

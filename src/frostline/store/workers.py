@@ -185,6 +185,10 @@ class SharedTurn:
                 self._say(deciding=None)
             if rivals:
                 wait = _pause(wait, _LONGEST_WAIT_SECONDS)
+        # What the dead sent last a database's server may still be about to commit. Their transactions begin with their own
+        # attributes: whoever has written these after them has waited for it.
+        for worker, presence in self.dead.items():
+            self._access.set_attribute((PREFIX + worker, presence.record()))
         try:
             yield
         finally:
@@ -283,7 +287,7 @@ class SharedTurn:
             for key, record in self._access.attributes().items()
             if key.startswith(PREFIX) and key != PREFIX + self.worker
         }
-        presences = {worker: Presence.parse(each) for worker, each in records.items() if each is not None}
+        presences = {worker: Presence.parse(worker, each) for worker, each in records.items() if each is not None}
         living = {worker: each for worker, each in presences.items() if self._watch.is_alive(worker, each)}
         self.dead = {worker: each for worker, each in presences.items() if worker not in living}
         # Who is gone may have written what it did not tell; so may one that came and left between two looks.

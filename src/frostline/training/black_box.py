@@ -47,6 +47,10 @@ class BlackBox:
     def models(self) -> None:
         """Nowhere: what the function trains it does not show."""
 
+    def samples_kept(self, job: Job) -> int:  # noqa: ARG002
+        """Return 0: nothing is kept."""
+        return 0
+
     def forget(self, number: int) -> None:
         """Nothing is kept."""
 

@@ -128,6 +128,10 @@ class Checkpoints:
         """Return the checkpoint of ``key``, on the CPU; None if there is none, or none that is whole."""
         return next(self._whole(key, Checkpoint.of), None)
 
+    def has(self, key: CheckpointKey) -> bool:
+        """Return whether something lies there under ``key``, whole or not."""
+        return any(self._files(f"{key.stem}.*.pt"))
+
     def load_contents(self, key: CheckpointKey) -> Iterator[dict[str, Any]]:
         """Yield all that lies there under ``key`` and is whole, on the CPU, in no order: two files after a kill."""
         return self._whole(key, dict)

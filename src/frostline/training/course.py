@@ -227,9 +227,23 @@ class Course:
         return None
 
     def _key(self, index: int) -> CheckpointKey:
-        """Return the key of the checkpoint after the fidelity ``index`` of the path."""
-        rung = self.job.rung - (len(self._path) - 1 - index)
-        return CheckpointKey(configuration=self.job.configuration, rung=rung, path=self._path[: index + 1])
+        return _key_of(self.job, index)
+
+
+def samples_kept(task: Task, job: Job, settings: TrainingSettings) -> int:
+    """Return after how many samples the training of ``job`` would be gone on with: those of a rung that has a checkpoint."""
+    checkpoints = checkpoints_of(task, settings)
+    for index, fidelity in reversed([*enumerate(job.continued_from)]):
+        if checkpoints is not None and checkpoints.has(_key_of(job, index)):
+            return fidelity.samples
+    return 0
+
+
+def _key_of(job: Job, index: int) -> CheckpointKey:
+    """Return the key of the checkpoint after the fidelity ``index`` of the job's path."""
+    path = path_of(job)
+    rung = job.rung - (len(path) - 1 - index)
+    return CheckpointKey(configuration=job.configuration, rung=rung, path=path[: index + 1])
 
 
 def path_of(job: Job) -> tuple[Fidelity, ...]:
