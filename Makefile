@@ -16,7 +16,7 @@ test: .venv/dev .families/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 torture: .venv/dev
-	$(BIN)/python -m pytest -m torture tests/faults -s
+	$(BIN)/python -m pytest -m torture tests/faults tests/integrations -s
 
 coverage: .venv/dev .families/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report term

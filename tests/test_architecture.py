@@ -41,7 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("populations", "objectives"),
     ("costs", "store"),
     ("run",),
-    ("audit", "tasks"),
+    ("audit", "tasks", "integrations"),
     ("report",),
     ("__init__",),
     ("research",),

@@ -112,6 +112,9 @@ def test_what_can_neither_be_predicted_nor_measured_is_one_line(capsys: pytest.C
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ("", r"either --device-memory, such as 8GiB,24GiB, or --cluster"),
+        ("--device-memory 1GiB --cluster", r"either --device-memory, such as 8GiB,24GiB, or --cluster"),
+        ("--cluster --address 127.0.0.1:9", r"nobody answers at '127.0.0.1:9'"),
         ("--device-memory lots", r"'lots' is no size"),
         ("--device-memory 0", r"--device-memory is '0', but a device has some memory"),
         ("--device-memory 1GiB,0.1", r"--device-memory is '1GiB,0.1', but a device has some memory"),

@@ -56,8 +56,23 @@ def test_one_that_begins_higher_stands_among_those_it_was_ranked_with() -> None:
     # Two brackets: 0 and 1 begin at the lowest rung, 2 and 3 at the next.
     for number, rung, score in ((0, 0, 1.0), (1, 0, 2.0), (0, 1, 3.0), (2, 1, 1.0), (3, 1, 2.0)):
         history.finish(evaluation(number, rung, score))
-    shares = {one.configuration.number: one.share for one in standings(replace(record, history=history))}
+    found = standings(replace(record, history=history))
+    shares = {one.configuration.number: one.share for one in found}
     assert shares == {0: pytest.approx(5 / 6 / 2), 1: 0.75, 2: pytest.approx(1 / 6), 3: 0.5}
+    assert [one.configuration.number for one in found] == [2, 3, 0, 1]
+
+
+def test_one_that_climbed_over_a_rung_stands_as_one_that_was_promoted() -> None:
+    record = search_record(configurations=4)
+    history = History("minimize")
+    for configuration in record.history.configurations:
+        history.add_configuration(configuration)
+    # One's own, 0, was trained in full at once; 1 and 2 climbed from rung 0, which told nothing, to rung 2.
+    for number, rung, score in ((0, 2, 3.0), (1, 0, 2.3), (2, 0, 2.4), (3, 0, 2.5), (1, 2, 1.0), (2, 2, 2.0)):
+        history.finish(evaluation(number, rung, score))
+    found = standings(replace(record, history=history))
+    assert [one.configuration.number for one in found] == [1, 2, 0, 3]
+    assert [one.share for one in found] == pytest.approx([1 / 6 * 2 / 3, 1 / 2 * 2 / 3, 5 / 6, 5 / 6])
 
 
 def test_what_an_objective_asked_for_is_shown_and_not_what_was_drawn() -> None:

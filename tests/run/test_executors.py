@@ -7,14 +7,20 @@ import math
 import random
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from optuna.distributions import FloatDistribution
 
+import frostline
+from frostline.errors import StudyError
 from frostline.records import Configuration, Evaluation, Fidelity, Job, Status
 from frostline.run.executors import Evaluator, SerialExecutor, is_out_of_memory
+from frostline.run.plan import SearchPlan
+from frostline.run.tuning import search_function
 from frostline.training.black_box import BlackBox
 from tests.executing import evaluations_by
 
@@ -141,3 +147,29 @@ def test_every_training_starts_from_the_same_generators_and_leaves_them_alone() 
     assert len(scores) == 1
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1:] == (random.getstate(), np.random.get_state()[1].tobytes())  # noqa: NPY002
+
+
+def test_an_executor_is_closed_where_its_study_cannot_be_opened(tmp_path: Path) -> None:
+    closed: list[bool] = []
+
+    class Closing(SerialExecutor):
+        def close(self) -> None:
+            closed.append(True)
+
+    def search(configurations: int) -> None:
+        search_function(
+            lambda configuration, fidelity: 1.0 / fidelity.samples,
+            {"x": FloatDistribution(0.0, 1.0)},
+            frostline.Ladder.explicit(
+                [(1, 1), (1, 9 * configurations)], num_layers=1, full_samples=9 * configurations
+            ),
+            study="s",
+            storage=f"sqlite:///{tmp_path}/study.db",
+            plan=SearchPlan(configurations=9),
+            executor=lambda workload: Closing(workload.evaluate),
+        )
+
+    search(1)
+    with pytest.raises(StudyError):
+        search(2)
+    assert len(closed) == 2

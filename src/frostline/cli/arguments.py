@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,7 +16,7 @@ from frostline.cli.naming import check_ladder, check_rungs, check_sampler
 from frostline.errors import OptionError, SearchSpaceError
 from frostline.inputs.credentials import without_password
 from frostline.inputs.json_values import parse_assignments
-from frostline.inputs.whole_numbers import check_seed
+from frostline.inputs.whole_numbers import check_seed, shown
 from frostline.populations.engines import Engine
 from frostline.run.options import AUTO, DEFAULT_RUNS, OFF, TrainingOptions, parse_count
 from frostline.search.search_names import GRID, HALVING, SAMPLERS, sampling_named, search_named
@@ -27,8 +27,12 @@ from frostline.store.terms import TaskReference
 if TYPE_CHECKING:
     from frostline.protocols import Task
     from frostline.records import Value
+    from frostline.run.workload import ExecutorFactory
     from frostline.search.sampling import Sampling
     from frostline.search.space import SearchSpace
+
+LOCAL, RAY = "local", "ray"
+"""The executors by name."""
 
 SetOption = Annotated[
     list[str] | None,
@@ -104,7 +108,7 @@ class LadderArguments:
         str | None,
         typer.Option(
             "--ladder",
-            help="sieve, diagonal, audit:STUDY, auto, ...",
+            help="sieve, audit:STUDY, auto, ...",
             rich_help_panel=WHAT,
         ),
     ] = None
@@ -292,3 +296,40 @@ class TrainingArguments:
             workers=parse_count("--workers", self.workers),
             runs=self.runs,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorArguments:
+    """Where configurations are trained."""
+
+    executor: Annotated[
+        str,
+        typer.Option(
+            "--executor", help="local: on this machine; ray: on a cluster.", rich_help_panel=HOW, hidden=True
+        ),
+    ] = LOCAL
+    address: Annotated[
+        str,
+        typer.Option(
+            "--address",
+            help="Of the cluster: HOST:PORT; auto: the one that this machine is in; local: one started here.",
+            rich_help_panel=HOW,
+            hidden=True,
+        ),
+    ] = AUTO
+
+    def __post_init__(self) -> None:
+        if self.executor not in (LOCAL, RAY):
+            raise OptionError(f"--executor is {shown(self.executor)}, but must be {LOCAL} or {RAY}.")
+        if self.address != AUTO and self.executor != RAY:
+            raise OptionError(f"--address {self.address} is that of a cluster: add --executor {RAY}.")
+
+    def factory(self, workers: int | Literal["auto"]) -> ExecutorFactory:
+        """Return what makes the executor, with at most so many ``workers`` on a node of a cluster."""
+        if self.executor == LOCAL:
+            from frostline.run.local import local_executor
+
+            return local_executor
+        from frostline.integrations import RayExecutor
+
+        return RayExecutor(address=self.address, workers_per_node=workers)

@@ -33,8 +33,14 @@ class FitArguments:
     """Which devices, how much of them is kept free, and whose rungs they are to serve."""
 
     device_memory: Annotated[
-        str, typer.Option("--device-memory", help="The memories of the devices, such as 8GiB,24GiB,80GiB.")
-    ]
+        str | None, typer.Option("--device-memory", help="The memories of the devices, such as 8GiB,24GiB,80GiB.")
+    ] = None
+    cluster: Annotated[bool, typer.Option("--cluster", help="Plan for the nodes of a Ray cluster instead.")] = (
+        False
+    )
+    address: Annotated[
+        str, typer.Option("--address", help="Of the cluster: HOST:PORT; auto: the one that this machine is in.")
+    ] = "auto"
     ladder: Annotated[
         str, typer.Option("--ladder", help="diagonal, layers-only, samples-only, or rungs as LAYERS:SAMPLES,...")
     ] = "diagonal"
@@ -51,7 +57,12 @@ class FitArguments:
     def __post_init__(self) -> None:
         check_ladder(self.ladder)
         check_rungs(self.ladder, self.rungs)
-        _memories(self.device_memory)
+        if self.cluster == (self.device_memory is not None):
+            raise OptionError(
+                "what devices there are says either --device-memory, such as 8GiB,24GiB, or --cluster."
+            )
+        if not self.cluster:
+            _memories(f"{self.device_memory}")
         _share(self.margin)
         if self.out is not None:
             check_writable(self.out / "fit.csv")
@@ -59,7 +70,7 @@ class FitArguments:
     @property
     def memories(self) -> tuple[int, ...]:
         """The bytes of the devices, in rising order, each once."""
-        return _memories(self.device_memory)
+        return _memories(f"{self.device_memory}")
 
     @property
     def share(self) -> float:
@@ -79,6 +90,10 @@ def fit_command(task: TaskArguments, steps: StepArguments, given: FitArguments) 
     """Tell what fits into devices' memory at each number of trained layers, and which rungs they can serve."""
     from frostline.cli.display import echo, waiting
 
+    if given.cluster:
+        with waiting(f"the plan of {task.task}"):
+            _show_plan(task, given)
+        return
     with waiting(f"what fits of {task.task}"):
         loaded = task.load()
         import torch
@@ -111,6 +126,19 @@ def fit_command(task: TaskArguments, steps: StepArguments, given: FitArguments) 
         write_whole(folder / "fit.html", fit_page(fits, circumstances, margin=share).encode())
         _show_rungs(known, climbed, memories, loaded.sample_unit)
     typer.echo(f"\nin {folder}: fit.csv, fit.html")
+
+
+def _show_plan(task: TaskArguments, given: FitArguments) -> None:
+    """Say which nodes of a cluster hold which rungs. Raises: NotEnoughMemoryError if one fits nowhere."""
+    from frostline.cli.display import echo
+
+    loaded = task.load()
+    from frostline.integrations.cluster_plan import plan_on_cluster
+
+    plan = plan_on_cluster(loaded, given.climbed(loaded), address=given.address)
+    for line in plan.lines(loaded.sample_unit):
+        echo(line)
+    plan.check()
 
 
 def _show_rungs(known: KnownFits, climbed: Ladder, memories: Sequence[int], sample_unit: str) -> None:

@@ -14,6 +14,7 @@ from frostline.cli.naming import AUDIT, AUTO, parse_alignment
 from frostline.cli.search_size import SearchSize
 from frostline.cli.shown_audit import run_audit
 from frostline.errors import OptionError
+from frostline.run.local import local_executor
 from frostline.run.options import OFF, TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import TaskSearch
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from frostline.protocols import Task
     from frostline.records import Evaluation, Job, Value
     from frostline.run.view.search_view import SearchView
+    from frostline.run.workload import ExecutorFactory
     from frostline.search.interface import Climb
     from frostline.search.ladder import Ladder
 
@@ -47,6 +49,7 @@ class Place:
     seed: int
     reference: TaskReference
     options: TrainingOptions
+    executor: ExecutorFactory = local_executor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +142,7 @@ def audited_search(
             storage=place.storage,
             training=TaskSearch(options=place.options, reference=place.reference),
             search=SearchPlan(initial=own, seed=place.seed),
+            executor=place.executor,
         )
     audited = search_of_audit(
         task,

@@ -13,6 +13,7 @@ from frostline.audit.shifts import shift_sentences, shifts, some_budgets
 from frostline.audit.stored_landscape import read_aligned, read_landscape
 from frostline.cli.display import echo
 from frostline.protocols import metric_of
+from frostline.run.local import local_executor
 from frostline.store.storage import MEMORY
 from frostline.wording import counted
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from frostline.run.plan import SearchPlan
     from frostline.run.tuning import TaskSearch
     from frostline.run.view.search_view import SearchView
+    from frostline.run.workload import ExecutorFactory
     from frostline.store.storage import Storage
 
 
@@ -41,6 +43,7 @@ def run_audit(
     storage: str | Storage,
     training: TaskSearch,
     search: SearchPlan,
+    executor: ExecutorFactory = local_executor,
 ) -> Landscape:
     """Make an audit, or go on with it, and show how far it is."""
     for line in _plan_lines(plan, task.sample_unit):
@@ -48,7 +51,16 @@ def run_audit(
     echo("")
     title = f"preparing the first trainings of {task.name}"
     view.prepare(title, sample_unit=task.sample_unit, metric=metric_of(task))
-    landscape = audit_task(task, plan, study=study, plan=search, training=training, storage=storage, observer=view)
+    landscape = audit_task(
+        task,
+        plan,
+        study=study,
+        plan=search,
+        training=training,
+        storage=storage,
+        executor=executor,
+        observer=view,
+    )
     view.prepare("reckoning what the audit tells")
     return landscape
 

@@ -58,6 +58,7 @@ def run_search(view: SearchView, task: Task, climb: PlannedSearch, place: Place,
             reference=place.reference,
         ),
         storage=place.storage,
+        executor=place.executor,
         observer=view,
     )
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from frostline.cli.arguments import (
+    ExecutorArguments,
     LadderArguments,
     PlaceArguments,
     SamplingArguments,
@@ -27,7 +28,7 @@ class SearchArguments:
 
     budget: Annotated[
         str | None,
-        typer.Option("--budget", help="Full trainings, or a time: 2h. Default: 6.", rich_help_panel=WHAT),
+        typer.Option("--budget", help="Full trainings, or as 2h. Default: 6.", rich_help_panel=WHAT),
     ] = None
     """What the search may cost over all runs of the study. Default: 6, unless other options say how much is searched."""
     configurations: Annotated[
@@ -94,6 +95,7 @@ def tune_command(
     ladder: LadderArguments,
     sampling: SamplingArguments,
     training: TrainingArguments,
+    executor: ExecutorArguments,
     where: PlaceArguments,
 ) -> None:
     """Search for the best configuration. Stop at any time: the same command goes on."""
@@ -117,6 +119,7 @@ def tune_command(
             seed=where.seed,
             reference=task.reference(training.precision),
             options=options,
+            executor=executor.factory(options.workers),
         )
         initial = sampling.initial(loaded)
         requested = planned_search.RequestedSearch(size=size, horizon=search.horizon)

@@ -29,7 +29,7 @@ def require_memory(task: Task, *, trainable_layers: int, available: int) -> None
     Raises: NotEnoughMemoryError, which says how many layers would fit.
     """
     try:
-        if weight_bytes(task) < _SMALL_SHARE * available:
+        if is_small(task, available):
             return
         capacity = Capacity(task)
         required = capacity.required(trainable_layers)
@@ -46,6 +46,14 @@ def require_memory(task: Task, *, trainable_layers: int, available: int) -> None
         f"training {trainable_layers} of {num_layers} layers of {task.name} needs {format_size(required)}, and "
         f"{format_size(available)} are available: {advice} here, or go to a larger device (frostline fit says which)."
     )
+
+
+def is_small(task: Task, available: int) -> bool:
+    """Return whether any training of a task fits into ``available`` bytes, by its weights alone.
+
+    Raises: PredictionError if the model cannot be built without memory.
+    """
+    return weight_bytes(task) < _SMALL_SHARE * available
 
 
 def _most_layers(capacity: Capacity, too_many: int, available: int) -> int:

@@ -26,7 +26,7 @@ from frostline.report.importance import cut
 from frostline.run.sentences import score_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from optuna.distributions import BaseDistribution
 
@@ -52,7 +52,7 @@ def table_section(record: StudyRecord, ranked: Sequence[Standing]) -> Section:
     rows = [_row(record, one, place, names, seen) for place, one in enumerate(ranked, start=1)]
     own = [place for place, one in enumerate(ranked) if record.terms.has_own and one.configuration.number == 0]
     text = (
-        "The best first: by rank at the rung that each came to. A click on a heading sorts; the file has all digits."
+        "Whoever came furthest first, and of these the best. A click on a heading sorts; the file has all digits."
         f"{' Your own configuration stands out.' if own else ''}"
     )
     words = (*range(2, len(names) + 2), len(names) + 3)
@@ -68,6 +68,7 @@ def lines_section(record: StudyRecord, ranked: Sequence[Standing]) -> Section:
     if len(ranked) < 2:
         return Section(heading, [Note("Nothing to draw: fewer than two configurations have been evaluated.")])
     last = len(record.terms.rungs) - 1
+    heights = {one.configuration.number: 1 - place / (len(ranked) - 1) for place, one in enumerate(ranked)}
     groups: dict[str, list[Standing]] = {
         "went no further": [],
         "trained in full": [],
@@ -88,7 +89,7 @@ def lines_section(record: StudyRecord, ranked: Sequence[Standing]) -> Section:
     figure = new_figure(height=430)
     for name, group in groups.items():
         if group:
-            _add_lines(figure, thinned(group, _MOST_LINES), axes, name=name, style=styles[name])
+            _add_lines(figure, thinned(group, _MOST_LINES), axes, heights, (name, styles[name]))
     labels = [safe(cut(name, _LONGEST_NAME, mark="…")) for name, _ in axes]
     ends = [_ends(distribution) for _, distribution in axes]
     figure.update_xaxes(
@@ -100,7 +101,7 @@ def lines_section(record: StudyRecord, ranked: Sequence[Standing]) -> Section:
             figure.add_annotation(x=place, y=y, text=safe(text), showarrow=False, font={"size": 10})
     text = (
         "A line is a configuration: each hyperparameter from the lower end of its range to the upper, on its own scale, and "
-        "last how it ranks among all, the best on top."
+        "last its place in the table below, the best on top."
     )
     if any(len(group) > _MOST_LINES for group in groups.values()):
         text += f" Of each colour {_MOST_LINES} are drawn."
@@ -112,6 +113,8 @@ def _row(record: StudyRecord, one: Standing, place: int, names: Sequence[str], r
     scores = [record.history.evaluation(number, rung) for rung in rungs]
     is_full = last.rung == len(record.terms.rungs) - 1
     outcome = last.status.value if last.status is not Status.FINISHED else "in full" if is_full else "left behind"
+    if outcome == "left behind" and number not in record.history.eliminated and not _has_ended(record):
+        outcome = "may go on"
     seconds = sum(evaluation.cost.seconds for evaluation in record.history.evaluations_of(number))
     return [
         Cell(f"{place}", place),
@@ -122,6 +125,14 @@ def _row(record: StudyRecord, one: Standing, place: int, names: Sequence[str], r
         *(_score_cell(None if evaluation is None else evaluation.score) for evaluation in scores),
         Cell(f"{seconds:.3g}", seconds),
     ]
+
+
+def _has_ended(record: StudyRecord) -> bool:
+    """Return whether all that was expected of a search has ended; False where that turns out on the way."""
+    expected = record.terms.expected
+    return bool(expected) and all(
+        record.history.rung(rung).num_ended >= number for rung, number in enumerate(expected)
+    )
 
 
 def _value_cell(value: Value) -> Cell:
@@ -136,11 +147,11 @@ def _add_lines(
     figure: Any,
     group: Sequence[Standing],
     axes: Sequence[tuple[str, BaseDistribution]],
-    *,
-    name: str,
-    style: dict[str, Any],
+    heights: Mapping[int, float],
+    named_style: tuple[str, dict[str, Any]],
 ) -> None:
-    """Draw the lines of a group as one trace."""
+    """Draw the lines of a group as one trace; ``heights``, by number, are where they end."""
+    name, style = named_style
     x: list[float | None] = []
     y: list[float | None] = []
     hovers: list[str | None] = []
@@ -151,7 +162,7 @@ def _add_lines(
         if one.last.score is not None:
             title += f": {one.last.score:.5g}"
         x += [*range(len(axes) + 1), None]
-        y += [*places, 1 - one.share, None]
+        y += [*places, heights[number], None]
         hovers += [configuration_hover(title, one.configuration)] * (len(axes) + 1) + [None]
     figure.add_scatter(
         x=x,

@@ -12,6 +12,7 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 
 from frostline.pages.drawing import safe
+from frostline.search.silence import silent_rungs
 from frostline.wording import counted
 
 if TYPE_CHECKING:
@@ -73,10 +74,11 @@ def scored_at(record: StudyRecord) -> Scored | None:
     """Return the configurations of the rung that says most of hyperparameters; None if no rung has a score.
 
     That is the rung that most configurations were trained at, and the highest of these: a higher one holds only survivors,
-    and among those a hyperparameter that decided who survived seems to matter no longer.
+    and among those a hyperparameter that decided who survived seems to matter no longer. Rungs that tell nothing are no use.
     """
     history, terms = record.history, record.terms
-    counts = [len(history.rung(rung).ranking) for rung in range(len(terms.rungs))]
+    silent = silent_rungs(history, terms.rungs)
+    counts = [0 if rung in silent else len(history.rung(rung).ranking) for rung in range(len(terms.rungs))]
     if not max(counts):
         return None
     rung = max(index for index, count in enumerate(counts) if count == max(counts))

@@ -54,7 +54,9 @@ def search_page(record: StudyRecord, *, warnings: Sequence[str] = ()) -> str:
         spending_section(summary),
     ]
     opening: list[Part] = [_answer(record, summary, best), Warnings(warnings), about(record)]
-    return page(f"Search of {record.terms.task}", opening, sections, closing=closing(record))
+    # What a program of one's own calls its function says less than what the study is called.
+    searched = record.name if record.terms.reference is None else record.terms.task
+    return page(f"Search of {searched}", opening, sections, closing=closing(record))
 
 
 def _readings(record: StudyRecord) -> list[Section]:
@@ -103,6 +105,7 @@ def _own_lines(record: StudyRecord, best: Evaluation) -> list[str]:
 
 
 def _unfinished(record: StudyRecord, summary: Summary, best: Evaluation | None) -> list[str]:
+    again = "The program that made it" if record.terms.reference is None else "The same `frostline tune` command"
     counts = [(rung.ended, rung.ended if rung.expected is None else rung.expected) for rung in summary.rungs]
     ended, expected = sum(min(of_rung) for of_rung in counts), sum(expected for _, expected in counts)
     sentences = []
@@ -111,7 +114,7 @@ def _unfinished(record: StudyRecord, summary: Summary, best: Evaluation | None) 
         time_left = f", about {duration(left)} of training" if left else ""
         sentences.append(
             f"The search has not come to its end: {ended} of {expected} expected trainings have ended{time_left} are left. "
-            f"The same `frostline tune` command goes on with it; what stands here may change."
+            f"{again} goes on with it; what stands here may change."
         )
     if best is not None and best.rung < len(record.terms.rungs) - 1:
         sentences.append(

@@ -31,15 +31,19 @@ _CAPACITY = 32
 _CAPACITY_LEARNING = 8
 
 
-def in_process_executor(workload: Workload, threads: Threads) -> SerialExecutor | PopulationExecutor:
+def in_process_executor(
+    workload: Workload, threads: Threads, *, trainable_layers: int | None = None
+) -> SerialExecutor | PopulationExecutor:
     """Return what evaluates a task's configurations in this process, with these ``threads``.
 
+    It is given trainings of at most ``trainable_layers`` layers; by default those of the last rung too.
     Raises: NotEnoughMemoryError if the largest training of the search is predicted not to fit into the memory.
     """
     training = workload.training
     assert isinstance(training, TaskTraining)
     settings, options = training.settings, training.options
-    require_memory(training.task, trainable_layers=most_layers(workload), available=memory_of(options, settings))
+    layers = most_layers(workload) if trainable_layers is None else trainable_layers
+    require_memory(training.task, trainable_layers=layers, available=memory_of(options, settings))
     checkpoints = checkpoints_of(training.task, settings)
     assert checkpoints is not None, "a study keeps checkpoints"
     evaluate = Evaluator(train=partial(training, threads=threads, observe=workload.progress))

@@ -18,20 +18,19 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from frostline.costs.admission import require_memory
-from frostline.errors import FrostlineError, NotEnoughMemoryError, OptionError
+from frostline.errors import NotEnoughMemoryError, OptionError
 from frostline.populations.engines import Engine
 from frostline.populations.memory_budget import MemoryBudget
 from frostline.populations.programs import Programs
 from frostline.records import Evaluation, Progress
 from frostline.run.in_process import capacity_of, in_process_executor, most_layers, packing_of
 from frostline.run.options import AUTO, OFF
+from frostline.run.second_chances import SecondChances, WorkerError
 from frostline.run.side_worker import Ready, SideWork, Started, Unable, serve
 from frostline.run.workload import TaskTraining
 from frostline.sizes import format_size, parse_size
 from frostline.training.course import checkpoints_of
-from frostline.training.failures import failed
 from frostline.training.threads import Threads
-from frostline.wording import died_twice
 
 if TYPE_CHECKING:
     from frostline.protocols import Executor
@@ -47,10 +46,6 @@ _PROCESS_BYTES = 300 * 2**20
 _SECONDS_TO_END = 5.0
 
 _GUARD = 'a script that trains with workers does its work under `if __name__ == "__main__":`'
-
-
-class WorkerError(FrostlineError, RuntimeError):
-    """A process that trains beside others and cannot, or not any more."""
 
 
 def side_by_side_executor(workload: Workload, *, num_workers: int) -> Executor:
@@ -181,8 +176,7 @@ class SideBySideExecutor:
         self._workers: list[_Worker] = []
         self._waiting: dict[Request, Job] = {}
         self._ended: deque[Evaluation] = deque()
-        self._suspects: set[Request] = set()
-        """Those that a worker has died of, perhaps."""
+        self._second_chances = SecondChances()
         self._num_false_starts = 0
 
     def room(self) -> int:
@@ -231,8 +225,7 @@ class SideBySideExecutor:
                 return
             group = self._groups([*self._waiting.values()])[0]
             most = -(-len(self._waiting) // len(free))
-            alone = group[0].request in self._suspects
-            jobs = group[:1] if alone else [job for job in group if job.request not in self._suspects][:most]
+            jobs = self._second_chances.together(group)[:most]
             worker.jobs = {job.request: job for job in jobs}
             worker.began = time.perf_counter()
             for job in jobs:
@@ -255,7 +248,7 @@ class SideBySideExecutor:
         match message:
             case Evaluation():
                 del worker.jobs[message.request]
-                self._suspects.discard(message.request)
+                self._second_chances.ended(message.request)
                 self._ended.append(message)
             case Progress():
                 self._progress(message)
@@ -276,14 +269,11 @@ class SideBySideExecutor:
             self._num_false_starts += 1
             if self._num_false_starts > 1:
                 raise WorkerError(f"the processes of the workers end before they begin, {how}: {_GUARD}.")
-        for job in worker.jobs.values():
-            if job.request in self._suspects:
-                self._suspects.remove(job.request)
-                error = WorkerError(died_twice(how))
-                self._ended.append(failed(job, error, seconds=time.perf_counter() - worker.began))
-            else:
-                self._suspects.add(job.request)
-                self._waiting[job.request] = job
+        again, evaluations = self._second_chances.after_death(
+            worker.jobs.values(), how=how, seconds=time.perf_counter() - worker.began
+        )
+        self._waiting.update((job.request, job) for job in again)
+        self._ended.extend(evaluations)
         if worker.jobs:
             logger.warning("a worker ended %s: what it trained is tried once more, one by one", how)
         place = self._workers.index(worker)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from frostline.protocols import Executor
-    from frostline.run.workload import TaskTraining
+    from frostline.run.workload import OwnTraining, TaskTraining
     from frostline.search.interface import Rungs
 
 # How often it says how far it is: a step may take a millisecond, and each message some of the other process's time.
@@ -34,11 +34,13 @@ _SECONDS_BETWEEN_PROGRESS = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideWork:
-    """What a worker is told first, pickled: the trainings of a search, with its own share of the memory."""
+    """What a worker is told first: the trainings of a search, with its own share of the memory."""
 
-    training: TaskTraining
+    training: TaskTraining | OwnTraining
     ladder: Rungs
     log_level: int
+    most_layers: int | None = None
+    """The most layers that it is ever given to train; None: those of the last rung."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ def serve(connection: Connection, number: int) -> None:
     # Whatever is being trained, the end of the executor's process is noticed at once.
     threading.Thread(target=_listen, args=(connection, orders), daemon=True).start()
     try:
-        executor = _executor(pickled, connection.send, number)
+        # Of the process that started this one.
+        executor = executor_of(pickle.loads(pickled), connection.send, number=number)  # noqa: S301
         connection.send(Ready())
         while True:
             jobs = orders.get()
@@ -95,22 +98,26 @@ def _listen(connection: Connection, orders: SimpleQueue[list[Job]]) -> None:
             os._exit(1)
 
 
-def _executor(pickled: bytes, send: Callable[[Any], None], number: int) -> Executor:
-    work: SideWork = pickle.loads(pickled)  # noqa: S301 (of the process that started this one)
+def executor_of(work: SideWork, send: Callable[[Any], None], *, number: int) -> Executor:
+    """Return what evaluates in this process, worker ``number``, which from now on logs and tells progress to ``send``."""
     logger = logging.getLogger("frostline")
     logger.setLevel(work.log_level)
     logger.addHandler(_Sending(send))
     logger.propagate = False
+    from frostline.run.executors import SerialExecutor
     from frostline.run.in_process import in_process_executor
-    from frostline.run.workload import Workload
+    from frostline.run.workload import TaskTraining, Workload
     from frostline.training.supervised import keeps_weights_small
     from frostline.training.threads import Threads
 
-    if keeps_weights_small(work.training.task):
+    training = work.training
+    workload = Workload(training=training, ladder=work.ladder, progress=_Paced(send, number))
+    if not isinstance(training, TaskTraining):
+        return SerialExecutor(workload.evaluate)
+    if keeps_weights_small(training.task):
         return_freed_memory()
-    workload = Workload(training=work.training, ladder=work.ladder, progress=_Paced(send, number))
-    options = work.training.options
-    return in_process_executor(workload, Threads.of(options.threads, work.training.settings.device_plan.device))
+    threads = Threads.of(training.options.threads, training.settings.device_plan.device)
+    return in_process_executor(workload, threads, trainable_layers=work.most_layers)
 
 
 class _Sending(QueueHandler):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from frostline.errors import OptionError
 from frostline.process import num_cores
 from frostline.run.in_process import in_process_executor
-from frostline.run.side_by_side import SideBySideExecutor, WorkerError, side_by_side_executor
+from frostline.run.second_chances import WorkerError
+from frostline.run.side_by_side import SideBySideExecutor, side_by_side_executor
 from frostline.training.failures import give_memory_back
 
 if TYPE_CHECKING:

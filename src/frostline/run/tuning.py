@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -284,17 +284,17 @@ def _terms(search: Search, plan: SearchPlan, *, data: str = "", **of_task: objec
 
 
 def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpace) -> TuneResult:
-    study = SearchStudy.open(place, name, terms=terms, space=space, samples_kept=run.samples_kept)
-    try:
-        if isinstance(run.search, Climb) and terms.expected:
-            study.check_total(run.search.configurations)
-        keeping = KeepingTheBest(run.observer, run.models, last_rung=len(terms.rungs) - 1, num_own=run.num_own)
-        climb(study, run.search, run.proposer, run.executor, keeping)
-        # What a process left that was killed before it could delete it.
-        keeping.sweep(study.history)
-    finally:
-        run.executor.close()
-        study.close()
+    with closing(run.executor):
+        study = SearchStudy.open(place, name, terms=terms, space=space, samples_kept=run.samples_kept)
+        try:
+            if isinstance(run.search, Climb) and terms.expected:
+                study.check_total(run.search.configurations)
+            keeping = KeepingTheBest(run.observer, run.models, last_rung=len(terms.rungs) - 1, num_own=run.num_own)
+            climb(study, run.search, run.proposer, run.executor, keeping)
+            # What a process left that was killed before it could delete it.
+            keeping.sweep(study.history)
+        finally:
+            study.close()
     history = study.history
     best = best_evaluation(history)
     if best is None or best.rung != len(terms.rungs) - 1:
