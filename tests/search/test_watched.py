@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frostline.errors import LadderError
-from frostline.records import Request, Status
+from frostline.records import Evaluation, Request, Status
 from frostline.search.halving import SuccessiveHalving
+from frostline.search.history import History
 from frostline.search.watched import WatchedHalving
-from tests.search.simulation import LADDER, Simulation
+from tests.search.simulation import LADDER, Simulation, drawn, ended
 
 SEEDS = st.integers(0, 2**32)
 
@@ -91,3 +92,23 @@ def test_what_it_asks_for_depends_on_neither_order_nor_deaths_and_it_ends(
 def test_one_least_agreement_is_needed_for_each_rung_but_the_last() -> None:
     with pytest.raises(LadderError, match="1 least agreements were given for 3 rungs"):
         WatchedHalving(ladder=LADDER, configurations=27, least_agreement=(0.5,))
+
+
+def test_while_a_rung_is_open_only_what_changed_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = WatchedHalving(ladder=LADDER, configurations=2000, least_agreement=(0.0, -1.0))
+    history = History("minimize")
+    for number in range(1000):
+        history.add_configuration(drawn(number))
+        history.finish(ended(Request(number, 0), float(number)))
+    num_looks = 0
+    look = History.evaluation
+
+    def counted(self: History, number: int, rung: int) -> Evaluation | None:
+        nonlocal num_looks
+        num_looks += 1
+        return look(self, number, rung)
+
+    monkeypatch.setattr(History, "evaluation", counted)
+    search.next_requests(history, capacity=1)
+    search.eliminated(history)
+    assert num_looks < 10
