@@ -19,10 +19,8 @@ from frostline.integrations.node_shares import NodeShares, Share, largest_by_nod
 from frostline.integrations.node_watch import NodeWatch
 from frostline.integrations.ray_cluster import how_it_ended
 from frostline.integrations.ray_worker import Crowded, Order, SharePlan
-from frostline.populations.engines import Engine
-from frostline.populations.programs import Programs
 from frostline.records import Evaluation, Job, Progress
-from frostline.run.in_process import capacity_of, packing_of
+from frostline.run.in_process import capacity_of, grouping_of
 from frostline.run.placement import Placement, even_part
 from frostline.run.second_chances import SecondChances, WorkerError
 from frostline.run.side_worker import Ready, Unable
@@ -318,10 +316,7 @@ def _forgetting(workload: Workload) -> Callable[[int], None]:
 
 def _grouping(workload: Workload) -> Callable[[Sequence[Job]], list[list[Job]]]:
     """Return what says which jobs are handed out together: those that can be trained so."""
-    training = workload.training
-    if not isinstance(training, TaskTraining):
+    if not isinstance(workload.training, TaskTraining):
         # Nothing is gained by sending each by itself: they are evaluated one after the other.
         return lambda jobs: [[*jobs]]
-    if Engine.parse(training.options.engine) is Engine.SERIAL:
-        return lambda jobs: [[job] for job in jobs]
-    return packing_of(workload, Programs(training.task, root_seed=training.seed)).groups
+    return grouping_of(workload)

@@ -86,6 +86,15 @@ def packing_of(workload: Workload, programs: Programs) -> Packing:
     )
 
 
+def grouping_of(workload: Workload) -> Callable[[Sequence[Job]], list[list[Job]]]:
+    """Return what says which jobs of a task are handed to one worker together: those that it can train so."""
+    training = workload.training
+    assert isinstance(training, TaskTraining)
+    if Engine.parse(training.options.engine) is Engine.SERIAL:
+        return lambda jobs: [[job] for job in jobs]
+    return packing_of(workload, Programs(training.task, root_seed=training.seed)).groups
+
+
 def capacity_of(workload: Workload, *, num_workers: int = 1) -> int:
     """Return how many jobs may be under way or wait."""
     return _CAPACITY_LEARNING if workload.learns else _CAPACITY * num_workers

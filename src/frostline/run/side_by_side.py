@@ -11,7 +11,7 @@ import pickle
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -19,11 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.costs.admission import require_memory
 from frostline.errors import NotEnoughMemoryError, OptionError
-from frostline.populations.engines import Engine
 from frostline.populations.memory_budget import MemoryBudget
-from frostline.populations.programs import Programs
 from frostline.records import Evaluation, Progress
-from frostline.run.in_process import capacity_of, in_process_executor, most_layers, packing_of
+from frostline.run.in_process import capacity_of, grouping_of, in_process_executor, most_layers
 from frostline.run.options import AUTO, OFF
 from frostline.run.second_chances import SecondChances, WorkerError
 from frostline.run.side_worker import Ready, SideWork, Started, Unable, serve
@@ -168,11 +166,7 @@ class SideBySideExecutor:
         self._pickled = pickled
         self._num_workers = num_workers
         self._capacity = capacity_of(workload, num_workers=num_workers)
-        programs = Programs(training.task, root_seed=training.seed)
-        is_serial = Engine.parse(training.options.engine) is Engine.SERIAL
-        self._groups: Callable[[Sequence[Job]], list[list[Job]]] = (
-            _one_by_one if is_serial else packing_of(workload, programs).groups
-        )
+        self._groups = grouping_of(workload)
         self._workers: list[_Worker] = []
         self._waiting: dict[Request, Job] = {}
         self._ended: deque[Evaluation] = deque()
@@ -279,7 +273,3 @@ class SideBySideExecutor:
         place = self._workers.index(worker)
         worker.end()
         self._workers[place] = _Worker.start(place)
-
-
-def _one_by_one(jobs: Sequence[Job]) -> list[list[Job]]:
-    return [[job] for job in jobs]
