@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from frostline.search.interface import Rungs, Search
 
 
-# At most so many jobs are claimed ahead, where a turn to decide takes longer than an evaluation.
-_MOST_AHEAD = 7
+# Jobs are claimed ahead, at most so many, where a turn to decide takes more than a quarter of an evaluation: four workers
+# would otherwise wait for each other's turns all the time.
+_MOST_AHEAD, _AHEAD_PER_TURN = 7, 4
 
 
 class Proposer(Protocol):
@@ -144,8 +145,8 @@ class Loop:
         return requests[: -(-len(requests) // 2)]
 
     def _num_ahead(self) -> int:
-        """Return how many jobs are worth claiming ahead: as many as are evaluated while others decide."""
-        return min(_MOST_AHEAD, int(self._turn_seconds / max(self._evaluation_seconds, 1e-9)))
+        """Return how many jobs are worth claiming ahead: enough that this worker's turns are few."""
+        return min(_MOST_AHEAD, int(_AHEAD_PER_TURN * self._turn_seconds / max(self._evaluation_seconds, 1e-9)))
 
     def _claim(self, request: Request) -> Job:
         """Claim what a request asks for, and return it as a job; a new configuration is drawn unless the search says it."""
