@@ -215,7 +215,7 @@ def scores(result: frostline.TuneResult) -> dict[tuple[int, int], tuple[Any, ...
 
 @pytest.fixture(params=[0.0, 10.0], ids=["written each time", "written at times"])
 def seconds_between(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("frostline.objectives.trial._SECONDS_BETWEEN_CHECKPOINTS", request.param)
+    monkeypatch.setattr("frostline.objectives.pending_checkpoint._SECONDS_BETWEEN_CHECKPOINTS", request.param)
 
 
 @pytest.mark.usefixtures("seconds_between")
@@ -298,8 +298,8 @@ def test_copying_a_large_state_takes_little_of_the_time(monkeypatch: pytest.Monk
         time.sleep(0.002)
         return tensor.clone()
 
-    monkeypatch.setattr("frostline.objectives.trial._copied", slowly)
-    monkeypatch.setattr("frostline.objectives.trial._PAUSES_BETWEEN_COPIES", 1e6)
+    monkeypatch.setattr("frostline.objectives.pending_checkpoint._copied", slowly)
+    monkeypatch.setattr("frostline.objectives.pending_checkpoint._PAUSES_BETWEEN_COPIES", 1e6)
     tune(keeping, ladder=two_rungs, study="copying")
     num_trainings = len(tune(keeping, ladder=two_rungs, study="copying").trials)
     tensors = len(network().state_dict()) * 3

@@ -54,6 +54,7 @@ class _Looked(Trial):
         fidelity = Fidelity(trainable_layers=1, samples=samples)
         suggestions = MiddleFirst(values=values, seed=root_seed)
         super().__init__(0, fidelity, suggestions, Surroundings(num_layers=None))
+        self.trains = False
         self.asked = suggestions
         self.stack: LayerStack | None = None
         self.has_run = False
@@ -67,6 +68,17 @@ class _Looked(Trial):
             self.has_run = True
         self._handle = model.register_forward_pre_hook(self._see, with_kwargs=True, prepend=True)
         return freezing
+
+    def will_run(self, *args: Any, **kwargs: Any) -> None:
+        """Put the layers in the order in which they run on these arguments."""
+        assert self.model is not None
+        if not self.has_run:
+            self._see(self.model, args, kwargs)
+
+    def count(self, num_samples: int) -> bool:
+        """End."""
+        self.end()
+        return super().count(num_samples)
 
     def batches(self, loader: Iterable[Any], *, num_samples: Count = num_examples) -> Iterator[Any]:
         """Yield one batch."""

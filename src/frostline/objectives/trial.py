@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from frostline.errors import ObjectiveError
 from frostline.layers import freeze, freezing_of, split_layers
-from frostline.layers.cutting.nesting import map_tensors
 from frostline.objectives.batches import Count, Place, Repeated, num_examples
 from frostline.objectives.kept_training import KeptTraining
+from frostline.objectives.pending_checkpoint import PendingCheckpoint
 from frostline.records import CurvePoint
 from frostline.training.black_box import score_of
 from frostline.wording import counted
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import os
 
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
     from frostline.layers import Freezing, LayerStack
     from frostline.layers.cutting.execution import Inputs
@@ -31,11 +31,9 @@ if TYPE_CHECKING:
     from frostline.objectives.suggestions import Suggestions
     from frostline.records import Fidelity, Value
 
-# A checkpoint on the way is written at most so often, however often the objective hands one over.
-_SECONDS_BETWEEN_CHECKPOINTS = 10.0
 
-# Copying states that are not written yet takes at most one part in so many of the time.
-_PAUSES_BETWEEN_COPIES = 20
+def _unheard(_: object) -> None:
+    """Tell nobody: a function of a name, as it may travel to another process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +46,8 @@ class Surroundings:
     """Its layers in the order in which they ran; None: nobody has seen it run."""
     kept: KeptTraining | None = None
     """What it goes on from."""
-    keep: Callable[[KeptTraining], object] = lambda _: None
-    progressed: Callable[[int], object] = lambda _: None
+    keep: Callable[[KeptTraining], object] = _unheard
+    progressed: Callable[[int], object] = _unheard
     """To be told how many samples were seen."""
 
 
@@ -63,6 +61,8 @@ class Trial:
     def __init__(
         self, number: int, fidelity: Fidelity, suggestions: Suggestions, surroundings: Surroundings
     ) -> None:
+        self.trains = True
+        """False where a search looks at the objective once, before it trains anything."""
         self.number = number
         """Which configuration of the search it is, counted from 0."""
         kept = surroundings.kept
@@ -77,14 +77,11 @@ class Trial:
         self._freezing: Freezing | None = None
         self._repeated: Repeated | None = None
         self._largest_batch = 0
+        self._is_counted = False
         self._has_read_samples = False
         self._is_in_batch = False
         self._place: Place | None = None
-        # The last checkpoint that is not on disk: ``_live`` are the very tensors that the next batch is trained in.
-        self._live: KeptTraining | None = None
-        self._copied: KeptTraining | None = None
-        self._kept_at = self._copied_at = -math.inf
-        self._copying_seconds = 0.0
+        self._checkpoint = PendingCheckpoint(surroundings.keep)
 
     # Hyperparameters.
 
@@ -167,6 +164,15 @@ class Trial:
         return self._freezing.trainable_parameters
 
     @property
+    def parameter_names(self) -> frozenset[str]:
+        """The names of all parameters that were seen when the model was frozen.
+
+        Raises: ObjectiveError before ``freeze``.
+        """
+        assert self._freezing is not None
+        return frozenset(self._freezing.requires_gradient)
+
+    @property
     def trainable_layers(self) -> int:
         """How many of the last layers this rung trains."""
         return self._fidelity.trainable_layers
@@ -186,6 +192,7 @@ class Trial:
         that goes on from a checkpoint gets the batches after it.
         Raises: ObjectiveError if there is no batch, or none the second time.
         """
+        self._is_counted = True
         if self._repeated is None:
             kept = self._surroundings.kept
             self._repeated = Repeated(loader, None if kept is None else kept.place)
@@ -202,7 +209,7 @@ class Trial:
                 self._largest_batch = max(self._largest_batch, count)
                 if self.samples_seen > 0 and self.samples_seen + count > self._fidelity.samples:
                     return
-                self._settle()
+                self._checkpoint.settle()
                 self._place = None
                 self.samples_seen += count
                 self._surroundings.progressed(self.samples_seen)
@@ -212,6 +219,20 @@ class Trial:
             # What the objective does with its model afterwards, such as averaging weights, belongs to no checkpoint.
             self._is_in_batch = False
             self.write()
+
+    def count(self, num_samples: int) -> bool:
+        """Count a step on so many samples of somebody else's loop; return whether the rung has room for another one.
+
+        In the place of ``batches``, for a framework that brings its own loop.
+        """
+        self._is_counted = True
+        self._largest_batch = max(self._largest_batch, num_samples)
+        self.samples_seen += num_samples
+        self._surroundings.progressed(self.samples_seen)
+        return not self._is_over()
+
+    def will_run(self, *args: Any, **kwargs: Any) -> None:
+        """Say what the model is about to be called with; a search looks once at the order of the layers."""
 
     def report(self, score: float, *, samples: int | None = None) -> None:
         """Note the validation score after so many samples, by default those that ``batches`` has given.
@@ -244,24 +265,13 @@ class Trial:
         CPU, and ``batches`` goes on where it was, with the random generators as they were. Call it after every step if you
         like: it takes little time.
         """
-        self._live = KeptTraining(
+        training = KeptTraining(
             state=dict(state),
             samples_seen=self.samples_seen,
             curve=self.curve,
             place=self._place or (None if self._repeated is None else self._repeated.place),
         )
-        if not self._is_in_batch or time.monotonic() - self._kept_at >= _SECONDS_BETWEEN_CHECKPOINTS:
-            self.write()
-
-    def _settle(self) -> None:
-        """Before training goes on in the tensors of the last checkpoint, copy them, unless that was just done."""
-        live, self._live = self._live, None
-        begin = time.monotonic()
-        if live is None or begin - self._copied_at < _PAUSES_BETWEEN_COPIES * self._copying_seconds:
-            return
-        self._copied = replace(live, state=map_tensors(_copied, live.state))
-        self._copied_at = time.monotonic()
-        self._copying_seconds = self._copied_at - begin
+        self._checkpoint.hand_over(training, may_wait=self._is_in_batch)
 
     # For those that call the objective.
 
@@ -277,11 +287,17 @@ class Trial:
 
     def write(self) -> None:
         """Write the last checkpoint to disk, if it was not."""
-        latest = self._live or self._copied
-        if latest is not None:
-            self._surroundings.keep(latest)
-            self._live = self._copied = None
-            self._kept_at = time.monotonic()
+        self._checkpoint.write()
+
+    def without_search(self) -> Trial:
+        """Return a copy to send to another process: what it keeps and reports stays with the copy."""
+        twin = copy(self)
+        twin._surroundings = Surroundings(
+            num_layers=self._surroundings.num_layers, layers=self._surroundings.layers
+        )
+        twin._checkpoint = PendingCheckpoint(twin._surroundings.keep)
+        twin.resumed = None
+        return twin
 
     def check_frozen(self) -> None:
         """Raise ObjectiveError if the objective has ended and froze no model."""
@@ -301,12 +317,12 @@ class Trial:
             raise ObjectiveError(f"the objective returned {result!r:.60}: return the validation score, a number.")
         self.check_frozen()
         is_lost = self.should_prune() or (final is not None and not math.isfinite(final))
-        if self._repeated is None and not self._has_read_samples:
+        if not self._is_counted and not self._has_read_samples:
             raise ObjectiveError(
                 "the objective never asked how much to train on: iterate over trial.batches(loader), or train on "
                 "trial.samples samples."
             )
-        if self._repeated is not None and not self._is_over() and not is_lost:
+        if self._is_counted and not self._is_over() and not is_lost:
             raise ObjectiveError(
                 f"the objective ended after {self.samples_seen:,} of the {self._fidelity.samples:,} samples of this rung: "
                 f"go through trial.batches(loader) to the end, and leave early stopping to the rungs."
@@ -338,7 +354,3 @@ def _fits(layers: LayerStack, model: nn.Module) -> bool:
     names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     owned = [name for layer in layers for name in layer.parameters]
     return names.issuperset(owned) and len(owned) == len([*model.parameters()])
-
-
-def _copied(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True)

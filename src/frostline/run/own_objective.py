@@ -71,6 +71,17 @@ class SearchOptions(PlanFields, total=False):
     ladder: LadderFactory
 
 
+class TuneOptions(SearchOptions, total=False):
+    """What else ``tune`` takes: for those that make an objective, and pass on what their users say."""
+
+    unit: str
+    study: str | Study | None
+    storage: str
+    runs: Path
+    executor: ExecutorFactory
+    observer: Observer | None
+
+
 def tune(
     objective: Objective,
     *,

@@ -188,6 +188,11 @@ class Freezing:
                 snapshot.take_place(self.model)
             self._state.active = True
 
+    def begin_pass(self) -> None:
+        """Say that a forward pass begins, where the code around runs parts of the model and never calls the model itself."""
+        self._state.in_suffix = False
+        self._state.in_training = self.model.training
+
     def stopping_at_suffix(self) -> AbstractContextManager[None]:
         """While this lasts a forward pass raises ``PrefixReached`` at its first trained module."""
         return stopping_at_suffix(self._state)

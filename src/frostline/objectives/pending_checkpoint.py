@@ -1,0 +1,62 @@
+"""The last checkpoint that an objective handed over, until it lies on disk."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from frostline.layers.cutting.nesting import map_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from frostline.objectives.kept_training import KeptTraining
+
+# A checkpoint on the way is written at most so often, however often the objective hands one over.
+_SECONDS_BETWEEN_CHECKPOINTS = 10.0
+
+# Copying states that are not written yet takes at most one part in so many of the time.
+_PAUSES_BETWEEN_COPIES = 20
+
+
+class PendingCheckpoint:
+    """Keeps what it is handed by ``keep``, now and then and at the end."""
+
+    def __init__(self, keep: Callable[[KeptTraining], object]) -> None:
+        self._keep = keep
+        # ``_live`` are the very tensors that the next batch is trained in.
+        self._live: KeptTraining | None = None
+        self._copied: KeptTraining | None = None
+        self._kept_at = self._copied_at = -math.inf
+        self._copying_seconds = 0.0
+
+    def hand_over(self, training: KeptTraining, *, may_wait: bool) -> None:
+        """Take the place of the last one; written at once if it may not wait, or none was written for a while."""
+        self._live = training
+        if not may_wait or time.monotonic() - self._kept_at >= _SECONDS_BETWEEN_CHECKPOINTS:
+            self.write()
+
+    def settle(self) -> None:
+        """Before training goes on in the tensors of the last checkpoint, copy them, unless that was just done."""
+        live, self._live = self._live, None
+        begin = time.monotonic()
+        if live is None or begin - self._copied_at < _PAUSES_BETWEEN_COPIES * self._copying_seconds:
+            return
+        self._copied = replace(live, state=map_tensors(_copied, live.state))
+        self._copied_at = time.monotonic()
+        self._copying_seconds = self._copied_at - begin
+
+    def write(self) -> None:
+        """Write the last checkpoint to disk, if it was not."""
+        latest = self._live or self._copied
+        if latest is not None:
+            self._keep(latest)
+            self._live = self._copied = None
+            self._kept_at = time.monotonic()
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True)
