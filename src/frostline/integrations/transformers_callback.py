@@ -1,0 +1,126 @@
+"""What transformers' ``Trainer`` is told of a trial: how many steps, when to evaluate, what to keep."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from shutil import rmtree
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from transformers import TrainerCallback
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
+from frostline.errors import ObjectiveError
+from frostline.objectives.generators import current_states, set_states
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
+
+    from frostline.objectives.trial import Trial
+
+# A checkpoint of the Trainer is a folder: it is written so often on the way, and at the end of the rung.
+_SECONDS_BETWEEN_CHECKPOINTS = 10.0
+
+
+class TrialCallback(TrainerCallback):
+    """Lets ``trainer`` train as a trial says, as long as it is entered: counts, reports, evaluates and keeps."""
+
+    def __init__(self, trial: Trial, trainer: Trainer, *, monitor: str, samples_per_example: int) -> None:
+        args: TrainingArguments = trainer.args
+        self._trial = trial
+        self._trainer = trainer
+        self._monitor = monitor
+        # The last batch of an epoch may be smaller, which the Trainer does not tell: it counts as the others do.
+        self._samples_per_step = (
+            args.train_batch_size * args.gradient_accumulation_steps * args.world_size * samples_per_example
+        )
+        self._folder = Path(tempfile.mkdtemp(prefix="frostline-"))
+        self._states: dict[str, Any] = {}
+        self._kept_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        args = self._trainer.args
+        args.max_steps = max(1, self._trial.samples // self._samples_per_step)
+        args.output_dir = str(self._folder)
+        args.save_strategy, args.load_best_model_at_end = SaveStrategy.NO, False
+        args.save_only_model, args.push_to_hub = False, False
+        args.logging_strategy, args.report_to = IntervalStrategy.NO, []
+        self._trainer.add_callback(self)
+        self._had_progress_bars = is_progress_bar_enabled()
+        disable_progress_bar()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._trainer.remove_callback(self)
+        if self._had_progress_bars:
+            enable_progress_bar()
+        rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def resumed_folder(self) -> str | None:
+        """The folder of the checkpoint that the training goes on from; None if it begins."""
+        if self._trial.resumed is None:
+            return None
+        folder = self._folder / "resumed"
+        folder.mkdir(exist_ok=True)
+        for name, contents in self._trial.resumed["files"].items():
+            (folder / name).write_bytes(contents.numpy().tobytes())
+        return str(folder)
+
+    @property
+    def score(self) -> float:
+        """The last value of the metric. Raises: ObjectiveError if there was none."""
+        if not self._trial.curve:
+            raise ObjectiveError("the Trainer was never evaluated: give it an eval_dataset.")
+        return self._trial.curve[-1].score
+
+    # What the Trainer calls.
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Count the step; where the rung ends, ask for its score and a checkpoint."""
+        has_room = self._trial.count(self._samples_per_step)
+        self._states = current_states()
+        is_lost = self._trial.should_prune()
+        if not has_room or is_lost:
+            control.should_evaluate = not is_lost
+            control.should_save = True
+            control.should_training_stop = True
+        elif time.monotonic() - self._kept_at >= _SECONDS_BETWEEN_CHECKPOINTS:
+            control.should_save = True
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **_: Any,
+    ) -> None:
+        """Report the score."""
+        if self._monitor not in metrics:
+            raise ObjectiveError(
+                f"monitor is {self._monitor!r}, but Trainer.evaluate gives {', '.join(sorted(metrics))}: compute it in "
+                f"compute_metrics, or monitor one of these."
+            )
+        if self._trial.samples_seen > 0:
+            self._trial.report(metrics[self._monitor])
+        if self._states:
+            # Whether it was evaluated changes nothing in a training, which may go on from here.
+            set_states(self._states)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Keep the checkpoint's files."""
+        folder = self._folder / f"checkpoint-{state.global_step}"
+        files = {path.name: _bytes_of(path) for path in sorted(folder.iterdir()) if path.is_file()}
+        rmtree(folder)
+        self._trial.checkpoint({"files": files})
+        self._kept_at = time.monotonic()
+
+
+def _bytes_of(path: Path) -> torch.Tensor:
+    """Return a file as a tensor, as which a checkpoint keeps it without copying what is in it."""
+    contents = bytearray(path.read_bytes())
+    return torch.frombuffer(contents, dtype=torch.uint8) if contents else torch.zeros(0, dtype=torch.uint8)
