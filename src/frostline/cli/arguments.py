@@ -27,12 +27,16 @@ from frostline.store.terms import TaskReference
 if TYPE_CHECKING:
     from frostline.protocols import Task
     from frostline.records import Value
+    from frostline.run.loop import Observer
     from frostline.run.workload import ExecutorFactory
     from frostline.search.sampling import Sampling
     from frostline.search.space import SearchSpace
 
 LOCAL, RAY = "local", "ray"
 """The executors by name."""
+
+TRACKERS = ("mlflow", "tensorboard")
+"""What evaluations are logged to, by name: see ``integrations.trackers``."""
 
 SetOption = Annotated[
     list[str] | None,
@@ -300,7 +304,7 @@ class TrainingArguments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutorArguments:
-    """Where configurations are trained."""
+    """Where configurations are trained, and logged."""
 
     executor: Annotated[
         str,
@@ -317,12 +321,30 @@ class ExecutorArguments:
             hidden=True,
         ),
     ] = AUTO
+    log: Annotated[
+        str | None,
+        typer.Option(
+            "--log", help="Every evaluation as a run of: mlflow; tensorboard.", rich_help_panel=HOW, hidden=True
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         if self.executor not in (LOCAL, RAY):
             raise OptionError(f"--executor is {shown(self.executor)}, but must be {LOCAL} or {RAY}.")
+        if self.log not in (None, *TRACKERS):
+            raise OptionError(f"--log is {shown(self.log)}, but must be {' or '.join(TRACKERS)}.")
         if self.address != AUTO and self.executor != RAY:
             raise OptionError(f"--address {self.address} is that of a cluster: add --executor {RAY}.")
+
+    def tracker(self, study: str, runs: Path) -> Observer:
+        """Return what logs the evaluations of ``study``."""
+        if self.log is None:
+            from frostline.run.loop import SILENT
+
+            return SILENT
+        from frostline.integrations.trackers import tracker_named
+
+        return tracker_named(self.log, study, runs=runs)
 
     def factory(self, workers: int | Literal["auto"]) -> ExecutorFactory:
         """Return what makes the executor, with at most so many ``workers`` on a node of a cluster."""

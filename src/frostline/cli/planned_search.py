@@ -15,6 +15,7 @@ from frostline.cli.search_size import SearchSize
 from frostline.cli.shown_audit import run_audit
 from frostline.errors import OptionError
 from frostline.run.local import local_executor
+from frostline.run.loop import SILENT, Observer
 from frostline.run.options import OFF, TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import TaskSearch
@@ -50,6 +51,7 @@ class Place:
     reference: TaskReference
     options: TrainingOptions
     executor: ExecutorFactory = local_executor
+    tracker: Observer = SILENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from frostline.inputs.credentials import without_password
 from frostline.protocols import metric_of
 from frostline.records import loss_sign
 from frostline.run.installed_programs import frostline_program, program
+from frostline.run.loop import Together
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.sentences import best_words, how_to_train, score_words
@@ -59,7 +60,7 @@ def run_search(view: SearchView, task: Task, climb: PlannedSearch, place: Place,
         ),
         storage=place.storage,
         executor=place.executor,
-        observer=view,
+        observer=Together(view, place.tracker),
     )
 
 

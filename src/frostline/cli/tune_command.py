@@ -120,6 +120,7 @@ def tune_command(
             reference=task.reference(training.precision),
             options=options,
             executor=executor.factory(options.workers),
+            tracker=executor.tracker(where.study or loaded.name, options.runs),
         )
         initial = sampling.initial(loaded)
         requested = planned_search.RequestedSearch(size=size, horizon=search.horizon)

@@ -1,16 +1,21 @@
-"""frostline on other people's engines: ``RayExecutor``, for the machines of a Ray cluster."""
+"""frostline with other people's engines and trackers: ``RayExecutor``, ``MLflowTracker``, ``TensorBoardTracker``.
+
+``frostline.integrations.lightning`` and ``frostline.integrations.transformers`` are imported where they are used.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from frostline.integrations.ray import RayExecutor
+    from frostline.integrations.trackers import MLflowTracker, TensorBoardTracker
 
-__all__ = ["RayExecutor"]
+__all__ = ["MLflowTracker", "RayExecutor", "TensorBoardTracker"]
 
 
 def __getattr__(name: str) -> Any:
     # Loaded when it is used: a worker sets its process up before it loads torch.
     if name in __all__:
-        return getattr(import_module("frostline.integrations.ray"), name)
+        module = "ray" if name == "RayExecutor" else "trackers"
+        return getattr(import_module(f"frostline.integrations.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -38,6 +38,9 @@ class Proposer(Protocol):
 class Observer:
     """Is told how a search goes. Derive from it and override what you want to know."""
 
+    stands_beside_view = False
+    """Whether a search is shown as ever where this one is told of it, or this one takes the place of the view."""
+
     def began(self, search: Search, history: History) -> None:
         """A search begins, or goes on from ``history``."""
 
@@ -49,6 +52,33 @@ class Observer:
 
     def progressed(self, progress: Progress) -> None:
         """A population has come further in its training."""
+
+
+class Together(Observer):
+    """Tells several observers of a search, in the place of its view."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def began(self, search: Search, history: History) -> None:
+        """See ``Observer``."""
+        for each in self._observers:
+            each.began(search, history)
+
+    def started(self, jobs: Sequence[Job]) -> None:
+        """See ``Observer``."""
+        for each in self._observers:
+            each.started(jobs)
+
+    def ended(self, evaluation: Evaluation, history: History) -> None:
+        """See ``Observer``."""
+        for each in self._observers:
+            each.ended(evaluation, history)
+
+    def progressed(self, progress: Progress) -> None:
+        """See ``Observer``."""
+        for each in self._observers:
+            each.progressed(progress)
 
 
 SILENT = Observer()

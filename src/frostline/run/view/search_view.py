@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from frostline.run.loop import Observer
+from frostline.run.loop import Observer, Together
 from frostline.run.view.board import Board
 from frostline.run.view.drawing_board import board_drawing
 from frostline.run.view.event_lines import evaluation_line, progress_line, scores_words, training_title
@@ -184,9 +184,10 @@ def observing(
 ) -> Iterator[Observer]:
     """Yield ``observer``, or where there is none a view of ``what`` on stderr or in the notebook's cell.
 
+    An observer that stands beside the view is told what the view is told.
     What is evaluated is kept in ``storage``. The rest is as in ``SearchView``.
     """
-    if observer is not None:
+    if observer is not None and not observer.stands_beside_view:
         yield observer
         return
     surface = surface_of(Console(stderr=True))
@@ -201,4 +202,4 @@ def observing(
         tells_best=tells_best,
     )
     with view:
-        yield view
+        yield view if observer is None else Together(view, observer)

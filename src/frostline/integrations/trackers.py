@@ -1,0 +1,160 @@
+"""Experiment trackers: every evaluation as a run of MLflow or TensorBoard, as it ends, by their own clients."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frostline.errors import OptionError
+from frostline.inputs.safe_names import folder_name
+from frostline.records import Status
+from frostline.run.loop import Observer
+
+if TYPE_CHECKING:
+    from frostline.records import Evaluation, Value
+    from frostline.search.history import History
+
+logger = logging.getLogger(__name__)
+
+MLFLOW, TENSORBOARD = "mlflow", "tensorboard"
+
+
+class Tracker(Observer):
+    """Is told of every evaluation that ends, beside the view of a search; one that cannot be written costs a warning."""
+
+    stands_beside_view = True
+
+    def ended(self, evaluation: Evaluation, history: History) -> None:
+        """Write an evaluation down."""
+        try:
+            self.write(evaluation, history)
+        except Exception as error:  # a server that is gone for a while, whatever its client raises, ends no search
+            reason = " ".join(str(error).split())
+            logger.warning("%s is not logged by %s: %s", run_name(evaluation), type(self).__name__, reason)
+
+    def write(self, evaluation: Evaluation, history: History) -> None:
+        """Write an evaluation down, or raise."""
+        raise NotImplementedError
+
+
+class MLflowTracker(Tracker):
+    """Makes a run of MLflow's experiment ``experiment`` for each evaluation: hand it over as ``observer=``.
+
+    Parameters are the hyperparameters; metrics the curve (``score``, over the samples) and the cost; tags tell
+    configuration and rung. ``tracking_uri`` is that of a server or store; without, MLflow's own setting counts.
+    Raises: OptionError if MLflow is not installed; what MLflow raises if its server cannot be reached.
+    """
+
+    def __init__(self, experiment: str, *, tracking_uri: str | None = None) -> None:
+        try:
+            from mlflow import MlflowClient
+        except ImportError as error:
+            raise _not_installed(MLFLOW, error) from None
+        self._client = MlflowClient(tracking_uri=tracking_uri)
+        found = self._client.get_experiment_by_name(experiment)
+        self._experiment = self._client.create_experiment(experiment) if found is None else found.experiment_id
+
+    def write(self, evaluation: Evaluation, history: History) -> None:
+        """Make the run of an evaluation."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        ended_at = int(time.time() * 1000)
+        began_at = ended_at - int(evaluation.cost.seconds * 1000)
+        run = self._client.create_run(
+            self._experiment, start_time=began_at, run_name=run_name(evaluation)
+        ).info.run_id
+        metrics = [Metric(name, value, ended_at, 0) for name, value in measured(evaluation).items()]
+        metrics += [Metric("score", point.score, ended_at, point.samples) for point in evaluation.curve]
+        self._client.log_batch(
+            run,
+            metrics=metrics,
+            params=[Param(name, f"{value}") for name, value in hyperparameters(evaluation, history).items()],
+            tags=[RunTag(f"frostline.{name}", f"{value}") for name, value in place(evaluation).items()],
+        )
+        self._client.set_terminated(
+            run, status="FINISHED" if evaluation.status is Status.FINISHED else "FAILED", end_time=ended_at
+        )
+
+
+class TensorBoardTracker(Tracker):
+    """Writes each evaluation into a folder of its own in ``folder``, for TensorBoard: hand it over as ``observer=``.
+
+    The curve is the scalar ``score`` over the samples; hyperparameters, fidelity, last score and cost fill the HPARAMS page.
+    Raises: OptionError if TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise _not_installed(TENSORBOARD, error) from None
+        self._writer_in: Callable[[str], Any] = SummaryWriter
+        self._folder = Path(folder)
+
+    def write(self, evaluation: Evaluation, history: History) -> None:
+        """Write the folder of an evaluation."""
+        name = f"{evaluation.number:06d}-rung{evaluation.rung}"
+        writer = self._writer_in(str(self._folder / name))
+        for point in evaluation.curve:
+            writer.add_scalar("score", point.score, point.samples)
+        last = {} if evaluation.score is None else {"final/score": evaluation.score}
+        values = {
+            key: value if isinstance(value, bool | int | float | str) else f"{value}"
+            for key, value in {**hyperparameters(evaluation, history), **place(evaluation)}.items()
+        }
+        costs = {f"final/{key}": value for key, value in measured(evaluation).items()}
+        # Into the same folder: by default torch makes another one below it, named by the time.
+        writer.add_hparams(values, {**last, **costs}, run_name=".")
+        writer.close()
+
+
+def tracker_named(name: str, study: str, *, runs: Path) -> Observer:
+    """Return a tracker by its name: MLflow's experiment is called ``study``, TensorBoard's folder lies with its runs.
+
+    Raises: OptionError if its package is not installed.
+    """
+    if name == MLFLOW:
+        return MLflowTracker(study)
+    assert name == TENSORBOARD, f"the tracker {name}"
+    return TensorBoardTracker(runs / folder_name(study) / TENSORBOARD)
+
+
+def run_name(evaluation: Evaluation) -> str:
+    """Return what a run is called."""
+    return f"configuration {evaluation.number}, rung {evaluation.rung}"
+
+
+def hyperparameters(evaluation: Evaluation, history: History) -> dict[str, Value]:
+    """Return the values that were trained with."""
+    return {**history.configuration_of(evaluation).hyperparameters, **evaluation.trained_with}
+
+
+def place(evaluation: Evaluation) -> dict[str, int | str]:
+    """Return where in the search an evaluation stands."""
+    return {
+        "configuration": evaluation.number,
+        "rung": evaluation.rung,
+        "trainable_layers": evaluation.fidelity.trainable_layers,
+        "samples": evaluation.fidelity.samples,
+        "status": str(evaluation.status),
+    }
+
+
+def measured(evaluation: Evaluation) -> dict[str, float]:
+    """Return the fidelity and what it cost, as numbers to plot."""
+    cost = evaluation.cost
+    figures = {
+        "trainable_layers": evaluation.fidelity.trainable_layers,
+        "samples": evaluation.fidelity.samples,
+        "seconds": cost.seconds,
+        "samples_trained": cost.samples,
+        "trained_together": cost.population,
+    }
+    return {**figures, **({} if cost.peak_bytes is None else {"peak_bytes": cost.peak_bytes})}
+
+
+def _not_installed(name: str, error: ImportError) -> OptionError:
+    return OptionError(f"{name} cannot be imported ({error}): pip install 'frostline[{name}]'.")
