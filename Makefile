@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # the tests. What is imported is compiled once instead (pip's --no-compile leaves out the rest of the thousands of files).
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test torture coverage check format clean
+.PHONY: demo test torture coverage check docs format clean
 
 demo: .venv/run
 	$(BIN)/frostline tune python-source-gpt --study demo
@@ -27,6 +27,10 @@ check: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
+docs: .venv/docs
+	$(BIN)/python -m tools.documentation
+	$(BIN)/zensical build --strict --clean
+
 format: .venv/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -43,6 +47,10 @@ format: .venv/dev
 	$(PIP) install --no-compile -c constraints.txt -e '.[dev]'
 	touch $@ .venv/run
 
+.venv/docs: .venv/dev
+	$(PIP) install --no-compile -c constraints.txt -e '.[docs]'
+	touch $@
+
 # Model libraries that only tests look at, apart from .venv: beside a CPU build of torch, torchvision breaks transformers.
 .families/installed: .venv/bin/python tests/layers/families.txt
 	rm -rf .families
@@ -50,4 +58,4 @@ format: .venv/dev
 	touch $@
 
 clean:
-	rm -rf .venv .families .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .families site .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
