@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Jobs are claimed ahead, at most so many, where a turn to decide takes more than a quarter of an evaluation: four workers
 # would otherwise wait for each other's turns all the time.
-_MOST_AHEAD, _AHEAD_PER_TURN = 7, 4
+_MOST_AHEAD, _AHEAD_PER_TURN = 31, 4
 
 
 class Proposer(Protocol):
