@@ -27,7 +27,7 @@ check: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
-docs: .venv/docs
+docs: .venv/dev
 	$(BIN)/python -m tools.documentation
 	$(BIN)/zensical build --strict --clean
 
@@ -46,10 +46,6 @@ format: .venv/dev
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
 	$(PIP) install --no-compile -c constraints.txt -e '.[dev]'
 	touch $@ .venv/run
-
-.venv/docs: .venv/dev
-	$(PIP) install --no-compile -c constraints.txt -e '.[docs]'
-	touch $@
 
 # Model libraries that only tests look at, apart from .venv: beside a CPU build of torch, torchvision breaks transformers.
 .families/installed: .venv/bin/python tests/layers/families.txt
