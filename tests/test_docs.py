@@ -14,7 +14,7 @@ import typer
 import frostline
 from frostline.cli.main import application
 from tools.command_reference import command_reference
-from tools.documentation import TABLES, with_tables
+from tools.documentation import PLACE, TABLES, with_tables
 from tools.result_tables import RESULTS
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +63,7 @@ def test_tables_are_what_was_measured(page: Path) -> None:
 
 
 def test_each_table_stands_on_a_page() -> None:
-    placed = re.findall(r"<!-- table: ([\w-]+) -->", "".join(page.read_text() for page in PAGES))
+    placed = [place["name"] for page in PAGES for place in PLACE.finditer(page.read_text())]
     assert sorted(placed) == sorted(TABLES)
 
 

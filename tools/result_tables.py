@@ -10,6 +10,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 MIB, GIB = 2**20, 2**30
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def results_of(name: str) -> Any:
@@ -70,7 +71,7 @@ def contest_means() -> str:
     def cell(method: str, budget: str) -> str:
         regret, ends_well = means[method, budget]
         shown = f"**{regret:.3f}**" if regret == least[budget] else f"{regret:.3f}"
-        return f"{shown} / {ends_well * 100:.0f} %"
+        return f"{shown}{NO_BREAK}/{NO_BREAK}{ends_well * 100:.0f}{NO_BREAK}%"
 
     return markdown(
         ["regret / ends well, for a budget of", *BUDGETS],
