@@ -1,20 +1,20 @@
-"""Write the parts of the documentation that are made and not typed: tables of measurements, and the commands.
+"""Write the parts of the documentation that are made and not typed: tables of measurements, commands, notebooks.
 
-    python -m tools.documentation [--check]
+    python -m tools.documentation
 
-A table stands in a page between ``<!-- table: NAME -->`` and ``<!-- end of table -->``; what is between is written anew from
-benchmarks/results. The commands become docs/reference/commands.md, which is not kept under version control. With ``--check``
-nothing is written, and the exit status says whether a page's tables are those of the results.
+A table stands in a page between ``<!-- table: NAME -->`` and ``<!-- end of table -->``; what is between is written anew
+from benchmarks/results. Two tutorials become notebooks beside their pages. Both are under version control, and tests compare them.
+The commands become docs/reference/commands.md, which is not.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
-import sys
 from pathlib import Path
 
+from tools.command_reference import command_reference
 from tools.cost_tables import COST_TABLES
+from tools.notebooks import write_notebooks
 from tools.replay_tables import REPLAY_TABLES
 from tools.result_tables import RESULT_TABLES
 
@@ -29,27 +29,16 @@ def with_tables(page: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; fail where a table is not what was measured"
-    )
-    only_check = parser.parse_args().check
-    stale = []
+    """Write what is not as it should be, and say what that was."""
+    written = write_notebooks()
     for path in sorted(DOCS.rglob("*.md")):
         page = path.read_text()
         if (fresh := with_tables(page)) != page:
-            stale.append(path)
-            if not only_check:
-                path.write_text(fresh)
-    for path in stale:
-        print(
-            f"{path.relative_to(DOCS.parent)}: {'tables that are not what was measured' if only_check else 'written'}"
-        )
-    if not only_check:
-        from tools.command_reference import command_reference  # it loads all commands
-
-        (DOCS / "reference" / "commands.md").write_text(command_reference())
-    sys.exit(only_check and bool(stale))
+            path.write_text(fresh)
+            written.append(path)
+    (DOCS / "reference" / "commands.md").write_text(command_reference())
+    for path in written:
+        print(f"{path.relative_to(DOCS.parent)}: written")
 
 
 if __name__ == "__main__":
