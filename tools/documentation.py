@@ -3,8 +3,8 @@
     python -m tools.documentation
 
 A table stands in a page between ``<!-- table: NAME -->`` and ``<!-- end of table -->``; what is between is written anew
-from benchmarks/results. Two tutorials become notebooks beside their pages. Both are under version control, and tests compare them.
-The commands become docs/reference/commands.md, which is not.
+from benchmarks/results. Two tutorials become notebooks beside their pages. Both are under version control, and tests
+compare them. The commands become docs/reference/commands.md, which is not.
 """
 
 from __future__ import annotations
