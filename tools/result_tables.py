@@ -53,7 +53,7 @@ CONTESTANTS = {
     "Hyperband over samples": "Hyperband over samples",
     "Optuna's Hyperband pruner with TPE": "Optuna's Hyperband pruner with TPE",
 }
-BUDGETS = ("3", "4", "6", "8", "12")
+BUDGETS = ("3", "4", "6", "8", "12", "24")
 
 
 def contest_means() -> str:
