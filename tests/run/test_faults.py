@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import multiprocessing
 import os
@@ -251,3 +252,19 @@ def test_a_study_of_something_else_is_refused(tmp_path: Path) -> None:
     optuna.create_study(study_name="foreign", storage=place).optimize(lambda trial: trial.number, n_trials=1)
     with pytest.raises(StudyError, match="trials that frostline did not make"):
         tune(SPACE, LADDER, study="foreign")
+
+
+def test_optuna_logs_no_line_amid_the_view_when_a_study_is_made(tmp_path: Path) -> None:
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("optuna").addHandler(handler)
+    try:
+        place = f"sqlite:///{tmp_path}/quiet.db"
+        search_function(bowl, SPACE, LADDER, study="s", storage=place, plan=SearchPlan(configurations=9))
+        assert lines == []
+        # Of studies that are not ours it goes on to speak.
+        optuna.create_study(storage=place, study_name="other")
+        assert "other" in lines[0]
+    finally:
+        logging.getLogger("optuna").removeHandler(handler)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from optuna.exceptions import DuplicatedStudyError
@@ -64,8 +66,21 @@ def _made_or_found(storage: Storage, name: str, terms: Terms) -> tuple[int, Term
     """Return the number of a study, and the terms that it was made under."""
     backend = storage.backend
     try:
-        study_id = backend.create_new_study([StudyDirection[terms.direction.upper()]], name)
+        with _without_its_line():
+            study_id = backend.create_new_study([StudyDirection[terms.direction.upper()]], name)
         backend.set_study_user_attr(study_id, TERMS, terms.record())
     except DuplicatedStudyError:
         study_id = backend.get_study_id_from_name(name)
     return study_id, read_terms(backend, study_id, name=name)
+
+
+@contextmanager
+def _without_its_line() -> Iterator[None]:
+    """Return a context in which Optuna does not log that it makes a study: the line would stand amid the view."""
+    storages = logging.getLogger("optuna.storages")
+    before = storages.level
+    storages.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        storages.setLevel(before)
