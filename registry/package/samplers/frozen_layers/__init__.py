@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import optuna
+
 from frostline import Trial, TuneResult, tune
 
 __all__ = ["optimize"]
