@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # the tests. What is imported is compiled once instead (pip's --no-compile leaves out the rest of the thousands of files).
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test torture coverage check format clean
+.PHONY: demo test torture coverage check docs format clean
 
 demo: .venv/run
 	$(BIN)/frostline tune python-source-gpt --study demo
@@ -26,6 +26,10 @@ check: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+docs: .venv/dev
+	$(BIN)/python -m tools.documentation
+	$(BIN)/zensical build --strict --clean
 
 format: .venv/dev
 	$(BIN)/ruff format .
@@ -50,4 +54,4 @@ format: .venv/dev
 	touch $@
 
 clean:
-	rm -rf .venv .families .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .families site .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

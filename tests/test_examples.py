@@ -26,14 +26,29 @@ def test_the_example_of_own_models(
     assert losses[1] < 0.9, "a network that learnt nothing has a loss of log 3 = 1.10"
 
 
+START = ROOT / "docs" / "index.md"
+
+
+def python_in(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+# Pages that are notebooks too are run as such.
+PAGES = [
+    page
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if page != START and python_in(page) and not page.with_suffix(".ipynb").exists()
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "page", ["README.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
-)
-def test_python_in_the_documentation_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_in_the_documentation_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     names: dict[str, object] = {"__name__": "documentation"}
-    for block in blocks:  # a page is read from top to bottom
-        exec(compile(block, page, "exec"), names)
-    assert blocks or page != "README.md"
+    for block in python_in(page):  # it is read from top to bottom
+        exec(compile(block, page.name, "exec"), names)
+
+
+def test_the_start_page_shows_the_search_of_the_readme() -> None:
+    assert python_in(START) == python_in(ROOT / "README.md") != []

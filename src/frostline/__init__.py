@@ -73,7 +73,7 @@ __all__ = [
     "tune_task",
     "write_report",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each name comes from: its module, and with it torch, is loaded when the name is used first.
 _NAMES_OF = {

@@ -194,8 +194,8 @@ class Progress:
 
     rung: int
     members: int
-    engine: str
-    """How they are trained: see ``populations.engines``."""
+    engine: str | None
+    """How they are trained: see ``populations.engines``. None: by code of the user's own."""
     started: int
     samples: int
     budget: int

@@ -19,7 +19,9 @@ def html_table(rows: Rows, *, caption: str = "") -> str:
     """Return ``rows``, of which the first is the header, as an HTML table; whatever they hold is escaped."""
     header, *body = ("".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) for tag, row in _tagged(rows))
     lines = "".join(f"<tr>{cells}</tr>" for cells in body)
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    title = (
+        f'<caption style="white-space: nowrap; text-align: left">{escape(caption)}</caption>' if caption else ""
+    )
     return f"<table>{title}<thead><tr>{header}</tr></thead><tbody>{lines}</tbody></table>"
 
 

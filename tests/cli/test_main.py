@@ -15,6 +15,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+import frostline
 from frostline.cli.main import main
 from frostline.run.summary import best_evaluation
 from frostline.store.reading import read_study
@@ -187,7 +188,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
     assert "Usage: frostline" in out
     assert err == ""
     code, out, _ = run("--version", capsys)
-    assert (code, out) == (0, "0.1.0\n")
+    assert (code, out) == (0, f"{frostline.__version__}\n")
 
 
 @pytest.mark.multiprocess

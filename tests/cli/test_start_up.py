@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import frostline
 from tests.cli.command_line import run
 
 SLOW = {"torch", "numpy", "optuna", "scipy", "sklearn", "sqlalchemy", "plotly", "transformers", "tokenizers"}
@@ -152,4 +153,4 @@ def test_the_process_is_prepared_before_torch_is_loaded(tmp_path: Path) -> None:
 def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "frostline", "--version"]
     ended = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
-    assert (ended.returncode, ended.stdout) == (0, "0.1.0\n")
+    assert (ended.returncode, ended.stdout) == (0, f"{frostline.__version__}\n")

@@ -1,7 +1,8 @@
 """Processes that are killed again and again: nothing is lost, nothing is done twice, and the answer is the undisturbed one.
 
-``make torture`` kills a thousand; what was counted stands in docs/reliability.md. No evaluation is killed twice in a row,
-for that sets it aside, which ``test_deaths`` tests: a process is killed only after it has ended an evaluation.
+``make torture`` kills a thousand; what was counted stands in docs/benchmarks/reliability.md. No evaluation is killed
+twice in a row, for that sets it aside, which ``test_deaths`` tests: a process is killed only after it has ended an
+evaluation.
 """
 
 from __future__ import annotations

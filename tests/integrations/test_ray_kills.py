@@ -1,7 +1,7 @@
 """Workers, nodes and drivers of a Ray cluster that are killed again and again: the answer is that of an undisturbed search.
 
-``make torture`` kills two hundred; what was counted stands in docs/reliability.md. Nothing is killed before what the last
-death has cost is made good: two in a row set a configuration aside, which ``test_ray`` tests.
+``make torture`` kills two hundred; what was counted stands in docs/benchmarks/reliability.md. Nothing is killed before
+what the last death has cost is made good: two in a row set a configuration aside, which ``test_ray`` tests.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ import logging
 import os
 import shlex
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
+import frostline
 from frostline.cli.audit_command import audit_command
 from frostline.cli.best_command import best_command
 from frostline.cli.cost_command import cost_command
@@ -56,7 +56,7 @@ application = typer.Typer(
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(version("frostline"))
+        typer.echo(frostline.__version__)
         raise typer.Exit
 
 

@@ -140,7 +140,7 @@ class ObjectiveTraining:
                 Progress(
                     rung=job.rung,
                     members=1,
-                    engine="own code",
+                    engine=None,
                     started=0 if kept is None else kept.samples_seen,
                     samples=samples,
                     budget=job.fidelity.samples,

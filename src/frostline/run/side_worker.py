@@ -138,7 +138,7 @@ class _Paced:
         self._send = send
         self._number = number
         self._sent = 0.0
-        self._engine = ""
+        self._engine: str | None = ""
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()

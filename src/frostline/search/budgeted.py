@@ -45,7 +45,7 @@ _LEAST_SHARE = 1e-6
 def usual_shares(num_rungs: int) -> tuple[float, ...]:
     """Return which share of each rung but the last goes on: about half on a fine ladder, a third on a coarse one.
 
-    Source: docs/searching.md, where ladders and shares were compared on recorded tables.
+    Source: docs/benchmarks/contest.md, where ladders and shares were compared on recorded tables.
     """
     if num_rungs < _FINE:
         return (1 / 3,) * (num_rungs - 1)

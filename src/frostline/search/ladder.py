@@ -111,7 +111,7 @@ class Ladder:
 
         A third of the layers on a tenth, a fifth and two fifths of the samples, going on with the same training; then all
         layers on two fifths, and on to the end. Few layers tell the bad two thirds from the good third and no more
-        (docs/searching.md). A model of one layer has the samples alone. Rungs that fall together become one.
+        (docs/benchmarks/contest.md). A model of one layer has the samples alone. Rungs that fall together become one.
         Raises: LadderError if there are too few samples for two rungs to differ.
         """
         _check_sizes(num_layers, full_samples)

@@ -27,10 +27,9 @@ def progress_line(progress: Progress, sample_unit: str) -> str:
     A configuration may have several among them, at several rungs.
     """
     who = counted(progress.members, "training") + (" together" if progress.members > 1 else "")
+    how = "" if progress.engine is None else f"  engine {progress.engine}"
     share = progress.samples / progress.budget
-    return (
-        f"rung {progress.rung}  {who}  engine {progress.engine}  {share:.0%} of {progress.budget:,} {sample_unit}"
-    )
+    return f"rung {progress.rung}  {who}{how}  {share:.0%} of {progress.budget:,} {sample_unit}"
 
 
 def training_title(progress: Progress, sample_unit: str, metric: str | None = None) -> str:

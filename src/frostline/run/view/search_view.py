@@ -56,7 +56,7 @@ class SearchView(Observer):
         self._comment: Callable[[History], Iterable[str]] = lambda _: ()
         self._lines: list[str] = []
         self._said_at = 0.0
-        self._engines: dict[int, str] = {}
+        self._engines: dict[int, str | None] = {}
         self._scores: dict[int, object] = {}
         self._lock = threading.RLock()
         self._is_over = threading.Event()
@@ -126,7 +126,10 @@ class SearchView(Observer):
         with self._lock:
             self._board.progress(progress, self._clock())
             has_begun = progress.samples == progress.started
-            is_news = has_begun or progress.engine != self._engines.get(progress.worker)
+            # Of code of the user's own one training begins after the other, which says nothing.
+            is_news = progress.engine is not None and (
+                has_begun or progress.engine != self._engines.get(progress.worker)
+            )
             if progress.samples < progress.budget:
                 is_news = is_news or progress.scores != self._scores.get(progress.worker, {})
             self._engines[progress.worker] = progress.engine

@@ -1,0 +1,255 @@
+"""The tables of the documentation that are measured: each made from a file of benchmarks/results, none typed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+MIB, GIB = 2**20, 2**30
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
+
+def results_of(name: str) -> Any:
+    """Return what the benchmark wrote into the file ``name``."""
+    return json.loads((RESULTS / name).read_text())
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def grouped_rows(rows: Iterable[Sequence[str]]) -> list[list[str]]:
+    """Return the rows with a first cell that repeats the one above left empty."""
+    above = None
+    grouped = []
+    for first, *rest in rows:
+        grouped.append(["" if first == above else first, *rest])
+        above = first
+    return grouped
+
+
+def interval(figure: dict[str, float], unit: float = 1, digits: str = ".3g") -> str:
+    """Return a value with its 95 % interval."""
+    value, low, high = (format(figure[key] / unit, digits) for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+# --- What a search finds for its budget -------------------------------------------------------------------------------
+
+CONTESTANTS = {
+    "default": "default",
+    "random, full trainings": "random, full trainings",
+    "TPE, full trainings": "TPE, full trainings",
+    "GP, full trainings": "GP, full trainings",
+    "halving over samples, thirds": "halving over samples, thirds",
+    "halving over samples, fine": "halving over samples, fine",
+    "asynchronous halving over samples": "asynchronous halving over samples (ASHA)",
+    "Hyperband over samples": "Hyperband over samples",
+    "Optuna's Hyperband pruner with TPE": "Optuna's Hyperband pruner with TPE",
+}
+BUDGETS = ("3", "4", "6", "8", "12", "24")
+
+
+def contest_means() -> str:
+    """Return regret and the share of seeds that end well, in the mean over the recorded tables, for each budget."""
+    tables = results_of("contest.json")["tables"].values()
+    means = {
+        (method, budget): [
+            fmean(table["budgets"][budget][method][key] for table in tables) for key in ("regret", "ends_well")
+        ]
+        for method in CONTESTANTS
+        for budget in BUDGETS
+    }
+    least = {budget: min(means[method, budget][0] for method in CONTESTANTS) for budget in BUDGETS}
+
+    def cell(method: str, budget: str) -> str:
+        regret, ends_well = means[method, budget]
+        shown = f"**{regret:.3f}**" if regret == least[budget] else f"{regret:.3f}"
+        return f"{shown}{NO_BREAK}/{NO_BREAK}{ends_well * 100:.0f}{NO_BREAK}%"
+
+    return markdown(
+        ["regret / ends well, for a budget of", *BUDGETS],
+        ([name, *(cell(method, budget) for budget in BUDGETS)] for method, name in CONTESTANTS.items()),
+    )
+
+
+def contest_tables() -> str:
+    """Return the regret on every recorded table at a budget of six full trainings, with its interval."""
+    tables = results_of("contest.json")["tables"]
+
+    def cell(table: str, method: str) -> str:
+        figure = tables[table]["budgets"]["6"][method]
+        return f"{figure['regret']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+
+    return markdown(
+        ["regret at a budget of 6", *(f"`{table}`" for table in tables)],
+        ([name, *(cell(table, method) for table in tables)] for method, name in CONTESTANTS.items()),
+    )
+
+
+# --- What it saves to train a rung together ---------------------------------------------------------------------------
+
+MODELS = {
+    "gpt-128": "GPT, width 128 (10 layers)",
+    "gpt-512": "GPT, width 512 (10 layers)",
+    "resnet-18": "ResNet-18, 32×32 (10)",
+    "vit": "ViT, width 192 (8)",
+    "mlp": "MLP (9)",
+}
+TOGETHER = 8
+
+
+def population_steps() -> str:
+    """Return what a step takes for each configuration, one by one and together, beside what FLOPs allow."""
+    steps = results_of("population-cpu.json")["steps"]
+    rows = []
+    for model, name in MODELS.items():
+        measured = {
+            row["layers"]: row
+            for title, row in reversed(steps.items())  # of a pair that was measured twice the first
+            if row["model"] == model and row["members"] == TOGETHER
+        }
+        for layers, row in sorted(measured.items()):
+            alone, together = row["seconds"]["one_by_one"] * 1000, row["seconds"]["shared"] * 1000
+            digits = ".0f" if alone >= 10 else ".2f"
+            speed_up = alone / together
+            rows.append([
+                name, str(layers), format(alone, digits), format(together, digits), f"{speed_up:.2f}",
+                f"{row['limit']:.2f}", f"{speed_up / row['limit']:.2f}", f"{row['serial_bytes'] / MIB:.1f}",
+                f"{row['population_bytes'] / TOGETHER / MIB:.1f}",
+            ])  # fmt: skip
+    return markdown(
+        [
+            "model", "layers trained", "one by one", "together", "speed-up", "limit", "share of the limit",
+            "MiB each, one by one", "together",
+        ],
+        grouped_rows(rows),
+    )  # fmt: skip
+
+
+def population_searches() -> str:
+    """Return what whole searches take with populations off and on."""
+    searches = results_of("population-cpu.json")["searches"]
+    rows = []
+    for task in ("python-source-gpt", "digits-resnet"):
+        alone, together = (
+            next(row for title, row in searches.items() if title.startswith(f"{task}, {engine}"))
+            for engine in ("serial", "auto")
+        )
+        ratio = alone["seconds"] / together["seconds"]
+        rows.append([
+            f"`{task}`", f"{alone['seconds']:.0f} s", f"{together['seconds']:.0f} s", f"{ratio:.2f}",
+            f"{alone['limit']:.2f}", f"{ratio / alone['limit']:.2f}",
+        ])  # fmt: skip
+    return markdown(["task", "one by one", "together", "ratio", "what the limit allows", "share"], rows)
+
+
+def freezing_steps() -> str:
+    """Return what freezing saves of a step's time and of what is kept for the backward pass."""
+    rows = results_of("freezing-cpu.json")
+    names = {"python-source-gpt": "GPT", "digits-resnet": "ResNet", "digits-mlp": "MLP"}
+    whole = {row["task"]: row["kept_bytes"] for row in rows if row["trainable_layers"] == row["num_layers"]}
+    return markdown(
+        ["model", "layers trained", "time", "expected", "memory kept for backward", "expected"],
+        grouped_rows(
+            [
+                f"{names[row['task']]}, {row['num_layers']} layers", str(row["trainable_layers"]),
+                f"{row['time_share']:.2f}", f"{row['flops_share']:.2f}", share_of_memory(row["kept_share"]),
+                share_of_memory(row["expected_kept_bytes"] / whole[row["task"]]),
+            ]
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def share_of_memory(share: float) -> str:
+    """Return a share with two digits behind the point, or three of a very small one."""
+    return f"{share:.2f}" if share >= 0.01 else f"{share:.3f}"
+
+
+# --- What the search itself costs -------------------------------------------------------------------------------------
+
+
+def search_overhead() -> str:
+    """Return the time of a configuration relative to Optuna's own ask and tell, without any training."""
+    rows = results_of("search-overhead-cpu.json")
+    names = {"memory": "memory", "journal": "journal file", "sqlite": "SQLite"}
+    ratios = {
+        (row["sampler"], row["storage"], row["configurations"], row["search"]): f"{row['ratio']:.2f}"
+        for row in rows
+    }
+    kinds = dict.fromkeys((row["sampler"], row["storage"], row["configurations"]) for row in rows)
+    searches = ("full", "halving", "asynchronous")
+    return markdown(
+        ["storage, sampler", "configurations", *(f"`{search}`" for search in searches)],
+        grouped_rows(
+            [
+                f"{names[storage]}, {sampler}",
+                f"{number:,}",
+                *(ratios.get((sampler, storage, number, search), "") for search in searches),
+            ]
+            for sampler, storage, number in kinds
+        ),
+    )
+
+
+def placement() -> str:
+    """Return how busy a simulated cluster is, and what the choices take."""
+    devices = {"many small": "800, 150, 50", "balanced": "500, 250, 250", "many large": "200, 300, 500"}
+    searches = {"asynchronous": "asynchronous halving", "halving": "halving"}
+    rows = sorted(results_of("placement-simulated.json"), key=lambda row: row["search"])
+    return markdown(
+        [
+            "devices of 8, 24, 80 GiB", "search", "busy, of what an offline packing reaches",
+            "busy until the last new configuration", "a choice", "of a thousand the slowest", "waiting at most",
+            "held for that, first and second half",
+        ],
+        (
+            [
+                devices[row["cluster"]], searches[row["search"]], f"{row['ratio']:.2f}",
+                f"{row['steady_utilisation']:.2f}", f"{row['placement_ms'] * 1000:.0f} µs",
+                f"{row['slowest_placement_ms']:.2f} ms", f"{row['most_waiting']:,}",
+                f"{row['first_half_kib']:.0f}, {row['second_half_kib']:.0f} KiB",
+            ]
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def ray_overhead() -> str:
+    """Return what the driver of a Ray cluster takes for an evaluation, beside Ray Tune's."""
+    rows = sorted(results_of("ray-overhead.json"), key=lambda row: row["program"] != "frostline")
+    alone = {row["program"]: row["per_second"] for row in rows if row["workers"] == 1}
+    names = {"frostline": "frostline", "Ray Tune, ASHA": "Ray Tune"}
+    return markdown(
+        [
+            "", "workers", "evaluations", "a second", "times one worker", "executor, ms of a core an evaluation",
+            "the driver's process",
+        ],
+        (
+            [
+                names[row["program"]], str(row["workers"]), f"{row['evaluations']:,}", f"{row['per_second']:.0f}",
+                f"{row['per_second'] / alone[row['program']]:.1f}",
+                "" if row["executor_ms"] is None else f"{row['executor_ms']:.1f}", f"{row['driver_ms']:.1f}",
+            ]
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+RESULT_TABLES: dict[str, Callable[[], str]] = {
+    "contest-means": contest_means,
+    "contest-tables": contest_tables,
+    "population-steps": population_steps,
+    "population-searches": population_searches,
+    "freezing-steps": freezing_steps,
+    "search-overhead": search_overhead,
+    "placement": placement,
+    "ray-overhead": ray_overhead,
+}
