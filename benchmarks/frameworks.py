@@ -1,6 +1,6 @@
 """Lightning and transformers, each tuned by frostline and by Optuna in that framework, for the same time on the clock.
 
-    python benchmarks/frameworks.py [--seeds 3] [--budget 8] [--json FILE]
+    python benchmarks/frameworks.py [--seeds 3] [--budget 8] [--frameworks Lightning,transformers] [--json FILE]
 
 On scikit-learn's digits. frostline goes first, with a budget in full trainings; then Optuna has as many seconds: TPE with
 its Hyperband pruner, in Lightning by a callback that reports each validation, in transformers by
@@ -16,7 +16,7 @@ import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -297,7 +297,9 @@ def frostline_outcome(framework: str, result: TuneResult, seed: int, seconds: fl
     )
 
 
-def measured(seeds: int, budget: float, tell: Callable[[Outcome], None]) -> list[Outcome]:
+def measured(
+    frameworks: Collection[str], seeds: int, budget: float, tell: Callable[[Outcome], None]
+) -> list[Outcome]:
     outcomes: list[Outcome] = []
 
     def note(outcome: Outcome) -> float:
@@ -308,10 +310,12 @@ def measured(seeds: int, budget: float, tell: Callable[[Outcome], None]) -> list
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            seconds = note(lightning_by_frostline(seed, budget, folder))
-            note(lightning_by_optuna(seed, seconds))
-            seconds = note(transformers_by_frostline(seed, budget, folder))
-            note(transformers_by_optuna(seed, seconds, folder))
+            if "Lightning" in frameworks:
+                seconds = note(lightning_by_frostline(seed, budget, folder))
+                note(lightning_by_optuna(seed, seconds))
+            if "transformers" in frameworks:
+                seconds = note(transformers_by_frostline(seed, budget, folder))
+                note(transformers_by_optuna(seed, seconds, folder))
     return outcomes
 
 
@@ -335,12 +339,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budget", type=float, default=8.0)
+    parser.add_argument("--frameworks", default="Lightning,transformers")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    outcomes = measured(options.seeds, options.budget, lambda outcome: print(outcome, flush=True))
+    outcomes = measured(
+        options.frameworks.split(","), options.seeds, options.budget, lambda outcome: print(outcome, flush=True)
+    )
     Console().print(table(outcomes))
     if options.json is not None:
         options.json.write_text(json.dumps([asdict(each) for each in outcomes], indent=1) + "\n")

@@ -85,6 +85,12 @@ def test_a_score_is_reported_at_each_validation() -> None:
     assert [point.samples for point in training.curve] == [EPOCH, 2 * EPOCH, 2 * EPOCH + 40]
 
 
+def test_a_rung_ends_with_a_validation_in_whatever_epoch() -> None:
+    assert [point.samples for point in Training(fitting(check_val_every_n_epoch=3), 2 * EPOCH + 40).curve] == [
+        2 * EPOCH + 40
+    ]
+
+
 def test_every_pass_begins_at_the_input() -> None:
     modes: list[bool] = []
 

@@ -1,0 +1,136 @@
+"""Hydra: a search whose evaluations are jobs of its launcher. The plugin is ``hydra_plugins.frostline_sweeper``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, RangeSweep
+from omegaconf import OmegaConf
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from frostline.errors import OptionError, SearchSpaceError
+from frostline.run.plan import SearchPlan
+from frostline.run.tuning import search_function
+from frostline.run.view.search_view import observing
+from frostline.search.search_names import sampling_named
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+    from frostline.records import Configuration, Direction, Fidelity
+    from hydra_plugins.frostline_sweeper import FrostlineSweeper
+
+
+def sweep(sweeper: FrostlineSweeper, arguments: Sequence[str]) -> float:
+    """Search as the settings of ``sweeper`` say, and return the best score.
+
+    ``arguments`` are the overrides of the command line: those that sweep are searched, beside the ``params``, and the others
+    are those of every job. The best configuration is written to ``optimization_results.yaml``.
+    Raises: SearchSpaceError if nothing is swept; OptionError if the configuration does not say what a full training is.
+    """
+    settings, config = sweeper.settings, sweeper.config
+    parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
+    texts = [f"{name}={value}" for name, value in settings.params.items()]
+    overrides = {each.get_key_element(): each for each in parser.parse_overrides([*texts, *arguments])}
+    space = {name: distribution_of(each) for name, each in overrides.items() if each.is_sweep_override()}
+    if not space:
+        raise SearchSpaceError(
+            "nothing is searched: give hydra.sweeper.params, or overrides such as 'rate=tag(log, interval(1e-4, 1e-1))'."
+        )
+    fixed = [
+        f"{name}={each.get_value_element_as_str()}"
+        for name, each in overrides.items()
+        if not each.is_sweep_override()
+    ]
+    jobs = Jobs(sweeper=sweeper, fixed=fixed)
+    plan = SearchPlan(
+        budget=settings.budget,
+        sampling=sampling_named(settings.sampling),
+        seed=settings.seed,
+        direction=cast("Direction", settings.direction),  # which is checked there
+    )
+    composed = sweeper.hydra_context.config_loader.load_sweep_config(config, list(fixed))
+    layers, samples = (_number(composed, name) for name in (settings.trainable_layers, settings.samples))
+    folder = Path(config.hydra.sweep.dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, folder / "multirun.yaml")
+    study = settings.study or config.hydra.job.name
+    with observing(
+        None, what=f"the search of {study}", storage=settings.storage, sample_unit="samples"
+    ) as watching:
+        result = search_function(
+            jobs.train,
+            space,
+            plan.usual_ladder(num_layers=layers, full_samples=samples),
+            study=study,
+            plan=plan,
+            storage=settings.storage,
+            observer=watching,
+        )
+    best = {
+        "name": "frostline",
+        "best_evaluated_params": dict(result.configuration),
+        "best_value": result.score,
+    }
+    OmegaConf.save(OmegaConf.create(best), folder / "optimization_results.yaml")
+    return result.score
+
+
+@dataclass(kw_only=True)
+class Jobs:
+    """Launches one job for each evaluation."""
+
+    sweeper: FrostlineSweeper
+    fixed: Sequence[str]
+    num_launched: int = field(default=0)
+
+    def train(self, configuration: Configuration, fidelity: Fidelity) -> float:
+        """Return what the application returns for a configuration at a fidelity."""
+        settings = self.sweeper.settings
+        lowered = {
+            settings.trainable_layers: fidelity.trainable_layers,
+            settings.samples: fidelity.samples,
+        }
+        values: Mapping[str, object] = {**configuration.hyperparameters, **lowered}
+        overrides = [*self.fixed, *(f"{name}={value}" for name, value in values.items())]
+        (job,) = self.sweeper.launcher.launch([overrides], initial_job_idx=self.num_launched)
+        self.num_launched += 1
+        score: float = job.return_value  # raises what the application raised
+        return score
+
+
+def distribution_of(override: Override) -> BaseDistribution:
+    """Return what an override sweeps over: a choice, a range, an interval, on a logarithmic scale where it is tagged so."""
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        is_log = "log" in value.tags
+        if isinstance(value.start, int) and isinstance(value.end, int):
+            return IntDistribution(value.start, value.end, log=is_log)
+        assert value.start is not None
+        assert value.end is not None
+        return FloatDistribution(value.start, value.end, log=is_log)
+    if isinstance(value, RangeSweep) and isinstance(value.step, int):
+        assert isinstance(value.stop, int)
+        # As in Python, a range ends before its stop.
+        return IntDistribution(value.start or 0, value.stop - 1, step=value.step)
+    # As text, which is what a job is given.
+    return CategoricalDistribution([*override.sweep_string_iterator()])
+
+
+def _number(config: Any, name: str) -> int:
+    value = OmegaConf.select(config, name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise OptionError(
+            f"{name} is {value!r} in the configuration, but must be a whole number, that of a full training: the sweeper "
+            f"lowers it for the rungs of the search."
+        )
+    return value
