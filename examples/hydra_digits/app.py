@@ -17,9 +17,8 @@ def train(cfg: DictConfig) -> float:
     inputs, labels = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(targets)
     model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10))
     frostline.freeze(model, trainable_layers=cfg.trainable_layers)
-    optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[cfg.optimizer](
-        (each for each in model.parameters() if each.requires_grad), lr=cfg.rate
-    )
+    trained = [each for each in model.parameters() if each.requires_grad]
+    optimizer = getattr(torch.optim, cfg.optimizer)(trained, lr=cfg.rate)
     for start in range(0, cfg.samples, 50):
         batch = torch.arange(start, min(start + 50, cfg.samples)) % 1500
         optimizer.zero_grad()

@@ -100,11 +100,11 @@ def test_an_application_is_swept(sweep: Callable[..., Any], tmp_path: Path) -> N
 
 
 def test_overrides_of_the_command_line_are_those_of_every_job(sweep: Callable[..., Any], tmp_path: Path) -> None:
-    with sweep("swept", "hydra.sweeper.budget=1", "optimizer=adam", "samples=900"):
+    with sweep("swept", "hydra.sweeper.budget=1", "optimizer=Adam", "samples=900"):
         best = OmegaConf.load(tmp_path / "swept" / "optimization_results.yaml")
         assert set(best.best_evaluated_params) == {"rate"}
         jobs = [OmegaConf.load(path) for path in (tmp_path / "swept").glob("*/.hydra/config.yaml")]
-        assert {job.optimizer for job in jobs} == {"adam"}
+        assert {job.optimizer for job in jobs} == {"Adam"}
         assert max(job.samples for job in jobs) == 900
 
 
