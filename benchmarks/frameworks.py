@@ -1,6 +1,7 @@
 """Lightning and transformers, each tuned by frostline and by Optuna in that framework, for the same time on the clock.
 
-    python benchmarks/frameworks.py [--seeds 3] [--budget 8] [--frameworks Lightning,transformers] [--json FILE]
+    python benchmarks/frameworks.py [--seeds 3] [--budget 8] [--epochs 27] [--batch 32]
+        [--frameworks Lightning,transformers] [--json FILE]
 
 On scikit-learn's digits. frostline goes first, with a budget in full trainings; then Optuna has as many seconds: TPE with
 its Hyperband pruner, in Lightning by a callback that reports each validation, in transformers by
@@ -39,14 +40,25 @@ from frostline.integrations import lightning as lightning_tuning
 from frostline.integrations import transformers as transformers_tuning
 from frostline.run.result import TuneResult
 
-NUM_TRAINED, BATCH, EPOCHS = 1500, 100, 9
-SAMPLES = NUM_TRAINED * EPOCHS
+NUM_TRAINED = 1500
 QUIET = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
     "enable_checkpointing": False,
     "logger": False,
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """A full training."""
+
+    batch: int
+    epochs: int
+
+    @property
+    def samples(self) -> int:
+        return NUM_TRAINED * self.epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +70,8 @@ class Outcome:
     seconds: float
     samples: int
     trainings: int
+    epochs: int
+    batch: int
 
 
 # --- Lightning --------------------------------------------------------------------------------------------------------
@@ -98,12 +112,12 @@ def module_of(trial: Any) -> Digits:
     )
 
 
-def loaders() -> tuple[DataLoader, DataLoader]:
+def loaders(full: Length) -> tuple[DataLoader, DataLoader]:
     images, targets = load_digits(return_X_y=True)
     inputs, labels = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(targets)
     training = TensorDataset(inputs[:NUM_TRAINED], labels[:NUM_TRAINED])
     validation = TensorDataset(inputs[NUM_TRAINED:], labels[NUM_TRAINED:])
-    return DataLoader(training, batch_size=BATCH, shuffle=True), DataLoader(validation, batch_size=300)
+    return DataLoader(training, batch_size=full.batch, shuffle=True), DataLoader(validation, batch_size=300)
 
 
 class Pruning(L.Callback):
@@ -119,34 +133,34 @@ class Pruning(L.Callback):
                 raise optuna.TrialPruned
 
 
-def lightning_by_optuna(seed: int, seconds: float) -> Outcome:
+def lightning_by_optuna(full: Length, seed: int, seconds: float) -> Outcome:
     num_samples = 0
 
     def objective(trial: optuna.Trial) -> float:
         nonlocal num_samples
         torch.manual_seed(seed)
         module = module_of(trial)
-        training, validation = loaders()
-        trainer = L.Trainer(**QUIET, max_epochs=EPOCHS, callbacks=[Pruning(trial)])
+        training, validation = loaders(full)
+        trainer = L.Trainer(**QUIET, max_epochs=full.epochs, callbacks=[Pruning(trial)])
         try:
             trainer.fit(module, training, validation)
         finally:
             num_samples += module.num_seen
         return float(trainer.callback_metrics["val_loss"])
 
-    study = optuna_study(seed)
+    study = optuna_study(full, seed)
     begin = time.perf_counter()
     study.optimize(objective, timeout=seconds)
-    return optuna_outcome("Lightning", study, seed, time.perf_counter() - begin, num_samples)
+    return optuna_outcome("Lightning", full, study, seed, time.perf_counter() - begin, num_samples)
 
 
-def lightning_by_frostline(seed: int, budget: float, runs: Path) -> Outcome:
-    training, validation = loaders()
+def lightning_by_frostline(full: Length, seed: int, budget: float, runs: Path) -> Outcome:
+    training, validation = loaders(full)
     begin = time.perf_counter()
     result = lightning_tuning.tune(
         module_of,
         monitor="val_loss",
-        samples=SAMPLES,
+        samples=full.samples,
         train_dataloaders=training,
         val_dataloaders=validation,
         budget=budget,
@@ -156,7 +170,7 @@ def lightning_by_frostline(seed: int, budget: float, runs: Path) -> Outcome:
         runs=runs,
         observer=frostline.SILENT,
     )
-    return frostline_outcome("Lightning", result, seed, time.perf_counter() - begin)
+    return frostline_outcome("Lightning", full, result, seed, time.perf_counter() - begin)
 
 
 # --- transformers -----------------------------------------------------------------------------------------------------
@@ -188,12 +202,12 @@ def model_init(trial: Any = None) -> BertForSequenceClassification:
     return bert(0.1 if trial is None else trial.suggest_float("dropout", 0.0, 0.6))
 
 
-def trainer_of(folder: Path, seed: int, values: dict[str, float], **options: Any) -> Trainer:
+def trainer_of(full: Length, folder: Path, seed: int, values: dict[str, float], **options: Any) -> Trainer:
     arguments = TrainingArguments(
         output_dir=str(folder),
         seed=seed,
-        num_train_epochs=EPOCHS,
-        per_device_train_batch_size=BATCH,
+        num_train_epochs=full.epochs,
+        per_device_train_batch_size=full.batch,
         per_device_eval_batch_size=300,
         lr_scheduler_type="cosine",
         eval_strategy="epoch",
@@ -223,10 +237,10 @@ class Counting(TrainerCallback):
         self.num_steps += 1
 
 
-def transformers_by_optuna(seed: int, seconds: float, folder: Path) -> Outcome:
+def transformers_by_optuna(full: Length, seed: int, seconds: float, folder: Path) -> Outcome:
     counting = Counting()
-    trainer = trainer_of(folder, seed, {}, callbacks=[counting])
-    study = optuna_study(seed)
+    trainer = trainer_of(full, folder, seed, {}, callbacks=[counting])
+    study = optuna_study(full, seed)
     place = f"sqlite:///{folder}/optuna-{seed}.db"
     begin = time.perf_counter()
     trainer.hyperparameter_search(
@@ -242,14 +256,14 @@ def transformers_by_optuna(seed: int, seconds: float, folder: Path) -> Outcome:
     )
     took = time.perf_counter() - begin
     study = optuna.load_study(study_name="hf", storage=place)
-    return optuna_outcome("transformers", study, seed, took, counting.num_steps * BATCH)
+    return optuna_outcome("transformers", full, study, seed, took, counting.num_steps * full.batch)
 
 
-def transformers_by_frostline(seed: int, budget: float, folder: Path) -> Outcome:
+def transformers_by_frostline(full: Length, seed: int, budget: float, folder: Path) -> Outcome:
     begin = time.perf_counter()
     result = transformers_tuning.tune_trainer(
-        lambda trial: trainer_of(folder, seed, space(trial)),
-        samples=SAMPLES,
+        lambda trial: trainer_of(full, folder, seed, space(trial)),
+        samples=full.samples,
         budget=budget,
         seed=seed,
         study=f"transformers {seed}",
@@ -257,21 +271,23 @@ def transformers_by_frostline(seed: int, budget: float, folder: Path) -> Outcome
         runs=folder,
         observer=frostline.SILENT,
     )
-    return frostline_outcome("transformers", result, seed, time.perf_counter() - begin)
+    return frostline_outcome("transformers", full, result, seed, time.perf_counter() - begin)
 
 
 # --- Both -------------------------------------------------------------------------------------------------------------
 
 
-def optuna_study(seed: int) -> optuna.Study:
+def optuna_study(full: Length, seed: int) -> optuna.Study:
     return optuna.create_study(
         sampler=optuna.samplers.TPESampler(seed=seed),
-        pruner=optuna.pruners.HyperbandPruner(min_resource=1, max_resource=EPOCHS),
+        pruner=optuna.pruners.HyperbandPruner(min_resource=1, max_resource=full.epochs),
         study_name=f"optuna {seed}",
     )
 
 
-def optuna_outcome(framework: str, study: optuna.Study, seed: int, seconds: float, samples: int) -> Outcome:
+def optuna_outcome(
+    framework: str, full: Length, study: optuna.Study, seed: int, seconds: float, samples: int
+) -> Outcome:
     complete = [each for each in study.trials if each.state is optuna.trial.TrialState.COMPLETE]
     return Outcome(
         framework=framework,
@@ -281,10 +297,11 @@ def optuna_outcome(framework: str, study: optuna.Study, seed: int, seconds: floa
         seconds=seconds,
         samples=samples,
         trainings=len(study.trials),
+        **asdict(full),
     )
 
 
-def frostline_outcome(framework: str, result: TuneResult, seed: int, seconds: float) -> Outcome:
+def frostline_outcome(framework: str, full: Length, result: TuneResult, seed: int, seconds: float) -> Outcome:
     evaluations = list(result.history.evaluations())
     return Outcome(
         framework=framework,
@@ -294,11 +311,12 @@ def frostline_outcome(framework: str, result: TuneResult, seed: int, seconds: fl
         seconds=seconds,
         samples=sum(each.cost.samples for each in evaluations),
         trainings=len(result.history.configurations),
+        **asdict(full),
     )
 
 
 def measured(
-    frameworks: Collection[str], seeds: int, budget: float, tell: Callable[[Outcome], None]
+    frameworks: Collection[str], full: Length, seeds: int, budget: float, tell: Callable[[Outcome], None]
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
 
@@ -311,11 +329,11 @@ def measured(
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             if "Lightning" in frameworks:
-                seconds = note(lightning_by_frostline(seed, budget, folder))
-                note(lightning_by_optuna(seed, seconds))
+                seconds = note(lightning_by_frostline(full, seed, budget, folder))
+                note(lightning_by_optuna(full, seed, seconds))
             if "transformers" in frameworks:
-                seconds = note(transformers_by_frostline(seed, budget, folder))
-                note(transformers_by_optuna(seed, seconds, folder))
+                seconds = note(transformers_by_frostline(full, seed, budget, folder))
+                note(transformers_by_optuna(full, seed, seconds, folder))
     return outcomes
 
 
@@ -339,14 +357,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budget", type=float, default=8.0)
+    parser.add_argument("--epochs", type=int, default=27, help="of a full training")
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--frameworks", default="Lightning,transformers")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    full = Length(batch=options.batch, epochs=options.epochs)
     outcomes = measured(
-        options.frameworks.split(","), options.seeds, options.budget, lambda outcome: print(outcome, flush=True)
+        options.frameworks.split(","), full, options.seeds, options.budget, lambda each: print(each, flush=True)
     )
     Console().print(table(outcomes))
     if options.json is not None:
