@@ -57,7 +57,7 @@ def kill_again_and_again(place: str, folder: Path, context: Any, *, kills: int) 
     """Audit to the end, and return how many processes were killed on the way; each has ended an evaluation before."""
     random, num_kills = Random(place.rpartition("/")[2]), 0
     while True:
-        counter, ends_after = context.Value("i", 0), random.randint(1, 4)
+        counter, ends_after = context.Value("i", 0, lock=False), random.randint(1, 4)
         process = context.Process(target=audit, args=(place, folder, counter))
         process.start()
         while process.is_alive() and (num_kills == kills or counter.value < ends_after):
@@ -81,7 +81,9 @@ def test_a_killed_audit_measures_what_an_undisturbed_one_does(
     place = PLACES[storage].format(tmp_path)
     num_kills = kill_again_and_again(place, tmp_path, processes, kills=kills)
     found = read_landscape(place, "a")
-    expected = audit(str(tmp_path / "undisturbed.log"), tmp_path / "undisturbed", processes.Value("i", 0))
+    expected = audit(
+        str(tmp_path / "undisturbed.log"), tmp_path / "undisturbed", processes.Value("i", 0, lock=False)
+    )
     assert found.configurations == expected.configurations
     assert np.array_equal(found.scores, expected.scores, equal_nan=True)
     assert np.array_equal(found.repeats, expected.repeats, equal_nan=True)
