@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # the tests. What is imported is compiled once instead (pip's --no-compile leaves out the rest of the thousands of files).
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test torture coverage check docs format clean
+.PHONY: demo test torture oldest coverage check docs format clean
 
 demo: .venv/run
 	$(BIN)/frostline tune python-source-gpt --study demo
@@ -17,6 +17,10 @@ test: .venv/dev .families/installed
 
 torture: .venv/dev
 	$(BIN)/python -m pytest -m torture tests/faults tests/integrations -s
+
+# With the oldest versions that are supported: gigabytes to install (torch comes with CUDA), and minutes to run.
+oldest: .venv-oldest/installed
+	.venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not multiprocess and not torture" $(addprefix tests/,layers objectives report search store training)
 
 coverage: .venv/dev .families/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report term
@@ -47,6 +51,12 @@ format: .venv/dev
 	$(PIP) install --no-compile -c constraints.txt -e '.[dev]'
 	touch $@ .venv/run
 
+.venv-oldest/installed: tests/oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip --disable-pip-version-check --quiet install --no-compile -r tests/oldest.txt
+	.venv-oldest/bin/python -m pip --disable-pip-version-check --quiet install --no-compile --no-deps -e .
+	touch $@
+
 # Model libraries that only tests look at, apart from .venv: beside a CPU build of torch, torchvision breaks transformers.
 .families/installed: .venv/bin/python tests/layers/families.txt
 	rm -rf .families
@@ -54,4 +64,4 @@ format: .venv/dev
 	touch $@
 
 clean:
-	rm -rf .venv .families site .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .venv-oldest .families site .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

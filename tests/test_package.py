@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import venv
 from pathlib import Path
 
@@ -84,6 +85,12 @@ def test_the_source_distribution_holds_the_package_and_what_its_page_shows(relea
         names = {name.partition("/")[2] for name in file.getnames()}
     assert {"README.md", "CHANGELOG.md", "LICENSE", "docs/figures/regret.svg", "src/frostline/py.typed"} <= names
     assert not any(name.startswith(("tests", "benchmarks", "site")) for name in names)
+
+
+def test_the_oldest_versions_are_those_that_are_declared() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    tested = (ROOT / "tests" / "oldest.txt").read_text().splitlines()
+    assert {line.replace(">=", "==") for line in declared} <= set(tested)
 
 
 def test_the_version_has_a_section_in_the_changelog() -> None:

@@ -12,16 +12,20 @@ from typing import Any
 
 from torch import Tensor
 
+# A model is compiled with what looks into its arguments here, and torch 2.6 compiles neither a check for `tuple | list` nor
+# `dataclasses.is_dataclass`.
+_ROWS = (tuple, list)
+
 
 def parts_of(value: Any) -> tuple[Sequence[Any], Sequence[Any]] | None:
     """Return the names (or places) and the parts of a container; None for a tensor and all that is no container."""
     if isinstance(value, Tensor):
         return None
-    if isinstance(value, tuple | list):
+    if isinstance(value, _ROWS):
         return range(len(value)), value
     if isinstance(value, Mapping):
         return list(value.keys()), list(value.values())
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value)]
         return names, [getattr(value, name) for name in names]
     return None
@@ -41,7 +45,7 @@ def map_leaves(
         return function(value)
     names, parts = inside
     mapped = [map_leaves(function, part, is_leaf=is_leaf) for part in parts]
-    if isinstance(value, tuple | list):
+    if isinstance(value, _ROWS):
         return type(value)(*mapped) if hasattr(value, "_fields") else type(value)(mapped)
     if isinstance(value, Mapping):
         # A copy keeps the class, as of the outputs of transformers, whose items are attributes too.
