@@ -33,6 +33,7 @@ class Digits(L.LightningModule):
         self.rate = rate
         self.schedule = schedule
         self.seen: list[int] = []
+        self.rates: list[float] = []
         # The head is registered first, and runs last.
         self.head = nn.Linear(16, 10)
         self.body = nn.Sequential(
@@ -42,6 +43,7 @@ class Digits(L.LightningModule):
     def training_step(self, batch: tuple[torch.Tensor, ...], batch_idx: int) -> torch.Tensor:
         images, targets = batch
         self.seen += targets.tolist()
+        self.rates.append(self.optimizers().param_groups[0]["lr"])
         loss = nn.functional.cross_entropy(self.head(self.body(images)), targets)
         self.log("train_loss", loss)
         return loss
@@ -55,6 +57,9 @@ class Digits(L.LightningModule):
         if self.schedule is None:
             return optimizer
         steps = self.trainer.estimated_stepping_batches
+        if self.schedule == "cosine":
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": self.schedule}}
 

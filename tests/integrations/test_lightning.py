@@ -154,6 +154,27 @@ def test_a_schedule_knows_the_steps_of_its_rung(interval: str) -> None:
         assert second.module.trainer.lr_scheduler_configs[0].scheduler.last_epoch == 23
 
 
+def test_a_schedule_that_came_to_its_end_goes_on_at_the_rate_of_the_longer_one() -> None:
+    objective = lightning.Fitting(
+        build=lambda trial: Digits(trial.suggest_float("rate", 1e-3, 1e-1), schedule="cosine"),
+        monitor="val_loss",
+        data=loaders(),
+    )
+    first = Training(objective, 100)
+    second = Training(objective, 200, kept=KeptTraining.of(first.written[-1].contents()))
+    whole = Training(objective, 200)
+
+    def rate(training: Training) -> float:
+        rate: float = training.module.trainer.optimizers[0].param_groups[0]["lr"]
+        return rate
+
+    assert rate(first) < 0.001
+    assert rate(second) == pytest.approx(rate(whole), rel=1e-6)
+    # It trained on: at a rate of 0 it would have stayed where it was.
+    assert not torch.equal(first.weights["head.weight"], second.weights["head.weight"])
+    assert second.module.rates[0] == pytest.approx(whole.module.rates[5])
+
+
 def test_a_search_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     data = loaders()

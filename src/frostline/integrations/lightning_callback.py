@@ -7,7 +7,6 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable
-from copy import deepcopy
 from functools import wraps
 from pathlib import Path
 from shutil import rmtree
@@ -18,12 +17,14 @@ from lightning.pytorch import Callback
 
 from frostline.errors import ObjectiveError
 from frostline.integrations.lightning_trainer import (
+    SchedulePlace,
     agreed,
     begin_epoch,
     begin_pass,
     called_as,
     num_steps,
-    position_in,
+    replayed,
+    schedule_steps,
 )
 from frostline.objectives.batches import num_examples
 from frostline.objectives.generators import current_states, set_states
@@ -59,7 +60,8 @@ class TrialCallback(Callback):
         weakref.finalize(self, rmtree, self._folder, ignore_errors=True)
         self._generators: dict[str, Any] | None = (trial.resumed or {}).get("generators")
         self._epoch_states: dict[str, Any] = {}
-        self._new_schedules: list[dict[str, Any]] = []
+        self._schedule_steps: list[int | None] = (trial.resumed or {}).get("schedule_steps", [])
+        self._schedules: list[SchedulePlace] = []
         self._has_drawn_order = False
         self._num_pending, self._num_steps = 0, 0
         self._is_over = False
@@ -125,13 +127,16 @@ class TrialCallback(Callback):
             raise ObjectiveError(
                 f"the parameter {new} was made after the model was frozen: make layers in __init__ or configure_model."
             )
-        self._new_schedules = [deepcopy(config.scheduler.state_dict()) for config in trainer.lr_scheduler_configs]
+        if self._generators is not None:
+            self._schedules = replayed(trainer, self._schedule_steps)
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["params"] = [each for each in group["params"] if each.requires_grad]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with the data where the training stopped."""
+        for schedule in self._schedules:
+            schedule.restore()
         self._num_steps = trainer.global_step
         self._has_drawn_order = True
         kept = self._generators
@@ -269,6 +274,7 @@ class TrialCallback(Callback):
     def _keep(self, trainer: Trainer, *, num_batches: int) -> None:
         """Keep the training, so many batches into an epoch."""
         path = self._folder / "kept.ckpt"
+        self._schedule_steps = schedule_steps(trainer)
         self._generators = {"epoch": self._epoch_states, "now": current_states(), "num_batches": num_batches}
         trainer.save_checkpoint(path)
         self._kept_at = time.monotonic()
@@ -279,9 +285,11 @@ class TrialCallback(Callback):
         # Written by this process, or one that it began.
         checkpoint = torch.load(path, map_location="cpu", weights_only=False)
         kept = {name: value for name, value in checkpoint.items() if name not in _NOT_KEPT}
-        pairs = zip(self._new_schedules, checkpoint["lr_schedulers"], strict=True)
-        kept["lr_schedulers"] = [position_in(new, now) for new, now in pairs]
-        return {"checkpoint": kept, "generators": self._generators}
+        return {
+            "checkpoint": kept,
+            "generators": self._generators,
+            "schedule_steps": self._schedule_steps,
+        }
 
     def _with_number_of_steps(self, trainer: Trainer, configure: Callable[[], Any]) -> Callable[[], Any]:
         """Return ``configure_optimizers`` for which ``trainer.estimated_stepping_batches`` is the rung's number of steps."""
