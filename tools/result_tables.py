@@ -243,6 +243,29 @@ def ray_overhead() -> str:
     )  # fmt: skip
 
 
+def frameworks() -> str:
+    """Return what is found in a framework within the same time, by frostline and by Optuna."""
+    rows = results_of("frameworks-cpu.json")
+    groups = dict.fromkeys((row["framework"], row["epochs"], row["batch"], row["program"]) for row in rows)
+    lines = []
+    for group in groups:
+        seeds = [row for row in rows if (row["framework"], row["epochs"], row["batch"], row["program"]) == group]
+        framework, epochs, batch, program = group
+        lines.append(
+            [
+                f"{framework}, {epochs} epochs, batches of {batch}",
+                program,
+                f"{fmean(row['score'] for row in seeds):.3f}",
+                ", ".join(f"{row['score']:.2f}" for row in seeds),
+                f"{fmean(row['seconds'] for row in seeds):.0f}",
+                f"{fmean(row['samples'] for row in seeds):,.0f}",
+                f"{fmean(row['trainings'] for row in seeds):.0f}",
+            ]
+        )
+    head = ("full training", "tuned by", "best loss", "each seed", "seconds", "samples", "configurations")
+    return markdown(head, grouped_rows(lines))
+
+
 RESULT_TABLES: dict[str, Callable[[], str]] = {
     "contest-means": contest_means,
     "contest-tables": contest_tables,
@@ -252,4 +275,5 @@ RESULT_TABLES: dict[str, Callable[[], str]] = {
     "search-overhead": search_overhead,
     "placement": placement,
     "ray-overhead": ray_overhead,
+    "frameworks": frameworks,
 }
