@@ -73,7 +73,8 @@ def test_the_dashboard_shows_the_study(folder: Path, capsys: pytest.CaptureFixtu
     with typed(f"exec {after('look at it with: ', out)} --port 0", folder) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "Listening on" in line:
+            # "on" by itself, "at" under gunicorn, which it takes where that is installed.
+            if "Listening" in line:
                 break
         assert process.poll() is None
         process.terminate()
