@@ -1,11 +1,15 @@
-"""Threads and memory of a process that trains on the CPU, to be set before torch is loaded.
+"""What holds for a whole process: threads and memory of one that trains on the CPU, and what its libraries log.
 
-Nothing of ours and nothing heavy is imported here: torch brings OpenMP, which reads its environment once. The ``frostline``
-command does this; as a library frostline leaves process and environment alone. Why these settings: docs/decisions/0009.
+Threads and memory are to be set before torch is loaded. Nothing of ours and nothing heavy is imported here: torch brings
+OpenMP, which reads its environment once. The ``frostline`` command does this; as a library frostline leaves process and
+environment alone. Why these settings: docs/decisions/0009.
 """
 
 import ctypes
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +48,18 @@ def return_freed_memory() -> None:
     For models that hardly fit. It may be called at any time; what was freed before stays.
     """
     _set_malloc({_M_MMAP_MAX: 65_536, _M_MMAP_THRESHOLD: _LARGE, _M_TRIM_THRESHOLD: _LARGE})
+
+
+@contextmanager
+def only_warnings(name: str) -> Iterator[None]:
+    """While this lasts the logger ``name``, and those below it that have no level of their own, log nothing less."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _set_malloc(options: dict[int, int]) -> None:

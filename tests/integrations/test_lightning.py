@@ -17,7 +17,8 @@ from frostline.errors import ObjectiveError, OptionError
 from frostline.objectives.kept_training import KeptTraining
 from frostline.objectives.look import look
 from frostline.objectives.suggestions import Suggestions
-from frostline.objectives.trial import Surroundings, Trial
+from frostline.objectives.surroundings import Surroundings
+from frostline.objectives.trial import Trial
 from frostline.records import Fidelity
 from frostline.training.black_box import seeded
 

@@ -215,7 +215,7 @@ def scores(result: frostline.TuneResult) -> dict[tuple[int, int], tuple[Any, ...
 
 @pytest.fixture(params=[0.0, 10.0], ids=["written each time", "written at times"])
 def seconds_between(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("frostline.objectives.pending_checkpoint._SECONDS_BETWEEN_CHECKPOINTS", request.param)
+    monkeypatch.setattr("frostline.objectives.pending_checkpoint.SECONDS_BETWEEN_CHECKPOINTS", request.param)
 
 
 @pytest.mark.usefixtures("seconds_between")

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from frostline.cli.arguments import (
-    ExecutorArguments,
     LadderArguments,
     PlaceArguments,
     SamplingArguments,
     TaskArguments,
     TrainingArguments,
 )
+from frostline.cli.executor_arguments import ExecutorArguments
 from frostline.cli.grouping import HOW, WHAT, grouped
 from frostline.cli.naming import AUDIT, AUTO, ladder_named, parse_alignment
 from frostline.cli.search_size import SearchSize, ladder_table

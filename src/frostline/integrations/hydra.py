@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +21,6 @@ from frostline.errors import OptionError, SearchSpaceError
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
 from frostline.run.view.search_view import observing
-from frostline.search.search_names import sampling_named
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -54,11 +53,11 @@ def sweep(sweeper: FrostlineSweeper, arguments: Sequence[str]) -> float:
     jobs = Jobs(sweeper=sweeper, fixed=fixed)
     plan = SearchPlan(
         budget=settings.budget,
-        sampling=sampling_named(settings.sampling),
+        sampling=settings.sampling,
         seed=settings.seed,
         direction=cast("Direction", settings.direction),  # which is checked there
     )
-    composed = sweeper.hydra_context.config_loader.load_sweep_config(config, list(fixed))
+    composed = sweeper.hydra_context.config_loader.load_sweep_config(config, fixed)
     layers, samples = (_number(composed, name) for name in (settings.trainable_layers, settings.samples))
     folder = Path(config.hydra.sweep.dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +90,7 @@ class Jobs:
 
     sweeper: FrostlineSweeper
     fixed: Sequence[str]
-    num_launched: int = field(default=0)
+    num_launched: int = 0
 
     def train(self, configuration: Configuration, fidelity: Fidelity) -> float:
         """Return what the application returns for a configuration at a fidelity."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Unpack
 
 from frostline.errors import ObjectiveError, OptionError
+from frostline.process import only_warnings
 from frostline.run.own_objective import tune as tune_objective
 
 try:
@@ -119,7 +118,8 @@ class Fitting:
         if not trial.trains:
             # What a search has to know of a module shows in one process.
             arguments.update(strategy="auto", devices=1, num_nodes=1)
-        with _only_warnings():
+        # Lightning lists for every training what it runs on.
+        with only_warnings("lightning.pytorch"):
             trainer = Trainer(**arguments)
             trainer.fit(module, **data, ckpt_path=callback.ckpt_path)
         return callback.score(trainer)
@@ -138,15 +138,3 @@ def _check(trainer: Mapping[str, Any]) -> None:
             f"strategy {strategy!r} starts the whole script again for each training, and with it the search: give "
             f"strategy='ddp_spawn'."
         )
-
-
-@contextmanager
-def _only_warnings() -> Iterator[None]:
-    """While this lasts Lightning does not list for every training what it runs on."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -26,17 +26,16 @@ from frostline.integrations.lightning_trainer import (
     replayed,
     schedule_steps,
 )
+from frostline.integrations.trained_parameters import keep_trained
 from frostline.objectives.batches import num_examples
 from frostline.objectives.generators import current_states, set_states
+from frostline.objectives.pending_checkpoint import SECONDS_BETWEEN_CHECKPOINTS
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
     from frostline.objectives.batches import Count
     from frostline.objectives.trial import Trial
-
-# A checkpoint of Lightning is a file: it is written so often on the way, and at the end of the rung.
-_SECONDS_BETWEEN_CHECKPOINTS = 10.0
 
 # Of a checkpoint these are not plain values, or not the training's: the trial makes modules, and each rung a trainer.
 _NOT_KEPT = ("callbacks", "hyper_parameters", "hparams_name", "hparams_type", "datamodule_hyper_parameters")
@@ -130,8 +129,7 @@ class TrialCallback(Callback):
         if self._generators is not None:
             self._schedules = replayed(trainer, self._schedule_steps)
         for optimizer in trainer.optimizers:
-            for group in optimizer.param_groups:
-                group["params"] = [each for each in group["params"] if each.requires_grad]
+            keep_trained(optimizer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with the data where the training stopped."""
@@ -196,7 +194,7 @@ class TrialCallback(Callback):
         self._num_steps = trainer.global_step
         has_room = self._trial.count(self._num_pending)
         self._num_pending = 0
-        is_due = time.monotonic() - self._kept_at >= _SECONDS_BETWEEN_CHECKPOINTS and not self._is_copy
+        is_due = time.monotonic() - self._kept_at >= SECONDS_BETWEEN_CHECKPOINTS and not self._is_copy
         self._is_over, is_due = agreed(trainer, (not has_room or self._trial.should_prune(), is_due))
         # Behind the last batch of an epoch validation and schedules still follow.
         if (self._is_over or is_due) and not trainer.is_last_batch:

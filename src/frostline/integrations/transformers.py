@@ -8,6 +8,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Unpack
 
 from frostline.errors import ObjectiveError, OptionError
+from frostline.integrations.trained_parameters import keep_trained
 from frostline.run.own_objective import tune
 
 try:
@@ -77,8 +78,7 @@ def train(trainer: Trainer, trial: Trial, *, monitor: str = "eval_loss", samples
     else:
         trainer.model_init = _frozen(trainer.model_init, trial)
     if trainer.optimizer is not None:
-        for group in trainer.optimizer.param_groups:
-            group["params"] = [each for each in group["params"] if each.requires_grad]
+        keep_trained(trainer.optimizer)
     for shown in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(shown)
     with TrialCallback(trial, trainer, monitor=monitor, samples_per_example=samples_per_example) as callback:

@@ -15,14 +15,12 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from frostline.errors import ObjectiveError
 from frostline.objectives.generators import current_states, set_states
+from frostline.objectives.pending_checkpoint import SECONDS_BETWEEN_CHECKPOINTS
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
     from frostline.objectives.trial import Trial
-
-# A checkpoint of the Trainer is a folder: it is written so often on the way, and at the end of the rung.
-_SECONDS_BETWEEN_CHECKPOINTS = 10.0
 
 
 class TrialCallback(TrainerCallback):
@@ -88,7 +86,7 @@ class TrialCallback(TrainerCallback):
             control.should_evaluate = not is_lost
             control.should_save = True
             control.should_training_stop = True
-        elif time.monotonic() - self._kept_at >= _SECONDS_BETWEEN_CHECKPOINTS:
+        elif time.monotonic() - self._kept_at >= SECONDS_BETWEEN_CHECKPOINTS:
             control.should_save = True
 
     def on_evaluate(

@@ -19,7 +19,8 @@ from frostline.layers import LayerStack, freeze, split_layers
 from frostline.layers.cutting.execution import Arguments
 from frostline.objectives.batches import Count, num_examples
 from frostline.objectives.suggestions import MiddleFirst
-from frostline.objectives.trial import Surroundings, Trial
+from frostline.objectives.surroundings import Surroundings
+from frostline.objectives.trial import Trial
 from frostline.records import Fidelity, Value
 from frostline.search.space import SearchSpace
 from frostline.seeding import derive_seed

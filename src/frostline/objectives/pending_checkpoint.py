@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from frostline.objectives.kept_training import KeptTraining
 
-# A checkpoint on the way is written at most so often, however often the objective hands one over.
-_SECONDS_BETWEEN_CHECKPOINTS = 10.0
+# A checkpoint on the way is written at most so often, however often the objective hands one over; frameworks make theirs,
+# files that take time, no more often.
+SECONDS_BETWEEN_CHECKPOINTS = 10.0
 
 # Copying states that are not written yet takes at most one part in so many of the time.
 _PAUSES_BETWEEN_COPIES = 20
@@ -36,7 +37,7 @@ class PendingCheckpoint:
     def hand_over(self, training: KeptTraining, *, may_wait: bool) -> None:
         """Take the place of the last one; written at once if it may not wait, or none was written for a while."""
         self._live = training
-        if not may_wait or time.monotonic() - self._kept_at >= _SECONDS_BETWEEN_CHECKPOINTS:
+        if not may_wait or time.monotonic() - self._kept_at >= SECONDS_BETWEEN_CHECKPOINTS:
             self.write()
 
     def settle(self) -> None:

@@ -14,7 +14,8 @@ from optuna import TrialPruned
 from frostline.errors import ObjectiveError
 from frostline.objectives.kept_training import KeptTraining
 from frostline.objectives.suggestions import Suggestions
-from frostline.objectives.trial import Surroundings, Trial
+from frostline.objectives.surroundings import Surroundings
+from frostline.objectives.trial import Trial
 from frostline.records import Cost, Evaluation, Job, Progress
 from frostline.seeding import derive_seed
 from frostline.training.black_box import evaluation_by, seeded

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -15,6 +14,7 @@ from frostline.layers import freeze, freezing_of, split_layers
 from frostline.objectives.batches import Count, Place, Repeated, num_examples
 from frostline.objectives.kept_training import KeptTraining
 from frostline.objectives.pending_checkpoint import PendingCheckpoint
+from frostline.objectives.surroundings import Surroundings
 from frostline.records import CurvePoint
 from frostline.training.black_box import score_of
 from frostline.wording import counted
@@ -30,25 +30,6 @@ if TYPE_CHECKING:
     from frostline.layers.freezing.freezing import FrozenStatistics, Tied
     from frostline.objectives.suggestions import Suggestions
     from frostline.records import Fidelity, Value
-
-
-def _unheard(_: object) -> None:
-    """Tell nobody: a function of a name, as it may travel to another process."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What a trial needs of the search that it belongs to."""
-
-    num_layers: int | None
-    """How many layers the model has; None: nobody has seen it yet."""
-    layers: LayerStack | None = None
-    """Its layers in the order in which they ran; None: nobody has seen it run."""
-    kept: KeptTraining | None = None
-    """What it goes on from."""
-    keep: Callable[[KeptTraining], object] = _unheard
-    progressed: Callable[[int], object] = _unheard
-    """To be told how many samples were seen."""
 
 
 class Trial:

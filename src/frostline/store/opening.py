@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from optuna.exceptions import DuplicatedStudyError
 from optuna.study import StudyDirection
 
 from frostline.errors import StudyError
+from frostline.process import only_warnings
 from frostline.store.any_storage import access_to
 from frostline.store.presence import living_workers
 from frostline.store.reading import TERMS, check_study_name, read_terms
@@ -66,21 +65,10 @@ def _made_or_found(storage: Storage, name: str, terms: Terms) -> tuple[int, Term
     """Return the number of a study, and the terms that it was made under."""
     backend = storage.backend
     try:
-        with _without_its_line():
+        # Optuna announces each study that it makes: the line would stand amid the view.
+        with only_warnings("optuna.storages"):
             study_id = backend.create_new_study([StudyDirection[terms.direction.upper()]], name)
         backend.set_study_user_attr(study_id, TERMS, terms.record())
     except DuplicatedStudyError:
         study_id = backend.get_study_id_from_name(name)
     return study_id, read_terms(backend, study_id, name=name)
-
-
-@contextmanager
-def _without_its_line() -> Iterator[None]:
-    """Return a context in which Optuna does not log that it makes a study: the line would stand amid the view."""
-    storages = logging.getLogger("optuna.storages")
-    before = storages.level
-    storages.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        storages.setLevel(before)
