@@ -74,7 +74,7 @@ def test_the_dashboard_shows_the_study(folder: Path, capsys: pytest.CaptureFixtu
         assert process.stderr is not None
         for line in process.stderr:
             # "on" by itself, "at" under gunicorn, which it takes where that is installed.
-            if "Listening" in line:
+            if "Listening on" in line or "Listening at" in line:
                 break
         assert process.poll() is None
         process.terminate()

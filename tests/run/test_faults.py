@@ -254,7 +254,12 @@ def test_a_study_of_something_else_is_refused(tmp_path: Path) -> None:
         tune(SPACE, LADDER, study="foreign")
 
 
-def test_optuna_logs_no_line_amid_the_view_when_a_study_is_made(tmp_path: Path) -> None:
+def test_optuna_logs_no_line_amid_the_view_when_a_study_is_made(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As Optuna has it: the command, which other tests call in this process, leaves it quiet.
+    caplog.set_level(logging.INFO, "optuna")
+    caplog.set_level(logging.NOTSET, "optuna.storages")
     lines: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]

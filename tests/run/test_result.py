@@ -56,7 +56,8 @@ def test_a_result_prints_its_best_configuration_and_its_rungs() -> None:
 def test_in_a_notebook_it_is_two_tables_and_nothing_in_them_is_markup() -> None:
     html = result()._repr_html_()
     assert html.count("<table>") == 2
-    assert ">study &#x27;&lt;found&gt;&#x27;: configuration 0" in html
+    caption = '<caption style="white-space: nowrap; text-align: left">'
+    assert f"{caption}study &#x27;&lt;found&gt;&#x27;: configuration 0" in html
     assert "<td>kind</td><td>&lt;b&gt;</td>" in html
     assert "<b>" not in html
 
