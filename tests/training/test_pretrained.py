@@ -27,6 +27,7 @@ from frostline.training.serial import train_model, train_serially
 from frostline.training.session import begin_session
 from frostline.training.supervised import SupervisedTask
 from frostline.training.task_layers import layers_of
+from tests.populations.adapter_cases import with_adapters
 from tests.populations.cases import CASES, configuration_of, gpt, token_case
 from tests.training.cases import perceptron, regression_task, settings_of
 
@@ -341,3 +342,39 @@ def test_any_task_of_the_command_line_starts_from_a_checkpoint(checkpoint: Path)
         layers_of(load_task("digits-mlp", {"pretrained": str(checkpoint)}))
     task = load_task("digits-mlp", {"pretrained": str(checkpoint), "new_modules": ["0"]})
     assert (task.pretrained, task.new_modules) == (str(checkpoint), ("0",))
+
+
+def test_a_model_with_adapters_starts_from_what_was_trained_without(tmp_path: Path) -> None:
+    saved = small_gpt2(GPT2LMHeadModel)
+    saved.save_pretrained(tmp_path)
+    adapted = with_adapters(
+        small_gpt2(GPT2ForSequenceClassification),
+        target_modules=["c_attn"],
+        fan_in_fan_out=True,
+        modules_to_save=["score"],
+    )
+    initial = {name: tensor.clone() for name, tensor in adapted.state_dict().items()}
+    task = classifier_task(tmp_path, new_modules=("score",))
+    model = replace(task, model=lambda _configuration: adapted).build_model(CONFIGURATION)
+    expected = saved.state_dict()
+    for name, tensor in model.state_dict().items():
+        if "lora_" in name or "score" in name:
+            assert torch.equal(tensor, initial[name]), name
+        else:
+            old = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+            assert torch.equal(tensor, expected[old]), name
+
+
+def test_a_kept_head_is_the_one_that_is_trained_beside_adapters(tmp_path: Path) -> None:
+    saved = small_gpt2(GPT2ForSequenceClassification)
+    saved.save_pretrained(tmp_path)
+    adapted = with_adapters(
+        small_gpt2(GPT2ForSequenceClassification),
+        target_modules=["c_attn"],
+        fan_in_fan_out=True,
+        modules_to_save=["score"],
+    )
+    model = replace(classifier_task(tmp_path), model=lambda _configuration: adapted).build_model(CONFIGURATION)
+    heads = [tensor for name, tensor in model.state_dict().items() if "score" in name]
+    assert len(heads) == 2
+    assert all(torch.equal(head, saved.score.weight) for head in heads)
