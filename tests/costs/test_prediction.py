@@ -31,7 +31,6 @@ from frostline.training.devices import DevicePlan
 from frostline.training.randomness import borrowed_generators
 from frostline.training.session import begin_session
 from frostline.training.supervised import SupervisedTask
-from tests.populations.adapter_cases import with_adapters
 
 CPU = torch.device("cpu")
 VOCABULARY = 600
@@ -78,10 +77,6 @@ def gpt2() -> nn.Module:
     return transformers_model("GPT2LMHeadModel", "GPT2Config", vocab_size=VOCABULARY, **sizes, **ends)
 
 
-def lora() -> nn.Module:
-    return with_adapters(gpt2(), r=8, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True)
-
-
 def llama() -> nn.Module:
     sizes = {"num_hidden_layers": 3, "hidden_size": 64, "intermediate_size": 172}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
@@ -111,7 +106,6 @@ FAMILIES: dict[str, Callable[[], SupervisedTask]] = {
     "gpt-tied-detach": lambda: task_of(lambda: gpt(tied=True), tied="detach"),
     "gpt-sgd": lambda: task_of(gpt, optimizer=SGD),
     "gpt2": lambda: task_of(gpt2),
-    "gpt2-lora": lambda: task_of(lora),
     "llama": lambda: task_of(llama),
     "vit": lambda: task_of(vit, image_size=32),
     "resnet": lambda: task_of(resnet, image_size=32),
@@ -217,21 +211,6 @@ def test_a_model_that_copies_its_layers_is_predicted_without_a_warning() -> None
     task = task_of(copying)
     assert num_layers(task) == 4
     assert predict_step(task, trainable_layers=1).forward_flops > 0
-
-
-@pytest.mark.parametrize("trainable_layers", [1, 2])
-def test_a_model_that_is_converted_as_it_is_built_is_predicted(trainable_layers: int) -> None:
-    # The mode of fake tensors remembers some of them, and then torch converts none: those of an operation's first call.
-    whole, half = (predict_step(task_of(build), trainable_layers=trainable_layers) for build in (odd, halved))
-    assert half.memory.parameters == whole.memory.parameters // 2
-
-
-def odd() -> nn.Module:
-    return nn.Sequential(nn.Embedding(VOCABULARY, 13), nn.Linear(13, 17), nn.Linear(17, VOCABULARY))
-
-
-def halved() -> nn.Module:
-    return odd().to(torch.bfloat16)
 
 
 def test_the_batch_size_is_that_asked_for() -> None:

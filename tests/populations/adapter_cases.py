@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,10 +16,7 @@ from tests.populations.cases import Case, gpt, tokens
 
 def with_adapters(model: nn.Module, **settings: Any) -> nn.Module:
     """The model with rank-2 adapters that already do something: B is not zero."""
-    with warnings.catch_warnings():
-        # peft 0.21 asks transformers 5.23 for what is called otherwise there.
-        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
-        return get_peft_model(model, LoraConfig(**{"r": 2, "init_lora_weights": False, **settings}))
+    return get_peft_model(model, LoraConfig(**{"r": 2, "init_lora_weights": False, **settings}))
 
 
 def gpt2(kind: type[nn.Module] = GPT2LMHeadModel, *, blocks: int = 3) -> nn.Module:

@@ -19,7 +19,7 @@ from frostline.errors import FrostlineError, PredictionError
 from frostline.layers.cutting.nesting import tensors
 from frostline.layers.freezing.freezing import freezing_of
 from frostline.layers.freezing.saved_tensors import SavedTensors
-from frostline.layers.weights.recorder import LooksMeta, fake_mode
+from frostline.layers.weights.recorder import LooksMeta
 from frostline.records import Configuration
 from frostline.training.devices import DevicePlan, first_tensor
 from frostline.training.randomness import borrowed_generators, seed_generators
@@ -132,7 +132,7 @@ class _Plan:
         complete = completed(task, configuration, batch_size)
         batch = first_batch(task, complete, batch_size)
         # Data that calibrate frozen statistics stay real, and meet a fake model.
-        return cls(task=task, configuration=complete, batch=batch, mode=fake_mode())
+        return cls(task=task, configuration=complete, batch=batch, mode=FakeTensorMode(allow_non_fake_inputs=True))
 
     def predicted(self, trainable_layers: int) -> StepCost:
         return self.step_of(self.begun(trainable_layers))

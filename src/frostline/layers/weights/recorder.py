@@ -63,21 +63,6 @@ class _Step:
     """The real tensors that it uses, and how often they had been written into."""
 
 
-def fake_mode() -> FakeTensorMode:
-    """Return a mode whose tensors have no memory, in which modules can be moved and converted.
-
-    ``Module.to`` exchanges a parameter with its converted self, which torch refuses while anybody holds a weak reference to
-    either; the mode holds one to some of its tensors (those whose operation it had not seen before), and does not need it
-    (torch 2.13).
-    """
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    mode.fake_tensor_converter.set_tensor_memo = _remember_nothing  # type: ignore[assignment, method-assign]
-    return mode
-
-
-def _remember_nothing(_tensor: Tensor, _fake: FakeTensor) -> None: ...
-
-
 class LooksMeta(TorchFunctionMode):
     """Has fake tensors say that they are meta tensors, of which torch's initialisers and others expect no values.
 
@@ -115,7 +100,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @functools.cached_property
     def fake(self) -> FakeTensorMode:
         """What makes fake tensors; made for the first large one, as it loads all of torch.compile (torch 2.13)."""
-        return fake_mode()
+        return FakeTensorMode(allow_non_fake_inputs=True)
 
     @functools.cached_property
     def attributes_of_fakes(self) -> frozenset[str]:
