@@ -5,7 +5,9 @@ OpenMP, which reads its environment once. The ``frostline`` command does this; a
 environment alone. Why these settings: docs/decisions/0009.
 """
 
+import atexit
 import ctypes
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -21,13 +23,15 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def prepare_process() -> None:
-    """Let a process that is going to load torch wait and allocate in ways that suit training on the CPU."""
+    """Let a process that is going to load torch wait and allocate in ways that suit training on the CPU, and end at once."""
     # Threads that wait awake for long starve each other once anything else runs on a core; those that sleep at once have to
     # be woken for every operation. A short while awake is nearly the best of both.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     # Large tensors come and go with every step: given back to the system each time, their pages are zeroed anew each time.
     _set_malloc({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1})
+    # An interpreter that ends walks all objects several times, looking for cycles: more than a second with torch loaded.
+    atexit.register(gc.freeze)
 
 
 def num_cores() -> int:

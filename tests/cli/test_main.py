@@ -254,3 +254,17 @@ def test_an_interrupt_says_that_nothing_is_lost(folder: Path) -> None:
     assert err.startswith("frostline: stopped. Every evaluation that ended is saved; go on with: ")
     assert err.endswith(f"frostline tune {TINY} -n 2000 --study s\n")
     assert 1 <= len(optuna.load_study(study_name="s", storage="sqlite:///frostline.db").trials) < 2000
+
+
+@pytest.mark.multiprocess
+def test_a_prepared_process_does_not_look_for_cycles_when_it_ends() -> None:
+    code = (
+        "from frostline.process import prepare_process; prepare_process()\n"
+        "import os\n"
+        "class Cycle:\n"
+        "    def __init__(self): self.itself = self\n"
+        "    def __del__(self, write=os.write): write(1, b'collected')\n"
+        "Cycle()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "")
