@@ -148,6 +148,11 @@ class BudgetedHalving:
         seconds = sum(evaluation.cost.seconds for evaluation in history.evaluations())
         return seconds, self._costs(history).budget
 
+    def full_trainings(self, history: History) -> float:
+        """Return the budget in full trainings, as the first of them told what one takes; the first have ended."""
+        costs = self._costs(history)
+        return costs.budget / costs.full_training
+
     def own_stay_alone(self, history: History) -> bool:
         """Return whether nobody is trained in full beside one's own, since what is left does not pay for it."""
         top = len(self.ladder.rungs) - 1
