@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from torch import Tensor
@@ -64,7 +64,9 @@ def group_words(
     for name, value in (("length", length), ("full_words", full_words), ("width", width)):
         require_positive(name, value)
     if width % _HEAD_WIDTH:
-        raise OptionError(f"width is {width}, but must be a multiple of {_HEAD_WIDTH}, which is the width of a head.")
+        raise OptionError(
+            f"width is {width}, but must be a multiple of {_HEAD_WIDTH}, which is the width of a head."
+        )
     require_positive("validation_length", validation_length)
     if validation_length < length:
         raise OptionError(
@@ -159,12 +161,13 @@ def _space(architecture: dict[str, tuple[int | bool, ...]]) -> SearchSpace:
 
 
 def _build_model(settings: DeltaProductSettings, configuration: Configuration) -> nn.Module:
+    # The model says what of them is out of range.
     values = configuration.hyperparameters
     return DeltaProductModel(
         replace(
             settings,
-            num_householders=int(values["num_householders"]),
-            gated=bool(values["gated"]),
-            largest_beta=float(values["largest_beta"]),
+            num_householders=cast("int", values["num_householders"]),
+            gated=cast("bool", values["gated"]),
+            largest_beta=cast("float", values["largest_beta"]),
         )
     )

@@ -91,7 +91,8 @@ def _by_chunks(tensor: Tensor, num_rows: int) -> Tensor:
     """Return (B, L, H, ...) as (B, H, J, num_rows, ...), filled with zeros."""
     missing = -tensor.shape[1] % num_rows
     filled = functional.pad(tensor, (0, 0) * (tensor.dim() - 2) + (0, missing))
-    return filled.unflatten(1, (-1, num_rows)).movedim(3, 1)
+    chunks = filled.reshape(filled.shape[0], -1, num_rows, *filled.shape[2:])
+    return chunks.movedim(3, 1)
 
 
 def _decayed(products: Tensor, later: Tensor, earlier: Tensor, where: Tensor) -> Tensor:

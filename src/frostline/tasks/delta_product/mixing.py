@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from frostline.errors import OptionError
+from frostline.inputs.whole_numbers import shown
 from frostline.tasks.checks import require_positive
 from frostline.tasks.delta_product.chunked import chunked_delta_product
 from frostline.tasks.delta_product.fused import can_fuse, fused_delta_product
@@ -57,10 +58,12 @@ class DeltaProduct(nn.Module):
             raise OptionError(
                 f"width {width} cannot be split over {num_heads} heads: give a width that is a multiple of num_heads."
             )
-        if not 0 < largest_beta <= 2:
-            raise OptionError(f"largest_beta is {largest_beta}, but must be above 0 and at most 2.")
+        if not isinstance(largest_beta, int | float) or not 0 < largest_beta <= 2:
+            raise OptionError(f"largest_beta is {shown(largest_beta)}, but must be above 0 and at most 2.")
+        if not isinstance(gated, bool):
+            raise OptionError(f"gated is {shown(gated)}, but must be true or false.")
         if form != "automatic" and form not in _FORMS:
-            raise OptionError(f"form is {form!r}, but must be 'automatic', {', '.join(map(repr, _FORMS))}.")
+            raise OptionError(f"form is {form!r}, but must be 'automatic', 'chunked', 'recurrent' or 'fused'.")
         self.num_heads = num_heads
         self.num_householders = num_householders
         self.largest_beta = largest_beta
@@ -105,10 +108,15 @@ class DeltaProduct(nn.Module):
         """Return what the recurrence reads of the tokens ``x``, of shape (B, T, D)."""
         steps = (self.num_householders, self.num_heads)
         return Operands(
-            query=functional.normalize(self.query(x).unflatten(-1, (self.num_heads, -1)), dim=-1),
-            key=functional.normalize(self.key(x).unflatten(-1, (*steps, -1)), dim=-1),
-            value=self.value(x).unflatten(-1, (*steps, -1)),
-            beta=self.largest_beta * torch.sigmoid(self.beta(x)).unflatten(-1, steps),
+            query=functional.normalize(_split(self.query(x), self.num_heads, -1), dim=-1),
+            key=functional.normalize(_split(self.key(x), *steps, -1), dim=-1),
+            value=_split(self.value(x), *steps, -1),
+            beta=self.largest_beta * torch.sigmoid(_split(self.beta(x), *steps)),
             log_decay=None if self.decay is None else functional.logsigmoid(self.decay(x)),
             state=state,
         )
+
+
+def _split(x: Tensor, *sizes: int) -> Tensor:
+    """Return ``x`` with its last dimension split into ``sizes``."""
+    return x.reshape(*x.shape[:-1], *sizes)
