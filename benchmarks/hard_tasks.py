@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution
@@ -30,6 +31,8 @@ from frostline.tasks.digits import load_digits
 from frostline.tasks.images import shift_images
 from frostline.tasks.mlp import MLPSettings, build_mlp
 from frostline.tasks.python_source_gpt import python_source_gpt
+from frostline.tasks.tokenization import cache_directory
+from frostline.training.model_files import write_model
 
 DEFAULTS: dict[str, Value] = {
     "learning_rate": 1e-3,
@@ -138,18 +141,18 @@ def finetuned_vit(*, full_images: int = 2048) -> SupervisedTask:
     """Return the task of fine-tuning to the digits 5 to 9 a vision transformer that was trained on 0 to 4."""
     digits = load_digits(size=8)
     training, validation = (_of_classes(part, 5, 10) for part in (digits.training, digits.validation))
-    return _images_task("finetuned-vit", _finetuned, training, validation, full_images)
-
-
-def _finetuned(_configuration: Configuration) -> nn.Module:
-    model = build_vit(5)
-    model.load_state_dict(_pretrained(), strict=False)
-    return model
+    task = _images_task("finetuned-vit", lambda _configuration: build_vit(5), training, validation, full_images)
+    return replace(task, pretrained=_pretrained(), new_modules=("head",))
 
 
 @cache
-def _pretrained() -> dict[str, Tensor]:
-    """Return the weights below the head of a model trained on the digits 0 to 4 for 200 steps."""
+def _pretrained() -> Path:
+    """Return the weights of a model trained on the digits 0 to 4 for 200 steps."""
+    folder = cache_directory()
+    assert folder is not None
+    path = folder / "digits-0-to-4-vit.safetensors"
+    if path.exists():
+        return path
     images, targets = _of_classes(load_digits(size=8).training, 0, 5).tensors
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -160,7 +163,9 @@ def _pretrained() -> dict[str, Tensor]:
             optimizer.zero_grad()
             functional.cross_entropy(model(images[batch]), targets[batch]).backward()
             optimizer.step()
-    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("head.")}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_model(path, model)
+    return path
 
 
 def _of_classes(digits: TensorDataset, first: int, end: int) -> TensorDataset:

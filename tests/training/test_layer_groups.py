@@ -132,3 +132,56 @@ def test_a_model_that_frostline_did_not_freeze_has_no_head() -> None:
     plan = DevicePlan(device=torch.device("cpu"))
     with pytest.raises(HyperparameterError, match=r"learning_rate, weight_decay of the head.*frostline\.freeze"):
         begin_session(own, with_head(0), trainable_layers=2, device_plan=plan, root_seed=0)
+
+
+def test_rates_fall_by_a_factor_from_layer_to_layer_towards_the_input() -> None:
+    decayed = replace(
+        configuration_of(0), hyperparameters={**configuration_of(0).hyperparameters, "layer_decay": 0.5}
+    )
+    session = session_of_case(BY_NAME["mlp"], decayed, layers=3)
+    assert [group["lr"] for group in session.optimizer.param_groups] == [0.00025, 0.0005, 0.001]
+    stack = freezing_of(session.model).stack
+    for group, layer in zip(session.optimizer.param_groups, stack.suffix(3), strict=True):
+        assert {id(each) for each in group["params"]} == {
+            id(session.model.get_parameter(name)) for name in layer.parameters
+        }
+
+
+def test_a_decay_of_one_is_none() -> None:
+    plain = configuration_of(0)
+    decayed = replace(plain, hyperparameters={**plain.hyperparameters, "layer_decay": 1})
+    session = session_of_case(BY_NAME["mlp"], decayed, layers=3)
+    assert len(session.optimizer.param_groups) == 1
+
+
+def test_a_decay_is_a_default_of_the_task_and_beside_the_heads_own_rate() -> None:
+    defaults = {**BY_NAME["mlp"].task().defaults, "layer_decay": 0.1}
+    configuration = replace(configuration_of(0), head={"learning_rate": 0.02})
+    session = session_of_case(BY_NAME["mlp"], configuration, layers=3, defaults=defaults)
+    assert [group["lr"] for group in session.optimizer.param_groups] == pytest.approx([1e-5, 1e-4, 0.02])
+
+
+@pytest.mark.parametrize("decay", [0, 1.5, "half", True])
+def test_a_decay_that_is_none_is_refused(decay: object) -> None:
+    configuration = replace(
+        configuration_of(0), hyperparameters={**configuration_of(0).hyperparameters, "layer_decay": decay}
+    )
+    with pytest.raises(
+        HyperparameterError, match=r"layer_decay is .*, but must be a number above 0 and at most 1"
+    ):
+        session_of_case(BY_NAME["mlp"], configuration, layers=2)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_decayed_rates_are_the_same_together_and_alone(engine: Engine) -> None:
+    task = BY_NAME["gpt"].task()
+    configurations = [
+        replace(each, hyperparameters={**each.hyperparameters, "layer_decay": 0.5 + 0.2 * each.number})
+        for each in map(configuration_of, range(3))
+    ]
+    jobs = jobs_of(configurations, layers=3)
+    together = {each.number: each for each in Population(task, jobs, settings_of(), engine=engine).run()}
+    for job in jobs:
+        alone = train_serially(task, job, settings_of())
+        curve = [point.score for point in together[job.configuration.number].curve]
+        assert curve == pytest.approx([point.score for point in alone.curve], rel=1e-9)

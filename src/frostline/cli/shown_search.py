@@ -83,6 +83,8 @@ def _show_budget(search: Climb, result: TuneResult) -> None:
     """Say how much of its budget a search has spent."""
     if isinstance(search, BudgetedHalving):
         spent, allowed = search.spent(result.history)
+        if search.own_stay_alone(result.history):
+            typer.echo("None but your own was trained in full: the candidates cost more than the budget has left.")
         typer.echo(
             f"The budget, {search.budget}, is {duration(allowed)} here: {spent / allowed:.0%} of it is spent. With a larger "
             f"one the same command goes on."

@@ -8,6 +8,7 @@ BUILT_IN = (
     "digits-resnet",
     "digits-mlp",
     "text-gpt",
+    "finetune",
     "cifar100-resnet18",
     "random-tokens",
     "random-images",

@@ -20,8 +20,8 @@ from frostline.layers.outline import Unit, child_name, has_parameters, joined, u
 Family = Callable[[nn.Module, str], list[Unit] | None]
 
 
-def _is_a(module: nn.Module, package: str, class_name: str) -> bool:
-    """Whether the module's class is, or inherits from, ``class_name`` of ``package`` or of a package below it."""
+def is_a(module: nn.Module, package: str, class_name: str) -> bool:
+    """Return whether the module's class is, or inherits from, ``class_name`` of ``package`` or of a package below it."""
     return any(
         parent.__name__ == class_name and f"{parent.__module__}.".startswith(f"{package}.")
         for parent in type(module).__mro__
@@ -30,7 +30,7 @@ def _is_a(module: nn.Module, package: str, class_name: str) -> bool:
 
 def _trunk(module: nn.Module, package: str, class_name: str) -> str | None:
     """The name, below ``module``, of the first module of that class; None if it holds none."""
-    names = (name for name, candidate in module.named_modules() if _is_a(candidate, package, class_name))
+    names = (name for name, candidate in module.named_modules() if is_a(candidate, package, class_name))
     return next(names, None)
 
 
@@ -88,7 +88,7 @@ def _opened_to(model: nn.Module, name: str, opened: tuple[str, ...]) -> list[Uni
 def gpt2(model: nn.Module, name: str) -> list[Unit] | None:
     """GPT-2 of transformers, with or without a head: 8 blocks are 10 layers."""
     trunk = _trunk(model, "transformers.models.gpt2", "GPT2Model")
-    if trunk is None or not _is_a(model, "transformers", "PreTrainedModel"):
+    if trunk is None or not is_a(model, "transformers", "PreTrainedModel"):
         return None
     return _around_blocks(model, name, child_name(trunk, "h"))
 
@@ -96,14 +96,14 @@ def gpt2(model: nn.Module, name: str) -> list[Unit] | None:
 def gpt_neox(model: nn.Module, name: str) -> list[Unit] | None:
     """GPT-NeoX of transformers: the Pythia models."""
     trunk = _trunk(model, "transformers.models.gpt_neox", "GPTNeoXModel")
-    if trunk is None or not _is_a(model, "transformers", "PreTrainedModel"):
+    if trunk is None or not is_a(model, "transformers", "PreTrainedModel"):
         return None
     return _around_blocks(model, name, child_name(trunk, "layers"))
 
 
 def llama_style(model: nn.Module, name: str) -> list[Unit] | None:
     """Decoders of transformers built like Llama (Mistral, Qwen, Gemma ...): known by their parts, not by their names."""
-    if not _is_a(model, "transformers", "PreTrainedModel"):
+    if not is_a(model, "transformers", "PreTrainedModel"):
         return None
     for trunk, module in model.named_modules():
         parts = dict(module.named_children())
@@ -117,7 +117,7 @@ def bert(model: nn.Module, name: str) -> list[Unit] | None:
     trunk = _trunk(model, "transformers.models.bert", "BertModel")
     if trunk is None:
         trunk = _trunk(model, "transformers.models.roberta", "RobertaModel")
-    if trunk is None or not _is_a(model, "transformers", "PreTrainedModel"):
+    if trunk is None or not is_a(model, "transformers", "PreTrainedModel"):
         return None
     return _around_blocks(model, name, child_name(trunk, "encoder.layer"))
 
@@ -125,7 +125,7 @@ def bert(model: nn.Module, name: str) -> list[Unit] | None:
 def vit(model: nn.Module, name: str) -> list[Unit] | None:
     """Vision transformer of transformers; its blocks moved from ``encoder.layer`` to ``layers`` in transformers 5."""
     trunk = _trunk(model, "transformers.models.vit", "ViTModel")
-    if trunk is None or not _is_a(model, "transformers", "PreTrainedModel"):
+    if trunk is None or not is_a(model, "transformers", "PreTrainedModel"):
         return None
     blocks = "layers" if hasattr(model.get_submodule(trunk), "layers") else "encoder.layer"
     return _around_blocks(model, name, child_name(trunk, blocks))
@@ -134,7 +134,7 @@ def vit(model: nn.Module, name: str) -> list[Unit] | None:
 def resnet(model: nn.Module, name: str) -> list[Unit] | None:
     """ResNet of transformers."""
     trunk = _trunk(model, "transformers.models.resnet", "ResNetModel")
-    if trunk is None or not _is_a(model, "transformers", "PreTrainedModel"):
+    if trunk is None or not is_a(model, "transformers", "PreTrainedModel"):
         return None
     inside = ("embedder", "embedder.embedder", "encoder")
     stages = tuple(
@@ -146,7 +146,7 @@ def resnet(model: nn.Module, name: str) -> list[Unit] | None:
 
 def resnet_of_vision_libraries(model: nn.Module, name: str) -> list[Unit] | None:
     """ResNets of torchvision and timm. A deep stem, a Sequential in timm, stays one layer."""
-    is_known = _is_a(model, "torchvision.models.resnet", "ResNet") or _is_a(model, "timm.models.resnet", "ResNet")
+    is_known = is_a(model, "torchvision.models.resnet", "ResNet") or is_a(model, "timm.models.resnet", "ResNet")
     if not is_known:
         return None
     opened = {name, *(child_name(name, f"layer{index}") for index in range(1, 5))}
@@ -155,21 +155,21 @@ def resnet_of_vision_libraries(model: nn.Module, name: str) -> list[Unit] | None
 
 def vit_of_torchvision(model: nn.Module, name: str) -> list[Unit] | None:
     """Vision transformer of torchvision: class token, position embedding and patches are its embedding."""
-    if not _is_a(model, "torchvision.models.vision_transformer", "VisionTransformer"):
+    if not is_a(model, "torchvision.models.vision_transformer", "VisionTransformer"):
         return None
     return _around_blocks(model, name, "encoder.layers")
 
 
 def vit_of_timm(model: nn.Module, name: str) -> list[Unit] | None:
     """Vision transformers of timm."""
-    if not _is_a(model, "timm.models.vision_transformer", "VisionTransformer"):
+    if not is_a(model, "timm.models.vision_transformer", "VisionTransformer"):
         return None
     return _around_blocks(model, name, "blocks")
 
 
 def litgpt(model: nn.Module, name: str) -> list[Unit] | None:
     """LitGPT's GPT, which registers its output projection first."""
-    if not _is_a(model, "litgpt.model", "GPT"):
+    if not is_a(model, "litgpt.model", "GPT"):
         return None
     return _around_blocks(model, name, "transformer.h", last=("lm_head",))
 

@@ -34,15 +34,15 @@ def merge(stack: LayerStack, *, minimum_share: float, costs: Sequence[float] | N
     if len(groups) > 1 and not _is_enough(groups[-1], measures, minimum_share):
         remainder = groups.pop()
         groups[-1] = remainder + groups[-1]
-    return _grouped(stack, groups[::-1])
+    return joined_stack(stack, groups[::-1])
 
 
 def _is_enough(group: Sequence[int], measures: Sequence[Sequence[float]], share: float) -> bool:
     return any(sum(measure[index] for index in group) >= share * sum(measure) > 0 for measure in measures)
 
 
-def _grouped(stack: LayerStack, groups: Sequence[Sequence[int]]) -> LayerStack:
-    """The stack whose layers are the ``groups``; a tie within one group is none any more."""
+def joined_stack(stack: LayerStack, groups: Sequence[Sequence[int]]) -> LayerStack:
+    """Return the stack whose layers are the ``groups`` of indices; a tie within one group is none any more."""
     group_of = {index: position for position, group in enumerate(groups) for index in group}
     ties = []
     for tie in stack.ties:

@@ -23,14 +23,24 @@ from frostline.protocols import Task
 from frostline.records import Direction
 from frostline.tasks.option_types import check_options, options_of
 
-# What every SupervisedTask takes as an option, whatever the function that makes it: how its layers are frozen.
-_OF_FREEZING = ("tied", "frozen_statistics", "frozen_dtype", "frozen_placement", "chunked_logits")
+# What every SupervisedTask takes as an option, whatever the function that makes it: how its layers are frozen, and what
+# weights they start from.
+_OF_EVERY_TASK = (
+    "tied",
+    "frozen_statistics",
+    "frozen_dtype",
+    "frozen_placement",
+    "chunked_logits",
+    "pretrained",
+    "new_modules",
+)
 
 
 def load_task(reference: str, options: Mapping[str, Any]) -> Task:
     """Return the task behind ``reference``; ``options`` are the keyword arguments of the function that makes it.
 
-    How layers are frozen (``tied``, ``frozen_dtype``, ...) may be said of every ``SupervisedTask``.
+    How layers are frozen (``tied``, ``frozen_dtype``, ...) and what they start from (``pretrained``, ``new_modules``) may be
+    said of every ``SupervisedTask``.
     Raises: TaskError if there is no such task, or it takes no such option.
     """
     if reference in BUILT_IN:
@@ -48,8 +58,8 @@ def load_task(reference: str, options: Mapping[str, Any]) -> Task:
     # Only now, as it loads torch: a name that is none is refused at once.
     from frostline.training.supervised import SupervisedTask
 
-    of_freezing = _of_freezing(made, options)
-    options = {name: value for name, value in options.items() if name not in of_freezing}
+    of_the_task = _of_every_task(made, options)
+    options = {name: value for name, value in options.items() if name not in of_the_task}
     if not _is_task(made):
         made = _call(made, options, reference)
     elif options:
@@ -60,9 +70,9 @@ def load_task(reference: str, options: Mapping[str, Any]) -> Task:
             f"returns one."
         )
     _check_facts(made, reference)
-    if of_freezing and not isinstance(made, SupervisedTask):
-        raise TaskError(f"{reference} is no frostline.SupervisedTask, and takes no {', '.join(of_freezing)}.")
-    task: Task = dataclasses.replace(made, **of_freezing) if of_freezing else made
+    if of_the_task and not isinstance(made, SupervisedTask):
+        raise TaskError(f"{reference} is no frostline.SupervisedTask, and takes no {', '.join(of_the_task)}.")
+    task: Task = dataclasses.replace(made, **of_the_task) if of_the_task else made
     return task
 
 
@@ -93,10 +103,13 @@ def task_named(reference: str, options: list[str] | None) -> Task:
     return task
 
 
-def _of_freezing(made: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+def _of_every_task(made: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that are set on the task itself, because the function that makes it does not take them."""
     return {
-        name: value for name, value in options.items() if name in _OF_FREEZING and name not in options_of(made)
+        # JSON has no tuples.
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in options.items()
+        if name in _OF_EVERY_TASK and name not in options_of(made)
     }
 
 

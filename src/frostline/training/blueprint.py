@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from frostline.search.space import SearchSpace
 
 
-ALWAYS_READ = frozenset({"optimizer", "batch_size", "gradient_clip_norm"})
+ALWAYS_READ = frozenset({"optimizer", "batch_size", "gradient_clip_norm", "layer_decay"})
 """The hyperparameters that a supervised task reads whatever its model, schedule and optimizer are."""
 
 

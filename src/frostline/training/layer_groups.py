@@ -1,4 +1,4 @@
-"""One optimizer whose hyperparameters differ between the head, a model's last layer, and the layers before it."""
+"""One optimizer whose hyperparameters differ between layers: the head may have its own, rates may fall towards the input."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from frostline.errors import HyperparameterError
-from frostline.layers.freezing.freezing import freezing_of
+from frostline.layers.freezing.freezing import Freezing, freezing_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import nn
     from torch.optim import Optimizer
@@ -23,35 +23,67 @@ def build_group_optimizer(
 ) -> Optimizer:
     """Return the task's optimizer of the trained ``parameters``; those of the head get ``configuration.head``.
 
-    The task builds an optimizer for each of the two groups, and one takes the other's parameters over: whatever the task
-    reads for an optimizer can differ.
-    Raises: HyperparameterError if the head has hyperparameters of its own and frostline did not freeze the model, so that
-        nothing says which layer is the last, or if the optimizer reads none of them; and as the task's ``build_optimizer``.
+    With a ``layer_decay`` below 1 each layer's learning rate is that of the layer behind it times this: layers are groups.
+    The task builds an optimizer for each group, and one takes the others' parameters over: whatever the task reads for an
+    optimizer can differ.
+    Raises: HyperparameterError if groups differ and frostline did not freeze the model, so that nothing says which layer is
+        the last, or if the optimizer reads none of the head's own; and as the task's ``build_optimizer``.
     """
-    if not configuration.head:
+    # Only some tasks have such a thing: it is no part of what a task must be.
+    decay_of: Callable[[Configuration], float] | None = getattr(task, "layer_decay", None)
+    decay = 1.0 if decay_of is None else decay_of(configuration)
+    if not configuration.head and decay == 1:
         return task.build_optimizer(parameters, configuration)
     freezing = freezing_of(model)
     if freezing is None:
+        names = ", ".join(configuration.head) + " of the head" if configuration.head else "layer_decay"
         raise HyperparameterError(
-            f"{', '.join(configuration.head)} of the head cannot be set, because {type(model).__name__} was not frozen by "
-            f"frostline.freeze: freeze it so in the task's freeze, or align without head."
+            f"{names} cannot be set, because {type(model).__name__} was not frozen by frostline.freeze: freeze it so in the "
+            f"task's freeze, or align without head."
         )
-    owned = {id(model.get_parameter(name)) for name in freezing.stack.layers[-1].parameters}
-    head = [parameter for parameter in parameters if id(parameter) in owned]
-    others = [parameter for parameter in parameters if id(parameter) not in owned]
     plain = replace(configuration, head={})
     of_head = replace(plain, hyperparameters={**plain.hyperparameters, **configuration.head})
-    groups = [(members, configured) for members, configured in ((others, plain), (head, of_head)) if members]
-    optimizer, *more = [task.build_optimizer(members, configured) for members, configured in groups]
-    for other in more:
-        if _settings(other) == _settings(optimizer):
-            raise HyperparameterError(
-                f"{', '.join(configuration.head)} of the head changes nothing, because {type(optimizer).__name__} does not "
-                f"read it: align a hyperparameter of the optimizer."
-            )
-        for group in other.param_groups:
-            optimizer.add_param_group(group)
+    *others, head = _by_layer(freezing, parameters)
+    if decay == 1:
+        owned = {id(parameter) for parameter in head}
+        others = [[parameter for parameter in parameters if id(parameter) not in owned]]
+    layers = [(members, of_head if members is head else plain) for members in (*others, head)]
+    optimizers: list[Optimizer] = []
+    for distance, (members, configured) in reversed([*enumerate(reversed(layers))]):
+        if not members:
+            continue
+        optimizers.append(task.build_optimizer(members, configured))
+        for group in optimizers[-1].param_groups:
+            group["lr"] = group["lr"] * decay**distance
+    _refuse_head_in_vain(configuration, optimizers)
+    optimizer, *more = optimizers
+    for group in (group for other in more for group in other.param_groups):
+        optimizer.add_param_group(group)
     return optimizer
+
+
+def _by_layer(freezing: Freezing, parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Return the parameters that each of the model's layers owns, input first; most of the first layers own none."""
+    layer_of = {
+        id(freezing.model.get_parameter(name)): index
+        for index, layer in enumerate(freezing.stack.layers)
+        for name in layer.parameters
+    }
+    layers: list[list[nn.Parameter]] = [[] for _ in freezing.stack.layers]
+    for parameter in parameters:
+        layers[layer_of[id(parameter)]].append(parameter)
+    return layers
+
+
+def _refuse_head_in_vain(configuration: Configuration, optimizers: Sequence[Optimizer]) -> None:
+    if not configuration.head or len(optimizers) < 2:
+        return
+    *_, other, head = map(_settings, optimizers)
+    if head == other:
+        raise HyperparameterError(
+            f"{', '.join(configuration.head)} of the head changes nothing, because {type(optimizers[0]).__name__} does not "
+            f"read it: align a hyperparameter of the optimizer."
+        )
 
 
 def _settings(optimizer: Optimizer) -> list[dict[str, Any]]:

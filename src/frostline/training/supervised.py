@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from frostline.errors import HyperparameterError, TaskError
-from frostline.inputs.whole_numbers import shown
+from frostline.errors import TaskError
 from frostline.layers import LayerStack, build_deferred, freeze, freezing_of, split_layers
+from frostline.layers.adapters import join_without_adapters
 from frostline.records import Configuration, Direction, Value
 from frostline.seeding import derive_seed
 from frostline.training.blueprint import ALWAYS_READ, Blueprint, draw_blueprint
+from frostline.training.checked_values import checked_batch_size, checked_gradient_norm, checked_layer_decay
 from frostline.training.data import (
-    LARGEST_BATCH,
     Example,
     data_identity,
     fetch_examples,
@@ -29,6 +29,7 @@ from frostline.training.data import (
 )
 from frostline.training.devices import first_tensor, move_batch
 from frostline.training.hyperparameter_reads import CompletedHyperparameters, unwatched
+from frostline.training.initial_weights import start_from
 from frostline.training.losses.lazy_logits import (
     is_transformed,
     lazy_output,
@@ -37,6 +38,7 @@ from frostline.training.losses.lazy_logits import (
 )
 from frostline.training.model_calls import as_arguments, device_of, outputs_of, weighted_mean
 from frostline.training.optimizers import build_optimizer, hyperparameters_of, optimizer_class
+from frostline.training.pretrained import PretrainedWeights
 from frostline.training.schedules import schedule_from_hyperparameters
 from frostline.training.task_fields import check_fields, completed_defaults
 
@@ -61,7 +63,8 @@ class SupervisedTask:
 
     Hyperparameters: those of the optimizer in full words (``learning_rate``, ``weight_decay``, ``beta1``,
     ``momentum``, ``epsilon``, ...), ``optimizer`` (a class of ``torch.optim``, by name), ``batch_size`` (in
-    examples) and ``gradient_clip_norm`` override what is given here; ``model`` and ``schedule`` may read any
+    examples) and ``gradient_clip_norm`` override what is given here; with ``layer_decay``, at most 1, each layer's
+    learning rate is that of the layer behind it times this; ``model`` and ``schedule`` may read any
     others. ``defaults`` need not repeat a batch size, optimizer or norm that is given here.
     What ``defaults`` names and the space does not is the same for all configurations. Weight decay acts on
     all parameters alike.
@@ -93,6 +96,12 @@ class SupervisedTask:
     validation_batch_size: int = 256
     gradient_clip_norm: float | None = None
     augment: Callable[[Any, torch.Generator], Any] | None = None
+    pretrained: str | os.PathLike[str] | None = None
+    """Weights to start from instead of random ones: a safetensors file, a folder written by ``save_pretrained``, or a file
+    with a state dict, of which nothing but tensors is loaded. Another checkpoint is another task: its hash is in the
+    fingerprint."""
+    new_modules: tuple[str, ...] = ()
+    """The modules and parameters that keep their initial weights all the same, by name: a new head."""
     unwrap: tuple[type[nn.Module], ...] = ()
     tied: Literal["detach", "snapshot"] = "detach"
     frozen_statistics: Literal["calibrated", "batch"] = "calibrated"
@@ -113,6 +122,8 @@ class SupervisedTask:
     def __post_init__(self) -> None:
         object.__setattr__(self, "defaults", completed_defaults(self))
         check_fields(self)
+        if self.pretrained is not None:
+            _ = self._pretrained_weights  # refused at once, if it is to be refused
 
     @property
     def fingerprint(self) -> str:
@@ -124,18 +135,22 @@ class SupervisedTask:
         return self._fingerprint
 
     def build_model(self, configuration: Configuration) -> nn.Module:
-        """Return a freshly initialised model on the CPU, built deferred if frozen weights are kept small.
+        """Return a model at its initial or pretrained weights, on the CPU, built deferred if frozen ones are kept small.
 
-        Raises: HyperparameterError if the configuration holds a name that nobody reads.
+        Raises: HyperparameterError if the configuration holds a name that nobody reads; ModelError if the pretrained
+        weights are another model's.
         """
         completed = self._completed(configuration)
-        if self.frozen_dtype is None and self.frozen_placement == "device":
-            return self.model(completed)
-        return build_deferred(lambda: self.model(completed))
+        is_whole = self.frozen_dtype is None and self.frozen_placement == "device"
+        model = self.model(completed) if is_whole else build_deferred(lambda: self.model(completed))
+        if self.pretrained is not None:
+            start_from(model, self._pretrained_weights, new_modules=self.new_modules)
+        return model
 
     def split(self, model: nn.Module) -> LayerStack:
-        """Return the layers of ``model`` in the order of execution."""
-        return split_layers(model, unwrap=self.unwrap, example_inputs=self._example_inputs(model))
+        """Return the layers of ``model`` in the order of execution; each has an adapter, if any has."""
+        stack = split_layers(model, unwrap=self.unwrap, example_inputs=self._example_inputs(model))
+        return join_without_adapters(stack, model)
 
     def freeze(self, model: nn.Module, *, trainable_layers: int) -> None:
         """Freeze ``model`` in place; calibrated statistics come from the first batches of one fixed order."""
@@ -166,14 +181,16 @@ class SupervisedTask:
 
         Raises: HyperparameterError if it is not above 0.
         """
-        norm = self._completed(configuration).get("gradient_clip_norm", self.gradient_clip_norm)
-        if norm is None:
-            return None
-        if isinstance(norm, bool) or not isinstance(norm, int | float) or not 0 < norm < math.inf:
-            raise HyperparameterError(
-                f"gradient_clip_norm is {shown(norm)}, but must be a number above 0, or None, and finite."
-            )
-        return float(norm)
+        return checked_gradient_norm(
+            self._completed(configuration).get("gradient_clip_norm", self.gradient_clip_norm)
+        )
+
+    def layer_decay(self, configuration: Configuration) -> float:
+        """Return what each layer's learning rate is of that of the layer behind it: 1 where nothing is said.
+
+        Raises: HyperparameterError unless it is above 0 and at most 1.
+        """
+        return checked_layer_decay(self._completed(configuration).get("layer_decay", 1))
 
     def training_batches(self, configuration: Configuration, *, seed: int, skip_samples: int) -> Iterator[Example]:
         """Yield CPU batches without end, in an order that depends on ``seed`` alone, from after ``skip_samples``.
@@ -233,6 +250,11 @@ class SupervisedTask:
         )
 
     @cached_property
+    def _pretrained_weights(self) -> PretrainedWeights:
+        assert self.pretrained is not None
+        return PretrainedWeights.open(self.pretrained)
+
+    @cached_property
     def _fingerprint(self) -> str:
         facts = (
             self.name,
@@ -258,6 +280,7 @@ class SupervisedTask:
             self.num_calibration_batches,
             # Chunks change the last bits. Without them the fingerprint is what it was before.
             *(("chunked logits",) if self.chunked_logits else ()),
+            *(() if self.pretrained is None else (self._pretrained_weights.sha256, self.new_modules)),
             [_name_of(part) for part in (self.loss_function, self.score_function, self.schedule, self.augment)],
         )
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
@@ -280,17 +303,7 @@ class SupervisedTask:
             self._blueprint.refuse_unread(names, task=self.name, also_read=self.also_read)
 
     def _batch_size(self, configuration: Configuration) -> int:
-        size = self._completed(configuration).get("batch_size", self.batch_size)
-        if isinstance(size, bool) or not isinstance(size, int | float) or not 1 <= size <= LARGEST_BATCH:
-            raise HyperparameterError(
-                f"batch_size is {shown(size)}, but must be a whole number of examples, at least 1, and at most "
-                f"{LARGEST_BATCH}."
-            )
-        if size != int(size):
-            raise HyperparameterError(
-                f"batch_size is {size!r}, but must be a whole number: make it an int in the space."
-            )
-        return int(size)
+        return checked_batch_size(self._completed(configuration).get("batch_size", self.batch_size))
 
     def _loss_outputs(self, model: nn.Module, inputs: Any) -> Any:
         if not self.chunked_logits or is_transformed():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -90,6 +91,11 @@ def _check_types(task: Any) -> None:
         "data_fingerprint": (isinstance(task.data_fingerprint, str), "text"),
         "gradient_clip_norm": (norm is None or has_norm, "a finite number above 0, or None"),
         "chunked_logits": (isinstance(task.chunked_logits, bool), "True or False"),
+        "pretrained": (
+            task.pretrained is None or isinstance(task.pretrained, str | os.PathLike),
+            "the path of a file or folder, or None",
+        ),
+        "new_modules": (_all_are(task.new_modules, str), "a tuple of names"),
         "also_read": (_all_are(task.also_read, str), "a tuple of names"),
         "unwrap": (_all_are(task.unwrap, type), "a tuple of classes"),
         **{name: (callable(getattr(task, name)), "a function") for name in ("model", "loss_function", "schedule")},

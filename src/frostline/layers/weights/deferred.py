@@ -41,7 +41,7 @@ def build_deferred(build: Callable[[], nn.Module], *, larger_than: int = _LARGE)
     A model whose code does with its large tensors what cannot be recorded (handing them to numpy) is built at once, with a
     warning that says so. Raises: whatever ``build`` raises.
     """
-    if _is_without_memory_already():
+    if is_without_memory():
         return build()
     state = torch.get_rng_state()
     recorder = Recorder(larger_than)
@@ -66,7 +66,7 @@ def build_shapes(build: Callable[[], nn.Module], *, larger_than: int = _LARGE) -
     Nothing is drawn for them, so this takes no time. A model whose code asks for their values is built by
     ``build_deferred``.
     """
-    if _is_without_memory_already():
+    if is_without_memory():
         return build()
     state = torch.get_rng_state()
     try:
@@ -111,11 +111,18 @@ class Deferred:
     def __init__(self, recorder: Recorder, *, device: torch.device) -> None:
         self.device = device
         self._recorder = recorder
+        self._given: dict[tuple[object, ...], Callable[[], Tensor]] = {}
+
+    def give(self, tensor: Tensor, make: Callable[[], Tensor]) -> None:
+        """Let one of the model's tensors without memory get the value that ``make`` returns whenever it is asked for."""
+        self._given[_memory_of(tensor)] = make
 
     def value(self, tensor: Tensor) -> Tensor:
         """Return the value of one of the model's tensors, on the CPU; a large one is made at every call."""
         if not isinstance(tensor, FakeTensor):
             return tensor.detach()
+        if _memory_of(tensor) in self._given:
+            return self._given[_memory_of(tensor)]()
         value = self._recorder.value(tensor)
         is_part = value.untyped_storage().nbytes() > value.nbytes
         return value.clone() if is_part else value
@@ -152,7 +159,13 @@ class Deferred:
         return filled
 
 
-def _is_without_memory_already() -> bool:
+def _memory_of(tensor: Tensor) -> tuple[object, ...]:
+    """What a tensor and others that are the same one, detached from gradients, have in common."""
+    return tensor.untyped_storage()._cdata, tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
+
+
+def is_without_memory() -> bool:
+    """Return whether a model that is built now gets no memory for its weights, or for large ones."""
     return any(isinstance(mode, FakeTensorMode | Recorder) for mode in _get_current_dispatch_mode_stack())
 
 

@@ -43,7 +43,12 @@ class Share:
 
 def _refuse_what_changes(freezing: Freezing) -> None:
     """Raise CannotShareError if the frozen layers see a weight that is trained."""
-    crossing = freezing.stack.crossing_ties(freezing.trainable_layers)
+    crossing = [
+        tie
+        for tie in freezing.stack.crossing_ties(freezing.trainable_layers)
+        # Beside adapters it stays as it is in the trained layers too.
+        if freezing.model.get_parameter(tie.names[-1]).requires_grad
+    ]
     if freezing.tied == "detach" and crossing:
         raise CannotShareError(
             f"{crossing[0].names[0]} is frozen and tied to {crossing[0].names[-1]}, which is trained: with tied='detach' "
