@@ -8,6 +8,7 @@ import torch
 
 import frostline
 from frostline.errors import OptionError
+from frostline.populations.programs import Programs
 from frostline.records import Configuration
 from frostline.tasks.group_words import group_words, product_loss, token_accuracy
 from frostline.training.supervised import SupervisedTask
@@ -73,6 +74,15 @@ def test_a_search_of_the_architecture_reads_all_of_it(tmp_path: Any) -> None:
         observer=frostline.SILENT,
     )
     assert 0 <= result.score <= 1
+
+
+def test_what_changes_the_program_is_trained_in_another_population() -> None:
+    task = group_words(num_householders=None, gated=None, num_blocks=1, width=16, **SMALL)
+    programs = Programs(task, root_seed=0)
+    own = programs.of(defaults_of(task))
+    for change in ({"num_householders": 3}, {"gated": True}, {"largest_beta": 1.0}):
+        assert programs.of(defaults_of(task, **change)) != own
+    assert programs.of(defaults_of(task, learning_rate=1e-3, weight_decay=0.5, beta2=0.99)) == own
 
 
 def test_fingerprints_see_every_option() -> None:

@@ -176,7 +176,7 @@ def litgpt(model: nn.Module, name: str) -> list[Unit] | None:
 
 def flash_linear_attention(model: nn.Module, name: str) -> list[Unit] | None:
     """Models of flash-linear-attention (DeltaNet, gated DeltaProduct, GLA ...): known by their parts, not by their names."""
-    if not _is_a(model, "transformers", "PreTrainedModel"):
+    if not is_a(model, "transformers", "PreTrainedModel"):
         return None
     for trunk, module in model.named_modules():
         if type(module).__module__.startswith("fla.models.") and hasattr(module, "layers"):
