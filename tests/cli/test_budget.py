@@ -86,6 +86,24 @@ def test_a_grid_is_never_asked_for_more_than_its_points(capsys: pytest.CaptureFi
     assert len(trials()) <= 16
 
 
+def test_a_belief_is_drawn_near_and_part_of_what_the_study_is(capsys: pytest.CaptureFixture[str]) -> None:
+    command = f"tune {TINY} --study s --budget 3 --device cpu --prior learning_rate=1e-3"
+    code, out, err = run(command, capsys)
+    assert (code, err) == (0, ""), out
+    assert len(trials()) > 3
+    _, _, err = run(f"tune {TINY} --study s --budget 4 --device cpu --prior learning_rate=1e-2", capsys)
+    assert "near learning_rate=0.001" in err
+    for words, line in (
+        ("--prior learning_rate=1e-3 --sampler tpe", "--prior goes with the sampler random, not with tpe"),
+        ("--prior speed=1", "the search space has no 'speed'"),
+        ("--prior learning_rate=1e9", "learning_rate is 1000000000.0"),
+    ):
+        code, _, err = run(f"tune {TINY} --study t --device cpu {words}", capsys)
+        assert code != 0
+        assert line in err
+        assert len(err.splitlines()) == 1
+
+
 def test_the_rungs_of_a_budget_are_shown_before(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(f"ladder {TINY}", capsys)
     assert code == 0

@@ -5,7 +5,7 @@ import logging
 import sys
 from itertools import product
 from random import Random
-from statistics import median
+from statistics import mean, median
 
 import optuna
 import pytest
@@ -18,8 +18,8 @@ from frostline.errors import OptionError, SearchSpaceError
 from frostline.records import Configuration, Request, Status
 from frostline.search.history import History
 from frostline.search.mirror import Learning
-from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Draws, Sampling, grid
-from frostline.search.space import SearchSpace
+from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Draws, Sampling, grid, near
+from frostline.search.space import SearchSpace, holds
 from frostline.seeding import derive_seed
 from tests.search.simulation import ended
 
@@ -33,7 +33,8 @@ SPACE = SearchSpace(
     }
 )
 GRID = grid(SPACE, num_points=4)
-SAMPLINGS = [RANDOM, QMC, TPE, GP, CMA_ES, GRID]
+NEAR = near({"rate": 1e-3, "kind": "two", "width": 12})
+SAMPLINGS = [RANDOM, QMC, TPE, GP, CMA_ES, GRID, NEAR]
 LEARNING = [TPE, GP, CMA_ES]
 every_sampling = pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda sampling: sampling.name)
 every_learning = pytest.mark.parametrize("sampling", LEARNING, ids=lambda sampling: sampling.name)
@@ -301,6 +302,8 @@ def test_a_space_of_one_hyperparameter_is_drawn(sampling) -> None:
     single = SearchSpace(distributions={"width": IntDistribution(1, 20)})
     if sampling is GRID:
         sampling = grid(single, num_points=20)
+    if sampling is NEAR:
+        sampling = near({"width": 9})
     made = draws(sampling, space=single)
     for configuration in searched(made, 14, outcome=lambda one: abs(one["width"] - 9)).configurations:
         single.validate(configuration)
@@ -330,3 +333,61 @@ def test_optunas_own_study_is_not_announced() -> None:
             each.setLevel(level)
         optuna.logging.set_verbosity(verbosity)
         logger.removeHandler(handler)
+
+
+def test_half_of_what_is_drawn_is_near_what_is_believed_before_anything_is_known() -> None:
+    history, made = History("minimize"), draws(NEAR)
+    for _ in range(200):
+        history.add_configuration(made.draw(history))
+    drawn = history.configurations
+    # Half of them near, where a choice is made anew every other time: 0.5 + 0.5 * 0.25.
+    assert 0.55 < sum(each["kind"] == "two" for each in drawn) / 200 < 0.7
+    # Of the range's scale 0.3, which half of them would hold to 0.3, and those near to 0.68 of a normal distribution.
+    assert 0.42 < sum(10**-3.45 < each["rate"] < 10**-2.55 for each in drawn) / 200 < 0.58
+
+
+@pytest.mark.parametrize(("distance", "share"), [(0.05, 0.7), (0.5, 1.0)])
+def test_a_belief_that_is_right_helps_and_one_that_is_wrong_does_not_hurt(distance: float, share: float) -> None:
+    space = SearchSpace(distributions={name: FloatDistribution(0.0, 1.0) for name in "abcd"})
+    believed = dict.fromkeys("abcd", 0.25)
+
+    def distance_from_best(configuration: Configuration) -> float:
+        return sum((configuration[name] - 0.25 - distance) ** 2 for name in "abcd")
+
+    def mean_best(sampling: Sampling) -> float:
+        found = [
+            searched(draws(sampling, space=space, root_seed=seed), 40, outcome=distance_from_best, seed=seed)
+            for seed in range(12)
+        ]
+        return mean(min(map(distance_from_best, history.configurations)) for history in found)
+
+    assert mean_best(near(believed)) < share * mean_best(RANDOM)
+
+
+@given(position=st.floats(0, 1), name=st.sampled_from(["rate", "width", "decay"]))
+def test_every_position_of_a_range_is_a_value_that_can_be_drawn(position: float, name: str) -> None:
+    from frostline.search.belief import _position, _value_at
+
+    for distribution in (
+        SPACE.distributions[name],
+        IntDistribution(1, 1000, log=True),
+        FloatDistribution(0.0, 1.0, step=0.25),
+        IntDistribution(2, 11, step=3),
+    ):
+        value = _value_at(distribution, position)
+        assert holds(distribution, value)
+        if isinstance(distribution, FloatDistribution) and distribution.step is None:
+            assert _position(distribution, value) == pytest.approx(position, abs=1e-9)
+
+
+@pytest.mark.parametrize("values", [{}, None, 3])
+def test_a_belief_in_nothing_is_refused(values: object) -> None:
+    with pytest.raises(OptionError, match="near takes values of hyperparameters"):
+        near(values)
+
+
+def test_a_belief_is_of_the_space() -> None:
+    with pytest.raises(SearchSpaceError, match="has no 'momentum'"):
+        draws(near({"momentum": 0.9}))
+    with pytest.raises(SearchSpaceError, match="rate is 5"):
+        draws(near({"rate": 5}))

@@ -143,6 +143,16 @@ class SamplingArguments:
     sampler: Annotated[
         str, typer.Option("--sampler", help=f"{', '.join(SAMPLERS)}.", show_default=False, rich_help_panel=WHAT)
     ] = SAMPLERS[0]
+    prior: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prior",
+            metavar="NAME=VALUE",
+            help="Where you believe that good values lie: half of what is drawn is near. Repeat for more.",
+            rich_help_panel=WHAT,
+            hidden=True,
+        ),
+    ] = None
     grid_points: Annotated[
         int,
         typer.Option(
@@ -175,6 +185,10 @@ class SamplingArguments:
     def __post_init__(self) -> None:
         check_sampler(self.sampler)
         parse_assignments("--default", self.default)
+        if parse_assignments("--prior", self.prior) and self.sampler != SAMPLERS[0]:
+            raise OptionError(
+                f"--prior goes with the sampler {SAMPLERS[0]}, not with {self.sampler}: leave one out."
+            )
         if self.space is not None and not self.space.is_file():
             raise OptionError(f"--space {self.space}: there is no such file.")
 
@@ -211,10 +225,13 @@ class SamplingArguments:
 
     def sampling(self, task: Task) -> Sampling:
         """Return what draws configurations from the task's space."""
-        if self.sampler != GRID:
+        prior = parse_assignments("--prior", self.prior)
+        if self.sampler != GRID and not prior:
             return sampling_named(self.sampler)
-        from frostline.search.sampling import grid
+        from frostline.search.sampling import grid, near
 
+        if prior:
+            return near(prior)
         return grid(task.space, num_points=self.grid_points)
 
     def initial(self, task: Task) -> tuple[dict[str, Value], ...]:

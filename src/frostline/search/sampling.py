@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -23,12 +24,14 @@ from optuna.samplers import (
 from optuna.trial import TrialState, create_trial
 
 from frostline.errors import OptionError, SearchSpaceError
+from frostline.inputs.whole_numbers import shown
 from frostline.records import Configuration, Direction, Value
+from frostline.search.belief import BeliefSampler
 from frostline.search.mirror import Learning, Mirror, private_study, sampled_alone, without
 from frostline.seeding import derive_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from frostline.search.history import History
     from frostline.search.space import SearchSpace
@@ -54,6 +57,8 @@ class Sampling:
     learning: Learning
     num_points: int | None = None
     """How many different configurations there are to draw, where that is limited."""
+    believed: Mapping[str, Value] = field(default_factory=dict)
+    """The values that it draws near, of hyperparameters that the space must have."""
 
 
 class Draws:
@@ -76,6 +81,7 @@ class Draws:
     ) -> None:
         for values in initial:
             space.validate(values)
+        space.validate(sampling.believed, partly=True)
         self.space = space
         self.sampling = sampling
         self._root_seed = root_seed
@@ -218,4 +224,22 @@ def grid(space: SearchSpace, *, num_points: int) -> Sampling:
         build=partial(_build_grid, points=points),
         learning=Learning.GRID,
         num_points=prod(map(len, points.values())),
+    )
+
+
+def near(values: Mapping[str, Value]) -> Sampling:
+    """Return the sampling that draws every other configuration near ``values``, as long as that is where good ones lie.
+
+    They are of some or all hyperparameters; the others are drawn from their whole ranges. Numbers are drawn from a normal
+    distribution whose standard deviation is 0.15 of the range's scale, choices are made anew every other time.
+    Source: see ``search.belief``. Raises: OptionError if there are none.
+    """
+    if not isinstance(values, Mapping) or not values:
+        raise OptionError(f"near takes values of hyperparameters by their names, but was given {shown(values)}.")
+    words = ", ".join(f"{name}={value}" for name, value in sorted(values.items()))
+    return Sampling(
+        name=f"near {words}",
+        build=partial(BeliefSampler, values=dict(values)),
+        learning=Learning.RUNGS,
+        believed=dict(values),
     )

@@ -105,8 +105,8 @@ class SearchSpace:
         """A string that changes when what can be drawn does: one line, hyperparameters in alphabetical order."""
         return "; ".join(f"{name}: {_describe(self.distributions[name])}" for name in sorted(self.distributions))
 
-    def validate(self, values: Mapping[str, Value]) -> None:
-        """Check that ``values`` are a configuration of this space.
+    def validate(self, values: Mapping[str, Value], *, partly: bool = False) -> None:
+        """Check that ``values`` are a configuration of this space, or a part of one.
 
         Raises: SearchSpaceError if one is missing, is unknown, or cannot be drawn.
         """
@@ -116,6 +116,8 @@ class SearchSpace:
                 raise SearchSpaceError(f"the search space has no {name!r}; it has {names}: use these names.")
         for name, distribution in self.distributions.items():
             if name not in values:
+                if partly:
+                    continue
                 raise SearchSpaceError(f"{name!r} has no value; give one to each of {names}.")
             if not holds(distribution, values[name]):
                 raise SearchSpaceError(
