@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # the tests. What is imported is compiled once instead (pip's --no-compile leaves out the rest of the thousands of files).
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test torture oldest coverage check docs format clean
+.PHONY: demo test torture rehearse oldest coverage check docs format clean
 
 demo: .venv/run
 	$(BIN)/frostline tune python-source-gpt --study demo
@@ -16,7 +16,11 @@ test: .venv/dev .families/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 torture: .venv/dev
-	$(BIN)/python -m pytest -m torture tests/faults tests/integrations -s
+	$(BIN)/python -m pytest -m torture tests/faults tests/integrations tests/rehearsal -s
+
+# Every test for a GPU on a card of host memory, and which lines that name a device were run.
+rehearse: .venv/dev
+	$(BIN)/python -m tests.rehearsal.rehearsed tests
 
 # With the oldest versions that are supported: gigabytes to install (torch comes with CUDA), and minutes to run.
 oldest: .venv-oldest/installed

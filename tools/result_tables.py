@@ -266,6 +266,37 @@ def frameworks() -> str:
     return markdown(head, grouped_rows(lines))
 
 
+def group_words() -> str:
+    """Return how well tuned DeltaProduct models track words over groups, by their blocks and Householder steps."""
+    rows = results_of("group-words-cpu.json")
+    groups = dict.fromkeys((row["group"], row["num_blocks"], row["num_householders"]) for row in rows)
+    lines = []
+    for group, num_blocks, num_householders in sorted(groups, key=lambda each: (-ord(each[0][0]), *each)):
+        architecture = (group, num_blocks, num_householders)
+        seeds = [row for row in rows if (row["group"], row["num_blocks"], row["num_householders"]) == architecture]
+        lines.append(
+            [
+                group,
+                str(num_blocks),
+                str(num_householders),
+                f"{fmean(row['score'] for row in seeds):.3f}",
+                ", ".join(f"{row['score']:.2f}" for row in seeds),
+                f"{fmean(row['own'] for row in seeds):.3f}",
+                f"{seeds[0]['words']:,}",
+            ]
+        )
+    head = (
+        "group",
+        "blocks",
+        "steps a token",
+        "best found",
+        "each seed",
+        "the task's own",
+        "words of a full training",
+    )
+    return markdown(head, grouped_rows(lines))
+
+
 RESULT_TABLES: dict[str, Callable[[], str]] = {
     "contest-means": contest_means,
     "contest-tables": contest_tables,
@@ -276,4 +307,5 @@ RESULT_TABLES: dict[str, Callable[[], str]] = {
     "placement": placement,
     "ray-overhead": ray_overhead,
     "frameworks": frameworks,
+    "group-words": group_words,
 }

@@ -65,6 +65,15 @@ def test_a_budget_too_small_to_search_says_so_and_trains_ones_own(capsys: pytest
     assert len(trials()) == 1
 
 
+def test_a_time_too_short_to_search_says_what_a_search_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(f"tune {TINY} --study s --budget 0.000001s --device cpu", capsys)
+    assert code == 0
+    last = out.splitlines()[-1]
+    assert re.search(r"The budget, 1e-06 s, is [\d.e-]+ full trainings here: \d+% of it is spent\.", last)
+    assert "Nothing was searched: that begins at 2.5 full trainings, " in last
+    assert len(trials()) == 1
+
+
 def test_without_defaults_nothing_is_said_to_be_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(f"tune {TINY} --study s --budget 3 --device cpu --no-defaults", capsys)
     assert code == 0

@@ -14,6 +14,7 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from frostline.records import Configuration, Fidelity, Job
 from frostline.search.space import SearchSpace
+from frostline.tasks.delta_product import DeltaProductModel, DeltaProductSettings
 from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss
 from frostline.tasks.resnet import ResNet, ResNetSettings
 from frostline.training.supervised import SupervisedTask
@@ -93,6 +94,12 @@ def gpt(**changes: Any) -> Callable[[], nn.Module]:
     return lambda: GPT(GPTSettings(**{**settings, **changes}))
 
 
+def delta_product() -> Callable[[], nn.Module]:
+    return lambda: DeltaProductModel(
+        DeltaProductSettings(num_blocks=2, num_heads=2, width=16, vocabulary_size=32, gated=True)
+    )
+
+
 def resnet() -> nn.Module:
     return ResNet(ResNetSettings(widths=(4, 4, 8), num_classes=3))
 
@@ -148,6 +155,7 @@ CASES = (
     token_case("gpt", gpt(), layers=(1, 3)),
     token_case("gpt with dropout", gpt(dropout=0.2, positions="learned"), layers=(2,)),
     token_case("gpt tied", gpt(tied=True), layers=(2,), options={"tied": "snapshot"}),
+    token_case("delta product", delta_product(), layers=(2,)),
     image_case("resnet", resnet, layers=(1, 3)),
     image_case("resnet of batch statistics", resnet, layers=(3,), options={"frozen_statistics": "batch"}),
     image_case("vit", vit, layers=(2,)),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.layers import freezing_of
+from frostline.populations import population as population_module
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.populations.prefix.share import CannotShareError
@@ -393,3 +394,11 @@ def test_who_leaves_takes_its_memory_along() -> None:
     assert sum(parameter.numel() for parameter in sessions[1].parameters) == 0
     assert not sessions[1].optimizer.state
     assert all(parameter.numel() for parameter in sessions[0].parameters)
+
+
+def test_the_peak_is_asked_for_when_a_member_ends_and_not_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+    monkeypatch.setattr(population_module, "peak_bytes", asked.append)
+    jobs = jobs_of([configuration_of(number) for number in range(2)], layers=2)
+    evaluations, _ = trained_together(BY_NAME["mlp"].task(), jobs)
+    assert len(asked) == len(evaluations)

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
+from torch import Tensor
 
 from frostline.training.finiteness import Readings
 
@@ -26,4 +28,12 @@ def test_all_is_read_at_once_when_asked() -> None:
 def test_large_is_not_infinite() -> None:
     readings = Readings(interval=1)
     readings.add(0, torch.tensor(1e300, dtype=torch.float64), None)
+    assert readings.complaint(at_once=False) is None
+
+
+def test_many_are_read_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = Readings(interval=3)
+    monkeypatch.setattr(Tensor, "__float__", lambda _: pytest.fail("each is read by itself"))
+    for step in range(3):
+        readings.add(step, torch.ones(1, dtype=torch.float64), torch.tensor(2.0) if step else None)
     assert readings.complaint(at_once=False) is None

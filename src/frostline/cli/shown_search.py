@@ -20,6 +20,7 @@ from frostline.run.single_training import train_task
 from frostline.run.tuning import TaskSearch, search_task
 from frostline.run.view.drawing_board import rung_table
 from frostline.run.view.event_lines import outcome
+from frostline.search.budget import FEWEST_FULL_TRAININGS
 from frostline.search.budgeted import BudgetedHalving
 from frostline.search.realigned import RealignedSearch, reading_sentences
 from frostline.store.reading import READINGS_NOTE, write_note
@@ -80,13 +81,22 @@ def _show_readings(search: Climb, result: TuneResult) -> None:
 
 
 def _show_budget(search: Climb, result: TuneResult) -> None:
-    """Say how much of its budget a search has spent."""
-    if isinstance(search, BudgetedHalving):
-        spent, allowed = search.spent(result.history)
-        typer.echo(
-            f"The budget, {search.budget}, is {duration(allowed)} here: {spent / allowed:.0%} of it is spent. With a larger "
-            f"one the same command goes on."
-        )
+    """Say how much of its budget a search has spent, and why nothing beside one's own was trained in full."""
+    if not isinstance(search, BudgetedHalving):
+        return
+    spent, allowed = search.spent(result.history)
+    size = search.full_trainings(result.history)
+    here = duration(allowed) if search.budget.seconds is None else f"{size:.2g} full trainings"
+    why = ""
+    if search.searches and size < FEWEST_FULL_TRAININGS:
+        fewest = duration(allowed / size * FEWEST_FULL_TRAININGS)
+        why = f" Nothing was searched: that begins at {FEWEST_FULL_TRAININGS:g} full trainings, {fewest}."
+    elif search.own_stay_alone(result.history):
+        why = " None but your own was trained in full: candidates cost more than is left."
+    typer.echo(
+        f"The budget, {search.budget}, is {here} here: {spent / allowed:.0%} of it is spent.{why} With a larger one the "
+        f"same command goes on."
+    )
 
 
 def _show_audits_best(audited: AuditedSearch, result: TuneResult) -> None:

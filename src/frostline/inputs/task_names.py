@@ -12,6 +12,7 @@ BUILT_IN = (
     "cifar100-resnet18",
     "random-tokens",
     "random-images",
+    "group-words",
 )
 
 

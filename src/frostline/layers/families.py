@@ -174,6 +174,16 @@ def litgpt(model: nn.Module, name: str) -> list[Unit] | None:
     return _around_blocks(model, name, "transformer.h", last=("lm_head",))
 
 
+def flash_linear_attention(model: nn.Module, name: str) -> list[Unit] | None:
+    """Models of flash-linear-attention (DeltaNet, gated DeltaProduct, GLA ...): known by their parts, not by their names."""
+    if not is_a(model, "transformers", "PreTrainedModel"):
+        return None
+    for trunk, module in model.named_modules():
+        if type(module).__module__.startswith("fla.models.") and hasattr(module, "layers"):
+            return _around_blocks(model, name, child_name(trunk, "layers"))
+    return None
+
+
 FAMILIES: tuple[Family, ...] = (
     gpt2,
     gpt_neox,
@@ -185,6 +195,7 @@ FAMILIES: tuple[Family, ...] = (
     vit_of_torchvision,
     vit_of_timm,
     litgpt,
+    flash_linear_attention,
 )
 
 

@@ -296,8 +296,9 @@ class Population:
 
     def _collect(self) -> bool:
         """Take the evaluations of those that are finished; return whether any member has ended."""
-        peak = peak_bytes(self._settings.device_plan.device)
         for course in [course for course in self._living if course.finished]:
+            # Read only here: on CUDA asking for one figure gathers all of the allocator's.
+            peak = peak_bytes(self._settings.device_plan.device)
             self._ended.append(course.evaluation(peak_bytes=peak, population=self.size))
             self._leave(course)
         return bool(self._ended)

@@ -12,17 +12,13 @@ from frostline.records import Request
 from frostline.search.budget import FEWEST_FULL_TRAININGS, Budget
 from frostline.search.halving import first_requests
 from frostline.search.ladder import Ladder, LadderRow, rows_of
-from frostline.search.silence import reference_loss, tells_nothing
+from frostline.search.rung_prices import Costs, guessed_prices
+from frostline.search.silence import tells_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from frostline.records import Evaluation
     from frostline.search.history import History, RungHistory
-
-# How many configurations share a pass through the frozen layers, for a first guess of what rungs cost. What is measured
-# replaces the guess.
-_TOGETHER = 16
 
 # Half of the candidates that the guess allows begin before anything is known of the cost of few layers, but no more than
 # tell that well.
@@ -32,14 +28,11 @@ _LARGEST_FIRST_WAVE = 16
 # By how much of the budget the last full training may exceed it.
 _TOLERANCE = 0.03
 
+# By how much of the budget a training may exceed it that would otherwise be the only one of a candidate.
+_EXCESS = 0.1
+
 # From so many rungs on a ladder is fine: what one rung leaves too many, the next one sorts out.
 _FINE = 4
-
-# Means of fewer costs say little.
-_FEWEST_COSTS = 3
-
-# Of a full training: whatever a clock says, nothing is free.
-_LEAST_SHARE = 1e-6
 
 
 def usual_shares(num_rungs: int) -> tuple[float, ...]:
@@ -64,6 +57,8 @@ class BudgetedHalving:
     candidates at a rung the share ``kept`` of that rung goes on.
     Where a rung of few layers tells nothing (``search/silence.py``), nobody climbs to another of as few: the search goes on
     with more layers, for as many as that leaves.
+    Who took longer than others is reckoned to take longer above; where all layers are trained for the first time, a third of
+    those who climb tell what that takes, and so how many more do.
     What is decided at a rung rests on the seconds of evaluations that have all ended, so that resuming is replaying. With a
     larger budget later the rungs open again. Below ``FEWEST_FULL_TRAININGS`` only the first are trained.
     Raises: LadderError if there is not one share above 0 and up to 1 for each rung but the last, or num_own is below 0.
@@ -111,10 +106,7 @@ class BudgetedHalving:
     @property
     def first_rung(self) -> int:
         """Where these begin: the top, or with none of one's own the lowest rung of all layers."""
-        top, whole = len(self.ladder.rungs) - 1, self.ladder.num_layers
-        if self.num_own:
-            return top
-        return next(rung for rung in range(top + 1) if self.ladder.rungs[rung].trainable_layers == whole)
+        return len(self.ladder.rungs) - 1 if self.num_own else self._lowest_whole
 
     def evaluations_per_rung(self) -> tuple[int, ...]:
         """Return how many evaluations each rung is planned to see, before any cost is known."""
@@ -136,6 +128,12 @@ class BudgetedHalving:
         return rows_of(self.ladder.rungs, counts, costs)
 
     @property
+    def _lowest_whole(self) -> int:
+        """The lowest rung of all layers."""
+        whole = self.ladder.num_layers
+        return next(rung for rung, fidelity in enumerate(self.ladder.rungs) if fidelity.trainable_layers == whole)
+
+    @property
     def _first_cost(self) -> float:
         """What the first take where they begin, in full trainings."""
         return len(self.first) * self.ladder.rungs[self.first_rung].samples / self.ladder.full_samples
@@ -148,13 +146,23 @@ class BudgetedHalving:
     def spent(self, history: History) -> tuple[float, float]:
         """Return the seconds that evaluations took, and those of the budget; the first have ended."""
         seconds = sum(evaluation.cost.seconds for evaluation in history.evaluations())
-        return seconds, _Costs(self, history).budget
+        return seconds, self._costs(history).budget
+
+    def full_trainings(self, history: History) -> float:
+        """Return the budget in full trainings, as the first of them told what one takes; the first have ended."""
+        costs = self._costs(history)
+        return costs.budget / costs.full_training
+
+    def own_stay_alone(self, history: History) -> bool:
+        """Return whether nobody is trained in full beside one's own, since what is left does not pay for it."""
+        top = len(self.ladder.rungs) - 1
+        return self.num_own > 0 and history.rung(0).num_ended > 0 and history.rung(top).num_started == self.num_own
 
     def decided(self, history: History) -> tuple[int, ...]:
         """Return how many evaluations the lowest rungs see, those for which that is decided."""
         if not self._first_have_ended(history):
             return ()
-        _, quotas = self._plan(history)
+        quotas = self._plan(history).quotas
         return tuple(quotas.get(rung, 0) + self._num_first_at(rung) for rung in range(max(quotas) + 1))
 
     def started_per_rung(self) -> tuple[int, ...]:
@@ -170,12 +178,13 @@ class BudgetedHalving:
             # Whoever else has room begins with candidates, of which so many begin in any case.
             wave = range(first.stop, first.stop + self._first_wave(None))
             return requests + first_requests(history, wave, rung=0, capacity=capacity - len(requests))
-        candidates, quotas = self._plan(history)
-        requests = first_requests(history, candidates, rung=0, capacity=capacity)
+        plan = self._plan(history)
+        requests = first_requests(history, plan.candidates, rung=0, capacity=capacity)
+        quotas = plan.quotas | plan.wave
         for rung, higher in pairwise(quotas):
             if requests:
                 break
-            contenders = history.rung(rung, part=self._contenders(candidates, rung))
+            contenders = history.rung(rung, part=self._contenders(plan.candidates, rung))
             climbing = contenders.promotable(limit=quotas[higher], most=capacity)
             requests = [Request(number, higher) for number in climbing]
         return requests
@@ -184,11 +193,14 @@ class BudgetedHalving:
         """See ``Climb``: those of a closed rung that its quota leaves behind."""
         if not self._first_have_ended(history):
             return []
-        candidates, quotas = self._plan(history)
-        found = []
-        for rung, higher in pairwise(quotas):
-            found += history.rung(rung, part=self._contenders(candidates, rung)).beaten(limit=quotas[higher])
+        plan, found = self._plan(history), []
+        for rung, higher in pairwise(plan.quotas):
+            contenders = history.rung(rung, part=self._contenders(plan.candidates, rung))
+            found += contenders.beaten(limit=plan.quotas[higher])
         return sorted(found)
+
+    def _costs(self, history: History) -> Costs:
+        return Costs(history, ladder=self.ladder, budget=self.budget, first=self.first, first_rung=self.first_rung)
 
     def _first_have_ended(self, history: History) -> bool:
         return history.rung(self.first_rung, part=self.first).num_ended == len(self.first)
@@ -201,30 +213,47 @@ class BudgetedHalving:
         """Return those of whom some climb from ``rung``: with none of one's own, from its first rung on the first too."""
         return range(0 if rung >= self.first_rung else candidates.start, candidates.stop)
 
-    def _plan(self, history: History) -> tuple[range, dict[int, int]]:
-        """Return the numbers of the candidates, and how many climb to each rung as far as that is decided, the lowest first.
-
-        A rung that is skipped is not among them. The first have ended.
-        """
-        costs = _Costs(self, history)
+    def _plan(self, history: History) -> _Plan:
+        """Return what is decided. The first have ended."""
+        costs = self._costs(history)
         begun = self._begun(costs, self._first_wave(costs))
         candidates = range(self.first.stop, max(self.first.stop + begun, len(history.configurations)))
-        quotas, rung = {0: len(candidates)}, 0
+        quotas, rung, dearness = {0: len(candidates)}, 0, 1.0
         while rung < len(self.kept):
-            contenders = self._contenders(candidates, rung)
-            here = costs.at(rung, contenders)
+            here = costs.at(rung, self._contenders(candidates, rung))
             if here.num_ended < quotas[rung] + self._num_first_at(rung) or here.num_pending > 0:
                 break
             spent = sum(costs.at(below, self._contenders(candidates, below)).seconds for below in range(rung + 1))
             spent += costs.first if rung < self.first_rung else 0.0
-            prices = costs.prices(candidates, known=rung + 1)
+            prices = costs.prices(candidates, known=rung + 1, dearness=dearness)
             higher = self._next_rung(rung, here, costs)
-            affordable = self._affordable(costs.budget * (1 + _TOLERANCE) - spent, prices, higher)
-            quotas[higher] = min(max(1, affordable), len(here.ranking))
+            left = costs.budget * (1 + _TOLERANCE) - spent
+            quota = self._quota(costs, left, prices, higher, here)
+            if higher == self._lowest_whole:
+                # What candidates take with all layers is a guess until some have: a third of them tell it.
+                wave = (quota + 2) // 3
+                mean = costs.mean_of(here.ranking[:wave], higher)
+                if mean is None:
+                    return _Plan(candidates, quotas, {higher: wave})
+                off = mean / (prices[higher] * here.dearness(wave)) if mean > 0 else 1.0
+                quota = max(wave, self._quota(costs, left, [price * off for price in prices], higher, here))
+            quotas[higher] = quota
+            dearness *= here.dearness(quota)
             rung = higher
-        return candidates, quotas
+        return _Plan(candidates, quotas, {})
 
-    def _next_rung(self, rung: int, here: RungHistory, costs: _Costs) -> int:
+    def _quota(self, costs: Costs, left: float, prices: Sequence[float], rung: int, climbing: RungHistory) -> int:
+        """Return how many climb to ``rung`` if that and what is planned above it is to cost at most ``left``.
+
+        One climbs for a little more than is left, and for whatever it takes if there would be no answer without.
+        """
+        affordable = self._affordable(left, prices, rung, climbing=climbing)
+        more = left + _EXCESS * costs.budget
+        if affordable == 0 and (self.num_own == 0 or self._affordable(more, prices, rung, climbing=climbing) > 0):
+            affordable = 1
+        return min(affordable, len(climbing.ranking))
+
+    def _next_rung(self, rung: int, here: RungHistory, costs: Costs) -> int:
         """Return where whoever climbs from a closed rung goes: to the next, or to more layers if it has told nothing."""
         if costs.reference is None or not tells_nothing(here, reference=costs.reference):
             return rung + 1
@@ -232,7 +261,7 @@ class BudgetedHalving:
         more = (higher for higher in range(rung + 1, len(rungs)) if rungs[higher].trainable_layers > layers)
         return next(more, rung + 1)
 
-    def _begun(self, costs: _Costs, wave: int) -> int:
+    def _begun(self, costs: Costs, wave: int) -> int:
         """Return how many candidates are to begin: a first wave, and after that what its costs allow."""
         numbers = range(self.first.stop, self.first.stop + wave)
         here = costs.at(0, numbers)
@@ -245,12 +274,12 @@ class BudgetedHalving:
         # More of them than can go on with more layers would be trained for nothing.
         return max(wave, self._affordable(costs.budget - costs.first - here.seconds, prices, higher))
 
-    def _first_wave(self, costs: _Costs | None) -> int:
+    def _first_wave(self, costs: Costs | None) -> int:
         """Return how many candidates begin before any has told what few layers cost."""
         guessed = self._guessed(costs)
         return min(_LARGEST_FIRST_WAVE, max(min(1, guessed), round(_FIRST_WAVE * guessed)))
 
-    def _guessed(self, costs: _Costs | None) -> int:
+    def _guessed(self, costs: Costs | None) -> int:
         """Return how many candidates the budget allows if rungs cost what is guessed of them; 0: too few to search."""
         full_trainings = self.budget.full_trainings
         if full_trainings is None:
@@ -259,18 +288,22 @@ class BudgetedHalving:
             return 0
         return self._affordable(full_trainings - self._first_cost, guessed_prices(self.ladder), 0)
 
-    def _affordable(self, left: float, prices: Sequence[float], rung: int) -> int:
+    def _affordable(
+        self, left: float, prices: Sequence[float], rung: int, *, climbing: RungHistory | None = None
+    ) -> int:
         """Return how many candidates may come to ``rung`` if they and their planned climb are to cost at most ``left``.
 
-        Enough stays to train one of them to the end.
+        Enough stays to train one of them to the end. ``climbing`` is the rung from which the best come, if any do: who took
+        longer there than others takes longer above.
         """
 
         def cost(count: int) -> float:
-            return sum(
-                number * price for number, price in zip(self._planned(count, rung), prices[rung:], strict=True)
-            )
+            planned = zip(self._planned(count, rung), prices[rung:], strict=True)
+            cost = sum(number * price for number, price in planned)
+            return cost if climbing is None else cost * climbing.dearness(count)
 
-        affordable = bisect_right(range(1, int(left / prices[rung]) + 1), left, key=cost)
+        most = int(left / prices[rung]) if climbing is None else len(climbing.ranking)
+        affordable = bisect_right(range(1, most + 1), left, key=cost)
         return affordable if self.most is None else min(affordable, self.most - len(self.first))
 
     def _planned(self, count: int, rung: int) -> list[int]:
@@ -282,59 +315,13 @@ class BudgetedHalving:
         ]
 
 
-def guessed_prices(ladder: Ladder) -> list[float]:
-    """Return what climbing to each rung from the one below is guessed to cost, in full trainings.
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a search has decided: whoever it names climbs, whatever becomes known later."""
 
-    Of a share u of the layers trained, forward and backward count 3u of 3; the frozen layers' forward is shared by several.
-    Where as many layers are trained as at the rung below, training goes on.
-    """
-    whole = [0.0]
-    for fidelity in ladder.rungs:
-        share = fidelity.trainable_layers / ladder.num_layers
-        whole.append(((1 - share) / _TOGETHER + 3 * share) / 3 * fidelity.samples / ladder.full_samples)
-    return [here - below if ladder.continues(rung) else here for rung, (below, here) in enumerate(pairwise(whole))]
-
-
-class _Costs:
-    """What a search has cost so far. The first have ended. Units: seconds."""
-
-    def __init__(self, search: BudgetedHalving, history: History) -> None:
-        self._search = search
-        self._history = history
-        found = [history.evaluation(number, search.first_rung) for number in search.first]
-        first = [evaluation for evaluation in found if evaluation is not None]
-        self.first = sum(evaluation.cost.seconds for evaluation in first)
-        self.reference = reference_loss(history, search.first, search.first_rung)
-        self.full_training = self._full_training(first)
-        self.budget = search.budget.in_seconds(self.full_training)
-
-    def at(self, rung: int, numbers: range) -> RungHistory:
-        """Return what is known of ``rung`` by those of ``numbers``."""
-        return self._history.rung(rung, part=numbers)
-
-    def prices(self, candidates: range, *, known: int) -> list[float]:
-        """Return what climbing to each rung from the one below costs: measured at the first ``known``, guessed above.
-
-        A guess for rungs of fewer layers is corrected by how wrong it was at those that are known; rungs of all layers are
-        compared with the full training that was measured.
-        """
-        ladder = self._search.ladder
-        prices = [price * self.full_training for price in guessed_prices(ladder)]
-        correction = 1.0
-        for rung in range(len(prices)):
-            here = self.at(rung, candidates)
-            trains_all = ladder.rungs[rung].trainable_layers == ladder.num_layers
-            if rung < known and here.num_ended >= _FEWEST_COSTS:
-                measured = max(here.seconds / here.num_ended, _LEAST_SHARE * self.full_training)
-                correction = measured / prices[rung]
-                prices[rung] = measured
-            elif not trains_all:
-                prices[rung] *= correction
-        return prices
-
-    def _full_training(self, first: Sequence[Evaluation]) -> float:
-        """Return what a full training takes, by the first; of one that ended early, by how far it came."""
-        full = self._search.ladder.full_samples
-        seconds = [each.cost.seconds * full / each.cost.samples for each in first if each.cost.samples > 0]
-        # If the clock stood still or nothing was trained, any positive number keeps the proportions.
-        return max(sum(seconds) / len(seconds), 1e-9) if seconds else 1.0
+    candidates: range
+    """The numbers of those who begin at the lowest rung."""
+    quotas: dict[int, int]
+    """How many climb to each rung as far as that is decided, the lowest first. A rung that is skipped is not among them."""
+    wave: dict[int, int]
+    """To the rung above them, if that is not decided: how many climb in any case, and so tell what it takes."""

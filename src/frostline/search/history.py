@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, TypeVar
 
 from frostline.records import Configuration, Direction, Evaluation, Request, Status, loss_sign
@@ -39,6 +40,7 @@ class RungHistory:
         self._unpromotable: list[int] = []
         self._seconds_of: dict[int, float] = {}
         self._seconds: float | None = 0.0
+        self._seconds_of_best: list[float] | None = None
 
     @property
     def seconds(self) -> float:
@@ -46,6 +48,16 @@ class RungHistory:
         if self._seconds is None:
             self._seconds = sum(self._seconds_of[number] for number in sorted(self._seconds_of))
         return self._seconds
+
+    def dearness(self, count: int) -> float:
+        """Return what the best ``count`` of the ranking took each, in units of what all of it did; 1 if nobody knows."""
+        if self._seconds_of_best is None:
+            self._seconds_of_best = [
+                *accumulate((self._seconds_of[number] for number in self.ranking), initial=0.0)
+            ]
+        seconds, ranked = self._seconds_of_best, len(self.ranking)
+        count = min(count, ranked)
+        return (seconds[count] / count) / (seconds[-1] / ranked) if count and seconds[-1] > 0.0 else 1.0
 
     @property
     def losses(self) -> list[float]:
@@ -74,7 +86,7 @@ class RungHistory:
 
     def _finish(self, number: int, key: _Key | None, *, seconds: float) -> None:
         self.num_ended += 1
-        self._seconds_of[number], self._seconds = seconds, None
+        self._seconds_of[number], self._seconds, self._seconds_of_best = seconds, None, None
         if key is None:
             insort(self._unpromotable, number)
             return

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
 
 
 class Readings:
@@ -25,9 +25,17 @@ class Readings:
         if len(self._waiting) < self._interval and not at_once:
             return None
         waiting, self._waiting = self._waiting, []
+        if len(waiting) > 1 and _are_finite(waiting):
+            return None
         for samples_seen, loss, norm in waiting:
             for name, tensor in (("training loss", loss), ("gradient norm", norm)):
                 value = 0.0 if tensor is None else float(tensor)
                 if not math.isfinite(value):
                     return f"the {name} after {samples_seen} samples is {value}"
         return None
+
+
+def _are_finite(readings: Iterable[tuple[int, Tensor, Tensor | None]]) -> bool:
+    """Return whether all are: the host waits for an accelerator once, and not for every number."""
+    values = [value for _, loss, norm in readings for value in (loss, norm) if value is not None]
+    return bool(torch.stack([value.isfinite().all() for value in values]).all())

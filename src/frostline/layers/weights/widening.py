@@ -122,7 +122,8 @@ class Widened:
         # public way around).
         with torch._C._DisableFuncTorch(), torch.no_grad():
             there = self.ahead.take(stored, place.device)
-            return (stored.to(place.device) if there is None else there).to(place.dtype)
+            # The copy stands in the card's queue behind what computes there: the host does not wait for that.
+            return (stored.to(place.device, non_blocking=True) if there is None else there).to(place.dtype)
 
 
 class Lookup:
@@ -143,8 +144,9 @@ class Lookup:
             rows: Tensor = _own(self.original, embedding, "forward")(input)
             return rows
         weight = self.place.parameter
+        # Where the weight is in a file, the host has to know which rows: a card is waited for, once a pass.
         rows = functional.embedding(input.to(weight.data.device), weight, embedding.padding_idx)
-        rows = rows.to(self.place.device).to(self.place.dtype)
+        rows = rows.to(self.place.device, non_blocking=True).to(self.place.dtype)
         let_go([weight])
         return rows
 

@@ -1,0 +1,232 @@
+"""The card's kernels: the CPU's, on the very memory; what a card refuses or waits for is refused and counted here."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.rehearsal.host_card import CARD, is_on_card, on_card, on_host
+
+_aten = torch.ops.aten
+
+# What makes the host wait until the card is done, as torch.cuda.set_sync_debug_mode knows it.
+_WAITING = frozenset(
+    ["_local_scalar_dense", "equal", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive"]
+) | {"bincount", "repeat_interleave"}
+_INDEXING = frozenset({"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"})
+_TAKES_ANY_DEVICE = _INDEXING | {"_to_copy", "_copy_from", "set_"}
+
+
+class Waits:
+    """Where the host waited for the card, and whether it may."""
+
+    def __init__(self) -> None:
+        self.mode = "default"
+        self.seen: Counter[str] = Counter()
+
+    def add(self, name: str) -> None:
+        """Note a wait. Raises: RuntimeError, as torch's sync debug mode, if there may be none."""
+        self.seen[name] += 1
+        if self.mode == "error":
+            raise RuntimeError(f"called a synchronizing CUDA operation ({name})")
+
+
+class Generators:
+    """The generators of the card: torch's own of the CPU, known to be the card's."""
+
+    def __init__(self) -> None:
+        # By what C++ knows them by: a kernel is given another Python object. Kept, so that none gets another's address.
+        self._own: dict[int, torch.Generator] = {}
+        self.default = self.add(torch._C.Generator())
+
+    def add(self, generator: torch.Generator) -> torch.Generator:
+        """Make a generator one of the card's."""
+        self._own[generator._cdata] = generator
+        return generator
+
+    def __contains__(self, generator: torch.Generator) -> bool:
+        return generator._cdata in self._own
+
+
+WAITS = Waits()
+GENERATORS = Generators()
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What an operation's schema says. Arguments that it writes into or shows parts of are known by their labels."""
+
+    name: str
+    arguments: tuple[str, ...]
+    is_seeded: bool
+    outputs: tuple[str, ...]
+    """The arguments that are places for results."""
+    written: tuple[int, ...]
+    labelled: dict[str, int]
+    returns: tuple[tuple[str, bool] | None, ...]
+    """For each result the label of what it is of, and whether it is that itself; None: it is new."""
+
+    @staticmethod
+    @functools.cache
+    def of(operation: Any) -> _Facts:
+        schema = operation._schema
+        aliased = {index: each.alias_info for index, each in enumerate(schema.arguments) if each.alias_info}
+        return _Facts(
+            name=operation.__name__.partition(".")[0],
+            arguments=tuple(each.name for each in schema.arguments),
+            is_seeded=torch.Tag.nondeterministic_seeded in operation.tags,
+            outputs=tuple(each.name for each in schema.arguments if each.is_out),
+            written=tuple(index for index, alias in aliased.items() if alias.is_write),
+            labelled={label: index for index, alias in aliased.items() for label in alias.before_set},
+            returns=tuple(
+                None if each.alias_info is None else (min(each.alias_info.before_set), each.alias_info.is_write)
+                for each in schema.returns
+            ),
+        )
+
+
+def register() -> list[torch.library.Library]:
+    """Register all kernels of the card, for as long as what is returned lives."""
+    everything = torch.library.Library("_", "IMPL")
+    everything.fallback(run, "CUDA")
+    own = torch.library.Library("aten", "IMPL")
+    # Left to torch, convolutions would be taken apart as for a card without cuDNN.
+    for name in ("convolution", "convolution_backward"):
+        own.impl(name, functools.partial(run, getattr(_aten, name).default), "CUDA")
+    own.impl("copy_", _copy, "CUDA")
+    own.impl("as_strided", _as_strided, "CUDA")
+    own.impl("resize_", _resize, "CUDA")
+    return [everything, own]
+
+
+def run(operation: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run an operation on the card."""
+    facts = _Facts.of(operation)
+    tensors: list[Tensor] = []
+    with torch._C.DisableTorchFunction(), torch._C._AutoDispatchBelowAutograd(), torch.no_grad():
+        host_args = _mapped(lambda value: _host(value, tensors), args)
+        host_kwargs = {key: _mapped(lambda value: _host(value, tensors), each) for key, each in kwargs.items()}
+        _refuse(facts, tensors)
+        if facts.is_seeded:
+            host_args, host_kwargs = _with_generator(facts, host_args, host_kwargs)
+        for name in facts.outputs:
+            host_kwargs[name] = torch.empty(0, dtype=kwargs[name].dtype)
+        result = operation(*host_args, **host_kwargs)
+        for index in facts.written:
+            _write(_at(facts, index, args, kwargs), _at(facts, index, host_args, host_kwargs))
+        if len(facts.returns) == 1:
+            return _returned(facts, facts.returns[0], result, args, kwargs)
+        results = zip(facts.returns, result or (), strict=True)
+        return tuple(_returned(facts, each, value, args, kwargs) for each, value in results) or None
+
+
+def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(function, each) for each in value)
+    return function(value)
+
+
+def _host(value: Any, seen: list[Tensor]) -> Any:
+    """Return what stands on the CPU for an argument; tensors are added to those ``seen``."""
+    if isinstance(value, Tensor):
+        seen.append(value)
+        return on_host(value) if is_on_card(value) else value
+    if isinstance(value, torch.device) and value.type == "cuda":
+        return torch.device("cpu")
+    return value
+
+
+def _at(facts: _Facts, index: int, args: Any, kwargs: Any) -> Any:
+    return args[index] if index < len(args) else kwargs.get(facts.arguments[index])
+
+
+def _refuse(facts: _Facts, tensors: list[Tensor]) -> None:
+    """Raise RuntimeError, as on a card, where tensors of both devices meet, or the host must wait and may not."""
+    if facts.name in _INDEXING:
+        # A mask's elements are counted first, and what lies on the CPU is copied.
+        if any(each.dtype in (torch.bool, torch.uint8) or not is_on_card(each) for each in tensors[1:]):
+            WAITS.add(facts.name)
+        return
+    if facts.name in _WAITING:
+        WAITS.add(facts.name)
+    # A number in a CPU tensor counts as a number.
+    strange = [each for each in tensors if each.dim() > 0 and not is_on_card(each)]
+    if strange and facts.name not in _TAKES_ANY_DEVICE and len(strange) < len(tensors):
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device, but found at least two devices, {CARD} and "
+            f"{strange[0].device}! (in {facts.name})"
+        )
+
+
+def _with_generator(facts: _Facts, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the arguments with a generator of the card's.
+
+    Raises: RuntimeError, as on a card, if one is given that is not.
+    """
+    given = [value for value in (*args, *kwargs.values()) if isinstance(value, torch._C.Generator)]
+    if given and given[0] not in GENERATORS:
+        raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
+    if given or "generator" not in facts.arguments:
+        return args, kwargs
+    index = facts.arguments.index("generator")
+    if index < len(args):
+        return (*args[:index], GENERATORS.default, *args[index + 1 :]), kwargs
+    return args, {**kwargs, "generator": GENERATORS.default}
+
+
+def _write(original: Any, host: Any) -> None:
+    """Let tensors on the card be what a kernel made in the places that stood for them."""
+    if isinstance(original, list | tuple):
+        for each, place in zip(original, host, strict=True):
+            _write(each, place)
+    elif is_on_card(original) and (original.data_ptr(), original.shape) != (host.data_ptr(), host.shape):
+        if original.shape == host.shape:
+            on_host(original).copy_(host)
+        else:
+            original.data = on_card(host)
+
+
+def _returned(facts: _Facts, described: tuple[str, bool] | None, value: Any, args: Any, kwargs: Any) -> Any:
+    """Return a kernel's result on the card: what was written into, a part of what was given, or a new tensor."""
+    if described is None:
+        return _mapped(lambda each: on_card(each) if isinstance(each, Tensor) else each, value)
+    label, is_itself = described
+    original = _at(facts, facts.labelled[label], args, kwargs)
+    return original if is_itself else _mapped(functools.partial(_part, original), value)
+
+
+def _part(original: Tensor, part: Tensor) -> Tensor:
+    moved = part.data_ptr() - original.data_ptr() if part.numel() else 0
+    return _as_strided(
+        original, part.shape, part.stride(), original.storage_offset() + moved // part.element_size()
+    )
+
+
+def _as_strided(tensor: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
+    offset = tensor.storage_offset() if storage_offset is None else storage_offset
+    # The operation in place needs no kernel of the device.
+    view: Tensor = _aten.alias.default(tensor).as_strided_(size, stride, offset)
+    return view
+
+
+def _resize(tensor: Tensor, size: Any, *, memory_format: Any = None) -> Tensor:
+    if tuple(tensor.shape) != tuple(size):
+        new = torch.empty(size, dtype=tensor.dtype, memory_format=memory_format or torch.contiguous_format)
+        assert not tensor.numel(), "a tensor on the card that holds something is resized: not rehearsed"
+        tensor.data = on_card(new)
+    return tensor
+
+
+def _copy(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+    if target.device != source.device and target.numel() and not (non_blocking and is_on_card(target)):
+        # Into memory that is not pinned the host waits for the card, whatever it was asked.
+        WAITS.add("copy_")
+    with torch._C.DisableTorchFunction(), torch._C._AutoDispatchBelowAutograd(), torch.no_grad():
+        _host(target, []).copy_(_host(source, []))
+    return target

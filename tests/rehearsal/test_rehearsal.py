@@ -1,0 +1,47 @@
+"""Tests for a card pass on one of host memory, in a process of its own, and run the lines that name a device."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.rehearsal.rehearsed import ROOT, cannot_be_rehearsed, device_lines, rehearse, report
+
+pytestmark = [
+    pytest.mark.multiprocess,
+    # What torch's C++ half is told lies where it does in this version; a real card is better than one of host memory.
+    pytest.mark.skipif(
+        sys.platform != "linux" or torch.cuda.is_available() or not torch.__version__.startswith("2.13."),
+        reason="the card of host memory is for a CPU build of torch 2.13 on Linux",
+    ),
+]
+
+# One of each kind: what takes minutes is left to ``make rehearse``.
+QUICK = "Planted or whole_search and auto or mlp-2 or skips-2-stacked or little_room or checkpoints or memory_is or auto_is"
+
+
+def test_a_few_trainings_are_rehearsed() -> None:
+    ended = rehearse("tests/rehearsal", "-k", QUICK)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert " passed" in ended.stdout
+    assert "skipped" not in ended.stdout
+
+
+@pytest.mark.torture
+def test_every_line_that_names_a_device_is_rehearsed(tmp_path: Path) -> None:
+    ended = rehearse("-m", "gpu", "tests/rehearsal", covered=tmp_path / "covered")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    words, unknown = report(tmp_path / "covered")
+    assert not unknown, words
+
+
+def test_what_cannot_be_rehearsed_is_still_there() -> None:
+    known = {(line.path, line.text) for line in device_lines()}
+    listed = {(path, text) for path, texts in cannot_be_rehearsed().items() for text in texts}
+    assert listed <= known
+    # And said to people.
+    page = (ROOT / "docs" / "how-to" / "gpu.md").read_text()
+    assert all(f"`{path}`" in page for path, _ in listed)
