@@ -269,30 +269,24 @@ def frameworks() -> str:
 def group_words() -> str:
     """Return how well tuned DeltaProduct models track words over groups, by their blocks and Householder steps."""
     rows = results_of("group-words-cpu.json")
-    groups = dict.fromkeys((row["group"], row["num_blocks"], row["num_householders"]) for row in rows)
     lines = []
-    for group, num_blocks, num_householders in sorted(groups, key=lambda each: (-ord(each[0][0]), *each)):
-        architecture = (group, num_blocks, num_householders)
-        seeds = [row for row in rows if (row["group"], row["num_blocks"], row["num_householders"]) == architecture]
-        lines.append(
-            [
-                group,
-                str(num_blocks),
-                str(num_householders),
-                f"{fmean(row['score'] for row in seeds):.3f}",
-                ", ".join(f"{row['score']:.2f}" for row in seeds),
-                f"{fmean(row['own'] for row in seeds):.3f}",
-                f"{seeds[0]['words']:,}",
-            ]
-        )
+    for values in dict.fromkeys(tuple(row["case"].items()) for row in rows):
+        case = dict(values)
+        seeds = [row for row in rows if row["case"] == case]
+        lines.append([
+            f"{case['group']}, width {case['width']}, {case['words']:,} words of {case['length']}",
+            f"{case['budget']:.0f}", str(case["num_blocks"]), str(case["num_householders"]),
+            f"{fmean(row['score'] for row in seeds):.3f}", ", ".join(f"{row['score']:.3f}" for row in seeds),
+            f"{fmean(row['own'] for row in seeds):.3f}",
+        ])  # fmt: skip
     head = (
-        "group",
+        "group, full training",
+        "budget",
         "blocks",
         "steps a token",
         "best found",
         "each seed",
         "the task's own",
-        "words of a full training",
     )
     return markdown(head, grouped_rows(lines))
 

@@ -85,6 +85,14 @@ def test_what_changes_the_program_is_trained_in_another_population() -> None:
     assert programs.of(defaults_of(task, learning_rate=1e-3, weight_decay=0.5, beta2=0.99)) == own
 
 
+def test_the_task_is_the_same_every_time_and_its_defaults_lie_in_the_space() -> None:
+    first, second = group_words(**SMALL), group_words(**SMALL)
+    assert first.fingerprint == second.fingerprint
+    assert torch.equal(first.training_data[:][0], second.training_data[:][0])
+    task = group_words(num_householders=None, gated=None, **SMALL)
+    task.space.validate({name: task.defaults[name] for name in task.space.distributions})
+
+
 def test_fingerprints_see_every_option() -> None:
     options: list[Mapping[str, Any]] = [
         {},
