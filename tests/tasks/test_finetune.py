@@ -20,6 +20,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from frostline.costs.prediction import predict_step
 from frostline.errors import HyperparameterError, ModelError, OptionError, TaskError
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
@@ -135,6 +136,19 @@ def test_members_with_adapters_are_trained_as_alone_with_outputs_kept(folder: Pa
     for job in jobs:
         alone = train_serially(task, job, settings_of())
         assert together[job.configuration.number].score == pytest.approx(alone.score, rel=1e-5)
+
+
+def test_a_step_with_adapters_is_predicted(folder: Path, labels: Path) -> None:
+    task = finetune(model=folder, text=labels, adapter="lora", context_length=16)
+    cost = predict_step(task, trainable_layers=2)
+    assert cost.num_layers == 4
+    model = task.build_model(defaults_of(task))
+    trained = [
+        each
+        for name, each in model.named_parameters()
+        if (each.requires_grad and ".h.2." in name) or ".modules_to_save" in name
+    ]
+    assert cost.trainable_parameters == sum(each.numel() for each in trained)
 
 
 def test_ranks_are_of_different_programs(folder: Path, labels: Path) -> None:

@@ -20,7 +20,7 @@ from frostline.layers.cutting.nesting import tensors
 from frostline.layers.freezing.freezing import freezing_of
 from frostline.layers.freezing.saved_tensors import SavedTensors
 from frostline.layers.weights.deferred import DEFERRED_ATTRIBUTE, deferred_of
-from frostline.layers.weights.recorder import ConversionError, LooksMeta
+from frostline.layers.weights.recorder import LooksMeta, WeightsConverted
 from frostline.records import Configuration
 from frostline.training.devices import DevicePlan, first_tensor
 from frostline.training.randomness import borrowed_generators, seed_generators
@@ -169,7 +169,7 @@ class _Plan:
             try:
                 with self.mode, LooksMeta():
                     return self.task.build_model(self.configuration)
-            except ConversionError:
+            except WeightsConverted:
                 seed_generators(_SEED, _CPU)
                 return self._without_memory(self.task.build_model(self.configuration))
 

@@ -52,8 +52,8 @@ class _Source:
     dtype: torch.dtype
 
     def __call__(self) -> Tensor:
-        ((_, value),) = self.pretrained.tensors([self.name])
-        return value.to(self.dtype)
+        (value,) = (value.to(self.dtype, copy=True) for _, value in self.pretrained.tensors([self.name]))
+        return value
 
 
 def _targets(

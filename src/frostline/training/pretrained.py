@@ -62,7 +62,7 @@ class PretrainedWeights:
         return cls(path=path, files=stamps, shapes=shapes, places=places, sha256=digest.hexdigest())
 
     def tensors(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
-        """Yield some tensors, of memory of their own, by their names; each file is opened once.
+        """Yield some tensors over their files, to be copied at once, by their names; each file is opened once.
 
         Raises: ModelError if a file was changed since the checkpoint was opened.
         """
@@ -74,7 +74,7 @@ class PretrainedWeights:
                 raise ModelError(f"{file} was changed since this task was made: make the task anew.")
             with _read(file) as held:
                 for name in held_names:
-                    yield name, held.tensor(name).clone()
+                    yield name, held.tensor(name)
 
 
 class _SafetensorsFile:

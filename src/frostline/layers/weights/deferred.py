@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack  # it 
 
 from frostline.errors import ModelError
 from frostline.layers.cutting.nesting import leaves
-from frostline.layers.weights.recorder import LooksMeta, Recorder
+from frostline.layers.weights.recorder import LooksMeta, Recorder, WeightsConverted
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def build_shapes(build: Callable[[], nn.Module], *, larger_than: int = _LARGE) -
     try:
         with Recorder(larger_than, makes_values=False), LooksMeta():
             return build()
-    except Exception:
+    except (Exception, WeightsConverted):
         torch.set_rng_state(state)
         return build_deferred(build, larger_than=larger_than)
 

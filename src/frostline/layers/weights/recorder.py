@@ -68,8 +68,8 @@ class _Step:
     """The real tensors that it uses, and how often they had been written into."""
 
 
-class ConversionError(ModelError):
-    """A model that moves or converts its weights while it is built, when these are fake."""
+class WeightsConverted(BaseException):
+    """A model converts its weights while it is built, and these are fake: a signal to ourselves, no error of the model's."""
 
 
 class LooksMeta(TorchFunctionMode):
@@ -77,8 +77,8 @@ class LooksMeta(TorchFunctionMode):
 
     ``nn.init.trunc_normal_`` would draw until all values lie within its bounds, and asks whether they do; a layer that is
     copied, as by ``nn.TransformerEncoder``, asks where its weights lie, which torch calls a bug of the user's (torch 2.13).
-    Raises: ConversionError where a parameter is converted: ``Module.to`` exchanges it with what comes of that, which of fake
-    ones torch refuses or, worse, does, and the process dies of it later (torch 2.13).
+    Raises: WeightsConverted where a parameter is converted: ``Module.to`` exchanges it with what comes of that, which torch
+    refuses of some fake ones and, worse, does of others: then the process dies of it later (torch 2.13).
     """
 
     def __torch_function__(
@@ -90,7 +90,7 @@ class LooksMeta(TorchFunctionMode):
             and isinstance(arguments[0], FakeTensor)
             and isinstance(arguments[0], nn.Parameter)
         ):
-            raise ConversionError("the model converts its weights while it is built, so that they cannot be fake.")
+            raise WeightsConverted
         if function == _IS_META and isinstance(arguments[0], FakeTensor):
             return True
         if function == Tensor.__deepcopy__ and isinstance(arguments[0], FakeTensor):
