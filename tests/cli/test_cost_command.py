@@ -93,6 +93,19 @@ def test_what_cannot_be_predicted_is_measured_and_it_says_so_once(
     assert rows[-1].seconds is not None
 
 
+def test_costs_are_predicted_for_a_card_that_is_not_here(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(f"cost {TINY} --predict --device cuda --layers 1,6", capsys)
+    assert (code, err) == (0, "")
+    assert "tiny: predicted for CUDA, not measured" in out
+    assert out.count("held by the allocator") == 2
+    rows, circumstances = read_costs(folder / "frostline-costs" / "tiny" / "costs.csv")
+    assert circumstances.device == "predicted for CUDA, not measured"
+    assert all(isinstance(row, StepCost) and row.seconds is None for row in rows)
+    code, _, err = run(f"cost {AWKWARD}:numbers --predict --device cuda", capsys)
+    assert code == 1
+    assert "measure it instead" in err
+
+
 def test_a_check_that_fails_names_where_and_ends_with_one(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(f"cost {AWKWARD}:words --predict --check", capsys)
     assert code == 1
@@ -150,6 +163,10 @@ def test_what_was_measured_is_written_before_the_rest_is(folder: Path, capsys: p
         ("--precision float16", r"precision is 'float16', but must be one of float32, bfloat16"),
         ("--precision bfloat16 --predict", r"costs are predicted for float32"),
         ("--device tpu", r"device is 'tpu'"),
+        (
+            "--device mps --predict",
+            r"device is 'mps', for which no cost is predicted: use cpu or cuda, or measure there",
+        ),
         ("""--configuration '{"learning_rat": 1}'""", r"learning_rat"),
         ("--out a-file", r"cannot be written"),
     ],

@@ -109,6 +109,18 @@ def test_what_can_neither_be_predicted_nor_measured_is_one_line(capsys: pytest.C
     assert err.count("\n") == 1
 
 
+def test_what_fits_on_a_card_is_told_without_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(f"fit {TINY} --device cuda --device-memory 64MiB --layers 1,6 --out there", capsys)
+    assert (code, err) == (0, "")
+    assert "predicted for CUDA, not measured" in out
+    assert "what cuDNN works in and the context, some hundred MiB, come on top" in out
+    required = [int(row["required_bytes"]) for row in records(folder / "there" / "fit.csv")]
+    assert all(each >= 22 * 2**20 for each in required)  # cuBLAS and a segment of small blocks
+    code, _, err = run(f"fit {AWKWARD}:numbers --device cuda --device-memory 64MiB", capsys)
+    assert code == 1
+    assert "measure it instead" in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -121,6 +133,7 @@ def test_what_can_neither_be_predicted_nor_measured_is_one_line(capsys: pytest.C
         ("--device-memory ''", r"'' is no size"),
         ("--device-memory 1GiB,", r"'' is no size"),
         ("--device-memory -1", r"'-1' is no size"),
+        ("--device-memory 1GiB --device mps", r"device is 'mps', for which no cost is predicted"),
         ("--device-memory 1GiB --layers 7", r"the number of trained layers is 7, but this model has 6 layers"),
         ("--device-memory 1GiB --layers 0", r"--layers is '0'"),
         ("--device-memory 1GiB --margin some", r"--margin is 'some', but must be a share of at least 0"),

@@ -78,3 +78,7 @@ def task_layers(task: Any) -> int:
 def step_on_card(task: Any) -> None:
     session = session_on_card(task, layers=2)
     session.step(next(task.training_batches(session.configuration, seed=0, skip_samples=0)), rate_factor=1.0)
+
+
+def is_rehearsed() -> bool:
+    return "host memory" in torch.cuda.get_device_name(CARD)

@@ -41,6 +41,7 @@ from tests.rehearsal.cases import (
     SAMPLES,
     assert_same_evaluation,
     assert_same_on_both,
+    is_rehearsed,
     no_waiting,
     session_on_card,
     step_on_card,
@@ -67,10 +68,6 @@ def test_serial_training_gives_the_numbers_of_the_cpu(case: Case, layers: int) -
     if not without_dropout(case) and not is_rehearsed():
         pytest.skip("a card draws other numbers than a CPU")
     assert_same_on_both(case.task(), layers=layers)
-
-
-def is_rehearsed() -> bool:
-    return "host memory" in torch.cuda.get_device_name(CARD)
 
 
 @pytest.mark.parametrize("placement", ["device", "stream"])

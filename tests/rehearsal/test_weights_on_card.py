@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from frostline.costs.cuda_rules import CUBLAS_BYTES
+from frostline.costs.measurement import measure_steps
+from frostline.costs.prediction import predict_step
+from frostline.costs.step_cost import StepCost
 from frostline.layers import freeze
 from frostline.layers.weights.deferred import build_deferred
 from frostline.populations.engines import Engine
 from frostline.populations.memory_budget import MemoryBudget
 from frostline.populations.population import Population
 from frostline.populations.prefix.prefix_store import PrefixStore
+from frostline.tasks.digits_mlp import digits_mlp
 from frostline.training.devices import move_batch, peak_bytes, reset_peak_bytes, resolve_device, synchronise
 from frostline.training.failures import give_memory_back
 from frostline.training.memory import available_bytes
@@ -23,7 +29,14 @@ from frostline.training.serial import train_serially
 from tests.layers.models import Decoder
 from tests.layers.models import tokens as token_ids
 from tests.populations.cases import configuration_of, jobs_of, tokens
-from tests.rehearsal.cases import BY_NAME, CARD, ON_A_CARD, assert_same_evaluation, assert_same_on_both
+from tests.rehearsal.cases import (
+    BY_NAME,
+    CARD,
+    ON_A_CARD,
+    assert_same_evaluation,
+    assert_same_on_both,
+    is_rehearsed,
+)
 from tests.training.cases import CPU, settings_of
 
 pytestmark = ON_A_CARD
@@ -31,11 +44,20 @@ pytestmark = ON_A_CARD
 KEPT = [("device", torch.bfloat16), ("stream", None), ("stream", torch.bfloat16)]
 
 
+def in_float64(build: Callable[[], nn.Module]) -> nn.Module:
+    """A model that is made in this type: what is recorded cannot be converted afterwards."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        return build()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize(("placement", "dtype"), [("device", None), *KEPT])
 def test_a_model_that_is_made_later_is_filled_on_the_card(placement: Any, dtype: torch.dtype | None) -> None:
     plain = BY_NAME["gpt"]
     task = plain.task(
-        model=lambda _: build_deferred(lambda: plain.model().double(), larger_than=100),
+        model=lambda _: build_deferred(lambda: in_float64(plain.model), larger_than=100),
         frozen_placement=placement,
         frozen_dtype=dtype,
     )
@@ -125,3 +147,14 @@ def test_a_weight_that_shares_memory_is_put_back_on_the_card() -> None:
     torch.testing.assert_close(model(ids.to(CARD)).cpu(), expected, rtol=1e-5, atol=1e-6)
     freezing.restore()
     assert {each.device.type for each in model.parameters()} == {"cuda"}
+
+
+@pytest.mark.parametrize("layers", [2, 4])
+def test_the_peak_is_that_predicted_for_cuda(layers: int) -> None:
+    task = digits_mlp()
+    predicted = predict_step(task, trainable_layers=layers, device="cuda").memory.peak
+    (measured,) = measure_steps(task, layers=(layers,), device=CARD, repetitions=1)
+    assert isinstance(measured, StepCost)
+    # A card of host memory has no cuBLAS to work in memory of its own, and no blocks but those of 512 bytes.
+    expected = predicted - (CUBLAS_BYTES if is_rehearsed() else 0)
+    assert measured.memory.peak == pytest.approx(expected, rel=0.05)

@@ -11,7 +11,7 @@ import typer
 from frostline.atomic import check_writable
 from frostline.cli.arguments import DeviceOption, PrecisionOption, TaskArguments
 from frostline.cli.grouping import grouped
-from frostline.cli.step_arguments import StepArguments, folder_of, whole_numbers
+from frostline.cli.step_arguments import StepArguments, folder_of, predicted_device, whole_numbers
 from frostline.errors import OptionError
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class CostArguments:
     ] = None
 
     def __post_init__(self) -> None:
+        if self.predict:
+            predicted_device(self.device)
         if self.batch_sizes is not None:
             whole_numbers("--batch-sizes", self.batch_sizes)
         if self.out is not None:
@@ -71,6 +73,7 @@ class CostArguments:
             device_plan=plan,
             repetitions=self.repetitions,
             say=say,
+            predicted_device=predicted_device(self.device) if self.predict else "cpu",
         )
 
 
@@ -89,7 +92,12 @@ def cost_command(task: TaskArguments, steps: StepArguments, given: CostArguments
         cells = given.cells(loaded, steps, say=echo)
         costs = cells.predicted() if given.predict else cells.measured()
         folder = given.out or folder_of(loaded)
-        circumstances = Circumstances.here(loaded.name, device=cells.device_plan.device, precision=given.precision)
+        circumstances = Circumstances.of(
+            loaded.name,
+            device=cells.device_plan.device,
+            precision=given.precision,
+            predicted_device=cells.predicted_device,
+        )
         echo(f"{circumstances}")
         for row in costs:
             echo(progress_line(row))

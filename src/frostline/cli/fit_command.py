@@ -13,7 +13,7 @@ from frostline.atomic import check_writable
 from frostline.cli.arguments import TaskArguments
 from frostline.cli.grouping import grouped
 from frostline.cli.naming import check_ladder, check_rungs, ladder_named
-from frostline.cli.step_arguments import StepArguments, folder_of
+from frostline.cli.step_arguments import StepArguments, folder_of, predicted_device
 from frostline.costs.capacity import LARGEST_MARGIN, MARGIN
 from frostline.errors import OptionError
 from frostline.inputs.whole_numbers import shown
@@ -41,6 +41,9 @@ class FitArguments:
     address: Annotated[
         str, typer.Option("--address", help="Of the cluster: HOST:PORT; auto: the one that this machine is in.")
     ] = "auto"
+    device: Annotated[
+        str, typer.Option("--device", help="Whose rules: cpu, or cuda, predicted without a card. Default: cpu.")
+    ] = "cpu"
     ladder: Annotated[
         str, typer.Option("--ladder", help="diagonal, layers-only, samples-only, or rungs as LAYERS:SAMPLES,...")
     ] = "diagonal"
@@ -55,6 +58,7 @@ class FitArguments:
     ] = None
 
     def __post_init__(self) -> None:
+        predicted_device(self.device)
         check_ladder(self.ladder)
         check_rungs(self.ladder, self.rungs)
         if self.cluster == (self.device_memory is not None):
@@ -109,9 +113,16 @@ def fit_command(task: TaskArguments, steps: StepArguments, given: FitArguments) 
         chosen = steps.trained_layers(loaded, predict=True)
         climbed = given.climbed(loaded)
         folder = given.out or folder_of(loaded)
-        circumstances = Circumstances.here(loaded.name, device=torch.device("cpu"), precision="float32")
+        rules = predicted_device(given.device)
+        circumstances = Circumstances.of(
+            loaded.name, device=torch.device("cpu"), precision="float32", predicted_device=rules
+        )
         echo(f"{circumstances}; {100 * share:g} % more than it takes is kept free")
-        capacity = Capacity(loaded, margin=share, configuration=configuration)
+        if rules == "cuda":
+            echo(
+                "what cuDNN works in and the context, some hundred MiB, come on top of what is predicted for CUDA"
+            )
+        capacity = Capacity(loaded, margin=share, configuration=configuration, device=rules)
         known = KnownFits(task=loaded, configuration=configuration, capacity=capacity, say=echo)
         fits: list[Fit] = []
         for number in chosen:

@@ -77,6 +77,18 @@ def spread(num_layers: int) -> tuple[int, ...]:
     return tuple(sorted(evenly | {2, num_layers - 1}))
 
 
+def predicted_device(device: str) -> str:
+    """Return for which device ``--device`` asks to predict: the CPU, unless it is "cuda", which need not be here.
+
+    Raises: OptionError if it is another one.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise OptionError(
+            f"device is {device!r}, for which no cost is predicted: use cpu or cuda, or measure there, without --predict."
+        )
+    return "cuda" if device == "cuda" else "cpu"
+
+
 def whole_numbers(option: str, text: str) -> tuple[int, ...]:
     """Return the numbers of at least 1 in ``text``, which are separated by commas, each once."""
     try:

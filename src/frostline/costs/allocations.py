@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from frostline.costs.caching_allocator import CachingAllocator
+from frostline.costs.cuda_rules import bytes_inside_on_cuda
 from frostline.costs.kernel_memory import bytes_inside
 from frostline.layers.cutting import nesting
 
@@ -25,11 +27,14 @@ class LiveBytes(TorchDispatchMode):
     ``peak`` is taken after every operation, with what it was given, what it made, and what it held inside itself as far
     as ``frostline.costs.kernel_memory`` knows.
 
+    With an ``allocator`` sizes are those of its blocks, and what operations hold inside themselves is CUDA's.
+
     Units: ``current`` and ``peak`` are bytes.
     """
 
-    def __init__(self, *, ignored: Iterable[Tensor] = ()) -> None:
+    def __init__(self, *, ignored: Iterable[Tensor] = (), allocator: CachingAllocator | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._allocator = allocator
         # The tensors are held, so that no storage of another tensor can get the identity of one of these.
         self._ignored = {_identity(tensor): tensor for tensor in ignored}
         self._alive: dict[int, weakref.ref[torch.UntypedStorage]] = {}
@@ -52,18 +57,30 @@ class LiveBytes(TorchDispatchMode):
         for tensor in _tensors(results):
             if _identity(tensor) not in there_before:
                 self._count(tensor)
-        self.peak = max(self.peak, self.current + bytes_inside(operation, arguments, results))
+        self.peak = max(self.peak, self.current + self._inside(operation, arguments, results))
         return results
+
+    def _inside(self, operation: Any, arguments: tuple[Any, ...], results: Any) -> int:
+        if self._allocator is None:
+            return bytes_inside(operation, arguments, results)
+        block = self._allocator.take(bytes_inside_on_cuda(operation, arguments, results))
+        self._allocator.give_back(block)
+        return 0 if block is None else block.size
 
     def _count(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         identity, size = storage._cdata, storage.nbytes()
         if identity in self._alive or identity in self._ignored:
             return
+        block = None if self._allocator is None else self._allocator.take(size)
+        if block is not None:
+            size = block.size
 
         def let_go(_reference: object) -> None:
             del self._alive[identity]
             self.current -= size
+            if self._allocator is not None:
+                self._allocator.give_back(block)
 
         # Torch keeps one Python object for a storage, and keeps it as long as the storage itself (since 2.1).
         self._alive[identity] = weakref.ref(storage, let_go)

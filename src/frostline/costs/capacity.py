@@ -65,7 +65,7 @@ class Capacity:
     """Predicts what a task needs at each fidelity, once for each number of layers and batch size.
 
     ``predict`` returns what a step costs at a number of trained layers and a batch size, None for the task's own; by default
-    it is predicted (``predict_step``), so that the model need not fit here.
+    it is predicted (``predict_step``) for ``device``, "cpu" or "cuda", so that the model need not fit here.
     Raises: PredictionError if the model does not run on fake tensors.
     """
 
@@ -76,16 +76,18 @@ class Capacity:
         margin: float = MARGIN,
         configuration: Mapping[str, Value] | None = None,
         predict: Callable[[int, int | None], StepCost] | None = None,
+        device: str = "cpu",
     ) -> None:
         if not 0 <= margin <= LARGEST_MARGIN:
             raise OptionError(
                 f"margin is {margin!r}, but must be in 0..{LARGEST_MARGIN:g}: a share of what is predicted."
             )
         self.margin = margin
+        self.device = device
         if predict is None:
             from frostline.costs.prediction import StepPredictor
 
-            predict = StepPredictor(task, configuration=configuration).cost
+            predict = StepPredictor(task, configuration=configuration, device=device).cost
         self._predict = predict
         self._known: dict[tuple[int, int | None], StepCost] = {}
 
@@ -99,7 +101,7 @@ class Capacity:
 
     def required(self, trainable_layers: int, batch_size: int | None = None) -> int:
         """Return the bytes that a device needs for a training, with the margin."""
-        return self._with_margin(self.cost(trainable_layers, batch_size).memory.peak)
+        return self._with_margin(self.cost(trainable_layers, batch_size).memory.needed)
 
     def fit(self, trainable_layers: int, device_memory: int, *, is_own_batch: bool = False) -> Fit:
         """Return what fits into ``device_memory`` bytes; no other batch size is tried if ``is_own_batch``."""
@@ -156,7 +158,7 @@ class Capacity:
         memory = cost.memory
         # Trained weights are as many bytes as their gradients.
         member = 2 * memory.gradients + memory.optimizer_state
-        once = memory.peak - member
+        once = memory.needed - member
 
         def required(members: int) -> int:
             return self._with_margin(once + members * member)

@@ -6,7 +6,7 @@ import csv
 import io
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,14 @@ class Circumstances:
             torch_version=str(torch.__version__),
             threads=torch.get_num_threads(),
         )
+
+    @classmethod
+    def of(
+        cls, task: str, *, device: torch.device, precision: str, predicted_device: str = "cpu"
+    ) -> Circumstances:
+        """Return those of this process, or of predictions for a device that need not be here."""
+        here = cls.here(task, device=device, precision=precision)
+        return replace(here, device="predicted for CUDA, not measured") if predicted_device == "cuda" else here
 
     def __str__(self) -> str:
         return f"{self.task}: {self.device}, {self.threads} threads, torch {self.torch_version}, {self.precision}"
@@ -145,6 +153,8 @@ def progress_line(row: CostRow) -> str:
     if isinstance(row, FailedStep):
         return f"{where}: failed: {row.reason}"
     peak, gflop = f"{row.memory.peak / _MIB:,.1f} MiB at the peak", f"{row.flops / 1e9:,.3f} GFLOP"
+    if row.memory.reserved is not None:
+        return f"{where}: {peak}, {row.memory.reserved / _MIB:,.1f} held by the allocator, {gflop}, predicted for CUDA"
     if row.seconds is None:
         return f"{where}: {peak}, {gflop}, predicted"
     return f"{where}: {peak}, {gflop}, {_milliseconds(row.seconds.whole)} ms"

@@ -37,6 +37,8 @@ class KnownFits:
         try:
             return self._fits(trainable_layers, memories)
         except PredictionError as error:
+            if self.capacity.device != "cpu":
+                raise  # what is measured here is the CPU's
             self.say(f"{error} Measuring, at the task's own batch size alone: the largest batch is not known.")
         self.is_measured = self.has_one_size = True
         self.capacity = Capacity(self.task, margin=self.capacity.margin, predict=self._measured)

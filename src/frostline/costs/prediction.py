@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,11 @@ from torch.utils import _pytree as pytree
 
 from frostline.costs.allocations import LiveBytes, storage_bytes
 from frostline.costs.asked_batch import completed, first_batch
+from frostline.costs.caching_allocator import CachingAllocator
+from frostline.costs.cuda_rules import CUBLAS_BYTES, CudaAttention, step_as_on_cuda
 from frostline.costs.flops import count_flops
 from frostline.costs.step_cost import Memory, StepCost
-from frostline.errors import FrostlineError, PredictionError
+from frostline.errors import FrostlineError, OptionError, PredictionError
 from frostline.layers.cutting.nesting import tensors
 from frostline.layers.freezing.freezing import freezing_of
 from frostline.layers.freezing.saved_tensors import SavedTensors
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 _SEED = 0
 _CPU = torch.device("cpu")
 
+PREDICTED_DEVICES = ("cpu", "cuda")
+"""The devices whose costs are told without running, and without the device."""
+
 
 def predict_step(
     task: Task,
@@ -44,8 +49,9 @@ def predict_step(
     trainable_layers: int,
     batch_size: int | None = None,
     configuration: Mapping[str, Value] | None = None,
+    device: str = "cpu",
 ) -> StepCost:
-    """Return what a step of ``task`` costs on the CPU with its last ``trainable_layers`` trained; nothing is computed.
+    """Return what a step of ``task`` costs on ``device`` with its last ``trainable_layers`` trained; nothing is computed.
 
     The model is built, frozen and trained for two steps on fake tensors, of which the second is watched; what it draws is
     lost on nobody. One batch of the task is real. ``configuration`` overrides the task's defaults; ``batch_size``, in
@@ -53,10 +59,15 @@ def predict_step(
 
     Bytes are those of tensors, and of what kernels are known to hold inside themselves (``frostline.costs.kernel_memory``).
     Frozen parameters that are streamed count in nothing.
+
+    For "cuda" no card is needed: bytes are those of the caching allocator's blocks, attention and optimizers are those that
+    torch chooses there (``frostline.costs.cuda_rules``). What cuDNN works in, and the context, come on top. None of it was
+    measured.
     Raises: PredictionError if the model, its freezing or its optimizer need tensors' values, so that it must be measured;
-        OptionError if ``batch_size`` is below 1, or the task's batches have another; FidelityError, ModelError.
+        OptionError if ``device`` is neither "cpu" nor "cuda", if ``batch_size`` is below 1, or if the task's batches have
+        another; FidelityError, ModelError.
     """
-    return _Plan.of(task, batch_size, configuration).predicted(trainable_layers)
+    return _Plan.of(task, batch_size, configuration, device).predicted(trainable_layers)
 
 
 def weight_bytes(task: Task) -> int:
@@ -78,10 +89,12 @@ class StepPredictor:
     Raises: as ``predict_step``.
     """
 
-    def __init__(self, task: Task, *, configuration: Mapping[str, Value] | None = None) -> None:
+    def __init__(
+        self, task: Task, *, configuration: Mapping[str, Value] | None = None, device: str = "cpu"
+    ) -> None:
         self._task = task
         self._configuration = configuration
-        self._plan = _Plan.of(task, None, configuration)
+        self._plan = _Plan.of(task, None, configuration, device)
         self._begun: _Begun | None = None
         self._examples: tuple[Batch, Batch] | None = None
 
@@ -127,13 +140,19 @@ class _Plan:
     configuration: Configuration
     batch: Batch
     mode: FakeTensorMode
+    device: str
+    """Whose rules a step follows; its tensors are the CPU's."""
 
     @classmethod
-    def of(cls, task: Task, batch_size: int | None, configuration: Mapping[str, Value] | None) -> _Plan:
+    def of(
+        cls, task: Task, batch_size: int | None, configuration: Mapping[str, Value] | None, device: str = "cpu"
+    ) -> _Plan:
+        _check_device(device)
         complete = completed(task, configuration, batch_size)
         batch = first_batch(task, complete, batch_size)
         # Data that calibrate frozen statistics stay real, and meet a fake model.
-        return cls(task=task, configuration=complete, batch=batch, mode=FakeTensorMode(allow_non_fake_inputs=True))
+        mode = FakeTensorMode(allow_non_fake_inputs=True)
+        return cls(task=task, configuration=complete, batch=batch, mode=mode, device=device)
 
     def predicted(self, trainable_layers: int) -> StepCost:
         return self.step_of(self.begun(trainable_layers))
@@ -144,18 +163,32 @@ class _Plan:
             # Not in fake mode: the examples that freeze looks at are indexed by numbers, which fakes have not.
             self.task.freeze(model, trainable_layers=trainable_layers)
             num_layers = layers_of_frozen(self.task, model).num_layers
-            with self.mode:
+            self._refuse_streams(model)
+            with self.mode, self._attention():
                 plan = DevicePlan(device=_CPU)
                 session = session_of(self.task, self.configuration, model, device_plan=plan, root_seed=_SEED)
+                if self.device == "cuda":
+                    step_as_on_cuda(session.optimizer)
                 session.step(self._fake(self.batch), rate_factor=1.0)
             return _Begun(session=session, trainable_layers=trainable_layers, num_layers=num_layers)
 
     def step_of(self, begun: _Begun, batch: Batch | None = None) -> StepCost:
         """Make a step on a batch, or on the task's own, and return what it costs."""
-        with _explained(self.task), borrowed_generators(_CPU), self.mode:
+        with _explained(self.task), borrowed_generators(_CPU), self.mode, self._attention():
             begun.session.optimizer.zero_grad()
             own = self._fake(self.batch if batch is None else batch)
             return self._watched(begun.session, own, begun.trainable_layers, begun.num_layers)
+
+    def _attention(self) -> AbstractContextManager[Any]:
+        return CudaAttention() if self.device == "cuda" else nullcontext()
+
+    def _refuse_streams(self, model: nn.Module) -> None:
+        freezing = freezing_of(model)
+        if self.device == "cuda" and freezing is not None and freezing.streamed:
+            raise PredictionError(
+                f"the step of {self.task.name} cannot be predicted for cuda: how much of the streamed weights is on its way "
+                f"there at once is not known; leave frozen_placement out, or measure it there."
+            )
 
     def _fake(self, batch: Batch) -> Batch:
         def fake(tensor: Tensor) -> Tensor:
@@ -202,7 +235,10 @@ class _Plan:
         streamed: tuple[Tensor, ...] = getattr(freezing_of(session.model), "streamed", ())
         held = [*session.model.parameters(), *session.model.buffers()]
         state, parts = tensors(session.optimizer.state), tensors(batch)
-        with LiveBytes(ignored=streamed) as live:
+        allocator = CachingAllocator() if self.device == "cuda" else None
+        if allocator is not None:
+            allocator.take(CUBLAS_BYTES)
+        with LiveBytes(ignored=streamed, allocator=allocator) as live:
             live.watch([*held, *state, *parts])
             with SavedTensors(ignored=[*held, *parts]) as saved:
                 loss, forward_flops = count_flops(lambda: session.loss(batch))
@@ -220,10 +256,19 @@ class _Plan:
                 gradients=storage_bytes(gradients),
                 optimizer_state=storage_bytes(state),
                 activations=activations,
-                peak=live.peak,
+                peak=live.peak if allocator is None else allocator.peak,
+                reserved=None if allocator is None else allocator.reserved,
             ),
             forward_flops=forward_flops,
             backward_flops=backward_flops,
+        )
+
+
+def _check_device(device: str) -> None:
+    """Raise OptionError unless steps can be predicted for ``device``."""
+    if device not in PREDICTED_DEVICES:
+        raise OptionError(
+            f"device is {device!r}, for which no cost is predicted: it must be one of {', '.join(PREDICTED_DEVICES)}."
         )
 
 

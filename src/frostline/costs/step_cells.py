@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCells:
-    """The steps whose costs are asked for; a batch size of None is the task's own."""
+    """The steps whose costs are asked for; a batch size of None is the task's own.
+
+    Predictions are for ``predicted_device``, measurements of what ``device_plan`` names.
+    """
 
     task: Task
     layers: tuple[int, ...]
@@ -29,6 +32,7 @@ class StepCells:
     device_plan: DevicePlan
     repetitions: int
     say: Callable[[str], None]
+    predicted_device: str = "cpu"
 
     def measured(self) -> Iterator[CostRow]:
         """Yield the costs of real steps."""
@@ -43,17 +47,26 @@ class StepCells:
         )
 
     def predicted(self) -> Iterator[CostRow]:
-        """Yield predictions; from the first step on that cannot be predicted, say so and measure the rest."""
+        """Yield predictions; from the first step on that cannot be predicted, say so and measure the rest.
+
+        Raises: PredictionError if they are for a device that is not the one to measure on.
+        """
         cells = [(size, layers) for size in self.batch_sizes or (None,) for layers in self.layers]
         measuring = False
         for size, layers in cells:
             if not measuring:
                 try:
                     yield predict_step(
-                        self.task, trainable_layers=layers, batch_size=size, configuration=self.configuration
+                        self.task,
+                        trainable_layers=layers,
+                        batch_size=size,
+                        configuration=self.configuration,
+                        device=self.predicted_device,
                     )
                     continue
                 except PredictionError as error:
+                    if self.predicted_device != self.device_plan.device.type:
+                        raise
                     measuring = True
                     self.say(f"{error} Measuring.")
             yield from replace(self, layers=(layers,), batch_sizes=None if size is None else (size,)).measured()

@@ -13,6 +13,7 @@ class Memory:
     ``optimizer_state`` that after the first step; ``activations`` what the forward pass keeps for backward: distinct
     storages, without parameters, buffers and batch. ``peak`` is the most that is held at any moment of a step that is not
     the first. It may be less than the sum of the others: gradients take the place of activations that are freed.
+    ``reserved`` is what CUDA's caching allocator holds for that, where it was predicted for CUDA.
     """
 
     parameters: int
@@ -20,6 +21,12 @@ class Memory:
     optimizer_state: int
     activations: int
     peak: int
+    reserved: int | None = None
+
+    @property
+    def needed(self) -> int:
+        """What the device must have: what the allocator holds, where that is known, else the peak."""
+        return self.peak if self.reserved is None else self.reserved
 
     @property
     def rest(self) -> int:
