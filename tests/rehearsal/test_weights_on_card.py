@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from frostline.costs.measurement import measure_steps
 from frostline.costs.prediction import predict_step
 from frostline.costs.step_cost import StepCost
 from frostline.layers import freeze
-from frostline.layers.weights.deferred import build_deferred
+from frostline.layers.weights.deferred import build_deferred, move
 from frostline.populations.engines import Engine
 from frostline.populations.memory_budget import MemoryBudget
 from frostline.populations.population import Population
@@ -158,3 +159,27 @@ def test_the_peak_is_that_predicted_for_cuda(layers: int) -> None:
     # A card of host memory has no cuBLAS to work in memory of its own, and no blocks but those of 512 bytes.
     expected = predicted - (CUBLAS_BYTES if is_rehearsed() else 0)
     assert measured.memory.peak == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("is_in_file", [False, True], ids=["rounded", "in a file"])
+def test_what_is_kept_small_of_a_model_made_later_is_never_made_whole(is_in_file: bool, tmp_path: Path) -> None:
+    def frozen(device: torch.device, file: Path | None) -> nn.Module:
+        torch.manual_seed(1)
+        model = move(build_deferred(BY_NAME["gpt"].model, larger_than=0), device)
+        placement = "device" if file is None else file
+        freeze(model, trainable_layers=2, frozen_dtype=torch.bfloat16, frozen_placement=placement)
+        return model
+
+    if is_in_file:
+        frozen(CPU, tmp_path / "weights.safetensors")
+    here, there = (
+        frozen(device, tmp_path / "weights.safetensors" if is_in_file else None) for device in (CPU, CARD)
+    )
+    ids = tokens(0).tensors[0]
+    torch.testing.assert_close(there(ids.to(CARD)).cpu(), here(ids), rtol=1e-5, atol=1e-6)
+
+
+def test_a_checkpoint_of_another_program_is_read_on_the_cpu(tmp_path: Path) -> None:
+    case = BY_NAME["skips"]
+    torch.save(case.model().double().state_dict(), tmp_path / "trained.pt")
+    assert_same_on_both(case.task(pretrained=str(tmp_path / "trained.pt")), layers=2)
