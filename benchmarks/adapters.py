@@ -7,12 +7,13 @@
 The weights are random, which changes no time. "One by one" is PEFT's model with its last layers' adapters trained, whose
 frozen layers build no graph, and ``torch.optim.AdamW`` in a plain loop; the population's members make their steps in turn
 with it, so that a busy machine slows both alike. The limit is by exactly counted FLOPs of a step, everything else free of
-charge. Memory is the peak of each process's resident set, without what it has before the model is built.
+charge. Memory is the peak of each process's resident set, without what it has before the model is built, where freed memory
+goes back to the system at once.
 """
 
 from __future__ import annotations
 
-from frostline.process import prepare_process
+from frostline.process import prepare_process, return_freed_memory
 
 prepare_process()  # as the frostline command does, before torch is loaded
 
@@ -192,6 +193,7 @@ def resident(members: int, layers: int) -> int:
 
 
 def own_resident(members: int, layers: int) -> int:
+    return_freed_memory()  # what is freed and kept for the next step is not counted
     task = task_of(classifier=False, examples=2 * BATCH)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     list(Population(task, jobs_of(members, layers, 2 * BATCH), SETTINGS, engine=Engine.SHARED).run())
