@@ -8,9 +8,9 @@ from typing import Any
 
 from gpu_parts.memory import SMALL_TOKENS
 from gpu_parts.rows import Measurement, Row, Setting
+from gpu_parts.tokens import tokens_task
 
 from frostline.costs.measurement import measure_step
-from frostline.tasks.loading import load_task
 
 PAPER = {"times_less_memory": 3, "times_faster": 4}
 MODELS: tuple[Mapping[str, Any], ...] = ({"model": "14M"}, {"model": "600M"}, {"model": "Pythia-1.4B"})
@@ -22,7 +22,7 @@ def measurements(setting: Setting) -> Iterable[Measurement]:
 
 
 def ratios(options: Mapping[str, Any], setting: Setting) -> Iterable[Row]:
-    task = load_task("random-tokens", options)
+    task = tokens_task(options, setting.device)
     measure = partial(
         measure_step,
         task,

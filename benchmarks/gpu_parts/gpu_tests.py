@@ -45,6 +45,8 @@ def outcomes(paths: Sequence[str], limit: int) -> Iterable[Row]:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)  # upon which pytest writes what it has
             process.wait(SECONDS_TO_END)
+        finally:
+            process.kill()
         suite = next(ET.parse(report).iter("testsuite"))
     failing = [
         f"{case.get('classname')}.{case.get('name')}"

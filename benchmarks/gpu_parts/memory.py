@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from gpu_parts.rows import Measurement, Row, Setting
+from gpu_parts.tokens import SMALL_WEIGHTS, tokens_task
 
 from frostline.costs.prediction import predict_step
 from frostline.costs.true_peak import PeakBytes
@@ -18,15 +19,14 @@ from frostline.training.randomness import borrowed_generators
 from frostline.training.session import begin_session
 from frostline.training.supervised import SupervisedTask
 
-SMALL_WEIGHTS = {"frozen_dtype": "bfloat16", "chunked_logits": True}
 # The model's options, and how many layers are trained; the large ones last.
 FULL: tuple[tuple[Mapping[str, Any], int], ...] = (
     *(({"model": "14M"}, layers) for layers in (1, 5, 10)),
     *(({"model": "600M"}, layers) for layers in (1, 26)),
     ({"model": "Pythia-1.4B"}, 1),
-    ({"model": "Pythia-1.4B", **SMALL_WEIGHTS}, 1),
     ({"model": "Pythia-1.4B"}, 13),
     ({"model": "Pythia-1.4B"}, 26),
+    ({"model": "600M", **SMALL_WEIGHTS}, 1),
 )
 SMALL_TOKENS = {"model": "14M", "context_length": 16, "vocabulary_size": 512}
 TINY = ((SMALL_TOKENS, 1), (SMALL_TOKENS | SMALL_WEIGHTS, 1))
@@ -34,21 +34,20 @@ TINY = ((SMALL_TOKENS, 1), (SMALL_TOKENS | SMALL_WEIGHTS, 1))
 
 def measurements(setting: Setting) -> Iterable[Measurement]:
     for options, layers in TINY if setting.tiny else FULL:
-        task = load_task("random-tokens", options)
-        yield Measurement(
-            labels={**options, "layers": layers}, measure=partial(both, task, layers, setting.device)
-        )
+        labels = {**options, "layers": layers}
+        yield Measurement(labels=labels, measure=partial(both, options, layers, setting.device))
 
 
-def both(task: SupervisedTask, layers: int, device: torch.device) -> Iterable[Row]:
+def both(options: Mapping[str, Any], layers: int, device: torch.device) -> Iterable[Row]:
+    task = load_task("random-tokens", options)
     predicted = predict_step(task, trainable_layers=layers, device="cuda").memory
     assert predicted.reserved is not None
     row = {"predicted": predicted.peak, "predicted_reserved": predicted.reserved}
-    peak = peak_of_step(task, layers, device)
+    peak = peak_of_step(tokens_task(options, device), layers, device)
     if peak.before is None:
         yield {**row, "left_out": "allocated bytes: needs a card"}
         return
-    allocated, reserved = peak.before + peak.bytes, torch.cuda.max_memory_reserved(device)
+    allocated, reserved = peak.before + peak.bytes, torch.cuda.memory_reserved(device)
     yield {
         **row, "allocated": allocated, "reserved": reserved, "error": predicted.peak / allocated - 1,
         "reserved_error": predicted.reserved / reserved - 1,
