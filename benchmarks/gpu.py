@@ -30,8 +30,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 
 # By what they are imported as, and what they are installed as where that is another word.
-TASKS = ("torch", "numpy", "optuna", "safetensors")
-SEARCHES = (*TASKS, "pydantic", "rich")
+TASKS = ("torch", "numpy", "optuna", "safetensors", "pydantic")
+SEARCHES = (*TASKS, "rich")
 TESTS = (*SEARCHES, "pytest", "hypothesis", "filelock", "transformers")
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 WANTED = (*TESTS, "sklearn")
