@@ -52,7 +52,7 @@ PARTS: dict[str, Part] = {
     "machine": Part("the card and its driver", 30, ("torch",)),
     "gpu_tests": Part("tests that are marked for a GPU", 90, TESTS),
     "synchronisation": Part("training steps in which waiting for the card is an error", 25, SEARCHES),
-    "memory": Part("bytes of a step as predicted and as allocated", 75, TASKS),
+    "memory": Part("bytes of a step as predicted and as allocated", 80, TASKS),
     "figure": Part("the paper's figure 2: at least 3 times less memory and 4 times faster", 45, TASKS),
     "populations": Part("populations against one by one and the limit by FLOPs", 100, SEARCHES),
     "freezing": Part("seconds and bytes of a step at every number of trained layers", 40, SEARCHES),
