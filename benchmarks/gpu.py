@@ -171,7 +171,12 @@ def main() -> int:
     if options.part:
         from gpu_parts.rows import write_rows  # with it torch, which the caller does not need
 
-        write_rows(options.part, options.rows, device=options.device, tiny=options.tiny)
+        from frostline.errors import OptionError
+
+        try:
+            write_rows(options.part, options.rows, device=options.device, tiny=options.tiny)
+        except OptionError as error:
+            sys.exit(f"{error}")  # no such device
         return 0
     parts = options.parts.split(",")
     unknown = [name for name in parts if name not in chosen]

@@ -123,9 +123,12 @@ def test_a_part_that_runs_out_of_time_is_an_entry_with_the_rows_it_has(
     assert gpu.troubles(part) == ["out of time"]
 
 
-def test_a_card_that_is_not_there_is_said_in_one_status(gpu: ModuleType, monkeypatch: Any, tmp_path: Path) -> None:
-    monkeypatch.setattr(gpu, "run_part", lambda *_: {"status": "failed with status 1", "rows": []})
-    assert gpu.run_all("cuda", ["memory"], tmp_path, tiny=False) == 2
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+def test_a_card_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, str(FILE), "--folder", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == "device is 'cuda', but torch finds none here: use one of auto, cpu.\n"
     assert not list(tmp_path.iterdir())
 
 
