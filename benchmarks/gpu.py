@@ -5,7 +5,7 @@
 On a bare machine: no network, nothing installed but torch from 2.6 on; what other packages are there is said first, and
 parts that need one which is not are left out. Each part is a process of its own with its own time limit, and prints as it
 goes. After every part ``gpu-NAME-OF-CARD.json`` is written: one that fails or runs out of time keeps the rows it has.
-``--device cpu --tiny`` makes small models run through the same lines within a minute, and says nothing of any speed.
+``--device cpu --tiny`` makes small models run through the same lines in about a minute, and says nothing of any speed.
 """
 
 from __future__ import annotations
