@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # the tests. What is imported is compiled once instead (pip's --no-compile leaves out the rest of the thousands of files).
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test torture rehearse oldest coverage check docs format clean
+.PHONY: demo test torture rehearse gpu oldest coverage check docs format clean
 
 demo: .venv/run
 	$(BIN)/frostline tune python-source-gpt --study demo
@@ -21,6 +21,10 @@ torture: .venv/dev
 # Every test for a GPU on a card of host memory, and which lines that name a device were run.
 rehearse: .venv/dev
 	$(BIN)/python -m tests.rehearsal.rehearsed tests
+
+# The first minutes on a card, with the python that has torch for it; nothing is installed, nor does frostline have to be.
+gpu:
+	$(PYTHON) benchmarks/gpu.py
 
 # With the oldest versions that are supported: gigabytes to install (torch comes with CUDA), and minutes to run.
 oldest: .venv-oldest/installed

@@ -25,7 +25,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
@@ -40,7 +40,6 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import ViTConfig, ViTForImageClassification
 
 from frostline import Configuration, SearchSpace, SuccessiveHalving, SupervisedTask, Task, tune_task
 from frostline.layers import Freezing, freezing_of
@@ -90,16 +89,23 @@ def draw_inputs(shape: tuple[int, ...], num_examples: int, seed: int) -> TensorD
 GPT_128 = GPTSettings(num_blocks=8, num_heads=2, width=128, context_length=256, vocabulary_size=4096)
 GPT_512 = GPTSettings(num_blocks=8, num_heads=8, width=512, context_length=128, vocabulary_size=4096)
 RESNET_18 = ResNetSettings(widths=(64, 64, 128, 128, 256, 256, 512, 512), num_channels=3)
-VIT = ViTConfig(
-    hidden_size=192, num_hidden_layers=6, num_attention_heads=3, intermediate_size=768, image_size=32, patch_size=4,
-    num_labels=10,
-)  # fmt: skip
-# How each is built, its data for a number of examples and a seed, its batch size.
-MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[int, int], TensorDataset], int]] = {
+
+
+def build_vit() -> nn.Module:
+    from transformers import ViTConfig, ViTForImageClassification  # the other models are measured without
+
+    shape = {"image_size": 32, "patch_size": 4, "num_labels": 10}
+    width = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768, "num_hidden_layers": 6}
+    return ViTForImageClassification(ViTConfig(**shape, **width))
+
+
+Model = tuple[Callable[[], nn.Module], Callable[[int, int], TensorDataset], int]
+"""How it is built, its data for a number of examples and a seed, its batch size."""
+MODELS: dict[str, Model] = {
     "gpt-128": (partial(GPT, GPT_128), partial(draw_tokens, GPT_128), 8),
     "gpt-512": (partial(GPT, GPT_512), partial(draw_tokens, GPT_512), 4),
     "resnet-18": (partial(ResNet, RESNET_18), partial(draw_inputs, (3, 32, 32)), 32),
-    "vit": (partial(ViTForImageClassification, VIT), partial(draw_inputs, (3, 32, 32)), 32),
+    "vit": (build_vit, partial(draw_inputs, (3, 32, 32)), 32),
     "mlp": (partial(build_mlp, MLPSettings()), partial(draw_inputs, (64,)), 32),
 }
 
@@ -113,8 +119,8 @@ SPACE = SearchSpace(  # AdamW's own five
 DEFAULTS = {"learning_rate": 1e-4, "weight_decay": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
 
 
-def task_of(name: str, *, num_batches: int) -> SupervisedTask:
-    build, data, batch_size = MODELS[name]
+def task_of(name: str, *, num_batches: int, models: Mapping[str, Model] = MODELS) -> SupervisedTask:
+    build, data, batch_size = models[name]
     num_examples = num_batches * batch_size
     return SupervisedTask(
         name=name, model=lambda _: build(), training_data=data(num_examples, 0), validation_data=data(batch_size, 1),
@@ -250,10 +256,18 @@ def bytes_kept(sessions: Sequence[Session], batch: Batch, prefix: SharedPrefix |
         return sum(storages.values()) + saved.num_bytes()
 
 
-def step_row(name: str, layers: int, members: int, arguments: argparse.Namespace, device: torch.device) -> Row:
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """How steps are measured."""
+
+    engines: Collection[str]
+    steps: int
+    device: torch.device
+
+
+def step_row(task: SupervisedTask, layers: int, members: int, watched: Watched) -> Row:
     """Measure a model with ``layers`` trained; seconds are per configuration and step, ``serial_bytes`` those of one."""
-    task = task_of(name, num_batches=8)
-    ground = Ground.of(task, layers, members, device)
+    ground = Ground.of(task, layers, members, watched.device)
     batches = ground.batches()
     batch = next(batches)
     flops = Flops.of_step(ground.sessions()[0], batch)
@@ -264,13 +278,13 @@ def step_row(name: str, layers: int, members: int, arguments: argparse.Namespace
         "shared": partial(session_steps, shared),
     }
     skipped = {}
-    for engine in sorted({*arguments.engines.split(",")} - {"shared"}):
+    for engine in sorted({*watched.engines} - {"shared"}):
         found = ground.stacked(batch, compiled=engine == "compiled")
         (skipped if isinstance(found, str) else contestants)[engine] = found
-    taken = take_turns(contestants, islice(batches, WARM_UP_STEPS + arguments.steps), device)
+    taken = take_turns(contestants, islice(batches, WARM_UP_STEPS + watched.steps), watched.device)
     seconds = {who: [each / members for each in times[WARM_UP_STEPS:]] for who, times in taken.items()}
     return {
-        "model": name, "layers": layers, "members": members, "batch_size": task.batch_size, "steps": arguments.steps,
+        "model": task.name, "layers": layers, "members": members, "batch_size": task.batch_size, "steps": watched.steps,
         "seconds": {who: statistics.median(times) for who, times in seconds.items()},
         "quartiles": {who: statistics.quantiles(times, n=4)[::2] for who, times in seconds.items()},
         "skipped": skipped, "flops": asdict(flops), "limit": members * flops.whole / flops.shared(members),
@@ -307,16 +321,15 @@ def epochs(num_epochs: int, store: PrefixStore, device: torch.device) -> Row:
     }  # fmt: skip
 
 
-def search_row(name: str, engine: str, device: torch.device) -> Row:
+def search_row(task: Task, engine: str, device: torch.device, configurations: int = SEARCH_CONFIGURATIONS) -> Row:
     """Make a whole search with one engine."""
-    task = load_task(name, {})
-    limit = search_limit(task, device)  # and with it what torch imports for its first optimizer
+    limit = search_limit(task, device, configurations)  # and with it what torch imports for its first optimizer
     with tempfile.TemporaryDirectory() as folder:
         open_storage(f"sqlite:///{folder}/warm-up.db")
         begin = time.perf_counter()
         result = tune_task(
-            task, study=name, storage=f"sqlite:///{folder}/study.db",
-            plan=SearchPlan(configurations=SEARCH_CONFIGURATIONS),
+            task, study=task.name, storage=f"sqlite:///{folder}/study.db",
+            plan=SearchPlan(configurations=configurations),
             training=TrainingOptions(device=device.type, engine=engine, runs=Path(folder) / "runs"),
         )  # fmt: skip
         seconds = time.perf_counter() - begin
@@ -326,7 +339,7 @@ def search_row(name: str, engine: str, device: torch.device) -> Row:
     }  # fmt: skip
 
 
-def search_limit(task: Task, device: torch.device) -> float:
+def search_limit(task: Task, device: torch.device, configurations: int) -> float:
     """Return how many times fewer FLOPs a search takes with populations: the ratio of two sums over the rungs.
 
     One by one: sum of E (T F + V A). Populations: sum of T (P + E S) + Q + E V (A - Q). A rung has E evaluations of T
@@ -335,8 +348,8 @@ def search_limit(task: Task, device: torch.device) -> float:
     one population. What diverges is taken to train to its end; building models, calibrating and optimizing are in neither
     sum. Training examples are taken never to come again: where they do, a search may go beyond the limit.
     """
-    ladder = default_ladder(task)
-    counts = SuccessiveHalving(ladder=ladder, configurations=SEARCH_CONFIGURATIONS).evaluations_per_rung()
+    ladder = default_ladder(task, SearchPlan(configurations=configurations))
+    counts = SuccessiveHalving(ladder=ladder, configurations=configurations).evaluations_per_rung()
     configuration = Configuration(number=0, hyperparameters=task.defaults)
     batch = next(task.training_batches(configuration, seed=0, skip_samples=0))
     settings = TrainingSettings(device_plan=DevicePlan(device=device), root_seed=0)
@@ -380,7 +393,9 @@ def gain_cells(baseline: float, population: float, limit: float) -> tuple[str, s
 
 def measure_steps(name: str, arguments: argparse.Namespace, results: Results) -> None:
     """Print a model's table: milliseconds per configuration and step, speed-ups of the shared engine, MiB per member."""
-    num_layers = layers_of(task_of(name, num_batches=1)).num_layers
+    task = task_of(name, num_batches=8)
+    watched = Watched(engines=arguments.engines.split(","), steps=arguments.steps, device=results.device)
+    num_layers = layers_of(task).num_layers
     named = {"half": num_layers // 2, "n-1": num_layers - 1}
     table = Table(
         "trained", "K", *(f"{way} ms" for way in WAYS), "limit", "over one by one", "of limit", "over serial",
@@ -390,7 +405,8 @@ def measure_steps(name: str, arguments: argparse.Namespace, results: Results) ->
     for layers in sorted({named[each] if each in named else int(each) for each in arguments.layers.split(",")}):
         for members in map(int, arguments.members.split(",")):
             title = f"{name}, {layers} of {num_layers} layers, K={members}, {arguments.engines}"
-            row = results.row("steps", title, partial(step_row, name, layers, members, arguments, results.device))
+
+            row = results.row("steps", title, partial(step_row, task, layers, members, watched))
             seconds, limit, serial = row["seconds"], row["limit"], row["serial_bytes"] / 2**20
             each = row["population_bytes"] / members / 2**20
             table.add_row(
@@ -419,7 +435,9 @@ def measure_searches(names: Sequence[str], results: Results) -> None:
     table = Table("task", "serial s", "auto s", "speed-up", "of limit", "limit", "winners", title="whole searches")
     for name in names:
         serial, auto = (
-            results.row("searches", f"{name}, {engine}", partial(search_row, name, engine, results.device))
+            results.row(
+                "searches", f"{name}, {engine}", partial(search_row, load_task(name, {}), engine, results.device)
+            )
             for engine in ("serial", "auto")
         )
         same = "the same" if serial["hyperparameters"] == auto["hyperparameters"] else "DIFFERENT"

@@ -36,6 +36,7 @@ from frostline.audit.stored_landscape import read_landscape
 from frostline.records import Fidelity, Job
 from frostline.run.local import local_executor
 from frostline.run.options import TrainingOptions
+from frostline.run.plan import SearchPlan
 from frostline.run.tuning import default_ladder
 from frostline.run.workload import TaskTraining, Workload
 from frostline.search.history import History
@@ -68,7 +69,9 @@ def seconds_of_cells(name: str, *, measure: bool) -> np.ndarray:
                 device="cpu", runs=Path(runs), horizon="full", num_validations=VALIDATIONS // SHARE
             )
             training = TaskTraining(task=task, options=options, study="timing", seed=0)
-            executor = local_executor(Workload(training=training, ladder=default_ladder(task)))
+            executor = local_executor(
+                Workload(training=training, ladder=default_ladder(task, SearchPlan(configurations=TOGETHER)))
+            )
             draws = Draws(space=task.space, sampling=RANDOM, root_seed=0, direction=task.direction)
             history = History(task.direction)
             for _ in range(TOGETHER):

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,10 @@ class Bench:
     target: float
     configurations: int
     runs: int
+    device: str = "cpu"
 
     def options(self, **changes: Any) -> TrainingOptions:
-        return TrainingOptions(device="cpu", horizon="full", num_validations=VALIDATIONS, **changes)
+        return TrainingOptions(device=self.device, horizon="full", num_validations=VALIDATIONS, **changes)
 
     def stop_if_good(self, score: float | None) -> None:
         """Raise Reached if this score of a full training meets the goal."""
@@ -130,6 +132,11 @@ class OptunaMethod:
 
     def run(self, bench: Bench, seed: int) -> None:
         """Search once."""
+        for score in islice(self.scores(bench, seed), bench.configurations):
+            bench.stop_if_good(score)
+
+    def scores(self, bench: Bench, seed: int) -> Iterator[float | None]:
+        """Yield the score of one configuration after the other, for ever; None of one that was pruned or diverged."""
         study = optuna.create_study(
             direction=bench.task.direction,
             study_name=f"{seed}",
@@ -137,14 +144,14 @@ class OptunaMethod:
             pruner=HyperbandPruner(min_resource=1, max_resource=VALIDATIONS, reduction_factor=3),
         )
         num_layers = layers_of(bench.task).num_layers
-        for _ in range(bench.configurations):
+        while True:
             trial = study.ask(dict(bench.task.space.distributions))
             score = trained(trial, bench, seed, num_layers=num_layers)
-            bench.stop_if_good(score)
             if score is None:
                 study.tell(trial, state=TrialState.PRUNED)
             else:
                 study.tell(trial, score)
+            yield score
 
 
 def trained(trial: optuna.Trial, bench: Bench, seed: int, *, num_layers: int) -> float | None:
