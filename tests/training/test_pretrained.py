@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -344,15 +346,19 @@ def test_any_task_of_the_command_line_starts_from_a_checkpoint(checkpoint: Path)
     assert (task.pretrained, task.new_modules) == (str(checkpoint), ("0",))
 
 
-def test_a_model_with_adapters_starts_from_what_was_trained_without(tmp_path: Path) -> None:
-    saved = small_gpt2(GPT2LMHeadModel)
-    saved.save_pretrained(tmp_path)
-    adapted = with_adapters(
+def small_gpt2_with_adapters() -> nn.Module:
+    return with_adapters(
         small_gpt2(GPT2ForSequenceClassification),
         target_modules=["c_attn"],
         fan_in_fan_out=True,
         modules_to_save=["score"],
     )
+
+
+def test_a_model_with_adapters_starts_from_what_was_trained_without(tmp_path: Path) -> None:
+    saved = small_gpt2(GPT2LMHeadModel)
+    saved.save_pretrained(tmp_path)
+    adapted = small_gpt2_with_adapters()
     initial = {name: tensor.clone() for name, tensor in adapted.state_dict().items()}
     task = classifier_task(tmp_path, new_modules=("score",))
     model = replace(task, model=lambda _configuration: adapted).build_model(CONFIGURATION)
@@ -368,13 +374,22 @@ def test_a_model_with_adapters_starts_from_what_was_trained_without(tmp_path: Pa
 def test_a_kept_head_is_the_one_that_is_trained_beside_adapters(tmp_path: Path) -> None:
     saved = small_gpt2(GPT2ForSequenceClassification)
     saved.save_pretrained(tmp_path)
-    adapted = with_adapters(
-        small_gpt2(GPT2ForSequenceClassification),
-        target_modules=["c_attn"],
-        fan_in_fan_out=True,
-        modules_to_save=["score"],
-    )
+    adapted = small_gpt2_with_adapters()
     model = replace(classifier_task(tmp_path), model=lambda _configuration: adapted).build_model(CONFIGURATION)
     heads = [tensor for name, tensor in model.state_dict().items() if "score" in name]
     assert len(heads) == 2
     assert all(torch.equal(head, saved.score.weight) for head in heads)
+
+
+def test_a_checkpoint_is_read_through_once_as_long_as_it_does_not_change(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = PretrainedWeights.open(checkpoint)
+    digests: list[object] = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: digests.append(given) or digest(*given))
+    assert PretrainedWeights.open(checkpoint) is first
+    assert digests == []
+    os.utime(checkpoint, ns=(1, 1))
+    assert PretrainedWeights.open(checkpoint).sha256 == first.sha256
+    assert len(digests) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -39,27 +40,14 @@ class PretrainedWeights:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> PretrainedWeights:
-        """Return the checkpoint at ``path``, read through once for its hash.
+        """Return the checkpoint at ``path``, read through for its hash: once in a process, as long as no file changes.
 
         It is a safetensors file, a folder written by ``save_pretrained``, or a file with a state dict, of which nothing but
         tensors is ever loaded.
         Raises: ModelError if there is no such thing, or it is damaged, truncated or something else.
         """
         path = Path(path)
-        files = _files_of(path)
-        shapes: dict[str, tuple[int, ...]] = {}
-        places: dict[str, Path] = {}
-        digest = hashlib.sha256()
-        for file in files:
-            with _read(file) as held:
-                for name in held.names:
-                    shapes[name], places[name] = held.shape(name), file
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-        if not shapes:
-            raise ModelError(f"{path} holds no tensors: give a checkpoint with a model's weights.")
-        stamps = {file: _stamp(file) for file in files}
-        return cls(path=path, files=stamps, shapes=shapes, places=places, sha256=digest.hexdigest())
+        return _read_through(path, tuple((file, _stamp(file)) for file in _files_of(path)))
 
     def tensors(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
         """Yield some tensors over their files, to be copied at once, by their names; each file is opened once.
@@ -75,6 +63,25 @@ class PretrainedWeights:
             with _read(file) as held:
                 for name in held_names:
                     yield name, held.tensor(name)
+
+
+# A task is made several times, with other options or another space, and each reads its checkpoint: gigabytes, for seconds.
+@functools.lru_cache(maxsize=4)
+def _read_through(path: Path, stamps: tuple[tuple[Path, tuple[int, int]], ...]) -> PretrainedWeights:
+    shapes: dict[str, tuple[int, ...]] = {}
+    places: dict[str, Path] = {}
+    digest = hashlib.sha256()
+    for file, _ in stamps:
+        with _read(file) as held:
+            for name in held.names:
+                shapes[name], places[name] = held.shape(name), file
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    if not shapes:
+        raise ModelError(f"{path} holds no tensors: give a checkpoint with a model's weights.")
+    return PretrainedWeights(
+        path=path, files=dict(stamps), shapes=shapes, places=places, sha256=digest.hexdigest()
+    )
 
 
 class _SafetensorsFile:
