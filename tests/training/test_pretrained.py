@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel, GPT2Model
+from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel, GPT2Model
 
 from frostline.costs.prediction import predict_step
 from frostline.errors import ModelError, TaskError
@@ -29,7 +29,7 @@ from frostline.training.serial import train_model, train_serially
 from frostline.training.session import begin_session
 from frostline.training.supervised import SupervisedTask
 from frostline.training.task_layers import layers_of
-from tests.populations.adapter_cases import with_adapters
+from tests.populations.adapter_cases import gpt2, with_adapters
 from tests.populations.cases import CASES, configuration_of, gpt, token_case
 from tests.training.cases import perceptron, regression_task, settings_of
 
@@ -154,19 +154,7 @@ def test_statistics_of_normalisation_come_with_the_weights(tmp_path: Path) -> No
 
 
 def small_gpt2(kind: type[nn.Module], *, blocks: int = 2) -> nn.Module:
-    return kind(
-        GPT2Config(
-            n_layer=blocks,
-            n_embd=16,
-            n_head=2,
-            n_positions=16,
-            vocab_size=32,
-            num_labels=3,
-            bos_token_id=0,
-            eos_token_id=0,
-            pad_token_id=0,
-        )
-    )
+    return gpt2(kind, blocks=blocks)
 
 
 def classifier_task(folder: Path, **changes: Any) -> SupervisedTask:
