@@ -43,6 +43,10 @@ class OptionError(FrostlineError, ValueError):
     """A setting whose value is not among those allowed."""
 
 
+class BudgetTooSmallError(OptionError):
+    """A time in which not even one training ends."""
+
+
 class StudyError(FrostlineError, RuntimeError):
     """A study that cannot be opened, or is of another task, space, ladder or search."""
 

@@ -14,7 +14,7 @@ from frostline.store.reading import read_study
 from tests import tiny_task
 from tests.cli.command_line import run
 
-TINY = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
+TINY, MADE = (f"{Path(__file__).parents[1] / 'tiny_task.py'}:{name}" for name in ("task", "make"))
 
 
 @pytest.fixture(autouse=True)
@@ -66,12 +66,26 @@ def test_a_budget_too_small_to_search_says_so_and_trains_ones_own(capsys: pytest
 
 
 def test_a_time_too_short_to_search_says_what_a_search_takes(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(f"tune {TINY} --study s --budget 0.000001s --device cpu", capsys)
+    # A training of one step has ended before anything can be said of it.
+    code, out, _ = run(f"tune {MADE} --set size=8 --study s --budget 0.000001s --device cpu", capsys)
     assert code == 0
     last = out.splitlines()[-1]
     assert re.search(r"The budget, 1e-06 s, is [\d.e-]+ full trainings here: \d+% of it is spent\.", last)
     assert "Nothing was searched: that begins at 2.5 full trainings, " in last
     assert len(trials()) == 1
+
+
+def test_a_time_shorter_than_a_step_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(f"tune {TINY} --study s --budget 0.000001s --device cpu", capsys)
+    assert code == 1
+    assert re.fullmatch(
+        r"frostline: a budget of 1e-06 s does not pay for one full training, which takes about [\d.]+ s here: give at least "
+        r"[\d.]+ s, or [\d.]+ s to search\.\n",
+        err,
+    )
+    code, out, _ = run(f"tune {TINY} --study s --budget 2 --device cpu", capsys)
+    assert code == 0
+    assert "Your own configuration, 0, is the best: keep it." in out
 
 
 def test_without_defaults_nothing_is_said_to_be_ones_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from frostline.errors import ObjectiveError
+from frostline.errors import BudgetTooSmallError, ObjectiveError
 from frostline.populations.prefix.share import CannotShareError
 from frostline.training.failures import failed, give_memory_back, is_out_of_memory
 
@@ -37,7 +37,7 @@ class Evaluator:
         begin = time.perf_counter()
         try:
             return self.train(job)
-        except ObjectiveError:
+        except (ObjectiveError, BudgetTooSmallError):
             # It would be the same for every configuration, or is one that no search can rank.
             raise
         except (Exception, SystemExit) as error:

@@ -14,6 +14,7 @@ from frostline.errors import ObjectiveError, OptionError
 from frostline.inputs.safe_names import folder_name
 from frostline.objectives.look import look
 from frostline.objectives.training import ObjectiveTraining, function_of, name_of
+from frostline.run.affordable import within_budget
 from frostline.run.local import local_executor
 from frostline.run.loop import Observer
 from frostline.run.options import DEFAULT_RUNS
@@ -129,6 +130,8 @@ def tune(
         sketch = look(objective, samples=samples, values=values, root_seed=plan.seed)
         if make_ladder is None:
             make_ladder = plan.usual_ladder
+        ladder = make_ladder(num_layers=sketch.num_layers, full_samples=samples)
+        watching = within_budget(plan.search_on(ladder), watching)
         folder = Path(runs) / folder_name(name)
         training = ObjectiveTraining(
             objective=objective,
@@ -144,7 +147,7 @@ def tune(
         return search_training(
             training,
             sketch.space,
-            make_ladder(num_layers=sketch.num_layers, full_samples=samples),
+            ladder,
             study=name,
             plan=plan,
             storage=place,

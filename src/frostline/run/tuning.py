@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from frostline.errors import LadderError, OptionError, SearchFailedError, SearchSpaceError
 from frostline.protocols import metric_of
+from frostline.run.affordable import within_budget
 from frostline.run.executors import AligningExecutor, RememberingExecutor
 from frostline.run.keeping import KeepingTheBest
 from frostline.run.kept_samples import KeptSamples
@@ -204,6 +205,7 @@ def search_task(
             f"the plan says {plan.direction} over {plan.sample_unit}, but the task {task.name} is to {task.direction} over "
             f"{task.sample_unit}: leave both out."
         )
+    observer = within_budget(search, observer)
     alignment, num_layers = training.alignment, search.ladder.num_layers
     alignment.check(task.space, num_layers=num_layers)
     terms = _terms(
