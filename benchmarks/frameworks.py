@@ -1,12 +1,13 @@
 """Lightning and transformers, each tuned by frostline and by Optuna in that framework, for the same time on the clock.
 
     python benchmarks/frameworks.py [--seeds 3] [--budget 8] [--epochs 27] [--batch 32]
-        [--frameworks Lightning,transformers] [--json FILE]
+        [--frameworks Lightning,transformers] [--samples-alone] [--json FILE]
 
 On scikit-learn's digits. frostline goes first, with a budget in full trainings; then Optuna has as many seconds: TPE with
 its Hyperband pruner, in Lightning by a callback that reports each validation, in transformers by
 ``Trainer.hyperparameter_search``. Both search the same space from the same weights. Printed is the best validation loss of
-a configuration that was trained in full, in the mean over the seeds, with the samples trained and the seconds.
+a configuration that was trained in full, in the mean over the seeds, with the samples trained and the seconds. With
+``--samples-alone`` frostline searches in Lightning once more, on a ladder of all layers on 10, 30 and 100 % of the samples.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
@@ -39,6 +40,7 @@ import frostline
 from frostline.integrations import lightning as lightning_tuning
 from frostline.integrations import transformers as transformers_tuning
 from frostline.run.result import TuneResult
+from frostline.search.ladder import Ladder
 
 NUM_TRAINED = 1500
 QUIET = {
@@ -154,7 +156,14 @@ def lightning_by_optuna(full: Length, seed: int, seconds: float) -> Outcome:
     return optuna_outcome("Lightning", full, study, seed, time.perf_counter() - begin, num_samples)
 
 
-def lightning_by_frostline(full: Length, seed: int, budget: float, runs: Path) -> Outcome:
+def samples_alone(*, num_layers: int, full_samples: int) -> Ladder:
+    rungs = [(num_layers, full_samples * percent // 100) for percent in (10, 30, 100)]
+    return Ladder.explicit(rungs, num_layers=num_layers, full_samples=full_samples)
+
+
+def lightning_by_frostline(
+    full: Length, seed: int, budget: float, runs: Path, *, program: str = "frostline", **options: Any
+) -> Outcome:
     training, validation = loaders(full)
     begin = time.perf_counter()
     result = lightning_tuning.tune(
@@ -169,8 +178,10 @@ def lightning_by_frostline(full: Length, seed: int, budget: float, runs: Path) -
         storage=":memory:",
         runs=runs,
         observer=frostline.SILENT,
+        **options,
     )
-    return frostline_outcome("Lightning", full, result, seed, time.perf_counter() - begin)
+    outcome = frostline_outcome("Lightning", full, result, seed, time.perf_counter() - begin)
+    return replace(outcome, program=program)
 
 
 # --- transformers -----------------------------------------------------------------------------------------------------
@@ -316,7 +327,13 @@ def frostline_outcome(framework: str, full: Length, result: TuneResult, seed: in
 
 
 def measured(
-    frameworks: Collection[str], full: Length, seeds: int, budget: float, tell: Callable[[Outcome], None]
+    frameworks: Collection[str],
+    full: Length,
+    seeds: int,
+    budget: float,
+    tell: Callable[[Outcome], None],
+    *,
+    with_samples_alone: bool,
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
 
@@ -326,11 +343,14 @@ def measured(
         return outcome.seconds
 
     for seed in range(seeds):
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
             if "Lightning" in frameworks:
                 seconds = note(lightning_by_frostline(full, seed, budget, folder))
                 note(lightning_by_optuna(full, seed, seconds))
+                if with_samples_alone:
+                    name = "frostline, all layers"
+                    note(lightning_by_frostline(full, seed, budget, folder, program=name, ladder=samples_alone))
             if "transformers" in frameworks:
                 seconds = note(transformers_by_frostline(full, seed, budget, folder))
                 note(transformers_by_optuna(full, seed, seconds, folder))
@@ -360,6 +380,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=27, help="of a full training")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--frameworks", default="Lightning,transformers")
+    parser.add_argument("--samples-alone", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -367,7 +388,12 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     full = Length(batch=options.batch, epochs=options.epochs)
     outcomes = measured(
-        options.frameworks.split(","), full, options.seeds, options.budget, lambda each: print(each, flush=True)
+        options.frameworks.split(","),
+        full,
+        options.seeds,
+        options.budget,
+        lambda each: print(each, flush=True),
+        with_samples_alone=options.samples_alone,
     )
     Console().print(table(outcomes))
     if options.json is not None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
+
+import numpy as np
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 MIB, GIB = 2**20, 2**30
@@ -266,6 +268,28 @@ def frameworks() -> str:
     return markdown(head, grouped_rows(lines))
 
 
+def continuous_spaces() -> str:
+    """Return what is found in continuous spaces, and by how much that is worse than what the default finds."""
+    rows = results_of("continuous-spaces.json")
+    lines = []
+    for row in rows:
+        conditions = (row["task"], row["budget"], "default")
+        [default] = [each for each in rows if (each["task"], each["budget"], each["method"]) == conditions]
+        worse = "" if row is default else _paired_difference(row["losses"], default["losses"])
+        line = [row["task"], row["method"], f"{fmean(row['losses']):.3f}", f"{median(row['losses']):.3f}", worse]
+        lines.append([*line, f"{len(row['losses'])}"])
+    head = ("task", "method", "mean loss", "median", "less the default's", "seeds")
+    return markdown(head, grouped_rows(lines))
+
+
+def _paired_difference(losses: Sequence[float], others: Sequence[float]) -> str:
+    """Return the mean difference over seeds with its 95 % bootstrap interval."""
+    differences = np.subtract(losses, others)
+    drawn = np.random.default_rng(0).integers(len(differences), size=(5000, len(differences)))
+    low, high = np.quantile(differences[drawn].mean(axis=1), (0.025, 0.975))
+    return f"{differences.mean():+.3f} ({low:+.3f} to {high:+.3f})"
+
+
 def group_words() -> str:
     """Return how well tuned DeltaProduct models track words over groups, by their blocks and Householder steps."""
     rows = results_of("group-words-cpu.json")
@@ -317,6 +341,7 @@ RESULT_TABLES: dict[str, Callable[[], str]] = {
     "placement": placement,
     "ray-overhead": ray_overhead,
     "frameworks": frameworks,
+    "continuous-spaces": continuous_spaces,
     "group-words": group_words,
     "adapters": adapters,
 }

@@ -6,7 +6,7 @@ import pytest
 
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Status
 from frostline.run.installed_programs import frostline_program
-from frostline.run.sentences import chance_lines, how_to_train, silence_lines
+from frostline.run.sentences import chance_lines, how_to_train, saving_lines, silence_lines
 from frostline.run.summary import RungSummary, Summary
 from frostline.search.history import History
 from frostline.store.terms import TaskReference, Terms
@@ -104,3 +104,28 @@ def test_a_rung_that_tells_nothing_is_named_with_what_became_of_it() -> None:
     ]
     assert said(history_of(*scores[:7], own)) == []
     assert said(history_of(*scores[:8], (8, 0, 2.2, 1.0), own)) == []
+
+
+def test_layers_that_save_no_time_are_told_of_once_enough_was_trained() -> None:
+    def said(few: float, whole: float, *, num_whole: int = 5) -> list[str]:
+        scores = [(number, 0, 0.5, few) for number in range(9)]
+        history = history_of(*scores, *((number, 2, 0.4, whole) for number in range(num_whole)))
+        return saving_lines(history, RUNGS, "images")
+
+    assert said(5.0, 10.0) == [
+        "Few layers saved no time: a thousand images took 50 s with them, 50 s with all layers. Where most of a step is "
+        "spent outside the model, a ladder of samples alone (samples-only) finds more."
+    ]
+    assert said(4.6, 10.0) != []
+    assert said(4.4, 10.0) == []
+    # Too few or too short trainings tell nothing.
+    assert said(5.0, 10.0, num_whole=4) == []
+    assert said(0.5, 1.0) == []
+    assert said(5.0, 1.9) == []
+
+
+def test_trainings_that_failed_tell_nothing_of_the_pace() -> None:
+    scores = [(number, 0, Status.DIVERGED, 9.0) for number in range(9)]
+    assert (
+        saving_lines(history_of(*scores, *((number, 2, 0.4, 3.0) for number in range(5))), RUNGS, "images") == []
+    )

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 from frostline.errors import ModelError, OptionError
 from frostline.records import Status
-from frostline.run.sentences import chance_lines, cost_lines, own_lines, rung_rows, score_words, silence_lines
+from frostline.run.sentences import (
+    chance_lines,
+    cost_lines,
+    own_lines,
+    rung_rows,
+    saving_lines,
+    score_words,
+    silence_lines,
+)
 from frostline.run.trial_rows import trial_rows
 from frostline.text_tables import html_table, text_table
 from frostline.training.model_files import read_model
@@ -95,9 +103,10 @@ class TuneResult:
 
     @property
     def remarks(self) -> list[str]:
-        """Sentences on silent rungs, on one's own configuration, on the cost, and on how far random search would come."""
+        """Sentences on rungs that tell or save nothing, one's own configuration, the cost, and random search."""
         return [
             *silence_lines(self.history, self.terms.rungs, self.terms.sample_unit),
+            *saving_lines(self.history, self.terms.rungs, self.terms.sample_unit),
             *own_lines(self.best, self.own, self.terms.metric),
             *cost_lines(self.summary),
             *chance_lines(self.summary, self.best, self.own),

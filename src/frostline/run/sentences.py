@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from frostline.inputs.task_names import names_a_task
 from frostline.run.installed_programs import frostline_program
+from frostline.search.savings import unprofitable_paces
 from frostline.search.silence import silent_rungs
 from frostline.wording import counted, duration
 
@@ -115,6 +116,18 @@ def silence_lines(
         f"what training all layers gains.{_after_silence(history, rungs, rung)}"
         for rung in silent_rungs(history, rungs)
         if among is None or rung in among
+    ]
+
+
+def saving_lines(history: History, rungs: Sequence[Fidelity], sample_unit: str) -> list[str]:
+    """Return a line if few layers took as long as all, so that freezing gained nothing; else nothing."""
+    paces = unprofitable_paces(history, rungs)
+    if paces is None:
+        return []
+    return [
+        f"Few layers saved no time: a thousand {sample_unit} took {duration(1000 * paces.few_layers)} with them, "
+        f"{duration(1000 * paces.all_layers)} with all layers. Where most of a step is spent outside the model, a ladder of "
+        f"samples alone (samples-only) finds more."
     ]
 
 

@@ -1,0 +1,53 @@
+"""Whether trainings of few layers take less time than those of all, in the very search that relies on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from frostline.records import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.records import Evaluation, Fidelity
+    from frostline.search.history import History
+
+# Where all of them are trained a third of the layers saves more than half of a step. Less than a tenth is nothing.
+_LEAST_SAVED = 0.1
+
+# Of each kind, to be told at all: clocks and starts decide what is shorter.
+_FEWEST_EVALUATIONS = 5
+_FEWEST_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paces:
+    """Seconds that a sample takes, validation included, in the mean of the trainings that finished."""
+
+    few_layers: float
+    all_layers: float
+
+    @property
+    def saved(self) -> float:
+        """The share of the time that few layers save."""
+        return 1 - self.few_layers / self.all_layers
+
+
+def unprofitable_paces(history: History, rungs: Sequence[Fidelity]) -> Paces | None:
+    """Return the paces of few layers and of all if few save next to nothing; None if they do, or too little is known."""
+    most = rungs[-1].trainable_layers
+    finished = [each for each in history.evaluations() if each.status is Status.FINISHED]
+    few = _pace([each for each in finished if each.fidelity.trainable_layers < most])
+    whole = _pace([each for each in finished if each.fidelity.trainable_layers == most])
+    if few is None or whole is None:
+        return None
+    paces = Paces(few_layers=few, all_layers=whole)
+    return paces if paces.saved < _LEAST_SAVED else None
+
+
+def _pace(evaluations: Sequence[Evaluation]) -> float | None:
+    seconds = sum(each.cost.seconds for each in evaluations)
+    samples = sum(each.cost.samples for each in evaluations)
+    is_enough = len(evaluations) >= _FEWEST_EVALUATIONS and seconds >= _FEWEST_SECONDS
+    return seconds / samples if is_enough and samples > 0 else None
