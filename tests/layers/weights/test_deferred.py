@@ -265,3 +265,58 @@ def test_a_model_that_asks_for_values_is_built_with_what_they_are_made_from() ->
     model = seeded(lambda: build_shapes(Scaled, larger_than=0))
     assert deferred_of(model) is not None
     assert model.scale == seeded(Scaled).scale  # type: ignore[attr-defined]
+
+
+class Converted(nn.Module):
+    """Converts what it is made of as it is built: a tied weight, one with an attribute, a recurrent layer, a buffer."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 12)
+        self.recurrent = nn.LSTM(12, 12)
+        self.head = nn.Linear(12, 20)
+        self.head.weight = self.embedding.weight
+        self.head.bias.no_decay = True  # type: ignore[attr-defined]
+        self.head.bias.requires_grad_(False)
+        self.table: Tensor
+        self.register_buffer("table", torch.randn(30, 30))
+        self.to(dtype)
+        with torch.no_grad():
+            self.head.bias += 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("larger_than", [0, 100], ids=["all", "large"])
+def test_a_model_that_is_converted_as_it_is_built_is_made_later_too(dtype: torch.dtype, larger_than: int) -> None:
+    expected = seeded(lambda: Converted(dtype))
+    model = seeded(lambda: build_deferred(lambda: Converted(dtype), larger_than=larger_than))
+    assert deferred_of(model) is not None
+    shapes = seeded(lambda: build_shapes(lambda: Converted(dtype), larger_than=larger_than))
+    assert isinstance(shapes.get_parameter("embedding.weight"), FakeTensor)
+    fill(model)
+    assert isinstance(model, Converted)
+    assert model.head.weight is model.embedding.weight
+    assert model.head.bias.no_decay is True  # type: ignore[attr-defined]
+    ours = model.state_dict(keep_vars=True)
+    for key, value in expected.state_dict(keep_vars=True).items():
+        assert ours[key].dtype == dtype
+        assert torch.equal(ours[key], value), key
+        assert ours[key].requires_grad == value.requires_grad, key
+        assert shapes.state_dict()[key].dtype == dtype
+    output, _ = model.recurrent(torch.randn(4, 2, 12, dtype=dtype))
+    assert output.dtype == dtype
+
+
+@pytest.mark.parametrize("convert", [nn.Module.double, nn.Module.bfloat16, lambda model: model.to("meta")])
+def test_a_model_without_weights_refuses_to_be_converted_in_one_line(
+    convert: Callable[[nn.Module], object],
+) -> None:
+    model = seeded(lambda: build_deferred(MODELS["gpt"], larger_than=0))
+    with pytest.raises(
+        ModelError, match=r"built deferred, and its weights are made later; convert it in the function"
+    ):
+        convert(model)
+    assert model.to("cpu").float() is model
+    fill(model)
+    expected = seeded(MODELS["gpt"]).double()
+    torch.testing.assert_close(model.double().state_dict(), expected.state_dict(), rtol=0, atol=0)
