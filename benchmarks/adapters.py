@@ -8,7 +8,7 @@ The weights are random, which changes no time. "One by one" is PEFT's model with
 frozen layers build no graph, and ``torch.optim.AdamW`` in a plain loop; the population's members make their steps in turn
 with it, so that a busy machine slows both alike. The limit is by exactly counted FLOPs of a step, everything else free of
 charge. Memory is the peak of each process's resident set, without what it has before the model is built, where freed memory
-goes back to the system at once.
+goes back to the system at once and where it is kept, as the command does.
 """
 
 from __future__ import annotations
@@ -186,24 +186,42 @@ def epochs_row(task: SupervisedTask, layers: int, members: int, epochs: int) -> 
     }
 
 
-def resident(members: int, layers: int) -> int:
-    """Return the bytes that a process of its own takes at most for a step of each of the members."""
-    command = [sys.executable, __file__, "--resident", f"{members},{layers}"]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+def resident(members: int, layers: int, *, freed: str) -> dict[str, float]:
+    """Return what a process of its own takes at most for two steps of each of the members, and their seconds."""
+    command = [sys.executable, __file__, "--resident", f"{members},{layers},{freed}"]
+    ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    row: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
+    return row
 
 
-def own_resident(members: int, layers: int) -> int:
-    return_freed_memory()  # what is freed and kept for the next step is not counted
+def own_resident(members: int, layers: int, freed: str) -> dict[str, float]:
+    if freed == "returned":
+        return_freed_memory()
     task = task_of(classifier=False, examples=2 * BATCH)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    list(Population(task, jobs_of(members, layers, 2 * BATCH), SETTINGS, engine=Engine.SHARED).run())
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    population = Population(task, jobs_of(members, layers, 2 * BATCH), SETTINGS, engine=Engine.SHARED)
+    begin, processor = time.perf_counter(), time.process_time()
+    list(population.run())
+    return {
+        "bytes": 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before),
+        "seconds": time.perf_counter() - begin,
+        "processor_seconds": time.process_time() - processor,
+    }
 
 
 def memory_row(layers: int, members: int) -> dict[str, Any]:
-    """Return the peaks of a population and of one alone."""
-    one, every = resident(1, layers), resident(members, layers)
-    return {"layers": layers, "one_bytes": one, "population_bytes": every, "ratio": every / one}
+    """Return the peaks of a population and of one alone, with freed memory returned at once and as the command keeps it."""
+    row: dict[str, Any] = {"layers": layers}
+    for freed in ("returned", "kept"):
+        one, every = (resident(number, layers, freed=freed) for number in (1, members))
+        row |= {
+            f"{freed}_one_bytes": one["bytes"],
+            f"{freed}_population_bytes": every["bytes"],
+            f"{freed}_ratio": every["bytes"] / one["bytes"],
+            f"{freed}_seconds": every["seconds"],
+            f"{freed}_processor_seconds": every["processor_seconds"],
+        }
+    return row
 
 
 def show(title: str, rows: list[dict[str, Any]]) -> None:
@@ -226,7 +244,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.resident:
-        print(own_resident(*map(int, options.resident.split(","))))
+        members, own_layers, freed = options.resident.split(",")
+        print(json.dumps(own_resident(int(members), int(own_layers), freed)))
         return
     layers = [int(each) for each in options.layers.split(",")]
     if options.memory:

@@ -58,7 +58,7 @@ def predict_step(
     examples, is set as the hyperparameter of that name.
 
     Bytes are those of tensors, and of what kernels are known to hold inside themselves (``frostline.costs.kernel_memory``).
-    Frozen parameters that are streamed count in nothing.
+    Frozen parameters that are streamed count in nothing but the peak, as long as they are read.
 
     For "cuda" no card is needed: bytes are those of the caching allocator's blocks, attention and optimizers are those that
     torch chooses there (``frostline.costs.cuda_rules``). What cuDNN works in, and the context, come on top. None of it was

@@ -24,7 +24,7 @@ from frostline.training.model_files import SUFFIX
 _INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
 # Pages that were read stay in the process's memory as long as their file is open, a checkpoint's size beside the model.
-_MOST_ELEMENTS = 2**26
+_MOST_ELEMENTS = 2**24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
