@@ -1,4 +1,4 @@
-"""Memory that is freed and kept goes back to the system when it is too much, and what is held is not looked for again."""
+"""Memory that is freed and kept goes back to the system when it is too much; what is held is soon taken for usual."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import sys
 import pytest
 
 from frostline.populations import freed_memory
+from frostline.populations.engines import Engine
 from frostline.populations.freed_memory import FreedMemory
+from frostline.populations.population import Population
 from frostline.process import resident_bytes
+from tests.populations.cases import BATCH_SIZE, CASES, configuration_of, jobs_of
+from tests.training.cases import settings_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc and glibc")
 
@@ -67,3 +71,22 @@ def test_looks_are_not_made_at_every_step_of_a_small_model(
     watch._looked = 0.0
     assert watch.look()
     assert held
+
+
+def test_a_population_looks_after_every_members_step_when_its_gradients_are_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = next(case for case in CASES if case.name == "gpt")
+    jobs = jobs_of([configuration_of(number) for number in range(3)], layers=1, samples=2 * BATCH_SIZE)
+    population = Population(case.task(), jobs, settings_of(num_validations=1), engine=Engine.SHARED)
+    trained = [parameter for course in population._living for parameter in course.session.parameters]
+    looks = []
+    look = FreedMemory.look
+
+    def watched(freed: FreedMemory) -> bool:
+        looks.append(sum(parameter.grad is not None for parameter in trained))
+        return look(freed)
+
+    monkeypatch.setattr(FreedMemory, "look", watched)
+    assert len(list(population.run())) == 3
+    assert looks == [0] * 6
