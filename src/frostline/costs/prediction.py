@@ -199,8 +199,8 @@ class _Plan:
     def built(self) -> nn.Module:
         with borrowed_generators(_CPU):
             seed_generators(_SEED, _CPU)
-            with self.mode, LooksMeta(), fakes_are_replaced():
-                return self.task.build_model(self.configuration)
+            with self.mode, LooksMeta(), fakes_are_replaced() as replacements:
+                return replacements.everywhere(self.task.build_model(self.configuration))
 
     def _watched(self, session: Session, batch: Batch, trainable_layers: int, num_layers: int) -> StepCost:
         """Make a step, as ``Session.step`` does, in parts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -320,3 +321,51 @@ def test_a_model_without_weights_refuses_to_be_converted_in_one_line(
     fill(model)
     expected = seeded(MODELS["gpt"]).double()
     torch.testing.assert_close(model.double().state_dict(), expected.state_dict(), rtol=0, atol=0)
+
+
+class ConvertedInPart(nn.Module):
+    """Converts one of two places of a tied weight; in torch that is both."""
+
+    def __init__(self, *dtypes: torch.dtype) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 12)
+        self.head = nn.Linear(12, 20, bias=False)
+        self.head.weight = self.embedding.weight
+        for part, dtype in zip((self.head, self.embedding), dtypes, strict=False):
+            part.to(dtype)
+
+
+def test_a_tied_weight_is_converted_in_all_its_places(caplog: pytest.LogCaptureFixture) -> None:
+    model = build_deferred(lambda: ConvertedInPart(torch.float64), larger_than=0)
+    assert deferred_of(model) is not None
+    assert isinstance(model, ConvertedInPart)
+    assert model.embedding.weight is model.head.weight
+    fill(model)
+    assert model.embedding.weight.dtype == torch.float64
+    # Converted to two types it is built at once, and torch does with it what it does.
+    twice = build_deferred(lambda: ConvertedInPart(torch.float64, torch.bfloat16), larger_than=0)
+    assert deferred_of(twice) is None
+    assert "tied is converted to two types" in caplog.text
+
+
+def test_conversions_in_other_threads_are_torchs_own() -> None:
+    original = nn.Module._apply
+
+    class Slow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(20, 20)
+            with ThreadPoolExecutor(1) as threads:
+                other = nn.Linear(3, 3)
+                weight = other.weight
+                threads.submit(other.double).result()
+                self.is_same = other.weight is weight and weight.dtype == torch.float64
+                inner = threads.submit(lambda: build_deferred(lambda: nn.Linear(9, 9), larger_than=0)).result()
+                self.is_deferred = deferred_of(inner) is not None
+            self.double()
+
+    model = build_deferred(Slow, larger_than=500)
+    assert deferred_of(model) is not None
+    assert model.is_same is True
+    assert model.is_deferred is True
+    assert nn.Module._apply is original

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,36 +18,85 @@ from frostline.errors import ModelError
 _METHOD = "_apply"  # through which ``to``, ``cuda``, ``double`` and ``half`` go
 
 
+class Replacements:
+    """What was put in the place of fake parameters while one model was built."""
+
+    def __init__(self) -> None:
+        # With what they stand for: an identity is that of one tensor only while this lives.
+        self._replaced: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}
+
+    def of(self, fake: nn.Parameter, function: Callable[[Tensor], Tensor]) -> nn.Parameter:
+        """Return what a fake parameter is converted to; one that is held in several places, once.
+
+        Raises: ModelError if the second place asks for something else: which of both holds would depend on the order.
+        """
+        if id(fake) not in self._replaced:
+            self._replaced[id(fake)] = fake, _converted(fake, function)
+        elif self._present(fake) is not _converted(self._present(fake), function):
+            raise ModelError("a weight that is tied is converted to two types while the model is built.")
+        return self._present(fake)
+
+    def everywhere(self, model: nn.Module) -> nn.Module:
+        """Return ``model``, in which those places too hold the new parameters that were not converted themselves."""
+        for module in model.modules():
+            for own, fake in _fakes_of(module).items():
+                setattr(module, own, self._present(fake))
+        return model
+
+    def _present(self, fake: nn.Parameter) -> nn.Parameter:
+        while id(fake) in self._replaced and self._replaced[id(fake)][1] is not fake:
+            fake = self._replaced[id(fake)][1]
+        return fake
+
+
+class _Open(threading.local):
+    """The replacements of the model that is built in this thread."""
+
+    replacements: Replacements | None = None
+
+
+_open = _Open()
+_original = nn.Module._apply
+_lock = threading.Lock()
+_num_open = 0
+
+
 @contextmanager
-def fakes_are_replaced() -> Iterator[None]:
-    """While this lasts, a module that is converted gets new parameters in the place of fake ones, tied ones once.
+def fakes_are_replaced() -> Iterator[Replacements]:
+    """While this lasts, a module that is converted in this thread gets new parameters in the place of fake ones.
 
     torch exchanges what is inside of the old and the new one, which it refuses of some fake tensors and, worse, does of
     others: then the process dies of it later (torch 2.13). Parameters that hold their values are converted as ever.
     """
-    original = nn.Module._apply
-    # With what they stand for: an identity is that of one tensor only while this lives.
-    replaced: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}
-
-    @functools.wraps(original)
-    def apply(module: nn.Module, function: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        if recurse:
-            for child in module.children():
-                child._apply(function)  # type: ignore[no-untyped-call]
-        fakes = _fakes_of(module)
-        with _without(module, fakes):
-            original(module, function, recurse=False)  # type: ignore[no-untyped-call]
-        for own, fake in fakes.items():
-            if id(fake) not in replaced:
-                replaced[id(fake)] = fake, _converted(fake, function)
-            module._parameters[own] = replaced[id(fake)][1]
-        return module
-
-    nn.Module._apply = apply  # type: ignore[method-assign]
+    global _num_open
+    outer, _open.replacements = _open.replacements, Replacements()
+    with _lock:
+        _num_open += 1
+        nn.Module._apply = _apply  # type: ignore[method-assign]
     try:
-        yield
+        yield _open.replacements
     finally:
-        nn.Module._apply = original  # type: ignore[method-assign]
+        _open.replacements = outer
+        with _lock:
+            _num_open -= 1
+            if _num_open == 0:
+                nn.Module._apply = _original  # type: ignore[method-assign]
+
+
+@functools.wraps(_original)
+def _apply(module: nn.Module, function: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+    replacements = _open.replacements
+    if replacements is None:
+        return _original(module, function, recurse)  # type: ignore[no-any-return, no-untyped-call]
+    if recurse:
+        for child in module.children():
+            child._apply(function)  # type: ignore[no-untyped-call]
+    fakes = _fakes_of(module)
+    with _without(module, fakes):
+        _original(module, function, recurse=False)  # type: ignore[no-untyped-call]
+    for own, fake in fakes.items():
+        module._parameters[own] = replacements.of(fake, function)
+    return module
 
 
 def _converted(fake: nn.Parameter, function: Callable[[Tensor], Tensor]) -> nn.Parameter:

@@ -47,8 +47,8 @@ def build_deferred(build: Callable[[], nn.Module], *, larger_than: int = _LARGE)
     state = torch.get_rng_state()
     recorder = Recorder(larger_than)
     try:
-        with recorder, fakes_are_replaced():
-            model = build()
+        with recorder, fakes_are_replaced() as replacements:
+            model = replacements.everywhere(build())
         recorder.check()
         _check_findable(model)
     except Exception as error:
@@ -72,8 +72,8 @@ def build_shapes(build: Callable[[], nn.Module], *, larger_than: int = _LARGE) -
         return build()
     state = torch.get_rng_state()
     try:
-        with Recorder(larger_than, makes_values=False), LooksMeta(), fakes_are_replaced():
-            return build()
+        with Recorder(larger_than, makes_values=False), LooksMeta(), fakes_are_replaced() as replacements:
+            return replacements.everywhere(build())
     except Exception:
         torch.set_rng_state(state)
         return build_deferred(build, larger_than=larger_than)
