@@ -3,10 +3,10 @@
     python benchmarks/large_adapters.py [--checkpoint FOLDER] [--ways whole,bfloat16,streamed] [--json FILE]
 
 The checkpoint is made here: Pythia 1.4B's shapes with random values, in bfloat16, in one file a block. No model is built for
-that, and one block is in memory at a time. Adapters of rank 8 stand on the attention's
-two maps; those of the last blocks are trained, by a population whose members differ in their rate.
+that, and one block is in memory at a time. Adapters of rank 8 stand on the attention's two maps; those of the last blocks
+are trained, by a population whose members differ in their rate.
 
-Each way is a process of its own. Its peak is the kernel's (VmHWM): interpreter, libraries and the pages of mapped files count,
+Each way is a process of its own. Its peak is the kernel's (VmHWM): interpreter, libraries and pages of mapped files count,
 the page cache does not. Predicted are the tensors of a population's step (``frostline.costs``); to be expected is that, and
 what the process has before the model is built.
 """
