@@ -25,6 +25,23 @@ def adapters() -> str:
     )  # fmt: skip
 
 
+def adapters_epochs() -> str:
+    """Return what whole trainings take with the base's outputs kept, against PEFT one by one."""
+    rows = results_of("adapters-cpu.json")["epochs"]
+    head = ("layers trained", "epochs", "", "one by one, s", "together, s", "faster")
+    return markdown(
+        head,
+        [
+            [
+                f"{row['layers']}", f"{row['epochs']}", name, f"{row[f'one_by_one_{kind}']:.0f}",
+                f"{row[f'together_{kind}']:.0f}", f"{row[f'faster_{kind}']:.1f}×",
+            ]
+            for row in rows
+            for kind, name in (("seconds", "on the clock"), ("processor_seconds", "of the processor"))
+        ],
+    )  # fmt: skip
+
+
 def adapters_memory() -> str:
     """Return the memory of one and of eight with freed memory kept or returned at once, and what returning it costs."""
     rows = results_of("adapters-cpu.json")["memory"]
@@ -81,6 +98,7 @@ def large_adapters() -> str:
 
 ADAPTER_TABLES: dict[str, Callable[[], str]] = {
     "adapters": adapters,
+    "adapters-epochs": adapters_epochs,
     "adapters-memory": adapters_memory,
     "large-adapters": large_adapters,
 }
