@@ -1,14 +1,14 @@
 """LoRA on a model of GPT-2 small's size: K members behind one base, against PEFT in a plain loop, one by one.
 
     python benchmarks/adapters.py [--layers 1,2,4,8,13] [--members 8] [--steps 3] [--json FILE]
-    python benchmarks/adapters.py --epochs 3 [--json FILE]
+    python benchmarks/adapters.py --epochs 3 [--turns 3] [--json FILE]
     python benchmarks/adapters.py --memory [--json FILE]
 
 The weights are random, which changes no time. "One by one" is PEFT's model with its last layers' adapters trained, whose
 frozen layers build no graph, and ``torch.optim.AdamW`` in a plain loop; the population's members make their steps in turn
 with it, so that a busy machine slows both alike. The limit is by exactly counted FLOPs of a step, everything else free of
 charge. Memory is the peak of each process's resident set, without what it has before the model is built, where freed memory
-goes back to the system at once.
+goes back to the system at once and where it is kept, as the command does.
 """
 
 from __future__ import annotations
@@ -160,50 +160,77 @@ def step_row(task: SupervisedTask, layers: int, members: int, steps: int) -> dic
     }
 
 
-def epochs_row(task: SupervisedTask, layers: int, members: int, epochs: int) -> dict[str, Any]:
-    """Return the seconds of whole trainings with outputs kept, and of PEFT in a plain loop: one of as many members."""
+def epochs_row(task: SupervisedTask, layers: int, members: int, epochs: int, turns: int) -> dict[str, Any]:
+    """Return what whole trainings take with outputs kept, and PEFT in a plain loop: one, of as many members; in turns."""
     examples = len(task.training_data)
+    steps = list(islice(batches_of(task), epochs * examples // BATCH))
+    # Built and warm before it is timed, which ours is not.
     session = plain_session(task, layers)
     optimizer = torch.optim.AdamW(session.parameters, lr=1e-4)
-    steps = list(islice(batches_of(task), epochs * examples // BATCH))
     plain_step(session, optimizer, steps[0])
+
+    def together() -> None:
+        store = PrefixStore(training_bytes=2**31, validation_bytes=2**28)
+        jobs = jobs_of(members, layers, epochs * examples)
+        list(Population(task, jobs, SETTINGS, engine=Engine.SHARED, store=store).run())
 
     def alone() -> None:
         for batch in steps:
             plain_step(session, optimizer, batch)
 
-    store = PrefixStore(training_bytes=2**31, validation_bytes=2**28)
-    jobs = jobs_of(members, layers, epochs * examples)
-    population = Population(task, jobs, SETTINGS, engine=Engine.SHARED, store=store)
-    together = seconds_of(lambda: list(population.run()))
-    one = seconds_of(alone)
+    taken: dict[str, list[tuple[float, float]]] = {"together": [], "one_by_one": []}
+    for _ in range(turns):
+        for name, function in (("together", together), ("one_by_one", alone)):
+            begin, processor = time.perf_counter(), time.process_time()
+            function()
+            taken[name].append((time.perf_counter() - begin, time.process_time() - processor))
+    row: dict[str, Any] = {"layers": layers, "epochs": epochs, "examples": examples, "turns": turns}
+    for index, kind in enumerate(("seconds", "processor_seconds")):
+        ours, theirs = (statistics.median(turn[index] for turn in taken[name]) for name in taken)
+        row |= {
+            f"one_by_one_{kind}": members * theirs,
+            f"together_{kind}": ours,
+            f"faster_{kind}": members * theirs / ours,
+        }
+    return row
+
+
+def resident(members: int, layers: int, *, freed: str) -> dict[str, float]:
+    """Return what a process of its own takes at most for two steps of each of the members, and their seconds."""
+    command = [sys.executable, __file__, "--resident", f"{members},{layers},{freed}"]
+    ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    row: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
+    return row
+
+
+def own_resident(members: int, layers: int, freed: str) -> dict[str, float]:
+    if freed == "returned":
+        return_freed_memory()
+    task = task_of(classifier=False, examples=2 * BATCH)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    population = Population(task, jobs_of(members, layers, 2 * BATCH), SETTINGS, engine=Engine.SHARED)
+    begin, processor = time.perf_counter(), time.process_time()
+    list(population.run())
     return {
-        "layers": layers,
-        "epochs": epochs,
-        "one_by_one_seconds": members * one,
-        "together_seconds": together,
-        "speed_up": members * one / together,
+        "bytes": 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before),
+        "seconds": time.perf_counter() - begin,
+        "processor_seconds": time.process_time() - processor,
     }
 
 
-def resident(members: int, layers: int) -> int:
-    """Return the bytes that a process of its own takes at most for a step of each of the members."""
-    command = [sys.executable, __file__, "--resident", f"{members},{layers}"]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-
-
-def own_resident(members: int, layers: int) -> int:
-    return_freed_memory()  # what is freed and kept for the next step is not counted
-    task = task_of(classifier=False, examples=2 * BATCH)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    list(Population(task, jobs_of(members, layers, 2 * BATCH), SETTINGS, engine=Engine.SHARED).run())
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-
-
 def memory_row(layers: int, members: int) -> dict[str, Any]:
-    """Return the peaks of a population and of one alone."""
-    one, every = resident(1, layers), resident(members, layers)
-    return {"layers": layers, "one_bytes": one, "population_bytes": every, "ratio": every / one}
+    """Return the peaks of a population and of one alone, with freed memory returned at once and as the command keeps it."""
+    row: dict[str, Any] = {"layers": layers}
+    for freed in ("returned", "kept"):
+        one, every = (resident(number, layers, freed=freed) for number in (1, members))
+        row |= {
+            f"{freed}_one_bytes": one["bytes"],
+            f"{freed}_population_bytes": every["bytes"],
+            f"{freed}_ratio": every["bytes"] / one["bytes"],
+            f"{freed}_seconds": every["seconds"],
+            f"{freed}_processor_seconds": every["processor_seconds"],
+        }
+    return row
 
 
 def show(title: str, rows: list[dict[str, Any]]) -> None:
@@ -221,12 +248,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--examples", type=int, default=32)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--resident")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.resident:
-        print(own_resident(*map(int, options.resident.split(","))))
+        members, own_layers, freed = options.resident.split(",")
+        print(json.dumps(own_resident(int(members), int(own_layers), freed)))
         return
     layers = [int(each) for each in options.layers.split(",")]
     if options.memory:
@@ -234,7 +263,7 @@ def main() -> None:
     elif options.epochs:
         task = task_of(classifier=True, examples=options.examples)
         kind = "epochs"
-        rows = [epochs_row(task, each, options.members, options.epochs) for each in layers]
+        rows = [epochs_row(task, each, options.members, options.epochs, options.turns) for each in layers]
     else:
         task = task_of(classifier=False, examples=4 * BATCH)
         kind, rows = "steps", [step_row(task, each, options.members, options.steps) for each in layers]

@@ -315,22 +315,6 @@ def group_words() -> str:
     return markdown(head, grouped_rows(lines))
 
 
-def adapters() -> str:
-    """Return what a population of LoRA members saves in a step at each number of trained layers, against PEFT one by one."""
-    rows = results_of("adapters-cpu.json")["steps"]
-    head = ("layers trained", "one by one, s", "together, s", "faster", "FLOPs allow")
-    return markdown(
-        head,
-        [
-            [
-                f"{row['layers']}", f"{row['one_by_one_seconds']:.2f}", f"{row['together_seconds']:.2f}",
-                f"{row['speed_up']:.2f}×", f"{row['limit']:.2f}×",
-            ]
-            for row in rows
-        ],
-    )  # fmt: skip
-
-
 RESULT_TABLES: dict[str, Callable[[], str]] = {
     "contest-means": contest_means,
     "contest-tables": contest_tables,
@@ -343,5 +327,4 @@ RESULT_TABLES: dict[str, Callable[[], str]] = {
     "frameworks": frameworks,
     "continuous-spaces": continuous_spaces,
     "group-words": group_words,
-    "adapters": adapters,
 }

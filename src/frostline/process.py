@@ -9,6 +9,7 @@ import atexit
 import ctypes
 import gc
 import logging
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _LARGE = 2**20
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_PAGES = Path("/proc/self/statm")
 
 
 def prepare_process() -> None:
@@ -52,6 +54,21 @@ def return_freed_memory() -> None:
     For models that hardly fit. It may be called at any time; what was freed before stays.
     """
     _set_malloc({_M_MMAP_MAX: 65_536, _M_MMAP_THRESHOLD: _LARGE, _M_TRIM_THRESHOLD: _LARGE})
+
+
+def trim_freed_memory() -> None:
+    """Give back now what is freed and kept: some milliseconds, and the pages are zeroed anew when they are needed again."""
+    library: Any = ctypes.CDLL(None) if os.name == "posix" else None
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
+
+
+def resident_bytes() -> int | None:
+    """Return the bytes that this process has in memory now; None where the system does not say."""
+    try:
+        return int(_PAGES.read_text().split()[1]) * mmap.PAGESIZE
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 @contextmanager

@@ -167,3 +167,16 @@ def test_two_readers_of_the_true_peak_at_once_are_refused() -> None:
 def test_a_device_without_a_peak_is_refused() -> None:
     with pytest.raises(OptionError, match="device is 'meta', whose peak of memory torch cannot read"):
         PeakBytes(torch.device("meta"))
+
+
+def test_ignored_tensors_count_while_they_are_converted_one_after_another() -> None:
+    stored = [torch.zeros(1000, dtype=torch.bfloat16) for _ in range(3)]
+    with LiveBytes(ignored=stored) as live:
+        whole = [each.float() for each in stored]
+        assert (live.current, live.peak) == (3 * 4000, 3 * 4000 + 3 * 2000)
+        larger = torch.zeros(5000)
+        assert (live.current, live.peak) == (3 * 4000 + 20_000, 3 * 4000 + 20_000)
+        del larger
+        whole[0] = stored[0].float()
+    # Those of before were let go of when something was computed.
+    assert live.peak == 3 * 4000 + 20_000

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -381,3 +383,27 @@ def test_a_checkpoint_is_read_through_once_as_long_as_it_does_not_change(
     os.utime(checkpoint, ns=(1, 1))
     assert PretrainedWeights.open(checkpoint).sha256 == first.sha256
     assert len(digests) == 1
+
+
+def test_what_was_read_of_a_checkpoint_leaves_memory_again(tmp_path: Path) -> None:
+    weights = {f"weight{number}": torch.zeros(2**21) for number in range(16)}
+    save_file(weights, tmp_path / "model.safetensors")
+    torch.save(weights, tmp_path / "model.pt")
+    # In a process of its own, whose peak is nobody else's: 16 times 8 MiB, of which three pieces are there at most.
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from frostline.training import pretrained\n"
+        "pretrained._MOST_ELEMENTS = 2**21\n"
+        "def peak():\n"
+        "    lines = Path('/proc/self/status').read_text().splitlines()\n"
+        "    return int(next(line for line in lines if line.startswith('VmHWM')).split()[1]) // 1024\n"
+        "for path in sys.argv[1:]:\n"
+        "    weights = pretrained.PretrainedWeights.open(path)\n"
+        "    before = peak()\n"
+        "    assert sum(float(value.sum()) == 0 for _, value in weights.tensors(weights.shapes)) == 16\n"
+        "    print(peak() - before)\n"
+    )
+    command = [sys.executable, "-c", script, tmp_path / "model.safetensors", tmp_path / "model.pt"]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert all(int(line) < 50 for line in ended.stdout.split())

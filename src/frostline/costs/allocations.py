@@ -25,7 +25,8 @@ class LiveBytes(TorchDispatchMode):
     there before do not count unless they are watched; ``ignored`` tensors never count.
 
     ``peak`` is taken after every operation, with what it was given, what it made, and what it held inside itself as far
-    as ``frostline.costs.kernel_memory`` knows.
+    as ``frostline.costs.kernel_memory`` knows. ``ignored`` tensors that are converted one after another, as those of a
+    module whose weights are streamed, are in memory meanwhile: the pages of their file, until something is computed.
 
     With an ``allocator`` sizes are those of its blocks, and what operations hold inside themselves is CUDA's.
 
@@ -38,6 +39,7 @@ class LiveBytes(TorchDispatchMode):
         # The tensors are held, so that no storage of another tensor can get the identity of one of these.
         self._ignored = {_identity(tensor): tensor for tensor in ignored}
         self._alive: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self._pages = 0
         self.current = 0
         self.peak = 0
 
@@ -54,10 +56,14 @@ class LiveBytes(TorchDispatchMode):
         given = arguments, keywords or {}
         results = operation(*arguments, **given[1])
         there_before = {_identity(tensor) for tensor in _tensors(given)}
-        for tensor in _tensors(results):
-            if _identity(tensor) not in there_before:
-                self._count(tensor)
-        self.peak = max(self.peak, self.current + self._inside(operation, arguments, results))
+        made = [tensor for tensor in _tensors(results) if _identity(tensor) not in there_before]
+        for tensor in made:
+            self._count(tensor)
+        if operation is torch.ops.aten._to_copy.default and _identity(arguments[0]) in self._ignored:
+            self._pages += arguments[0].nbytes
+        elif made:
+            self._pages = 0
+        self.peak = max(self.peak, self.current + self._pages + self._inside(operation, arguments, results))
         return results
 
     def _inside(self, operation: Any, arguments: tuple[Any, ...], results: Any) -> int:

@@ -147,21 +147,27 @@ class Capacity:
 
         return largest_fitting(required, device_memory, known=known)
 
+    def together(self, trainable_layers: int, members: int) -> int:
+        """Return the bytes, without the margin, of configurations that train in turn behind one prefix.
+
+        What is frozen is there once, and a step's memory once; the rest for each of the ``members``.
+        """
+        memory = self.cost(trainable_layers).memory
+        # Trained weights are as many bytes as their gradients.
+        member = 2 * memory.gradients + memory.optimizer_state
+        return memory.needed + (members - 1) * member
+
     def population(self, trainable_layers: int, device_memory: int) -> int:
-        """Return how many configurations fit together: frozen weights once, a step's memory once, the rest for each.
+        """Return how many configurations fit together.
 
         With every layer trained there is nothing to share, and they are trained one by one: 1 if it fits.
         """
         cost = self.cost(trainable_layers)
         if cost.trainable_layers == cost.num_layers:
             return int(self.required(trainable_layers) <= device_memory)
-        memory = cost.memory
-        # Trained weights are as many bytes as their gradients.
-        member = 2 * memory.gradients + memory.optimizer_state
-        once = memory.needed - member
 
         def required(members: int) -> int:
-            return self._with_margin(once + members * member)
+            return self._with_margin(self.together(trainable_layers, members))
 
         return largest_fitting(required, device_memory)
 

@@ -13,6 +13,7 @@ import torch
 from frostline.populations.beginning import Beginning, template_of
 from frostline.populations.engines import Engine, EngineTrial
 from frostline.populations.footprint import even_share, footprint_of
+from frostline.populations.freed_memory import FreedMemory
 from frostline.populations.prefix.proof import prove
 from frostline.populations.prefix.share import CannotShareError
 from frostline.populations.prefix.shared_prefix import SharedPrefix
@@ -68,6 +69,7 @@ class Population:
         self._living: list[Course] = []
         self._ended: list[Evaluation] = []
         self._stacks = Stacks()
+        self._freed = FreedMemory()
         device = settings.device_plan.device
         # A process's first optimizer makes torch import its compiler (seconds, torch 2.13): no cost of these evaluations.
         torch.optim.SGD([torch.zeros(1)])
@@ -233,6 +235,7 @@ class Population:
                 begin = time.perf_counter()
                 for course in courses:
                     self._guarded(course, course.learn, batch)
+                    self._freed.look()
                 self._engine_took(begin, len(courses))
             else:
                 self._step_stacked(batch, num_samples, courses, compiled=engine is Engine.COMPILED)

@@ -139,6 +139,9 @@ class Course:
         """Make one training step, and all that is due after it."""
         num_samples = self.session.task.num_samples(batch)
         loss, norm = self.session.step(batch, rate_factor=self.rate_factor(num_samples))
+        # Not only at the next step: other members make theirs before, and all gradients would be in memory at once, between
+        # what those need and let go.
+        self.session.optimizer.zero_grad()
         self.note(num_samples, loss, norm)
 
     def note(self, num_samples: int, loss: Tensor, norm: Tensor | None) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 import torch
 
@@ -18,6 +15,7 @@ from frostline.errors import FrostlineError
 from frostline.inputs.credentials import Secrets
 from frostline.inputs.foreign_tracebacks import last_place, shortened_traceback, without_our_frames
 from frostline.inputs.printable import one_line
+from frostline.process import trim_freed_memory
 from frostline.records import Cost, Evaluation, Failure, Job, Status
 
 _LONGEST_REASON = 500
@@ -50,9 +48,7 @@ def give_memory_back() -> None:
     with _uninterrupted():
         gc.collect()
     # Where malloc is set to keep what is freed, as by the frostline command.
-    library: Any = ctypes.CDLL(None) if os.name == "posix" else None
-    if hasattr(library, "malloc_trim"):
-        library.malloc_trim(0)
+    trim_freed_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import math
 import os
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +23,8 @@ from frostline.training.model_files import SUFFIX
 
 _INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
+# Pages that were read stay in the process's memory as long as their file is open, a checkpoint's size beside the model.
+_MOST_ELEMENTS = 2**24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,7 @@ class PretrainedWeights:
         return _read_through(path, tuple((file, _stamp(file)) for file in _files_of(path)))
 
     def tensors(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
-        """Yield some tensors over their files, to be copied at once, by their names; each file is opened once.
+        """Yield some tensors over their files, to be copied at once, by their names.
 
         Raises: ModelError if a file was changed since the checkpoint was opened.
         """
@@ -60,9 +63,24 @@ class PretrainedWeights:
         for file, held_names in by_file.items():
             if _stamp(file) != self.files[file]:
                 raise ModelError(f"{file} was changed since this task was made: make the task anew.")
-            with _read(file) as held:
-                for name in held_names:
-                    yield name, held.tensor(name)
+            for piece in self._pieces(held_names):
+                with _read(file) as held:
+                    for name in piece:
+                        yield name, held.tensor(name)
+
+    def _pieces(self, names: Iterable[str]) -> Iterator[list[str]]:
+        """Yield the names of tensors of one file that may be in memory at once beside the model."""
+        piece: list[str] = []
+        elements = 0
+        for name in names:
+            size = math.prod(self.shapes[name])
+            if piece and elements + size > _MOST_ELEMENTS:
+                yield piece
+                piece, elements = [], 0
+            piece.append(name)
+            elements += size
+        if piece:
+            yield piece
 
 
 # A task is made several times, with other options or another space, and each reads its checkpoint: gigabytes, for seconds.

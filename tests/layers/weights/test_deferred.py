@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -265,3 +266,106 @@ def test_a_model_that_asks_for_values_is_built_with_what_they_are_made_from() ->
     model = seeded(lambda: build_shapes(Scaled, larger_than=0))
     assert deferred_of(model) is not None
     assert model.scale == seeded(Scaled).scale  # type: ignore[attr-defined]
+
+
+class Converted(nn.Module):
+    """Converts what it is made of as it is built: a tied weight, one with an attribute, a recurrent layer, a buffer."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 12)
+        self.recurrent = nn.LSTM(12, 12)
+        self.head = nn.Linear(12, 20)
+        self.head.weight = self.embedding.weight
+        self.head.bias.no_decay = True  # type: ignore[attr-defined]
+        self.head.bias.requires_grad_(False)
+        self.table: Tensor
+        self.register_buffer("table", torch.randn(30, 30))
+        self.to(dtype)
+        with torch.no_grad():
+            self.head.bias += 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("larger_than", [0, 100], ids=["all", "large"])
+def test_a_model_that_is_converted_as_it_is_built_is_made_later_too(dtype: torch.dtype, larger_than: int) -> None:
+    expected = seeded(lambda: Converted(dtype))
+    model = seeded(lambda: build_deferred(lambda: Converted(dtype), larger_than=larger_than))
+    assert deferred_of(model) is not None
+    shapes = seeded(lambda: build_shapes(lambda: Converted(dtype), larger_than=larger_than))
+    assert isinstance(shapes.get_parameter("embedding.weight"), FakeTensor)
+    fill(model)
+    assert isinstance(model, Converted)
+    assert model.head.weight is model.embedding.weight
+    assert model.head.bias.no_decay is True  # type: ignore[attr-defined]
+    ours = model.state_dict(keep_vars=True)
+    for key, value in expected.state_dict(keep_vars=True).items():
+        assert ours[key].dtype == dtype
+        assert torch.equal(ours[key], value), key
+        assert ours[key].requires_grad == value.requires_grad, key
+        assert shapes.state_dict()[key].dtype == dtype
+    output, _ = model.recurrent(torch.randn(4, 2, 12, dtype=dtype))
+    assert output.dtype == dtype
+
+
+@pytest.mark.parametrize("convert", [nn.Module.double, nn.Module.bfloat16, lambda model: model.to("meta")])
+def test_a_model_without_weights_refuses_to_be_converted_in_one_line(
+    convert: Callable[[nn.Module], object],
+) -> None:
+    model = seeded(lambda: build_deferred(MODELS["gpt"], larger_than=0))
+    with pytest.raises(
+        ModelError, match=r"built deferred, and its weights are made later; convert it in the function"
+    ):
+        convert(model)
+    assert model.to("cpu").float() is model
+    fill(model)
+    expected = seeded(MODELS["gpt"]).double()
+    torch.testing.assert_close(model.double().state_dict(), expected.state_dict(), rtol=0, atol=0)
+
+
+class ConvertedInPart(nn.Module):
+    """Converts one of two places of a tied weight; in torch that is both."""
+
+    def __init__(self, *dtypes: torch.dtype) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 12)
+        self.head = nn.Linear(12, 20, bias=False)
+        self.head.weight = self.embedding.weight
+        for part, dtype in zip((self.head, self.embedding), dtypes, strict=False):
+            part.to(dtype)
+
+
+def test_a_tied_weight_is_converted_in_all_its_places(caplog: pytest.LogCaptureFixture) -> None:
+    model = build_deferred(lambda: ConvertedInPart(torch.float64), larger_than=0)
+    assert deferred_of(model) is not None
+    assert isinstance(model, ConvertedInPart)
+    assert model.embedding.weight is model.head.weight
+    fill(model)
+    assert model.embedding.weight.dtype == torch.float64
+    # Converted to two types it is built at once, and torch does with it what it does.
+    twice = build_deferred(lambda: ConvertedInPart(torch.float64, torch.bfloat16), larger_than=0)
+    assert deferred_of(twice) is None
+    assert "tied is converted to two types" in caplog.text
+
+
+def test_conversions_in_other_threads_are_torchs_own() -> None:
+    original = nn.Module._apply
+
+    class Slow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(20, 20)
+            with ThreadPoolExecutor(1) as threads:
+                other = nn.Linear(3, 3)
+                weight = other.weight
+                threads.submit(other.double).result()
+                self.is_same = other.weight is weight and weight.dtype == torch.float64
+                inner = threads.submit(lambda: build_deferred(lambda: nn.Linear(9, 9), larger_than=0)).result()
+                self.is_deferred = deferred_of(inner) is not None
+            self.double()
+
+    model = build_deferred(Slow, larger_than=500)
+    assert deferred_of(model) is not None
+    assert model.is_same is True
+    assert model.is_deferred is True
+    assert nn.Module._apply is original
