@@ -77,12 +77,13 @@ def test_every_part_measures_on_the_cpu(gpu: ModuleType, tmp_path: Path) -> None
     reason="the card of host memory is for a CPU build of torch 2.13 on Linux",
 )
 def test_what_needs_a_card_is_rehearsed_on_one_of_host_memory(tmp_path: Path) -> None:
-    rows = rows_of(["machine", "memory", "synchronisation"], "cuda", tmp_path)
+    rows = rows_of(["machine", "memory", "synchronisation", "search"], "cuda", tmp_path)
     assert rows["machine"][0]["name"] == "a card of host memory"
     # It has no workspace of cuBLAS and rounds nothing: how far the two are apart says nothing.
     assert all(row["reserved"] >= row["allocated"] > 0 for row in rows["memory"])
     assert all(row["error"] == row["predicted"] / row["allocated"] - 1 for row in rows["memory"])
     assert [row["waits"] for row in rows["synchronisation"]] == [False] * 9
+    assert [row["winner"] for row in rows["search"]] == [rows["search"][0]["winner"]] * 2
 
 
 def test_the_command_writes_what_each_part_had(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
 
 from frostline.layers import freeze
 from frostline.layers.cutting.execution import Inputs
@@ -27,10 +28,10 @@ from frostline.run.plan import SearchPlan
 from frostline.run.tuning import tune_task
 from frostline.search.ladder import Ladder
 from frostline.training.course import checkpoints_of, kept_models_of
-from frostline.training.devices import move_batch
+from frostline.training.devices import DevicePlan, move_batch
 from frostline.training.optimizers import offered_optimizers
 from frostline.training.serial import train_serially
-from frostline.training.session import Session
+from frostline.training.session import Session, begin_session
 from tests.layers.models import FAMILY_CASES
 from tests.layers.models import Case as FamilyCase
 from tests.populations.cases import BATCH_SIZE, CASES, DEFAULTS, Case, configuration_of, jobs_of
@@ -219,6 +220,28 @@ def test_a_whole_search_runs_on_the_card(engine: str, tmp_path: Path) -> None:
         storage=f"sqlite:///{tmp_path}/studies.db",
     )
     assert result.best.fidelity.samples == task.full_samples
+
+
+def test_the_flops_of_a_score_are_those_counted_on_the_cpu() -> None:
+    # A mean over batches is put together with ``torch.tensor`` on the device, below the mode that counts.
+    task = BY_NAME["skips"].task()
+    there = session_on_card(task, layers=2)
+    here = begin_session(
+        task, there.configuration, trainable_layers=2, device_plan=DevicePlan(device=CPU), root_seed=7
+    )
+    flops = []
+    for session in (there, here):
+        with FlopCounterMode(display=False) as counter:
+            session.score()
+        flops.append(counter.get_total_flops())
+    assert flops[0] == flops[1] > 0
+
+
+def test_a_loss_that_is_made_for_every_element_first_is_summed() -> None:
+    drawn = torch.randn(2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    there, here = (nn.functional.mse_loss(*drawn.to(device)) for device in (CARD, CPU))
+    assert there.shape == ()
+    torch.testing.assert_close(there.cpu(), here)
 
 
 class TestPlantedFaults:
