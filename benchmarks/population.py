@@ -49,7 +49,7 @@ from frostline.populations.prefix.prefix_store import PrefixStore
 from frostline.populations.prefix.proof import prove
 from frostline.populations.prefix.shared_prefix import SharedPrefix
 from frostline.populations.prefix.shared_weights import copy_sharing_frozen
-from frostline.populations.stacked import StackedStep
+from frostline.populations.stacking.stacked import StackedStep
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import default_ladder

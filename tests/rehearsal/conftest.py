@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from frostline.layers.weights.widening import Lookup
 from frostline.populations.prefix.prefix_cache import PrefixCache
 from frostline.populations.prefix.prefix_store import PrefixStore
-from frostline.populations.stacked import StackedStep
+from frostline.populations.stacking.stacked import StackedStep
 from frostline.training.session import Session
 from tests.rehearsal.cases import no_waiting
 

@@ -18,10 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from frostline.layers import freeze
 from frostline.layers.cutting.execution import Inputs
-from frostline.populations import stacked_outcome
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.populations.prefix.prefix_store import PrefixStore
+from frostline.populations.stacking import stacked_outcome
 from frostline.records import Fidelity, Job, Status
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan

@@ -16,7 +16,7 @@ from frostline.populations.footprint import even_share, footprint_of
 from frostline.populations.prefix.proof import prove
 from frostline.populations.prefix.share import CannotShareError
 from frostline.populations.prefix.shared_prefix import SharedPrefix
-from frostline.populations.stacks import Stacks
+from frostline.populations.stacking.stacks import Stacks
 from frostline.records import Evaluation, Job, Progress
 from frostline.sizes import format_size
 from frostline.training.course import Course, TrainingSettings, checkpoints_of

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from frostline.errors import ModelError
-from frostline.populations.stacked import StackedStep
+from frostline.populations.stacking.stacked import StackedStep
 from frostline.protocols import Batch
 from frostline.records import Configuration
 from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from frostline.populations.stacked import StackedStep
+from frostline.populations.stacking.stacked import StackedStep
 
 if TYPE_CHECKING:
     from frostline.training.course import Course

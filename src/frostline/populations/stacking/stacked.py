@@ -17,8 +17,8 @@ from torch.func import functional_call, vmap
 
 from frostline.errors import ModelError
 from frostline.layers import Layer, freezing_of
-from frostline.populations.folded_attention import batched_attention
-from frostline.populations.stacked_outcome import Outcome, State, moved_apart, tolerance_of
+from frostline.populations.stacking.folded_attention import batched_attention
+from frostline.populations.stacking.stacked_outcome import Outcome, State, moved_apart, tolerance_of
 from frostline.seeding import derive_seed
 from frostline.training.devices import move_batch
 from frostline.training.randomness import seed_generators
