@@ -6,29 +6,27 @@ Axes: K sessions. What ends in ``_K`` is stacked: its first axis is K.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
 
 from frostline.errors import ModelError
 from frostline.layers import Layer, freezing_of
 from frostline.populations.stacking.folded_attention import batched_attention
+from frostline.populations.stacking.joint_update import JointUpdate, cannot_join, is_worth_joining
+from frostline.populations.stacking.stacked_losses import stacked_losses
 from frostline.populations.stacking.stacked_outcome import Outcome, State, moved_apart, tolerance_of
 from frostline.seeding import derive_seed
 from frostline.training.devices import move_batch
 from frostline.training.randomness import seed_generators
 
 if TYPE_CHECKING:
-    from frostline.protocols import Batch, Task
+    from frostline.protocols import Batch
     from frostline.training.session import Session
-
-_Losses = Callable[[dict[str, Tensor], "Batch"], Tensor]
-"""Maps stacked tensors, by canonical name, and a batch on the device to the losses, of shape (K,)."""
 
 
 class StackedStep:
@@ -41,12 +39,13 @@ class StackedStep:
     and who is not among them has what it needs to go on alone.
 
     The first session's model is the one that runs. Its frozen layers are not stacked: they run once for all. With
-    ``compiled`` torch.compile makes the step, which takes its time at the first one. Whether a model can be stacked at
+    ``compiled`` torch.compile makes the step, which takes its time at the first one. ``joint`` says whether the weights are
+    updated all at once, where the optimizer allows it; None: where that is faster. Whether a model can be stacked at
     all, and gives the same numbers, only ``prove`` tells.
     Raises: ModelError if the sessions differ in structure or samples, or a trained weight shares memory with another.
     """
 
-    def __init__(self, sessions: Sequence[Session], *, compiled: bool = False) -> None:
+    def __init__(self, sessions: Sequence[Session], *, compiled: bool = False, joint: bool | None = None) -> None:
         assert sessions
         first = sessions[0]
         members = [_contents_of(session.model) for session in sessions]
@@ -62,26 +61,46 @@ class StackedStep:
             if not (name in trained and members[0].may_change(name)) and _are_equal(_each(members, name))
         ]
         differing = [name for name in self._watched if name not in shared and name not in frozen]
-        self._trained_K = {name: _stack(_each(members, name)).requires_grad_() for name in members[0].parameters}
+        self._joint: JointUpdate | None = None
+        if (is_worth_joining(first) if joint is None else joint) and cannot_join(sessions) is None:
+            self._joint = JointUpdate(sessions, [member.parameters for member in members])
+            self._trained_K = self._joint.stacks
+        else:
+            self._trained_K = {
+                name: _stack(_each(members, name)).requires_grad_() for name in members[0].parameters
+            }
         self._buffers_K = {name: _stack(_each(members, name)) for name in differing}
         for name in shared:
             _share(_each(members, name))
         self._moved = [*self._trained_K, *self._buffers_K, *shared]
         self._is_compiled = compiled
-        self._losses = _losses(first.task, first.model, members[0].names, frozen, compiled=compiled)
+        self._losses = stacked_losses(first.task, first.model, members[0].names, frozen, compiled=compiled)
 
     def step(self, batch: Batch, rate_factors: Sequence[float]) -> list[tuple[Tensor, Tensor | None]]:
         """Train every session on one CPU batch; return its loss and its gradient's norm before clipping, if clipped."""
-        for stack in self._trained_K.values():
-            stack.grad = None
-        losses = self._loss(batch)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        for name, stack in self._trained_K.items():
-            gradients = [None] * len(self._sessions) if stack.grad is None else stack.grad.unbind()
-            for member, gradient in zip(self._members, gradients, strict=True):
-                member.parameters[name].grad = gradient
-        triples = zip(self._sessions, losses.detach().unbind(), rate_factors, strict=True)
-        return [(loss, session.update(batch, rate_factor=factor)) for session, loss, factor in triples]
+        self._prepare(batch)
+        losses = self._loss(move_batch(batch, self._device))
+        gradients = torch.autograd.grad(losses.sum(), list(self._trained_K.values()), allow_unused=True)
+        losses_each = losses.detach().unbind()
+        reached = [gradient for gradient in gradients if gradient is not None]
+        if self._joint is not None and len(reached) < len(gradients):
+            # Their own optimizers leave alone what has no gradient.
+            self._joint.release()
+            self._joint = None
+        if self._joint is None:
+            self._hand_out(gradients)
+            triples = zip(self._sessions, losses_each, rate_factors, strict=True)
+            return [(loss, session.update(batch, rate_factor=factor)) for session, loss, factor in triples]
+        self._joint.set_rates(rate_factors)
+        norms = self._joint.apply(reached)
+        return list(zip(losses_each, self._joint.count(batch, norms), strict=True))
+
+    def _hand_out(self, gradients: Sequence[Tensor | None]) -> None:
+        """Give every session's parameters their gradients."""
+        for name, gradient in zip(self._trained_K, gradients, strict=True):
+            each = [None] * len(self._sessions) if gradient is None else gradient.unbind()
+            for member, own in zip(self._members, each, strict=True):
+                member.parameters[name].grad = own
 
     def prove(self, batch: Batch) -> str | None:
         """Return None if all sessions' losses, gradients and buffers come out as one by one on a CPU batch, or why not.
@@ -106,6 +125,8 @@ class StackedStep:
 
     def release(self) -> None:
         """Give the sessions' parameters and buffers memory of their own; the step is void from then on."""
+        if self._joint is not None:
+            self._joint.release()
         for member in self._members:
             for name in self._moved:
                 tensor = member[name]
@@ -113,22 +134,29 @@ class StackedStep:
                 tensor.grad = None
         self._members, self._trained_K, self._buffers_K, self._moved = [], {}, {}, []
 
-    def _loss(self, batch: Batch) -> Tensor:
-        """Return the losses, of shape (K,), with gradient; prefix, generators and precision as in ``Session.loss``."""
+    @property
+    def _device(self) -> torch.device:
+        return self._sessions[0].device_plan.device
+
+    def _prepare(self, batch: Batch) -> None:
+        """See to the prefix and the generators for a CPU batch, as in ``Session.loss``."""
         session = self._sessions[0]
-        device = session.device_plan.device
         if session.prefix is not None:
             session.prefix.prepare(batch)
-        seed_generators(derive_seed(session.root_seed, "dropout", session.samples_seen), device)
-        folding = nullcontext() if self._is_compiled else batched_attention(device)
-        with session.device_plan.autocast(), folding:
-            return self._losses({**self._trained_K, **self._buffers_K}, move_batch(batch, device))
+        seed_generators(derive_seed(session.root_seed, "dropout", session.samples_seen), self._device)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """Return the losses of a batch on the device, of shape (K,), with gradient."""
+        folding = nullcontext() if self._is_compiled else batched_attention(self._device)
+        with self._sessions[0].device_plan.autocast(), folding:
+            return self._losses({**self._trained_K, **self._buffers_K}, batch)
 
     def _outcomes(self, batch: Batch) -> list[Outcome]:
         with warnings.catch_warnings():
             # An operation that vmap can only loop over is slow and not wrong: the clock will tell.
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-            losses = self._loss(batch)
+            self._prepare(batch)
+            losses = self._loss(move_batch(batch, self._device))
             stacks = self._trained_K
             gradients = torch.autograd.grad(losses.sum(), list(stacks.values()), allow_unused=True)
         return [
@@ -252,13 +280,24 @@ def _check(sessions: Sequence[Session], members: Sequence[_Contents]) -> None:
 
 
 def _sharing_memory(model: nn.Module) -> tuple[str, str] | None:
-    """Return a trained parameter and another tensor of ``model`` in the same storage, or None."""
-    seen: dict[int, tuple[str, bool]] = {}
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        other, is_trained = seen.setdefault(tensor.untyped_storage()._cdata, (name, tensor.requires_grad))
-        if other != name and tensor.numel() and (is_trained or tensor.requires_grad):
+    """Return a trained parameter and another tensor of ``model`` that reach into the same memory, or None."""
+    seen: dict[int, tuple[str, Tensor]] = {}
+    tensors = sorted((*model.named_parameters(), *model.named_buffers()), key=lambda pair: pair[1].data_ptr())
+    for name, tensor in tensors:
+        other, before = seen.get(tensor.untyped_storage()._cdata, (name, tensor))
+        # Side by side is where an earlier stack has put them.
+        overlaps = tensor.data_ptr() < _end_of(before)
+        if other != name and tensor.numel() and overlaps and (before.requires_grad or tensor.requires_grad):
             return other, name
+        if other == name or _end_of(tensor) > _end_of(before):
+            seen[tensor.untyped_storage()._cdata] = name, tensor
     return None
+
+
+def _end_of(tensor: Tensor) -> int:
+    """Return the address behind the last element."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr() + (last + 1) * tensor.element_size()
 
 
 def _each(members: Sequence[_Contents], name: str) -> list[Tensor]:
@@ -282,47 +321,6 @@ def _share(tensors: Sequence[Tensor]) -> None:
     place = tensors[0].detach().clone()
     for tensor in tensors:
         tensor.data = place
-
-
-def _losses(
-    task: Task, model: nn.Module, names: Mapping[str, str], frozen: frozenset[str], *, compiled: bool
-) -> _Losses:
-    """Return the function from stacked tensors and a batch to the losses; ``names`` leads to the stacked ones' names."""
-    runner = _Runner(task, model)
-
-    def losses_of(stacks: dict[str, Tensor], batch: Batch) -> Tensor:
-        def loss_of(tensors: dict[str, Tensor]) -> Tensor:
-            # What a frozen layer holds of a tied weight is cut off here: inside vmap, no tensor says that it requires a
-            # gradient, and the frozen layers' own hooks would let it pass (torch 2.13).
-            swapped = {
-                f"model.{name}": tensors[other].detach() if name in frozen else tensors[other]
-                for name, other in names.items()
-                if other in tensors
-            }
-            value: Tensor = functional_call(runner, swapped, (batch,), tie_weights=False)
-            return value
-
-        losses: Tensor = vmap(loss_of, randomness="same")(stacks)
-        return losses
-
-    if not compiled:
-        return losses_of
-    # The compiler counts what it makes of one code object, and gives up at the eighth.
-    losses_of.__code__ = losses_of.__code__.replace()
-    # Its own random numbers are others than those of the sessions one by one.
-    return torch.compile(losses_of, fullgraph=True, dynamic=False, options={"fallback_random": True})
-
-
-class _Runner(nn.Module):
-    """A task's loss as a module, whose tensors ``functional_call`` can swap."""
-
-    def __init__(self, task: Task, model: nn.Module) -> None:
-        super().__init__()
-        self.task = task
-        self.model = model
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self.task.loss(self.model, batch)
 
 
 def _first_line(error: BaseException) -> str:
