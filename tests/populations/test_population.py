@@ -110,6 +110,17 @@ def test_the_size_of_a_population_does_not_show(size: int, engine: Engine) -> No
     assert_same_as_alone(BY_NAME["mlp"].task(), jobs, engine=engine)
 
 
+def test_a_step_is_captured_on_cuda_alone_and_elsewhere_stacked(caplog: pytest.LogCaptureFixture) -> None:
+    jobs = jobs_of([configuration_of(number) for number in range(2)], layers=2)
+    population = Population(BY_NAME["mlp"].task(), jobs, settings_of(), engine=Engine.CAPTURED)
+    with caplog.at_level(logging.WARNING):
+        list(population.run())
+    words = "a step is captured on CUDA, not on cpu"
+    assert [record.message for record in caplog.records] == [f"2 configurations' steps are not captured: {words}"]
+    assert (population.trial.engine, population.trial.why) == (Engine.STACKED, words)
+    assert_same_as_alone(BY_NAME["mlp"].task(), jobs, engine=Engine.CAPTURED)
+
+
 def test_sharing_is_exact_bit_by_bit() -> None:
     task = BY_NAME["vit"].task()
     jobs = jobs_of([configuration_of(number) for number in range(3)], layers=2)

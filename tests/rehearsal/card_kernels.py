@@ -31,7 +31,9 @@ class Waits:
         self.seen: Counter[str] = Counter()
 
     def add(self, name: str) -> None:
-        """Note a wait. Raises: RuntimeError, as torch's sync debug mode, if there may be none."""
+        """Note a wait. Raises: RuntimeError, as torch's sync debug mode or a capture, if there may be none."""
+        if GRAPHS.is_capturing:
+            raise RuntimeError(f"CUDA error: operation not permitted when stream is capturing ({name})")
         self.seen[name] += 1
         if self.mode == "error":
             raise RuntimeError(f"called a synchronizing CUDA operation ({name})")
@@ -54,8 +56,88 @@ class Generators:
         return generator._cdata in self._own
 
 
+class Graphs:
+    """What is being captured: operations in turn, to be run again on the same memory.
+
+    As on a card nothing is computed while it is captured: what was written is put back in the end, and results hold nothing.
+    """
+
+    def __init__(self) -> None:
+        self.is_capturing = False
+        self._tape: list[Callable[[], None]] = []
+        self._before: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self._new: list[Tensor] = []
+        self._seed = 0
+        self._drawn = torch.empty(0)
+
+    def begin(self) -> None:
+        """Begin to capture."""
+        assert not self.is_capturing, "one capture within another"
+        self.is_capturing, self._tape, self._before, self._new = True, [], {}, []
+        self._seed, self._drawn = GENERATORS.default.initial_seed(), GENERATORS.default.get_state()
+
+    def end(self) -> list[Callable[[], None]]:
+        """Return what was captured."""
+        self.is_capturing = False
+        for tensor in self._new:
+            if tensor.is_floating_point():
+                on_host(tensor).fill_(float("nan"))
+        for tensor, value in self._before.values():
+            on_host(tensor).copy_(value)
+        if GENERATORS.default.initial_seed() != self._seed:
+            raise RuntimeError("CUDA generator's seed was set during a stream capture")
+        GENERATORS.default.set_state(self._drawn)
+        return self._tape
+
+    def before(self, facts: _Facts, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Return the arguments as a graph keeps them: a number in a CPU tensor is one from now on."""
+        # What a batch normalisation writes into, its schema does not say (torch 2.13).
+        unsaid = [index for index, name in enumerate(facts.arguments) if name in ("running_mean", "running_var")]
+        for index in (*facts.written, *unsaid):
+            written = _at(facts, index, args, kwargs)
+            for tensor in written if isinstance(written, list | tuple) else [written]:
+                self.keep(tensor)
+
+        def kept(value: Any) -> Any:
+            is_number = isinstance(value, Tensor) and value.dim() == 0 and not is_on_card(value)
+            return value.clone() if is_number else value
+
+        return _mapped(kept, args), {name: _mapped(kept, each) for name, each in kwargs.items()}
+
+    def keep(self, tensor: Any) -> None:
+        """Have what is written into put back in the end."""
+        if is_on_card(tensor) and tensor.numel():
+            place = (tensor.data_ptr(), tensor.nbytes)
+            with torch._C.DisableTorchFunction(), torch._C._AutoDispatchBelowAutograd(), torch.no_grad():
+                self._before.setdefault(place, (tensor.detach(), on_host(tensor).clone()))
+
+    def add(self, compute: Callable[[], Any], facts: _Facts, returned: Any) -> None:
+        """Note an operation that made new tensors, or wrote into given ones."""
+        made = returned if isinstance(returned, list | tuple) else [returned]
+        described = facts.returns if len(facts.returns) == len(made) else facts.returns * len(made)
+        new = [each if described[index] is None else None for index, each in enumerate(made)]
+        is_view = not facts.written and not any(isinstance(each, Tensor) for each in new)
+        if is_view or facts.name.startswith("empty"):
+            return  # nothing is computed
+        self._new += [each.detach() for each in new if isinstance(each, Tensor)]
+
+        def again() -> None:
+            results = compute()
+            values = results if isinstance(results, list | tuple) else [results]
+            for place, value in zip(new, values, strict=True):
+                if isinstance(place, Tensor):
+                    on_host(place).copy_(value)
+
+        self._tape.append(again)
+
+    def note(self, run: Callable[[], None]) -> None:
+        """Note what is no operation of a fallback."""
+        self._tape.append(run)
+
+
 WAITS = Waits()
 GENERATORS = Generators()
+GRAPHS = Graphs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,24 +191,35 @@ def register() -> list[torch.library.Library]:
 
 
 def run(operation: Any, *args: Any, **kwargs: Any) -> Any:
-    """Run an operation on the card."""
+    """Run an operation on the card, and note it if it is being captured."""
     facts = _Facts.of(operation)
-    tensors: list[Tensor] = []
+    given = GRAPHS.before(facts, args, kwargs) if GRAPHS.is_capturing else (args, kwargs)
     with torch._C.DisableTorchFunction(), torch._C._AutoDispatchBelowAutograd(), torch.no_grad():
-        host_args = _mapped(lambda value: _host(value, tensors), args)
-        host_kwargs = {key: _mapped(lambda value: _host(value, tensors), each) for key, each in kwargs.items()}
-        _refuse(facts, tensors)
-        if facts.is_seeded:
-            host_args, host_kwargs = _with_generator(facts, host_args, host_kwargs)
-        for name in facts.outputs:
-            host_kwargs[name] = torch.empty(0, dtype=kwargs[name].dtype)
-        result = operation(*host_args, **host_kwargs)
-        for index in facts.written:
-            _write(_at(facts, index, args, kwargs), _at(facts, index, host_args, host_kwargs))
+        result = _computed(operation, facts, *given)
         if len(facts.returns) == 1:
-            return _returned(facts, facts.returns[0], result, args, kwargs)
-        results = zip(facts.returns, result or (), strict=True)
-        return tuple(_returned(facts, each, value, args, kwargs) for each, value in results) or None
+            returned = _returned(facts, facts.returns[0], result, args, kwargs)
+        else:
+            results = zip(facts.returns, result or (), strict=True)
+            returned = tuple(_returned(facts, each, value, args, kwargs) for each, value in results) or None
+    if GRAPHS.is_capturing:
+        GRAPHS.add(functools.partial(_computed, operation, facts, *given), facts, returned)
+    return returned
+
+
+def _computed(operation: Any, facts: _Facts, args: Any, kwargs: Any) -> Any:
+    """Run an operation on the host's view of its arguments, write what it writes, and return what it returns there."""
+    tensors: list[Tensor] = []
+    host_args = _mapped(lambda value: _host(value, tensors), args)
+    host_kwargs = {key: _mapped(lambda value: _host(value, tensors), each) for key, each in kwargs.items()}
+    _refuse(facts, tensors)
+    if facts.is_seeded:
+        host_args, host_kwargs = _with_generator(facts, host_args, host_kwargs)
+    for name in facts.outputs:
+        host_kwargs[name] = torch.empty(0, dtype=kwargs[name].dtype)
+    result = operation(*host_args, **host_kwargs)
+    for index in facts.written:
+        _write(_at(facts, index, args, kwargs), _at(facts, index, host_args, host_kwargs))
+    return result
 
 
 def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
@@ -219,6 +312,9 @@ def _as_strided(tensor: Tensor, size: Any, stride: Any, storage_offset: int | No
 
 
 def _resize(tensor: Tensor, size: Any, *, memory_format: Any = None) -> Tensor:
+    assert not GRAPHS.is_capturing or not tensor.numel() or tuple(tensor.shape) == tuple(size), (
+        "resized in a capture"
+    )
     if tuple(tensor.shape) != tuple(size):
         new = torch.empty(size, dtype=tensor.dtype, memory_format=memory_format or torch.contiguous_format)
         # As a loss that torch makes for every element first, and then sums in its place.
@@ -232,6 +328,15 @@ def _copy(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
     if target.device != source.device and target.numel() and not (non_blocking and is_on_card(target)):
         # Into memory that is not pinned the host waits for the card, whatever it was asked.
         WAITS.add("copy_")
-    with torch._C.DisableTorchFunction(), torch._C._AutoDispatchBelowAutograd(), torch.no_grad():
-        _host(target, []).copy_(_host(source, []))
+
+    def copy() -> None:
+        with torch._C.DisableTorchFunction(), torch._C._AutoDispatchBelowAutograd(), torch.no_grad():
+            _host(target, []).copy_(_host(source, []))
+
+    if GRAPHS.is_capturing:
+        if target.device != source.device:
+            raise RuntimeError("Cannot copy between CPU and CUDA tensors during CUDA graph capture")
+        GRAPHS.keep(target)
+        GRAPHS.note(copy)
+    copy()
     return target

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.rehearsal.card_kernels import GENERATORS, WAITS
+from tests.rehearsal.card_kernels import GENERATORS, GRAPHS, WAITS
 from tests.rehearsal.host_card import CARD, MEMORY, is_on_card
 
 NAME = "a card of host memory"
@@ -51,6 +51,32 @@ class Event:
     def elapsed_time(self, _: Any) -> float:
         """Return a time that says nothing."""
         return 1.0
+
+
+class CUDAGraph:
+    """A graph that runs what was captured again, on the same memory."""
+
+    def __init__(self, **_: Any) -> None:
+        self._tape: list[Any] | None = None
+
+    def capture_begin(self, **_: Any) -> None:
+        """Begin to capture."""
+        GRAPHS.begin()
+
+    def capture_end(self) -> None:
+        """End it."""
+        self._tape = GRAPHS.end()
+
+    def replay(self) -> None:
+        """Run what was captured."""
+        assert self._tape is not None, "nothing was captured"
+        with torch._C.DisableTorchFunction(), torch._C._AutoDispatchBelowAutograd(), torch.no_grad():
+            for operation in self._tape:
+                operation()
+
+    def reset(self) -> None:
+        """Let go of all."""
+        self._tape = None
 
 
 class _GeneratorKind(type(torch._C.Generator)):
@@ -116,6 +142,7 @@ def stand_in() -> None:
         "set_rng_state_all": lambda states: _set_rng_state(states[0]),
         "Stream": Stream,
         "Event": Event,
+        "CUDAGraph": CUDAGraph,
         "stream": _stream,
         "current_stream": lambda _=None: Stream(),
         "set_sync_debug_mode": _set_sync_debug_mode,

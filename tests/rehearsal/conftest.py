@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from frostline.layers.weights.widening import Lookup
 from frostline.populations.prefix.prefix_cache import PrefixCache
 from frostline.populations.prefix.prefix_store import PrefixStore
+from frostline.populations.stacking.captured import CapturedStep
 from frostline.populations.stacking.stacked import StackedStep
 from frostline.training.session import Session
 from tests.rehearsal.cases import no_waiting
@@ -34,7 +35,13 @@ def _watched(step: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture(autouse=True)
 def known_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the places wait that cannot help it: they are listed in docs/how-to/gpu.md."""
-    for kind, name in ((PrefixCache, "insert"), (PrefixStore, "_first"), (Lookup, "_rows")):
+    for kind, name in (
+        (PrefixCache, "insert"),
+        (PrefixStore, "_first"),
+        (Lookup, "_rows"),
+        (CapturedStep, "_capture"),
+        (CapturedStep, "_compared"),
+    ):
         own = getattr(kind, name)
 
         def waiting(self: Any, *args: Any, own: Any = own) -> Any:

@@ -134,7 +134,7 @@ class Population:
             hungriest.configuration, seed=self._settings.root_seed, skip_samples=0
         )
         footprint = footprint_of(hungriest, next(batches))
-        stacked = self.trial.engine in (Engine.STACKED, Engine.COMPILED)
+        stacked = self.trial.engine.stacks
         most = footprint.most(self._memory_bytes, stacked=stacked)
         if most == 0 and store is not None:
             self._memory_bytes += store.give_way()
@@ -235,16 +235,23 @@ class Population:
                     self._guarded(course, course.learn, batch)
                 self._engine_took(begin, len(courses))
             else:
-                self._step_stacked(batch, num_samples, courses, compiled=engine is Engine.COMPILED)
+                self._step_stacked(batch, num_samples, courses, engine)
         self._say_engine(len(courses))
 
-    def _step_stacked(self, batch: Batch, num_samples: int, courses: Sequence[Course], *, compiled: bool) -> None:
-        for group, stacked in self._stacks.of(courses, compiled=compiled):
+    def _step_stacked(self, batch: Batch, num_samples: int, courses: Sequence[Course], engine: Engine) -> None:
+        for group, stacked in self._stacks.of(courses, engine=engine):
             begin = time.perf_counter()
-            results = stacked.step(batch, [course.rate_factor(num_samples) for course in group])
+            # A score rests on steps that were seen to be the model's own.
+            is_due = any(course.is_due(num_samples) for course in group)
+            results = stacked.step(batch, [course.rate_factor(num_samples) for course in group], compare=is_due)
             self._engine_took(begin, len(courses))
             for course, (loss, norm) in zip(group, results, strict=True):
                 self._guarded(course, course.note, num_samples, loss, norm)
+            if engine is Engine.CAPTURED and stacked.why_not_captured is not None:
+                logger.warning(
+                    "%d configurations' steps are not captured: %s", len(group), stacked.why_not_captured
+                )
+                self.trial.settle(Engine.STACKED, stacked.why_not_captured)
 
     def _engine_took(self, begin: float, members: int) -> None:
         """Tell the engine's trial how long a step took, unless the number of threads is being tried in it."""
@@ -266,9 +273,7 @@ class Population:
         reason = None
         if not is_forced and len({course.job.fidelity.trainable_layers for course in courses}) > 1:
             reason = "they train different numbers of layers"
-        for _, stacked in (
-            self._stacks.of(courses, compiled=self.trial.engine is Engine.COMPILED) if not reason else ()
-        ):
+        for _, stacked in self._stacks.of(courses, engine=self.trial.next()) if not reason else ():
             reason = reason or stacked.prove(batch)
         self._prefix.forget()
         if reason is not None:

@@ -35,6 +35,14 @@ class Prefix(Protocol):
         """Let go of the outputs of the batch that was prepared last."""
         ...
 
+    def handed_over(self) -> list[Tensor]:
+        """Return the frozen layers' outputs that are handed back for the batch that was prepared last."""
+        ...
+
+    def hand_over(self, outputs: list[Tensor]) -> None:
+        """Hand back ``outputs``, of the shapes of ``handed_over``, in the next pass in the place of those."""
+        ...
+
 
 @dataclass(kw_only=True)
 class Session:

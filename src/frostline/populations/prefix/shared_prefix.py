@@ -13,6 +13,8 @@ from frostline.populations.prefix.recorded_outputs import Needs, Recording, Stan
 from frostline.populations.prefix.share import CannotShareError, Share
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from frostline.protocols import Batch
     from frostline.training.session import Session
 
@@ -115,17 +117,29 @@ class _Handover:
     def __init__(self, shared: SharedPrefix, share: Share) -> None:
         self._shared = shared
         self._share = share
+        self._prepared: Recording | None = None
 
     def prepare(self, batch: Batch) -> None:
         """Load what the frozen layers give on ``batch`` into the session's model."""
         if self._share.session.model.training or self._shared.shares_validation:
-            self._share.replay.load(self._shared.recording(self._share, batch))
+            self._prepared = self._shared.recording(self._share, batch)
         else:
-            self._share.replay.load(None)
+            self._prepared = None
+        self._share.replay.load(self._prepared)
 
     def forget(self) -> None:
         """Let go of what was loaded."""
+        self._prepared = None
         self._share.replay.load(None)
+
+    def handed_over(self) -> list[Tensor]:
+        """Return the outputs that were loaded last and are no stand-ins."""
+        return [] if self._prepared is None else self._prepared.kept()
+
+    def hand_over(self, outputs: list[Tensor]) -> None:
+        """Load ``outputs`` in the place of those, for the next pass."""
+        if self._prepared is not None:
+            self._share.replay.load(self._prepared.with_kept(outputs, self._shared.stand_ins))
 
 
 def _has_frozen_layers(session: Session) -> bool:

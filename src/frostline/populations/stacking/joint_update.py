@@ -184,6 +184,11 @@ class JointUpdate:
             self._rule.apply(weights, whole[:, block.columns], moments, numbers)
         return norms
 
+    @property
+    def written(self) -> list[Tensor]:
+        """The tensors that ``apply`` writes into: at the same places in every step."""
+        return [self._weights_KP, *self._moments.values()]
+
     def count(self, batch: Batch, norms: Tensor) -> list[Tensor | None]:
         """Take note that a step was made on a batch; return the norms of those that are clipped."""
         self._steps += 1

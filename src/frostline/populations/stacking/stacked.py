@@ -6,16 +6,15 @@ Axes: K sessions. What ends in ``_K`` is stacked: its first axis is K.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from frostline.errors import ModelError
-from frostline.layers import Layer, freezing_of
+from frostline.populations.stacking.captured import CapturedStep, NoLongerTheSameError
+from frostline.populations.stacking.contents import Contents, check_alike, contents_of, names_by_layer
 from frostline.populations.stacking.folded_attention import batched_attention
 from frostline.populations.stacking.joint_update import JointUpdate, cannot_join, is_worth_joining
 from frostline.populations.stacking.stacked_losses import stacked_losses
@@ -40,29 +39,41 @@ class StackedStep:
 
     The first session's model is the one that runs. Its frozen layers are not stacked: they run once for all. With
     ``compiled`` torch.compile makes the step, which takes its time at the first one. ``joint`` says whether the weights are
-    updated all at once, where the optimizer allows it; None: where that is faster. Whether a model can be stacked at
+    updated all at once, where the optimizer allows it; None: where that is faster. ``captured`` has
+    the step captured as a CUDA graph, as far as that is possible (``why_not_captured``). Whether a model can be stacked at
     all, and gives the same numbers, only ``prove`` tells.
     Raises: ModelError if the sessions differ in structure or samples, or a trained weight shares memory with another.
     """
 
-    def __init__(self, sessions: Sequence[Session], *, compiled: bool = False, joint: bool | None = None) -> None:
+    def __init__(
+        self,
+        sessions: Sequence[Session],
+        *,
+        compiled: bool = False,
+        joint: bool | None = None,
+        captured: bool = False,
+    ) -> None:
         assert sessions
         first = sessions[0]
-        members = [_contents_of(session.model) for session in sessions]
-        _check(sessions, members)
+        members = [contents_of(session.model) for session in sessions]
+        check_alike(sessions, members)
         self._sessions = tuple(sessions)
         self._members = members
-        frozen, trained = _names_by_layer(first.model)
+        frozen, trained = names_by_layer(first.model)
         # A prefix computes the frozen layers of all sessions: their buffers are its own affair.
         self._watched = [name for name in members[0].buffers if first.prefix is None or name not in frozen]
-        shared = [
+        shared = self._shared = [
             name
             for name in self._watched
             if not (name in trained and members[0].may_change(name)) and _are_equal(_each(members, name))
         ]
         differing = [name for name in self._watched if name not in shared and name not in frozen]
         self._joint: JointUpdate | None = None
-        if (is_worth_joining(first) if joint is None else joint) and cannot_join(sessions) is None:
+        cannot = cannot_join(sessions)
+        self._is_captured = captured
+        self._captured: CapturedStep | None = None
+        self._why_not = _cannot_capture(self._device, cannot) if captured else None
+        if (captured or (is_worth_joining(first) if joint is None else joint)) and cannot is None:
             self._joint = JointUpdate(sessions, [member.parameters for member in members])
             self._trained_K = self._joint.stacks
         else:
@@ -76,24 +87,60 @@ class StackedStep:
         self._is_compiled = compiled
         self._losses = stacked_losses(first.task, first.model, members[0].names, frozen, compiled=compiled)
 
-    def step(self, batch: Batch, rate_factors: Sequence[float]) -> list[tuple[Tensor, Tensor | None]]:
-        """Train every session on one CPU batch; return its loss and its gradient's norm before clipping, if clipped."""
+    def step(
+        self, batch: Batch, rate_factors: Sequence[float], *, compare: bool = False
+    ) -> list[tuple[Tensor, Tensor | None]]:
+        """Train every session on one CPU batch; return its loss and its gradient's norm before clipping, if clipped.
+
+        A step that is replayed is compared with the step itself, if so asked.
+        """
         self._prepare(batch)
-        losses = self._loss(move_batch(batch, self._device))
+        if self._joint is not None and self._captured is not None:
+            self._joint.set_rates(rate_factors)
+            losses, norms = self._captured(batch, compare=compare)
+        else:
+            losses, gradients = self._losses_and_gradients(move_batch(batch, self._device))
+            reached = [gradient for gradient in gradients if gradient is not None]
+            if self._joint is not None and len(reached) < len(gradients):
+                # Their own optimizers leave alone what has no gradient.
+                self._joint.release()
+                self._joint, self._why_not = None, "some trained weights get no gradient"
+            if self._joint is None:
+                self._hand_out(gradients)
+                triples = zip(self._sessions, losses.unbind(), rate_factors, strict=True)
+                return [(loss, session.update(batch, rate_factor=factor)) for session, loss, factor in triples]
+            self._joint.set_rates(rate_factors)
+            norms = self._joint.apply(reached)
+            self._captured = self._to_be_captured() if self._is_captured and self._why_not is None else None
+        return list(zip(losses.unbind(), self._joint.count(batch, norms), strict=True))
+
+    def _losses_and_gradients(self, batch: Batch) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        """Return the losses of a batch on the device, and their gradients by the stacked weights."""
+        losses = self._loss(batch)
         gradients = torch.autograd.grad(losses.sum(), list(self._trained_K.values()), allow_unused=True)
-        losses_each = losses.detach().unbind()
-        reached = [gradient for gradient in gradients if gradient is not None]
-        if self._joint is not None and len(reached) < len(gradients):
-            # Their own optimizers leave alone what has no gradient.
-            self._joint.release()
-            self._joint = None
-        if self._joint is None:
-            self._hand_out(gradients)
-            triples = zip(self._sessions, losses_each, rate_factors, strict=True)
-            return [(loss, session.update(batch, rate_factor=factor)) for session, loss, factor in triples]
-        self._joint.set_rates(rate_factors)
-        norms = self._joint.apply(reached)
-        return list(zip(losses_each, self._joint.count(batch, norms), strict=True))
+        return losses.detach(), gradients
+
+    def _to_be_captured(self) -> CapturedStep:
+        """Return the step as one that captures itself."""
+        joint, first = self._joint, self._sessions[0]
+        assert joint is not None
+
+        def compute(batch: Batch) -> tuple[Tensor, ...]:
+            losses, gradients = self._losses_and_gradients(batch)
+            reached = [gradient for gradient in gradients if gradient is not None]
+            if len(reached) < len(gradients):
+                raise NoLongerTheSameError("some trained weights get a gradient in some steps only.")
+            return losses, joint.apply(reached)
+
+        changing = [self._members[0].buffers[name] for name in self._shared]
+        return CapturedStep(
+            compute,
+            written=[*joint.written, *self._buffers_K.values(), *changing],
+            prefix=first.prefix,
+            seed=self._seed,
+            device=self._device,
+            tolerance=tolerance_of(first),
+        )
 
     def _hand_out(self, gradients: Sequence[Tensor | None]) -> None:
         """Give every session's parameters their gradients."""
@@ -127,6 +174,9 @@ class StackedStep:
         """Give the sessions' parameters and buffers memory of their own; the step is void from then on."""
         if self._joint is not None:
             self._joint.release()
+        if self._captured is not None:
+            self._captured.release()
+            self._captured = None
         for member in self._members:
             for name in self._moved:
                 tensor = member[name]
@@ -135,14 +185,23 @@ class StackedStep:
         self._members, self._trained_K, self._buffers_K, self._moved = [], {}, {}, []
 
     @property
+    def why_not_captured(self) -> str | None:
+        """Why a step that was to be captured is not; None as long as nothing speaks against it."""
+        return self._captured.why_not if self._captured is not None else self._why_not
+
+    @property
     def _device(self) -> torch.device:
         return self._sessions[0].device_plan.device
 
     def _prepare(self, batch: Batch) -> None:
         """See to the prefix and the generators for a CPU batch, as in ``Session.loss``."""
+        prefix = self._sessions[0].prefix
+        if prefix is not None:
+            prefix.prepare(batch)
+        self._seed()
+
+    def _seed(self) -> None:
         session = self._sessions[0]
-        if session.prefix is not None:
-            session.prefix.prepare(batch)
         seed_generators(derive_seed(session.root_seed, "dropout", session.samples_seen), self._device)
 
     def _loss(self, batch: Batch) -> Tensor:
@@ -171,7 +230,7 @@ class StackedStep:
             for index, member in enumerate(self._members)
         ]
 
-    def _outcome_alone(self, session: Session, member: _Contents, batch: Batch) -> Outcome:
+    def _outcome_alone(self, session: Session, member: Contents, batch: Batch) -> Outcome:
         loss = session.loss(batch)
         gradients = torch.autograd.grad(loss, list(member.parameters.values()), allow_unused=True)
         # By name and not by identity: a model may put another tensor in a buffer's place.
@@ -183,124 +242,14 @@ class StackedStep:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Contents:
-    """The trained parameters and all buffers of a model, each under one name; ``names`` leads there from all others."""
-
-    parameters: dict[str, nn.Parameter]
-    buffers: dict[str, Tensor]
-    names: dict[str, str]
-    persistent: frozenset[str]
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.parameters[name] if name in self.parameters else self.buffers[name]
-
-    def may_change(self, name: str) -> bool:
-        """Whether training may make a buffer another for every session.
-
-        Statistics are no whole numbers, and kept in checkpoints. A table, a mask, a counter of batches is not both; were
-        one changed by what differs between sessions after all, vmap would raise.
-        """
-        return name in self.persistent and self.buffers[name].is_floating_point()
-
-    def structure(self) -> list[tuple[Any, ...]]:
-        """Return what two models that are stacked must agree in."""
-        return [
-            (name, canonical, canonical in self.parameters, tensor.shape, tensor.dtype, tensor.device)
-            for name, canonical in self.names.items()
-            for tensor in (self[canonical],)
-        ]
+def _cannot_capture(device: torch.device, cannot_join: str | None) -> str | None:
+    """Return what speaks against capturing a step, as far as is known before it."""
+    if device.type != "cuda":
+        return f"a step is captured on CUDA, not on {device.type}"
+    return cannot_join
 
 
-def _contents_of(model: nn.Module) -> _Contents:
-    """Return the contents of ``model``: a module that has several names counts once."""
-    parameters: dict[str, nn.Parameter] = {}
-    buffers: dict[str, Tensor] = {}
-    names: dict[str, str] = {}
-    persistent: set[str] = set()
-    canonical: dict[int, str] = {}
-    for owner, module in model.named_modules():
-        prefix = f"{owner}." if owner else ""
-        for own, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-            if parameter.requires_grad:
-                name = names[prefix + own] = canonical.setdefault(id(parameter), prefix + own)
-                parameters[name] = parameter
-        for own, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
-            name = names[prefix + own] = canonical.setdefault(id(buffer), prefix + own)
-            buffers[name] = buffer
-            if own not in module._non_persistent_buffers_set:
-                persistent.add(name)
-    return _Contents(parameters=parameters, buffers=buffers, names=names, persistent=frozenset(persistent))
-
-
-def _names_by_layer(model: nn.Module) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names of the parameters and buffers in modules of frozen layers alone, and of trained layers."""
-    freezing = freezing_of(model)
-    whole = {id(module) for module in model.modules()}
-    trained = whole if freezing is None else _modules_of(model, freezing.trained_layers)
-    frozen = set() if freezing is None else _modules_of(model, freezing.frozen_layers) - trained
-    return _names_in(model, frozen), _names_in(model, trained)
-
-
-def _modules_of(model: nn.Module, layers: Iterable[Layer]) -> set[int]:
-    names = [name for layer in layers for name in layer.modules]
-    return {id(module) for name in names for module in model.get_submodule(name).modules()}
-
-
-def _names_in(model: nn.Module, modules: Container[int]) -> frozenset[str]:
-    return frozenset(
-        f"{name}.{own}".lstrip(".")
-        for name, module in model.named_modules()
-        if id(module) in modules
-        for own in (*module._parameters, *module._buffers)
-    )
-
-
-def _check(sessions: Sequence[Session], members: Sequence[_Contents]) -> None:
-    first, expected = sessions[0], members[0].structure()
-    for session, member in zip(sessions, members, strict=True):
-        structure = member.structure()
-        if structure != expected:
-            differing = [row[0] for row in set(structure) ^ set(expected)]
-            raise ModelError(
-                f"configurations {first.configuration.number} and {session.configuration.number} cannot be stacked: "
-                f"their models differ in {min(differing, default='the order of their weights')}; train them apart."
-            )
-        if session.samples_seen != first.samples_seen:
-            raise ModelError(
-                f"configurations {first.configuration.number} and {session.configuration.number} cannot be stacked: "
-                f"they have seen {first.samples_seen} and {session.samples_seen} samples; train them apart."
-            )
-    overlapping = _sharing_memory(first.model)
-    if overlapping is not None:
-        raise ModelError(
-            f"configuration {first.configuration.number} cannot be stacked: {' and '.join(overlapping)} of its model share "
-            f"memory without being one parameter; tie them by assigning the parameter itself, or train one by one."
-        )
-
-
-def _sharing_memory(model: nn.Module) -> tuple[str, str] | None:
-    """Return a trained parameter and another tensor of ``model`` that reach into the same memory, or None."""
-    seen: dict[int, tuple[str, Tensor]] = {}
-    tensors = sorted((*model.named_parameters(), *model.named_buffers()), key=lambda pair: pair[1].data_ptr())
-    for name, tensor in tensors:
-        other, before = seen.get(tensor.untyped_storage()._cdata, (name, tensor))
-        # Side by side is where an earlier stack has put them.
-        overlaps = tensor.data_ptr() < _end_of(before)
-        if other != name and tensor.numel() and overlaps and (before.requires_grad or tensor.requires_grad):
-            return other, name
-        if other == name or _end_of(tensor) > _end_of(before):
-            seen[tensor.untyped_storage()._cdata] = name, tensor
-    return None
-
-
-def _end_of(tensor: Tensor) -> int:
-    """Return the address behind the last element."""
-    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return tensor.data_ptr() + (last + 1) * tensor.element_size()
-
-
-def _each(members: Sequence[_Contents], name: str) -> list[Tensor]:
+def _each(members: Sequence[Contents], name: str) -> list[Tensor]:
     return [member[name] for member in members]
 
 
