@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tests.rehearsal.card_facts import Facts, argument_at, mapped
+from tests.rehearsal.card_graphs import GRAPHS
+from tests.rehearsal.card_state import GENERATORS, PINNED, WAITS
 from tests.rehearsal.host_card import CARD, is_on_card, on_card, on_host
 
 _aten = torch.ops.aten
@@ -21,156 +21,6 @@ _WAITING = frozenset(
 ) | {"bincount", "repeat_interleave"}
 _INDEXING = frozenset({"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"})
 _TAKES_ANY_DEVICE = _INDEXING | {"_to_copy", "_copy_from", "set_"}
-
-
-class Waits:
-    """Where the host waited for the card, and whether it may."""
-
-    def __init__(self) -> None:
-        self.mode = "default"
-        self.seen: Counter[str] = Counter()
-
-    def add(self, name: str) -> None:
-        """Note a wait. Raises: RuntimeError, as torch's sync debug mode or a capture, if there may be none."""
-        if GRAPHS.is_capturing:
-            raise RuntimeError(f"CUDA error: operation not permitted when stream is capturing ({name})")
-        self.seen[name] += 1
-        if self.mode == "error":
-            raise RuntimeError(f"called a synchronizing CUDA operation ({name})")
-
-
-class Generators:
-    """The generators of the card: torch's own of the CPU, known to be the card's."""
-
-    def __init__(self) -> None:
-        # By what C++ knows them by: a kernel is given another Python object. Kept, so that none gets another's address.
-        self._own: dict[int, torch.Generator] = {}
-        self.default = self.add(torch._C.Generator())
-
-    def add(self, generator: torch.Generator) -> torch.Generator:
-        """Make a generator one of the card's."""
-        self._own[generator._cdata] = generator
-        return generator
-
-    def __contains__(self, generator: torch.Generator) -> bool:
-        return generator._cdata in self._own
-
-
-class Graphs:
-    """What is being captured: operations in turn, to be run again on the same memory.
-
-    As on a card nothing is computed while it is captured: what was written is put back in the end, and results hold nothing.
-    """
-
-    def __init__(self) -> None:
-        self.is_capturing = False
-        self._tape: list[Callable[[], None]] = []
-        self._before: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-        self._new: list[Tensor] = []
-        self._seed = 0
-        self._drawn = torch.empty(0)
-
-    def begin(self) -> None:
-        """Begin to capture."""
-        assert not self.is_capturing, "one capture within another"
-        self.is_capturing, self._tape, self._before, self._new = True, [], {}, []
-        self._seed, self._drawn = GENERATORS.default.initial_seed(), GENERATORS.default.get_state()
-
-    def end(self) -> list[Callable[[], None]]:
-        """Return what was captured."""
-        self.is_capturing = False
-        for tensor in self._new:
-            if tensor.is_floating_point():
-                on_host(tensor).fill_(float("nan"))
-        for tensor, value in self._before.values():
-            on_host(tensor).copy_(value)
-        if GENERATORS.default.initial_seed() != self._seed:
-            raise RuntimeError("CUDA generator's seed was set during a stream capture")
-        GENERATORS.default.set_state(self._drawn)
-        return self._tape
-
-    def before(self, facts: _Facts, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        """Return the arguments as a graph keeps them: a number in a CPU tensor is one from now on."""
-        # What a batch normalisation writes into, its schema does not say (torch 2.13).
-        unsaid = [index for index, name in enumerate(facts.arguments) if name in ("running_mean", "running_var")]
-        for index in (*facts.written, *unsaid):
-            written = _at(facts, index, args, kwargs)
-            for tensor in written if isinstance(written, list | tuple) else [written]:
-                self.keep(tensor)
-
-        def kept(value: Any) -> Any:
-            is_number = isinstance(value, Tensor) and value.dim() == 0 and not is_on_card(value)
-            return value.clone() if is_number else value
-
-        return _mapped(kept, args), {name: _mapped(kept, each) for name, each in kwargs.items()}
-
-    def keep(self, tensor: Any) -> None:
-        """Have what is written into put back in the end."""
-        if is_on_card(tensor) and tensor.numel():
-            place = (tensor.data_ptr(), tensor.nbytes)
-            with torch._C.DisableTorchFunction(), torch._C._AutoDispatchBelowAutograd(), torch.no_grad():
-                self._before.setdefault(place, (tensor.detach(), on_host(tensor).clone()))
-
-    def add(self, compute: Callable[[], Any], facts: _Facts, returned: Any) -> None:
-        """Note an operation that made new tensors, or wrote into given ones."""
-        made = returned if isinstance(returned, list | tuple) else [returned]
-        described = facts.returns if len(facts.returns) == len(made) else facts.returns * len(made)
-        new = [each if described[index] is None else None for index, each in enumerate(made)]
-        is_view = not facts.written and not any(isinstance(each, Tensor) for each in new)
-        if is_view or facts.name.startswith("empty"):
-            return  # nothing is computed
-        self._new += [each.detach() for each in new if isinstance(each, Tensor)]
-
-        def again() -> None:
-            results = compute()
-            values = results if isinstance(results, list | tuple) else [results]
-            for place, value in zip(new, values, strict=True):
-                if isinstance(place, Tensor):
-                    on_host(place).copy_(value)
-
-        self._tape.append(again)
-
-    def note(self, run: Callable[[], None]) -> None:
-        """Note what is no operation of a fallback."""
-        self._tape.append(run)
-
-
-WAITS = Waits()
-GENERATORS = Generators()
-GRAPHS = Graphs()
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What an operation's schema says. Arguments that it writes into or shows parts of are known by their labels."""
-
-    name: str
-    arguments: tuple[str, ...]
-    is_seeded: bool
-    outputs: tuple[str, ...]
-    """The arguments that are places for results."""
-    written: tuple[int, ...]
-    labelled: dict[str, int]
-    returns: tuple[tuple[str, bool] | None, ...]
-    """For each result the label of what it is of, and whether it is that itself; None: it is new."""
-
-    @staticmethod
-    @functools.cache
-    def of(operation: Any) -> _Facts:
-        schema = operation._schema
-        aliased = {index: each.alias_info for index, each in enumerate(schema.arguments) if each.alias_info}
-        return _Facts(
-            name=operation.__name__.partition(".")[0],
-            arguments=tuple(each.name for each in schema.arguments),
-            is_seeded=torch.Tag.nondeterministic_seeded in operation.tags,
-            outputs=tuple(each.name for each in schema.arguments if each.is_out),
-            written=tuple(index for index, alias in aliased.items() if alias.is_write),
-            labelled={label: index for index, alias in aliased.items() for label in alias.before_set},
-            returns=tuple(
-                None if each.alias_info is None else (min(each.alias_info.before_set), each.alias_info.is_write)
-                for each in schema.returns
-            ),
-        )
 
 
 def register() -> list[torch.library.Library]:
@@ -192,8 +42,8 @@ def register() -> list[torch.library.Library]:
 
 def run(operation: Any, *args: Any, **kwargs: Any) -> Any:
     """Run an operation on the card, and note it if it is being captured."""
-    facts = _Facts.of(operation)
-    given = GRAPHS.before(facts, args, kwargs) if GRAPHS.is_capturing else (args, kwargs)
+    facts = Facts.of(operation)
+    given = GRAPHS.before(facts, args, kwargs) if WAITS.is_capturing else (args, kwargs)
     with torch._C.DisableTorchFunction(), torch._C._AutoDispatchBelowAutograd(), torch.no_grad():
         result = _computed(operation, facts, *given)
         if len(facts.returns) == 1:
@@ -201,16 +51,16 @@ def run(operation: Any, *args: Any, **kwargs: Any) -> Any:
         else:
             results = zip(facts.returns, result or (), strict=True)
             returned = tuple(_returned(facts, each, value, args, kwargs) for each, value in results) or None
-    if GRAPHS.is_capturing:
+    if WAITS.is_capturing:
         GRAPHS.add(functools.partial(_computed, operation, facts, *given), facts, returned)
     return returned
 
 
-def _computed(operation: Any, facts: _Facts, args: Any, kwargs: Any) -> Any:
+def _computed(operation: Any, facts: Facts, args: Any, kwargs: Any) -> Any:
     """Run an operation on the host's view of its arguments, write what it writes, and return what it returns there."""
     tensors: list[Tensor] = []
-    host_args = _mapped(lambda value: _host(value, tensors), args)
-    host_kwargs = {key: _mapped(lambda value: _host(value, tensors), each) for key, each in kwargs.items()}
+    host_args = mapped(lambda value: _host(value, tensors), args)
+    host_kwargs = {key: mapped(lambda value: _host(value, tensors), each) for key, each in kwargs.items()}
     _refuse(facts, tensors)
     if facts.is_seeded:
         host_args, host_kwargs = _with_generator(facts, host_args, host_kwargs)
@@ -218,14 +68,8 @@ def _computed(operation: Any, facts: _Facts, args: Any, kwargs: Any) -> Any:
         host_kwargs[name] = torch.empty(0, dtype=kwargs[name].dtype)
     result = operation(*host_args, **host_kwargs)
     for index in facts.written:
-        _write(_at(facts, index, args, kwargs), _at(facts, index, host_args, host_kwargs))
+        _write(argument_at(facts, index, args, kwargs), argument_at(facts, index, host_args, host_kwargs))
     return result
-
-
-def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return type(value)(_mapped(function, each) for each in value)
-    return function(value)
 
 
 def _host(value: Any, seen: list[Tensor]) -> Any:
@@ -238,11 +82,7 @@ def _host(value: Any, seen: list[Tensor]) -> Any:
     return value
 
 
-def _at(facts: _Facts, index: int, args: Any, kwargs: Any) -> Any:
-    return args[index] if index < len(args) else kwargs.get(facts.arguments[index])
-
-
-def _refuse(facts: _Facts, tensors: list[Tensor]) -> None:
+def _refuse(facts: Facts, tensors: list[Tensor]) -> None:
     """Raise RuntimeError, as on a card, where tensors of both devices meet, or the host must wait and may not."""
     if facts.name in _INDEXING:
         # A mask's elements are counted first, and what lies on the CPU is copied.
@@ -260,7 +100,7 @@ def _refuse(facts: _Facts, tensors: list[Tensor]) -> None:
         )
 
 
-def _with_generator(facts: _Facts, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _with_generator(facts: Facts, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Return the arguments with a generator of the card's.
 
     Raises: RuntimeError, as on a card, if one is given that is not.
@@ -288,13 +128,13 @@ def _write(original: Any, host: Any) -> None:
             original.data = on_card(host)
 
 
-def _returned(facts: _Facts, described: tuple[str, bool] | None, value: Any, args: Any, kwargs: Any) -> Any:
+def _returned(facts: Facts, described: tuple[str, bool] | None, value: Any, args: Any, kwargs: Any) -> Any:
     """Return a kernel's result on the card: what was written into, a part of what was given, or a new tensor."""
     if described is None:
-        return _mapped(lambda each: on_card(each) if isinstance(each, Tensor) else each, value)
+        return mapped(lambda each: on_card(each) if isinstance(each, Tensor) else each, value)
     label, is_itself = described
-    original = _at(facts, facts.labelled[label], args, kwargs)
-    return original if is_itself else _mapped(functools.partial(_part, original), value)
+    original = argument_at(facts, facts.labelled[label], args, kwargs)
+    return original if is_itself else mapped(functools.partial(_part, original), value)
 
 
 def _part(original: Tensor, part: Tensor) -> Tensor:
@@ -312,7 +152,7 @@ def _as_strided(tensor: Tensor, size: Any, stride: Any, storage_offset: int | No
 
 
 def _resize(tensor: Tensor, size: Any, *, memory_format: Any = None) -> Tensor:
-    assert not GRAPHS.is_capturing or not tensor.numel() or tuple(tensor.shape) == tuple(size), (
+    assert not WAITS.is_capturing or not tensor.numel() or tuple(tensor.shape) == tuple(size), (
         "resized in a capture"
     )
     if tuple(tensor.shape) != tuple(size):
@@ -329,11 +169,14 @@ def _copy(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
         # Into memory that is not pinned the host waits for the card, whatever it was asked.
         WAITS.add("copy_")
 
+    if is_on_card(target) and not is_on_card(source) and source.numel() and not PINNED.has(source):
+        WAITS.seen["copy_ from pageable memory"] += 1
+
     def copy() -> None:
         with torch._C.DisableTorchFunction(), torch._C._AutoDispatchBelowAutograd(), torch.no_grad():
             _host(target, []).copy_(_host(source, []))
 
-    if GRAPHS.is_capturing:
+    if WAITS.is_capturing:
         if target.device != source.device:
             raise RuntimeError("Cannot copy between CPU and CUDA tensors during CUDA graph capture")
         GRAPHS.keep(target)

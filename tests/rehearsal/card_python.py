@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.rehearsal.card_kernels import GENERATORS, GRAPHS, WAITS
+from tests.rehearsal.card_graphs import GRAPHS
+from tests.rehearsal.card_state import GENERATORS, PINNED, WAITS
 from tests.rehearsal.host_card import CARD, MEMORY, is_on_card
 
 NAME = "a card of host memory"
@@ -163,7 +164,8 @@ def stand_in() -> None:
 
 def _stand_in_for_methods() -> None:
     Tensor.record_stream = lambda _self, _stream: None
-    Tensor.pin_memory = lambda self, device=None: self.clone()
+    Tensor.pin_memory = lambda self, device=None: PINNED.copy_of(self)
+    Tensor.is_pinned = lambda self, device=None: PINNED.has(self)
     own_deepcopy = Tensor.__deepcopy__
 
     def deepcopy(self: Tensor, memo: dict[Any, Any]) -> Tensor:

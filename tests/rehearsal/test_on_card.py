@@ -6,6 +6,7 @@ Without a card they run on one of host memory (``test_rehearsal``), where the nu
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.populations.prefix.prefix_store import PrefixStore
 from frostline.populations.stacking import stacked_outcome
+from frostline.populations.stacking.stacked import StackedStep
 from frostline.records import Fidelity, Job, Status
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
@@ -242,6 +244,37 @@ def test_a_loss_that_is_made_for_every_element_first_is_summed() -> None:
     there, here = (nn.functional.mse_loss(*drawn.to(device)) for device in (CARD, CPU))
     assert there.shape == ()
     torch.testing.assert_close(there.cpu(), here)
+
+
+@pytest.mark.parametrize("engine", [Engine.SERIAL, *ENGINES])
+@pytest.mark.parametrize("pins", [True, False], ids=["pinned", "pageable"])
+def test_batches_come_from_pinned_memory(pins: bool, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not is_rehearsed():
+        pytest.skip("a card does not say where its copies come from")
+    from tests.rehearsal.card_state import WAITS
+
+    copies = 0
+
+    def counted(step: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            nonlocal copies
+            before = WAITS.seen["copy_ from pageable memory"]
+            result = step(*args, **kwargs)
+            copies += WAITS.seen["copy_ from pageable memory"] - before
+            return result
+
+        return counting
+
+    monkeypatch.setattr(Session, "step", counted(Session.step))
+    monkeypatch.setattr(StackedStep, "step", counted(StackedStep.step))
+    task, plan = BY_NAME["mlp"].task(), DevicePlan(device=CARD, pins_batches=pins)
+    jobs = jobs_of([configuration_of(number) for number in range(2)], layers=5, samples=SAMPLES)
+    settings = dataclasses.replace(settings_of(num_validations=1), device_plan=plan)
+    if engine is Engine.SERIAL:
+        train_serially(task, jobs[0], settings)
+    else:
+        list(Population(task, jobs, settings, engine=engine).run())
+    assert (copies == 0) is pins
 
 
 class TestPlantedFaults:

@@ -22,6 +22,7 @@ from frostline.sizes import format_size
 from frostline.training.course import Course, TrainingSettings, checkpoints_of
 from frostline.training.devices import peak_bytes, reset_peak_bytes, synchronise
 from frostline.training.failures import failed, is_out_of_memory
+from frostline.training.pinning import pinned_batches
 from frostline.training.randomness import borrowed_generators
 from frostline.training.threads import Threads
 
@@ -170,8 +171,11 @@ class Population:
             budget=max(course.job.fidelity.samples for course in self._living),
         )
         self._observe(progress)
-        batches = self._task.training_batches(
-            leader.configuration, seed=self._settings.root_seed, skip_samples=position
+        batches = pinned_batches(
+            self._task.training_batches(
+                leader.configuration, seed=self._settings.root_seed, skip_samples=position
+            ),
+            self._settings.device_plan,
         )
         while self._living:
             begin = time.perf_counter()

@@ -92,8 +92,8 @@ class CapturedStep:
     def _as_it_is(self, batch: Batch) -> Outputs:
         """Run the step on a batch on the device."""
         current = torch.cuda.current_stream(self._device)
-        # As it will be captured: what autograd and libraries keep belongs to the stream that they were called on. Each stream
-        # waits for the other, so that none takes memory that the other still works with.
+        # As it will be captured: what autograd and libraries keep belongs to the stream that they were called on. Each
+        # stream waits for the other, so that none takes memory that the other still works with.
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
             outputs = self._compute(batch)
