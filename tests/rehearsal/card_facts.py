@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,3 +53,12 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
 def argument_at(facts: Facts, index: int, args: Any, kwargs: Any) -> Any:
     """Return an operation's argument at ``index``, however it was given."""
     return args[index] if index < len(args) else kwargs.get(facts.arguments[index])
+
+
+def leaves_of(values: Iterable[Any]) -> Iterator[Any]:
+    """Yield values, and those in lists and tuples among them."""
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from leaves_of(value)
+        else:
+            yield value

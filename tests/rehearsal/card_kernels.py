@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.rehearsal.card_facts import Facts, argument_at, mapped
+from tests.rehearsal.card_facts import Facts, argument_at, leaves_of, mapped
 from tests.rehearsal.card_graphs import GRAPHS
 from tests.rehearsal.card_state import GENERATORS, PINNED, WAITS
+from tests.rehearsal.card_streams import STREAMS
 from tests.rehearsal.host_card import CARD, is_on_card, on_card, on_host
 
 _aten = torch.ops.aten
@@ -66,6 +67,8 @@ def _computed(operation: Any, facts: Facts, args: Any, kwargs: Any) -> Any:
         host_args, host_kwargs = _with_generator(facts, host_args, host_kwargs)
     for name in facts.outputs:
         host_kwargs[name] = torch.empty(0, dtype=kwargs[name].dtype)
+    written = [argument_at(facts, index, args, kwargs) for index in facts.written]
+    STREAMS.ran(filter(is_on_card, tensors), filter(is_on_card, leaves_of(written)))
     result = operation(*host_args, **host_kwargs)
     for index in facts.written:
         _write(argument_at(facts, index, args, kwargs), argument_at(facts, index, host_args, host_kwargs))
@@ -173,6 +176,7 @@ def _copy(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
         WAITS.seen["copy_ from pageable memory"] += 1
 
     def copy() -> None:
+        STREAMS.ran(filter(is_on_card, (target, source)), filter(is_on_card, (target,)))
         with torch._C.DisableTorchFunction(), torch._C._AutoDispatchBelowAutograd(), torch.no_grad():
             _host(target, []).copy_(_host(source, []))
 

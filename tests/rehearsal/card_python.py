@@ -1,10 +1,8 @@
-"""Stand-ins for what ``torch.cuda`` and ``torch.accelerator`` say of a card, streams that wait for nobody among them."""
+"""Stand-ins for what ``torch.cuda`` and ``torch.accelerator`` say of a card."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,45 +11,11 @@ from torch import Tensor
 
 from tests.rehearsal.card_graphs import GRAPHS
 from tests.rehearsal.card_state import GENERATORS, PINNED, WAITS
+from tests.rehearsal.card_streams import STREAMS, Event, Stream
 from tests.rehearsal.host_card import CARD, MEMORY, is_on_card
 
 NAME = "a card of host memory"
 TOTAL_BYTES = 16 * 2**30
-
-
-class Stream:
-    """A stream on which everything has happened already."""
-
-    def __init__(self, device: Any = None, **_: Any) -> None:
-        self.device = CARD
-
-    def wait_event(self, event: Any) -> None:
-        """Wait for nothing."""
-        assert event.recorded, "an event is waited for that nobody recorded"
-
-    def wait_stream(self, stream: Any) -> None:
-        """Wait for nothing."""
-
-    def synchronize(self) -> None:
-        """Wait for nothing."""
-
-
-class Event:
-    """An event that has happened as soon as it is recorded."""
-
-    def __init__(self, **_: Any) -> None:
-        self.recorded = False
-
-    def record(self, stream: Any = None) -> None:
-        """Note that it was."""
-        self.recorded = True
-
-    def synchronize(self) -> None:
-        """Wait for nothing."""
-
-    def elapsed_time(self, _: Any) -> float:
-        """Return a time that says nothing."""
-        return 1.0
 
 
 class CUDAGraph:
@@ -93,11 +57,6 @@ class Generator(torch._C.Generator, metaclass=_GeneratorKind):
         return GENERATORS.add(made) if torch.device(device).type == "cuda" else made
 
 
-@contextmanager
-def _stream(_: Any) -> Iterator[None]:
-    yield
-
-
 def _get_rng_state(_: Any = "cuda") -> Tensor:
     return GENERATORS.default.get_state()
 
@@ -133,7 +92,7 @@ def stand_in() -> None:
         "max_memory_allocated": lambda _=None: MEMORY.peak,
         "reset_peak_memory_stats": _reset_peak,
         "empty_cache": MEMORY.give_back,
-        "synchronize": lambda _=None: None,
+        "synchronize": lambda _=None: STREAMS.synchronise(),
         "default_generators": (GENERATORS.default,),
         "manual_seed": lambda seed: GENERATORS.default.manual_seed(seed),
         "manual_seed_all": lambda seed: GENERATORS.default.manual_seed(seed),
@@ -144,8 +103,8 @@ def stand_in() -> None:
         "Stream": Stream,
         "Event": Event,
         "CUDAGraph": CUDAGraph,
-        "stream": _stream,
-        "current_stream": lambda _=None: Stream(),
+        "stream": STREAMS.on,
+        "current_stream": lambda _=None: STREAMS.current(),
         "set_sync_debug_mode": _set_sync_debug_mode,
         "get_sync_debug_mode": lambda: ("default", "warn", "error").index(WAITS.mode),
     }
@@ -155,7 +114,7 @@ def stand_in() -> None:
         ("is_available", lambda: True),
         ("device_count", lambda: 1),
         ("current_accelerator", lambda check_available=False: torch.device("cuda")),
-        ("synchronize", lambda _=None: None),
+        ("synchronize", lambda _=None: STREAMS.synchronise()),
     ):
         setattr(torch.accelerator, name, answer)
     torch.Generator = Generator
@@ -163,7 +122,7 @@ def stand_in() -> None:
 
 
 def _stand_in_for_methods() -> None:
-    Tensor.record_stream = lambda _self, _stream: None
+    Tensor.record_stream = lambda self, stream: STREAMS.record(self, stream)
     Tensor.pin_memory = lambda self, device=None: PINNED.copy_of(self)
     Tensor.is_pinned = lambda self, device=None: PINNED.has(self)
     own_deepcopy = Tensor.__deepcopy__

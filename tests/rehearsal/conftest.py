@@ -15,7 +15,7 @@ from frostline.populations.prefix.prefix_store import PrefixStore
 from frostline.populations.stacking.captured import CapturedStep
 from frostline.populations.stacking.stacked import StackedStep
 from frostline.training.session import Session
-from tests.rehearsal.cases import no_waiting
+from tests.rehearsal.cases import is_rehearsed, no_waiting
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +60,14 @@ def one_attention() -> Iterator[None]:
     """Fused attention rounds on either device in its own way; written out, it is the same."""
     with sdpa_kernel(SDPBackend.MATH):
         yield
+
+
+@pytest.fixture(autouse=True)
+def streams_keep_their_order() -> Iterator[None]:
+    """Let no memory be given on while a stream may still use it: known on the card of host memory alone."""
+    yield
+    if torch.cuda.is_available() and is_rehearsed():
+        from tests.rehearsal.card_streams import STREAMS
+
+        faults, STREAMS.faults = STREAMS.faults, []
+        assert not faults

@@ -93,11 +93,13 @@ class CapturedStep:
         """Run the step on a batch on the device."""
         current = torch.cuda.current_stream(self._device)
         # As it will be captured: what autograd and libraries keep belongs to the stream that they were called on. Each
-        # stream waits for the other, so that none takes memory that the other still works with.
+        # stream waits for the other before it works with what that one wrote.
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
             outputs = self._compute(batch)
         current.wait_stream(self._stream)
+        for output in outputs:
+            output.record_stream(current)
         return outputs
 
     def _capture(self, batch: Batch) -> str | None:
