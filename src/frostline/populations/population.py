@@ -274,7 +274,7 @@ class Population:
         if self.trial.next() in (Engine.SHARED, Engine.SERIAL) or self._stacks:
             return
         is_forced = self.trial.engine is not Engine.AUTO
-        reason = None
+        reason, begin = None, time.perf_counter()
         if not is_forced and len({course.job.fidelity.trainable_layers for course in courses}) > 1:
             reason = "they train different numbers of layers"
         for _, stacked in self._stacks.of(courses, engine=self.trial.next()) if not reason else ():
@@ -284,6 +284,9 @@ class Population:
             level = logging.WARNING if is_forced else logging.INFO
             logger.log(level, "%d configurations cannot be stacked: %s", len(courses), reason)
             self.trial.settle(Engine.SHARED, reason)
+        elif self.trial.engine is Engine.COMPILED:
+            seconds = time.perf_counter() - begin
+            logger.info("%d configurations' step is compiled and proven, in %.1f s", len(courses), seconds)
 
     def _guarded(self, course: Course, function: Callable[..., object], *args: object) -> None:
         """Call a function of one member's; if it raises, that member has failed, and the others go on."""

@@ -72,7 +72,7 @@ class StackedStep:
         cannot = cannot_join(sessions)
         self._is_captured = captured
         self._captured: CapturedStep | None = None
-        self._why_not = _cannot_capture(self._device, cannot) if captured else None
+        self._why_not = _cannot_capture(self._device.type, cannot) if captured else None
         if (captured or (is_worth_joining(first) if joint is None else joint)) and cannot is None:
             self._joint = JointUpdate(sessions, [member.parameters for member in members])
             self._trained_K = self._joint.stacks
@@ -242,10 +242,10 @@ class StackedStep:
         )
 
 
-def _cannot_capture(device: torch.device, cannot_join: str | None) -> str | None:
+def _cannot_capture(kind: str, cannot_join: str | None) -> str | None:
     """Return what speaks against capturing a step, as far as is known before it."""
-    if device.type != "cuda":
-        return f"a step is captured on CUDA, not on {device.type}"
+    if kind != "cuda":
+        return f"a step is captured on CUDA, not on {kind}"
     return cannot_join
 
 
