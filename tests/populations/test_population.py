@@ -114,11 +114,9 @@ def test_the_size_of_a_population_does_not_show(size: int, engine: Engine) -> No
 def test_a_compiled_population_follows_its_serial_twins_and_says_what_compiling_took(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Traced and differentiated as ever; what makes machine code of that takes most of a minute (``test_stacked`` has it).
+    # Traced as ever; what makes machine code of that takes most of a minute (``test_stacked`` has it).
     whole = torch.compile
-    monkeypatch.setattr(
-        torch, "compile", lambda function, **_: whole(function, backend="aot_eager", fullgraph=True, dynamic=False)
-    )
+    monkeypatch.setattr(torch, "compile", lambda function, **_: whole(function, backend="eager", dynamic=False))
     jobs = jobs_of([configuration_of(number) for number in range(2)], layers=2)
     with caplog.at_level(logging.INFO):
         assert_same_as_alone(BY_NAME["mlp"].task(), jobs, engine=Engine.COMPILED)

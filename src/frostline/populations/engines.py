@@ -20,7 +20,7 @@ class Engine(StrEnum):
     STACKED = "stacked"
     """As shared, and the members' trained layers as one batched computation (``torch.func.vmap``)."""
     COMPILED = "compiled"
-    """As stacked, compiled by ``torch.compile``: the first step takes long."""
+    """As stacked, the step and each frozen module compiled by ``torch.compile``: the first step takes long."""
     CAPTURED = "captured"
     """As stacked, on CUDA alone: the step is captured as a CUDA graph and replayed."""
 

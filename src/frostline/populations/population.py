@@ -77,7 +77,7 @@ class Population:
         with borrowed_generators(device), self._threads.lent():
             self._begin(jobs, store)
             sessions = [course.session for course in self._living]
-            self._prefix = SharedPrefix(sessions, store=store)
+            self._prefix = SharedPrefix(sessions, store=store, compiled=engine is Engine.COMPILED)
             if self._prefix.shares:
                 try:
                     prove(self._prefix)

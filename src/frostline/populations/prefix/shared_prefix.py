@@ -24,11 +24,14 @@ class SharedPrefix:
 
     The sessions are of one model and one data order, and share their frozen tensors (``layers/sharing.py``); they may
     train different numbers of layers: one pass feeds all of them, each from its own depth. ``store`` keeps outputs for
-    when a batch's examples come again. What is handed back has to be proven first (``training/proof.py``).
+    when a batch's examples come again; ``compiled`` has each frozen module compiled. What is handed back has to be proven
+    first (``training/proof.py``).
     Raises: CannotShareError if the frozen layers are not the same function for all sessions.
     """
 
-    def __init__(self, sessions: Sequence[Session], *, store: PrefixStore | None = None) -> None:
+    def __init__(
+        self, sessions: Sequence[Session], *, store: PrefixStore | None = None, compiled: bool = False
+    ) -> None:
         self.seconds = 0.0
         """What computing the frozen layers took so far."""
         self.stand_ins = StandIns()
@@ -46,6 +49,8 @@ class SharedPrefix:
             raise
         for share in self.shares:
             share.session.prefix = _Handover(self, share)
+            if compiled:
+                share.replay.compile()
 
     @property
     def deepest(self) -> Share:
