@@ -49,15 +49,16 @@ class Part:
 
 # First what says whether the rest can be believed.
 PARTS: dict[str, Part] = {
-    "machine": Part("the card and its driver", 30, ("torch",)),
+    "machine": Part("the card and its driver", 20, ("torch",)),
     "gpu_tests": Part("tests that are marked for a GPU", 90, TESTS),
     "synchronisation": Part("training steps in which waiting for the card is an error", 25, SEARCHES),
-    "memory": Part("bytes of a step as predicted and as allocated", 80, TASKS),
+    "memory": Part("bytes of a step as predicted and as allocated", 75, TASKS),
     "figure": Part("the paper's figure 2: at least 3 times less memory and 4 times faster", 45, TASKS),
-    "populations": Part("populations against one by one and the limit by FLOPs", 100, SEARCHES),
-    "freezing": Part("seconds and bytes of a step at every number of trained layers", 40, SEARCHES),
-    "search": Part("a whole search with populations off and on", 40, SEARCHES),
-    "beside_optuna": Part("the same search beside Optuna's TPE and Hyperband for the same seconds", 30, SEARCHES),
+    "populations": Part("populations against one by one and the limit by FLOPs", 105, SEARCHES),
+    "freezing": Part("seconds and bytes of a step at every number of trained layers", 35, SEARCHES),
+    "switches": Part("pinned batches, weights copied ahead and compiled steps, off and on", 25, SEARCHES),
+    "search": Part("a whole search with populations off, on and captured", 35, SEARCHES),
+    "beside_optuna": Part("the same search beside Optuna's TPE and Hyperband for the same seconds", 25, SEARCHES),
 }
 
 

@@ -49,7 +49,8 @@ from frostline.populations.prefix.prefix_store import PrefixStore
 from frostline.populations.prefix.proof import prove
 from frostline.populations.prefix.shared_prefix import SharedPrefix
 from frostline.populations.prefix.shared_weights import copy_sharing_frozen
-from frostline.populations.stacked import StackedStep
+from frostline.populations.stacking.captured import WARM_UP_STEPS as WARM_UP_STEPS_TO_CAPTURE
+from frostline.populations.stacking.stacked import StackedStep
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import default_ladder
@@ -64,7 +65,13 @@ from frostline.training.randomness import borrowed_generators
 from frostline.training.session import Session, begin_session, session_of
 from frostline.training.task_layers import layers_of
 
-WAYS = ("one_by_one", "serial", "shared", "stacked", "compiled")
+STACKED_WAYS: dict[str, dict[str, bool]] = {
+    "stacked": {}, "updated_each": {"joint": False}, "updated_at_once": {"joint": True}, "compiled": {"compiled": True},
+    "captured": {"captured": True},
+}  # fmt: skip
+"""Ways to stack, by what ``StackedStep`` is to be told."""
+NUM_STEPS_TO_REPLAY = WARM_UP_STEPS_TO_CAPTURE + 2
+WAYS = ("one_by_one", "serial", "shared", *STACKED_WAYS)
 WARM_UP_STEPS = 2
 EPOCHS_EXAMPLES, EPOCHS_MEMBERS, SEARCH_CONFIGURATIONS = 256, 8, 27
 
@@ -168,11 +175,15 @@ class Ground:
         prove(prefix)
         return sessions, prefix
 
-    def stacked(self, batch: Batch, *, compiled: bool) -> Contestant | str:
-        """Return the contestant, or why there is none."""
+    def stacked(self, batch: Batch, way: str) -> Contestant | str:
+        """Return the contestant, or why there is none. One that is captured makes the steps that it needs for that."""
         sessions, _ = self.sharing()
-        stacked = StackedStep(sessions, compiled=compiled)
-        return stacked.prove(batch) or partial(stacked.step, rate_factors=[1.0] * len(sessions))
+        stacked = StackedStep(sessions, **STACKED_WAYS[way])
+        complaint = stacked.prove(batch)
+        contestant = partial(stacked.step, rate_factors=[1.0] * len(sessions))
+        for _, again in zip(range(NUM_STEPS_TO_REPLAY if way == "captured" else 0), self.batches(), strict=False):
+            contestant(again)
+        return complaint or stacked.why_not_captured or contestant
 
 
 def plain_steps(task: Task, device: torch.device, pairs: Sequence[tuple[nn.Module, Any]], batch: Batch) -> None:
@@ -279,7 +290,7 @@ def step_row(task: SupervisedTask, layers: int, members: int, watched: Watched) 
     }
     skipped = {}
     for engine in sorted({*watched.engines} - {"shared"}):
-        found = ground.stacked(batch, compiled=engine == "compiled")
+        found = ground.stacked(batch, engine)
         (skipped if isinstance(found, str) else contestants)[engine] = found
     taken = take_turns(contestants, islice(batches, WARM_UP_STEPS + watched.steps), watched.device)
     seconds = {who: [each / members for each in times[WARM_UP_STEPS:]] for who, times in taken.items()}
@@ -456,7 +467,7 @@ def main() -> None:
     parser.add_argument("--searches", help="tasks, as on frostline's command line")
     parser.add_argument("--layers", default="1,2,half,n-1")
     parser.add_argument("--members", default="1,2,4,8")
-    parser.add_argument("--engines", default="shared,stacked", help="or with compiled")
+    parser.add_argument("--engines", default="shared,stacked", help=f"shared, {', '.join(STACKED_WAYS)}")
     parser.add_argument("--steps", type=int, default=10, help="at least 2")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path)

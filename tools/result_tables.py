@@ -315,6 +315,18 @@ def group_words() -> str:
     return markdown(head, grouped_rows(lines))
 
 
+def joint_update() -> str:
+    """Return what updating all members' weights at once makes of a stacked step, by numbers trained and members."""
+    head = ("numbers a member trains", "members", "one by one, ms", "at once, ms", "faster (quartiles)")
+    lines = []
+    for row in results_of("joint-update-cpu.json")["rows"]:
+        seconds, faster = row["seconds"], row["faster"]
+        quartiles = f"{faster['value']:.2f}× ({faster['low']:.2f} to {faster['high']:.2f})"
+        times = (f"{1e3 * seconds[way]:.2f}" for way in ("each", "joint"))
+        lines.append([f"{row['numbers']:,}", f"{row['members']}", *times, quartiles])
+    return markdown(head, grouped_rows(lines))
+
+
 RESULT_TABLES: dict[str, Callable[[], str]] = {
     "contest-means": contest_means,
     "contest-tables": contest_tables,
@@ -327,4 +339,5 @@ RESULT_TABLES: dict[str, Callable[[], str]] = {
     "frameworks": frameworks,
     "continuous-spaces": continuous_spaces,
     "group-words": group_words,
+    "joint-update": joint_update,
 }

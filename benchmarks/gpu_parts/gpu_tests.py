@@ -15,11 +15,12 @@ from gpu_parts.rows import Measurement, Row, Setting
 
 # What the first group knows of a card is the most; each has so many seconds.
 GROUPS = (
-    (("tests/rehearsal/test_on_card.py", "tests/rehearsal/test_weights_on_card.py"), 50),
+    (("tests/rehearsal/test_on_card.py", "tests/rehearsal/test_weights_on_card.py"), 40),
+    (("tests/rehearsal/test_captured_on_card.py", "tests/rehearsal/test_streams_on_card.py"), 15),
     ((
         "tests/training", "tests/tasks", "tests/costs/test_measurement.py", "tests/layers/freezing/test_freeze.py",
         "tests/populations/prefix/test_prefix_cache.py", "tests/run/test_executors.py",
-    ), 30),
+    ), 20),
 )  # fmt: skip
 TINY = ((("tests/training/test_memory.py",), 30),)
 SECONDS_TO_END = 5

@@ -15,10 +15,12 @@ from frostline.training.task_layers import layers_of
 MEMBERS = (1, 4, 8, 16, 32)
 LARGE_MEMBERS = (1, 4, 8)
 TINY_MEMBERS = (1, 2)
+# Stacked with every member's own optimizer, with one update of all, and that captured.
+ENGINES = ("shared", "updated_each", "updated_at_once", "captured")
 
 
 def measurements(setting: Setting) -> Iterable[Measurement]:
-    watched = Watched(engines=("shared", "stacked"), steps=2 if setting.tiny else 8, device=setting.device)
+    watched = Watched(engines=ENGINES, steps=2 if setting.tiny else 8, device=setting.device)
     for name in ("MLP", "small GPT", LARGE):
         task = task_of(name, num_batches=12, models=TINY if setting.tiny else FULL)
         # The share of half the layers is what a search's middle rungs have; large models are searched at their lowest.

@@ -1,4 +1,4 @@
-"""A whole search with populations off and on."""
+"""A whole search with populations off, on, and with their steps captured."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def measurements(setting: Setting) -> list[Measurement]:
         Measurement(
             labels={**labels, "engine": engine}, measure=partial(search, task, engine, setting, configurations)
         )
-        for engine in ("serial", "auto")
+        for engine in ("serial", "auto", "captured")
     ]
 
 

@@ -9,9 +9,9 @@ from functools import partial
 import torch
 from gpu_parts.models import FULL, TINY
 from gpu_parts.rows import Measurement, Row, Setting
-from population import Ground, session_steps, task_of
+from population import STACKED_WAYS, Ground, session_steps, task_of
 
-ENGINES = ("serial", "shared", "stacked")
+ENGINES = ("serial", "shared", "stacked", "captured")
 
 
 def measurements(setting: Setting) -> Iterable[Measurement]:
@@ -27,8 +27,8 @@ def step(model: str, engine: str, setting: Setting) -> Iterable[Row]:
     task = task_of(model, num_batches=4, models=TINY if setting.tiny else FULL)
     ground = Ground.of(task, layers=2, members=2, device=setting.device)
     batches = ground.batches()
-    if engine == "stacked":
-        contestant = ground.stacked(next(batches), compiled=False)
+    if engine in STACKED_WAYS:
+        contestant = ground.stacked(next(batches), engine)
         if isinstance(contestant, str):
             yield {"left_out": contestant}
             return

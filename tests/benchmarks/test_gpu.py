@@ -57,17 +57,22 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_every_part_measures_on_the_cpu(gpu: ModuleType, tmp_path: Path) -> None:
     parts = [name for name in gpu.PARTS if name not in ("machine", "gpu_tests")]
     rows = rows_of(parts, "cpu", tmp_path)
-    assert len(rows["synchronisation"]) == 9
-    assert {row["left_out"] for row in rows["synchronisation"]} == {"waiting raises: needs a card"}
+    assert len(rows["synchronisation"]) == 12
+    on_cuda = "a step is captured on CUDA, not on cpu"
+    assert {row["left_out"] for row in rows["synchronisation"]} == {"waiting raises: needs a card", on_cuda}
     assert {row["left_out"] for row in rows["memory"]} == {"allocated bytes: needs a card"}
     assert all(row["predicted_reserved"] >= row["predicted"] > 0 for row in rows["memory"])
     assert all(row["times_less_memory"] > 1 for row in rows["figure"])
     assert {(row["model"], row["members"]) for row in rows["populations"]} == {
         (model, members) for model in ("MLP", "small GPT", "large GPT") for members in (1, 2)
     }
-    assert all(set(row["times_faster"]) == {"shared", "stacked"} for row in rows["populations"])
+    stacked = {"shared", "updated_each", "updated_at_once"}
+    assert all(set(row["times_faster"]) == stacked for row in rows["populations"])
+    assert all(row["skipped"] == {"captured": on_cuda} for row in rows["populations"])
+    assert [row["switch"] for row in rows["switches"]] == ["pinned"] * 3 + ["ahead", "compiled"]
+    assert all(min(row["seconds"].values()) > 0 for row in rows["switches"])
     assert [row["layers"] for row in rows["freezing"] if row["model"] == "ResNet"] == [5, 1, 2, 3, 4]
-    assert [row["engine"] for row in rows["search"]] == ["serial", "auto"]
+    assert [row["engine"] for row in rows["search"]] == ["serial", "auto", "captured"]
     assert [row["program"] for row in rows["beside_optuna"]] == ["frostline", "Optuna, TPE and Hyperband"]
 
 
@@ -77,12 +82,13 @@ def test_every_part_measures_on_the_cpu(gpu: ModuleType, tmp_path: Path) -> None
     reason="the card of host memory is for a CPU build of torch 2.13 on Linux",
 )
 def test_what_needs_a_card_is_rehearsed_on_one_of_host_memory(tmp_path: Path) -> None:
-    rows = rows_of(["machine", "memory", "synchronisation"], "cuda", tmp_path)
+    rows = rows_of(["machine", "memory", "synchronisation", "search"], "cuda", tmp_path)
     assert rows["machine"][0]["name"] == "a card of host memory"
     # It has no workspace of cuBLAS and rounds nothing: how far the two are apart says nothing.
     assert all(row["reserved"] >= row["allocated"] > 0 for row in rows["memory"])
     assert all(row["error"] == row["predicted"] / row["allocated"] - 1 for row in rows["memory"])
-    assert [row["waits"] for row in rows["synchronisation"]] == [False] * 9
+    assert [row["waits"] for row in rows["synchronisation"]] == [False] * 12
+    assert [row["winner"] for row in rows["search"]] == [rows["search"][0]["winner"]] * 3
 
 
 def test_the_command_writes_what_each_part_had(tmp_path: Path) -> None:

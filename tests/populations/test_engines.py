@@ -49,6 +49,6 @@ def test_what_is_asked_for_is_not_measured(engine: Engine) -> None:
 
 def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(
-        OptionError, match="engine is 'fast', but must be one of auto, serial, shared, stacked, compiled"
+        OptionError, match="engine is 'fast', but must be one of auto, serial, shared, stacked, compiled, captured"
     ):
         Engine.parse("fast")

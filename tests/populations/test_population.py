@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,32 @@ def test_every_optimizer_follows_its_serial_twin(case: Case, optimizer: str, eng
 def test_the_size_of_a_population_does_not_show(size: int, engine: Engine) -> None:
     jobs = jobs_of([configuration_of(number) for number in range(size)], layers=2)
     assert_same_as_alone(BY_NAME["mlp"].task(), jobs, engine=engine)
+
+
+def test_a_compiled_population_follows_its_serial_twins_and_says_what_compiling_took(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Traced as ever; what makes machine code of that takes most of a minute (``test_stacked`` has it).
+    whole = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **_: whole(function, backend="eager", dynamic=False))
+    jobs = jobs_of([configuration_of(number) for number in range(2)], layers=2)
+    with caplog.at_level(logging.INFO):
+        assert_same_as_alone(BY_NAME["mlp"].task(), jobs, engine=Engine.COMPILED)
+    words = [record.message for record in caplog.records if "compiled and proven" in record.message]
+    assert [re.sub(r"\d+\.\d", "N", each) for each in words] == [
+        "2 configurations' step is compiled and proven, in N s"
+    ]
+
+
+def test_a_step_is_captured_on_cuda_alone_and_elsewhere_stacked(caplog: pytest.LogCaptureFixture) -> None:
+    jobs = jobs_of([configuration_of(number) for number in range(2)], layers=2)
+    population = Population(BY_NAME["mlp"].task(), jobs, settings_of(), engine=Engine.CAPTURED)
+    with caplog.at_level(logging.WARNING):
+        list(population.run())
+    words = "a step is captured on CUDA, not on cpu"
+    assert [record.message for record in caplog.records] == [f"2 configurations' steps are not captured: {words}"]
+    assert (population.trial.engine, population.trial.why) == (Engine.STACKED, words)
+    assert_same_as_alone(BY_NAME["mlp"].task(), jobs, engine=Engine.CAPTURED)
 
 
 def test_sharing_is_exact_bit_by_bit() -> None:

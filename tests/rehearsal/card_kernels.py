@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tests.rehearsal.card_facts import Facts, argument_at, leaves_of, mapped
+from tests.rehearsal.card_graphs import GRAPHS
+from tests.rehearsal.card_state import GENERATORS, PINNED, WAITS
+from tests.rehearsal.card_streams import STREAMS
 from tests.rehearsal.host_card import CARD, is_on_card, on_card, on_host
 
 _aten = torch.ops.aten
@@ -23,74 +24,6 @@ _INDEXING = frozenset({"index", "index_put", "index_put_", "_index_put_impl_", "
 _TAKES_ANY_DEVICE = _INDEXING | {"_to_copy", "_copy_from", "set_"}
 
 
-class Waits:
-    """Where the host waited for the card, and whether it may."""
-
-    def __init__(self) -> None:
-        self.mode = "default"
-        self.seen: Counter[str] = Counter()
-
-    def add(self, name: str) -> None:
-        """Note a wait. Raises: RuntimeError, as torch's sync debug mode, if there may be none."""
-        self.seen[name] += 1
-        if self.mode == "error":
-            raise RuntimeError(f"called a synchronizing CUDA operation ({name})")
-
-
-class Generators:
-    """The generators of the card: torch's own of the CPU, known to be the card's."""
-
-    def __init__(self) -> None:
-        # By what C++ knows them by: a kernel is given another Python object. Kept, so that none gets another's address.
-        self._own: dict[int, torch.Generator] = {}
-        self.default = self.add(torch._C.Generator())
-
-    def add(self, generator: torch.Generator) -> torch.Generator:
-        """Make a generator one of the card's."""
-        self._own[generator._cdata] = generator
-        return generator
-
-    def __contains__(self, generator: torch.Generator) -> bool:
-        return generator._cdata in self._own
-
-
-WAITS = Waits()
-GENERATORS = Generators()
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What an operation's schema says. Arguments that it writes into or shows parts of are known by their labels."""
-
-    name: str
-    arguments: tuple[str, ...]
-    is_seeded: bool
-    outputs: tuple[str, ...]
-    """The arguments that are places for results."""
-    written: tuple[int, ...]
-    labelled: dict[str, int]
-    returns: tuple[tuple[str, bool] | None, ...]
-    """For each result the label of what it is of, and whether it is that itself; None: it is new."""
-
-    @staticmethod
-    @functools.cache
-    def of(operation: Any) -> _Facts:
-        schema = operation._schema
-        aliased = {index: each.alias_info for index, each in enumerate(schema.arguments) if each.alias_info}
-        return _Facts(
-            name=operation.__name__.partition(".")[0],
-            arguments=tuple(each.name for each in schema.arguments),
-            is_seeded=torch.Tag.nondeterministic_seeded in operation.tags,
-            outputs=tuple(each.name for each in schema.arguments if each.is_out),
-            written=tuple(index for index, alias in aliased.items() if alias.is_write),
-            labelled={label: index for index, alias in aliased.items() for label in alias.before_set},
-            returns=tuple(
-                None if each.alias_info is None else (min(each.alias_info.before_set), each.alias_info.is_write)
-                for each in schema.returns
-            ),
-        )
-
-
 def register() -> list[torch.library.Library]:
     """Register all kernels of the card, for as long as what is returned lives."""
     everything = torch.library.Library("_", "IMPL")
@@ -99,6 +32,9 @@ def register() -> list[torch.library.Library]:
     # Left to torch, convolutions would be taken apart as for a card without cuDNN.
     for name in ("convolution", "convolution_backward"):
         own.impl(name, functools.partial(run, getattr(_aten, name).default), "CUDA")
+    # What ``torch.tensor`` makes on the card below a mode that counts operations: torch looks for no fallback there.
+    for operation in (_aten.empty.memory_format, _aten.empty_strided.default):
+        own.impl(operation.name(), functools.partial(run, operation), "CUDA")
     own.impl("copy_", _copy, "CUDA")
     own.impl("as_strided", _as_strided, "CUDA")
     own.impl("resize_", _resize, "CUDA")
@@ -106,30 +42,37 @@ def register() -> list[torch.library.Library]:
 
 
 def run(operation: Any, *args: Any, **kwargs: Any) -> Any:
-    """Run an operation on the card."""
-    facts = _Facts.of(operation)
-    tensors: list[Tensor] = []
+    """Run an operation on the card, and note it if it is being captured."""
+    facts = Facts.of(operation)
+    given = GRAPHS.before(facts, args, kwargs) if WAITS.is_capturing else (args, kwargs)
     with torch._C.DisableTorchFunction(), torch._C._AutoDispatchBelowAutograd(), torch.no_grad():
-        host_args = _mapped(lambda value: _host(value, tensors), args)
-        host_kwargs = {key: _mapped(lambda value: _host(value, tensors), each) for key, each in kwargs.items()}
-        _refuse(facts, tensors)
-        if facts.is_seeded:
-            host_args, host_kwargs = _with_generator(facts, host_args, host_kwargs)
-        for name in facts.outputs:
-            host_kwargs[name] = torch.empty(0, dtype=kwargs[name].dtype)
-        result = operation(*host_args, **host_kwargs)
-        for index in facts.written:
-            _write(_at(facts, index, args, kwargs), _at(facts, index, host_args, host_kwargs))
+        result = _computed(operation, facts, *given)
         if len(facts.returns) == 1:
-            return _returned(facts, facts.returns[0], result, args, kwargs)
-        results = zip(facts.returns, result or (), strict=True)
-        return tuple(_returned(facts, each, value, args, kwargs) for each, value in results) or None
+            returned = _returned(facts, facts.returns[0], result, args, kwargs)
+        else:
+            results = zip(facts.returns, result or (), strict=True)
+            returned = tuple(_returned(facts, each, value, args, kwargs) for each, value in results) or None
+    if WAITS.is_capturing:
+        GRAPHS.add(functools.partial(_computed, operation, facts, *given), facts, returned)
+    return returned
 
 
-def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return type(value)(_mapped(function, each) for each in value)
-    return function(value)
+def _computed(operation: Any, facts: Facts, args: Any, kwargs: Any) -> Any:
+    """Run an operation on the host's view of its arguments, write what it writes, and return what it returns there."""
+    tensors: list[Tensor] = []
+    host_args = mapped(lambda value: _host(value, tensors), args)
+    host_kwargs = {key: mapped(lambda value: _host(value, tensors), each) for key, each in kwargs.items()}
+    _refuse(facts, tensors)
+    if facts.is_seeded:
+        host_args, host_kwargs = _with_generator(facts, host_args, host_kwargs)
+    for name in facts.outputs:
+        host_kwargs[name] = torch.empty(0, dtype=kwargs[name].dtype)
+    written = [argument_at(facts, index, args, kwargs) for index in facts.written]
+    STREAMS.ran(filter(is_on_card, tensors), filter(is_on_card, leaves_of(written)))
+    result = operation(*host_args, **host_kwargs)
+    for index in facts.written:
+        _write(argument_at(facts, index, args, kwargs), argument_at(facts, index, host_args, host_kwargs))
+    return result
 
 
 def _host(value: Any, seen: list[Tensor]) -> Any:
@@ -142,11 +85,7 @@ def _host(value: Any, seen: list[Tensor]) -> Any:
     return value
 
 
-def _at(facts: _Facts, index: int, args: Any, kwargs: Any) -> Any:
-    return args[index] if index < len(args) else kwargs.get(facts.arguments[index])
-
-
-def _refuse(facts: _Facts, tensors: list[Tensor]) -> None:
+def _refuse(facts: Facts, tensors: list[Tensor]) -> None:
     """Raise RuntimeError, as on a card, where tensors of both devices meet, or the host must wait and may not."""
     if facts.name in _INDEXING:
         # A mask's elements are counted first, and what lies on the CPU is copied.
@@ -164,7 +103,7 @@ def _refuse(facts: _Facts, tensors: list[Tensor]) -> None:
         )
 
 
-def _with_generator(facts: _Facts, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _with_generator(facts: Facts, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Return the arguments with a generator of the card's.
 
     Raises: RuntimeError, as on a card, if one is given that is not.
@@ -192,13 +131,13 @@ def _write(original: Any, host: Any) -> None:
             original.data = on_card(host)
 
 
-def _returned(facts: _Facts, described: tuple[str, bool] | None, value: Any, args: Any, kwargs: Any) -> Any:
+def _returned(facts: Facts, described: tuple[str, bool] | None, value: Any, args: Any, kwargs: Any) -> Any:
     """Return a kernel's result on the card: what was written into, a part of what was given, or a new tensor."""
     if described is None:
-        return _mapped(lambda each: on_card(each) if isinstance(each, Tensor) else each, value)
+        return mapped(lambda each: on_card(each) if isinstance(each, Tensor) else each, value)
     label, is_itself = described
-    original = _at(facts, facts.labelled[label], args, kwargs)
-    return original if is_itself else _mapped(functools.partial(_part, original), value)
+    original = argument_at(facts, facts.labelled[label], args, kwargs)
+    return original if is_itself else mapped(functools.partial(_part, original), value)
 
 
 def _part(original: Tensor, part: Tensor) -> Tensor:
@@ -216,10 +155,15 @@ def _as_strided(tensor: Tensor, size: Any, stride: Any, storage_offset: int | No
 
 
 def _resize(tensor: Tensor, size: Any, *, memory_format: Any = None) -> Tensor:
+    assert not WAITS.is_capturing or not tensor.numel() or tuple(tensor.shape) == tuple(size), (
+        "resized in a capture"
+    )
     if tuple(tensor.shape) != tuple(size):
         new = torch.empty(size, dtype=tensor.dtype, memory_format=memory_format or torch.contiguous_format)
-        assert not tensor.numel(), "a tensor on the card that holds something is resized: not rehearsed"
-        tensor.data = on_card(new)
+        # As a loss that torch makes for every element first, and then sums in its place.
+        fits = 0 < new.numel() <= tensor.numel() and tensor.is_contiguous()
+        assert fits or not tensor.numel(), "a tensor on the card that holds something grows: not rehearsed"
+        tensor.data = _as_strided(tensor, new.shape, new.stride()) if fits else on_card(new)
     return tensor
 
 
@@ -227,6 +171,19 @@ def _copy(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
     if target.device != source.device and target.numel() and not (non_blocking and is_on_card(target)):
         # Into memory that is not pinned the host waits for the card, whatever it was asked.
         WAITS.add("copy_")
-    with torch._C.DisableTorchFunction(), torch._C._AutoDispatchBelowAutograd(), torch.no_grad():
-        _host(target, []).copy_(_host(source, []))
+
+    if is_on_card(target) and not is_on_card(source) and source.numel() and not PINNED.has(source):
+        WAITS.seen["copy_ from pageable memory"] += 1
+
+    def copy() -> None:
+        STREAMS.ran(filter(is_on_card, (target, source)), filter(is_on_card, (target,)))
+        with torch._C.DisableTorchFunction(), torch._C._AutoDispatchBelowAutograd(), torch.no_grad():
+            _host(target, []).copy_(_host(source, []))
+
+    if WAITS.is_capturing:
+        if target.device != source.device:
+            raise RuntimeError("Cannot copy between CPU and CUDA tensors during CUDA graph capture")
+        GRAPHS.keep(target)
+        GRAPHS.note(copy)
+    copy()
     return target

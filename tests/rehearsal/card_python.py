@@ -1,56 +1,47 @@
-"""Stand-ins for what ``torch.cuda`` and ``torch.accelerator`` say of a card, streams that wait for nobody among them."""
+"""Stand-ins for what ``torch.cuda`` and ``torch.accelerator`` say of a card."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tests.rehearsal.card_kernels import GENERATORS, WAITS
+from tests.rehearsal.card_graphs import GRAPHS
+from tests.rehearsal.card_state import GENERATORS, PINNED, WAITS
+from tests.rehearsal.card_streams import STREAMS, Event, Stream
 from tests.rehearsal.host_card import CARD, MEMORY, is_on_card
 
 NAME = "a card of host memory"
 TOTAL_BYTES = 16 * 2**30
 
 
-class Stream:
-    """A stream on which everything has happened already."""
-
-    def __init__(self, device: Any = None, **_: Any) -> None:
-        self.device = CARD
-
-    def wait_event(self, event: Any) -> None:
-        """Wait for nothing."""
-        assert event.recorded, "an event is waited for that nobody recorded"
-
-    def wait_stream(self, stream: Any) -> None:
-        """Wait for nothing."""
-
-    def synchronize(self) -> None:
-        """Wait for nothing."""
-
-
-class Event:
-    """An event that has happened as soon as it is recorded."""
+class CUDAGraph:
+    """A graph that runs what was captured again, on the same memory."""
 
     def __init__(self, **_: Any) -> None:
-        self.recorded = False
+        self._tape: list[Any] | None = None
 
-    def record(self, stream: Any = None) -> None:
-        """Note that it was."""
-        self.recorded = True
+    def capture_begin(self, **_: Any) -> None:
+        """Begin to capture."""
+        GRAPHS.begin()
 
-    def synchronize(self) -> None:
-        """Wait for nothing."""
+    def capture_end(self) -> None:
+        """End it."""
+        self._tape = GRAPHS.end()
 
-    def elapsed_time(self, _: Any) -> float:
-        """Return a time that says nothing."""
-        return 1.0
+    def replay(self) -> None:
+        """Run what was captured."""
+        assert self._tape is not None, "nothing was captured"
+        with torch._C.DisableTorchFunction(), torch._C._AutoDispatchBelowAutograd(), torch.no_grad():
+            for operation in self._tape:
+                operation()
+
+    def reset(self) -> None:
+        """Let go of all."""
+        self._tape = None
 
 
 class _GeneratorKind(type(torch._C.Generator)):
@@ -64,11 +55,6 @@ class Generator(torch._C.Generator, metaclass=_GeneratorKind):
     def __new__(cls, device: Any = "cpu") -> Any:
         made = torch._C.Generator()
         return GENERATORS.add(made) if torch.device(device).type == "cuda" else made
-
-
-@contextmanager
-def _stream(_: Any) -> Iterator[None]:
-    yield
 
 
 def _get_rng_state(_: Any = "cuda") -> Tensor:
@@ -106,7 +92,7 @@ def stand_in() -> None:
         "max_memory_allocated": lambda _=None: MEMORY.peak,
         "reset_peak_memory_stats": _reset_peak,
         "empty_cache": MEMORY.give_back,
-        "synchronize": lambda _=None: None,
+        "synchronize": lambda _=None: STREAMS.synchronise(),
         "default_generators": (GENERATORS.default,),
         "manual_seed": lambda seed: GENERATORS.default.manual_seed(seed),
         "manual_seed_all": lambda seed: GENERATORS.default.manual_seed(seed),
@@ -116,8 +102,9 @@ def stand_in() -> None:
         "set_rng_state_all": lambda states: _set_rng_state(states[0]),
         "Stream": Stream,
         "Event": Event,
-        "stream": _stream,
-        "current_stream": lambda _=None: Stream(),
+        "CUDAGraph": CUDAGraph,
+        "stream": STREAMS.on,
+        "current_stream": lambda _=None: STREAMS.current(),
         "set_sync_debug_mode": _set_sync_debug_mode,
         "get_sync_debug_mode": lambda: ("default", "warn", "error").index(WAITS.mode),
     }
@@ -127,7 +114,7 @@ def stand_in() -> None:
         ("is_available", lambda: True),
         ("device_count", lambda: 1),
         ("current_accelerator", lambda check_available=False: torch.device("cuda")),
-        ("synchronize", lambda _=None: None),
+        ("synchronize", lambda _=None: STREAMS.synchronise()),
     ):
         setattr(torch.accelerator, name, answer)
     torch.Generator = Generator
@@ -135,8 +122,9 @@ def stand_in() -> None:
 
 
 def _stand_in_for_methods() -> None:
-    Tensor.record_stream = lambda _self, _stream: None
-    Tensor.pin_memory = lambda self, device=None: self.clone()
+    Tensor.record_stream = lambda self, stream: STREAMS.record(self, stream)
+    Tensor.pin_memory = lambda self, device=None: PINNED.copy_of(self)
+    Tensor.is_pinned = lambda self, device=None: PINNED.has(self)
     own_deepcopy = Tensor.__deepcopy__
 
     def deepcopy(self: Tensor, memo: dict[Any, Any]) -> Tensor:

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.rehearsal.card_streams import STREAMS
+
 CARD = torch.device("cuda", 0)
 
 # Which virtual methods say that there is a card: isBuilt, isAvailable, hasPrimaryContext, init, deviceCount of ATen's
@@ -121,6 +123,7 @@ def on_card(tensor: Tensor) -> Tensor:
     """Return the very memory of a CPU tensor as a tensor on the card."""
     moved = _relabelled(tensor, _DLPACK_CUDA)
     MEMORY.add(moved.untyped_storage())
+    STREAMS.took(moved.untyped_storage())
     return moved
 
 

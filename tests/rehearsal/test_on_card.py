@@ -6,6 +6,7 @@ Without a card they run on one of host memory (``test_rehearsal``), where the nu
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,23 +15,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
 
 from frostline.layers import freeze
 from frostline.layers.cutting.execution import Inputs
-from frostline.populations import stacked_outcome
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.populations.prefix.prefix_store import PrefixStore
+from frostline.populations.stacking import stacked_outcome
+from frostline.populations.stacking.stacked import StackedStep
 from frostline.records import Fidelity, Job, Status
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import tune_task
 from frostline.search.ladder import Ladder
 from frostline.training.course import checkpoints_of, kept_models_of
-from frostline.training.devices import move_batch
+from frostline.training.devices import DevicePlan, move_batch
 from frostline.training.optimizers import offered_optimizers
 from frostline.training.serial import train_serially
-from frostline.training.session import Session
+from frostline.training.session import Session, begin_session
 from tests.layers.models import FAMILY_CASES
 from tests.layers.models import Case as FamilyCase
 from tests.populations.cases import BATCH_SIZE, CASES, DEFAULTS, Case, configuration_of, jobs_of
@@ -219,6 +222,59 @@ def test_a_whole_search_runs_on_the_card(engine: str, tmp_path: Path) -> None:
         storage=f"sqlite:///{tmp_path}/studies.db",
     )
     assert result.best.fidelity.samples == task.full_samples
+
+
+def test_the_flops_of_a_score_are_those_counted_on_the_cpu() -> None:
+    # A mean over batches is put together with ``torch.tensor`` on the device, below the mode that counts.
+    task = BY_NAME["skips"].task()
+    there = session_on_card(task, layers=2)
+    here = begin_session(
+        task, there.configuration, trainable_layers=2, device_plan=DevicePlan(device=CPU), root_seed=7
+    )
+    flops = []
+    for session in (there, here):
+        with FlopCounterMode(display=False) as counter:
+            session.score()
+        flops.append(counter.get_total_flops())
+    assert flops[0] == flops[1] > 0
+
+
+def test_a_loss_that_is_made_for_every_element_first_is_summed() -> None:
+    drawn = torch.randn(2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    there, here = (nn.functional.mse_loss(*drawn.to(device)) for device in (CARD, CPU))
+    assert there.shape == ()
+    torch.testing.assert_close(there.cpu(), here)
+
+
+@pytest.mark.parametrize("engine", [Engine.SERIAL, *ENGINES])
+@pytest.mark.parametrize("pins", [True, False], ids=["pinned", "pageable"])
+def test_batches_come_from_pinned_memory(pins: bool, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not is_rehearsed():
+        pytest.skip("a card does not say where its copies come from")
+    from tests.rehearsal.card_state import WAITS
+
+    copies = 0
+
+    def counted(step: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            nonlocal copies
+            before = WAITS.seen["copy_ from pageable memory"]
+            result = step(*args, **kwargs)
+            copies += WAITS.seen["copy_ from pageable memory"] - before
+            return result
+
+        return counting
+
+    monkeypatch.setattr(Session, "step", counted(Session.step))
+    monkeypatch.setattr(StackedStep, "step", counted(StackedStep.step))
+    task, plan = BY_NAME["mlp"].task(), DevicePlan(device=CARD, pins_batches=pins)
+    jobs = jobs_of([configuration_of(number) for number in range(2)], layers=5, samples=SAMPLES)
+    settings = dataclasses.replace(settings_of(num_validations=1), device_plan=plan)
+    if engine is Engine.SERIAL:
+        train_serially(task, jobs[0], settings)
+    else:
+        list(Population(task, jobs, settings, engine=engine).run())
+    assert (copies == 0) is pins
 
 
 class TestPlantedFaults:

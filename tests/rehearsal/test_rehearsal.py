@@ -20,7 +20,10 @@ pytestmark = [
 ]
 
 # One of each kind: what takes minutes is left to ``make rehearse``.
-QUICK = "Planted or whole_search and auto or mlp-2 or skips-2-stacked or little_room or checkpoints or memory_is or auto_is"
+QUICK = (
+    "Planted or whole_search and auto or mlp-2 or skips-2-stacked or little_room or checkpoints or memory_is "
+    "or auto_is or flops_of or summed or replayed and mlp-2 or changes_later or forgets or copied_ahead"
+)
 
 
 def test_a_few_trainings_are_rehearsed() -> None:

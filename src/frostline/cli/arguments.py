@@ -259,7 +259,7 @@ class TrainingArguments:
         str,
         typer.Option(
             "--engine",
-            help="How a rung is trained together: auto, shared, stacked, compiled; serial: one by one.",
+            help="How a rung is trained together: auto, shared, stacked, compiled, captured; serial: one by one.",
             rich_help_panel=HOW,
             hidden=True,
         ),

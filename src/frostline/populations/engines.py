@@ -20,7 +20,14 @@ class Engine(StrEnum):
     STACKED = "stacked"
     """As shared, and the members' trained layers as one batched computation (``torch.func.vmap``)."""
     COMPILED = "compiled"
-    """As stacked, compiled by ``torch.compile``: the first step takes long."""
+    """As stacked, the step and each frozen module compiled by ``torch.compile``: the first step takes long."""
+    CAPTURED = "captured"
+    """As stacked, on CUDA alone: the step is captured as a CUDA graph and replayed."""
+
+    @property
+    def stacks(self) -> bool:
+        """Whether this engine always stacks the trained layers."""
+        return self in (Engine.STACKED, Engine.COMPILED, Engine.CAPTURED)
 
     @classmethod
     def parse(cls, name: str) -> Engine:

@@ -17,12 +17,13 @@ from frostline.populations.freed_memory import FreedMemory
 from frostline.populations.prefix.proof import prove
 from frostline.populations.prefix.share import CannotShareError
 from frostline.populations.prefix.shared_prefix import SharedPrefix
-from frostline.populations.stacks import Stacks
+from frostline.populations.stacking.stacks import Stacks
 from frostline.records import Evaluation, Job, Progress
 from frostline.sizes import format_size
 from frostline.training.course import Course, TrainingSettings, checkpoints_of
 from frostline.training.devices import peak_bytes, reset_peak_bytes, synchronise
 from frostline.training.failures import failed, is_out_of_memory
+from frostline.training.pinning import pinned_batches
 from frostline.training.randomness import borrowed_generators
 from frostline.training.threads import Threads
 
@@ -78,7 +79,7 @@ class Population:
         with borrowed_generators(device), self._threads.lent():
             self._begin(jobs, store)
             sessions = [course.session for course in self._living]
-            self._prefix = SharedPrefix(sessions, store=store)
+            self._prefix = SharedPrefix(sessions, store=store, compiled=engine is Engine.COMPILED)
             if self._prefix.shares:
                 try:
                     prove(self._prefix)
@@ -136,7 +137,7 @@ class Population:
             hungriest.configuration, seed=self._settings.root_seed, skip_samples=0
         )
         footprint = footprint_of(hungriest, next(batches))
-        stacked = self.trial.engine in (Engine.STACKED, Engine.COMPILED)
+        stacked = self.trial.engine.stacks
         most = footprint.most(self._memory_bytes, stacked=stacked)
         if most == 0 and store is not None:
             self._memory_bytes += store.give_way()
@@ -172,8 +173,11 @@ class Population:
             budget=max(course.job.fidelity.samples for course in self._living),
         )
         self._observe(progress)
-        batches = self._task.training_batches(
-            leader.configuration, seed=self._settings.root_seed, skip_samples=position
+        batches = pinned_batches(
+            self._task.training_batches(
+                leader.configuration, seed=self._settings.root_seed, skip_samples=position
+            ),
+            self._settings.device_plan,
         )
         while self._living:
             begin = time.perf_counter()
@@ -238,16 +242,23 @@ class Population:
                     self._freed.look()
                 self._engine_took(begin, len(courses))
             else:
-                self._step_stacked(batch, num_samples, courses, compiled=engine is Engine.COMPILED)
+                self._step_stacked(batch, num_samples, courses, engine)
         self._say_engine(len(courses))
 
-    def _step_stacked(self, batch: Batch, num_samples: int, courses: Sequence[Course], *, compiled: bool) -> None:
-        for group, stacked in self._stacks.of(courses, compiled=compiled):
+    def _step_stacked(self, batch: Batch, num_samples: int, courses: Sequence[Course], engine: Engine) -> None:
+        for group, stacked in self._stacks.of(courses, engine=engine):
             begin = time.perf_counter()
-            results = stacked.step(batch, [course.rate_factor(num_samples) for course in group])
+            # A score rests on steps that were seen to be the model's own.
+            is_due = any(course.is_due(num_samples) for course in group)
+            results = stacked.step(batch, [course.rate_factor(num_samples) for course in group], compare=is_due)
             self._engine_took(begin, len(courses))
             for course, (loss, norm) in zip(group, results, strict=True):
                 self._guarded(course, course.note, num_samples, loss, norm)
+            if engine is Engine.CAPTURED and stacked.why_not_captured is not None:
+                logger.warning(
+                    "%d configurations' steps are not captured: %s", len(group), stacked.why_not_captured
+                )
+                self.trial.settle(Engine.STACKED, stacked.why_not_captured)
 
     def _engine_took(self, begin: float, members: int) -> None:
         """Tell the engine's trial how long a step took, unless the number of threads is being tried in it."""
@@ -266,18 +277,19 @@ class Population:
         if self.trial.next() in (Engine.SHARED, Engine.SERIAL) or self._stacks:
             return
         is_forced = self.trial.engine is not Engine.AUTO
-        reason = None
+        reason, begin = None, time.perf_counter()
         if not is_forced and len({course.job.fidelity.trainable_layers for course in courses}) > 1:
             reason = "they train different numbers of layers"
-        for _, stacked in (
-            self._stacks.of(courses, compiled=self.trial.engine is Engine.COMPILED) if not reason else ()
-        ):
+        for _, stacked in self._stacks.of(courses, engine=self.trial.next()) if not reason else ():
             reason = reason or stacked.prove(batch)
         self._prefix.forget()
         if reason is not None:
             level = logging.WARNING if is_forced else logging.INFO
             logger.log(level, "%d configurations cannot be stacked: %s", len(courses), reason)
             self.trial.settle(Engine.SHARED, reason)
+        elif self.trial.engine is Engine.COMPILED:
+            seconds = time.perf_counter() - begin
+            logger.info("%d configurations' step is compiled and proven, in %.1f s", len(courses), seconds)
 
     def _guarded(self, course: Course, function: Callable[..., object], *args: object) -> None:
         """Call a function of one member's; if it raises, that member has failed, and the others go on."""

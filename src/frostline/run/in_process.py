@@ -82,7 +82,7 @@ def packing_of(workload: Workload, programs: Programs) -> Packing:
     return Packing(
         program_of=programs.of,
         num_layers=workload.ladder.num_layers,
-        packs_full=engine in (Engine.STACKED, Engine.COMPILED),
+        packs_full=engine.stacks,
     )
 
 

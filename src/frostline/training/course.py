@@ -147,15 +147,22 @@ class Course:
     def note(self, num_samples: int, loss: Tensor, norm: Tensor | None) -> None:
         """Go on after a step on ``num_samples`` that gave ``loss`` and the gradient's ``norm``: read, validate, end."""
         now = self.session.samples_seen
-        before = now - num_samples
-        self._readings.add(before, loss, norm)
-        shares = self._settings.num_validations
-        due = now * shares // self._budget > before * shares // self._budget
+        self._readings.add(now - num_samples, loss, norm)
+        due = self._is_due(now - num_samples, now)
         self._reason = self._readings.complaint(at_once=due) or (self._validate() if due else None)
         if self._reason is not None:
             self.finished = True
         elif now >= self._budget:
             self._end_rung()
+
+    def is_due(self, num_samples: int) -> bool:
+        """Return whether a step on ``num_samples`` is one after which there is a score."""
+        before = self.session.samples_seen
+        return self._is_due(before, before + num_samples) or before + num_samples >= self._budget
+
+    def _is_due(self, before: int, now: int) -> bool:
+        shares = self._settings.num_validations
+        return now * shares // self._budget > before * shares // self._budget
 
     def evaluation(self, *, peak_bytes: int | None, population: int = 1) -> Evaluation:
         """Return what a finished course came to; ``population`` configurations were trained together."""

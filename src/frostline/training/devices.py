@@ -24,12 +24,14 @@ class DevicePlan:
     """The device of a training, and the type its matrix products are computed in.
 
     ``compute_dtype`` None computes in the parameters' own type; ``torch.bfloat16`` runs the forward pass under
-    autocast while parameters, gradients and optimizer state keep their type.
+    autocast while parameters, gradients and optimizer state keep their type. ``pins_batches``: training batches on their way
+    to CUDA go through pinned memory.
     Raises: OptionError for any other type: float16 would need its loss scaled.
     """
 
     device: torch.device
     compute_dtype: torch.dtype | None = None
+    pins_batches: bool = True
 
     def __post_init__(self) -> None:
         if self.compute_dtype not in (None, torch.bfloat16):

@@ -135,6 +135,12 @@ def _may_fuse(optimizer: type[Optimizer], parameters: Sequence[nn.Parameter]) ->
     return exact and offers
 
 
+def has_only_own_hooks(optimizer: Optimizer) -> bool:
+    """Return whether nobody but ``build_optimizer`` had something called before or after the steps of ``optimizer``."""
+    before, after = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
+    return not after and all(hook is _stop_fusing for hook in before.values())
+
+
 def _is_contiguous(tensor: Tensor) -> bool:
     return tensor.layout == torch.strided and tensor.is_contiguous()
 

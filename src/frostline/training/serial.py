@@ -11,6 +11,7 @@ from frostline.layers import freezing_of
 from frostline.records import Configuration, Evaluation, Fidelity, Job, Progress
 from frostline.training.course import Course, TrainingSettings, checkpoints_of
 from frostline.training.devices import peak_bytes, reset_peak_bytes
+from frostline.training.pinning import pinned_batches
 from frostline.training.randomness import borrowed_generators
 from frostline.training.session import Session, begin_session
 from frostline.training.threads import Threads
@@ -100,7 +101,8 @@ def _evaluate(
     kind = ("one by one", job.fidelity.trainable_layers)
     started = course.session.samples_seen
     observe(_progress(course, started))
-    for batch in task.training_batches(job.configuration, seed=settings.root_seed, skip_samples=started):
+    batches = task.training_batches(job.configuration, seed=settings.root_seed, skip_samples=started)
+    for batch in pinned_batches(batches, settings.device_plan):
         if not course.wants(task.num_samples(batch)):
             break
         with threads.step(kind, work=1, validations=lambda: len(course.session.curve)):

@@ -35,6 +35,14 @@ class Prefix(Protocol):
         """Let go of the outputs of the batch that was prepared last."""
         ...
 
+    def handed_over(self) -> list[Tensor]:
+        """Return the frozen layers' outputs that are handed back for the batch that was prepared last."""
+        ...
+
+    def hand_over(self, outputs: list[Tensor]) -> None:
+        """Hand back ``outputs``, of the shapes of ``handed_over``, in the next pass in the place of those."""
+        ...
+
 
 @dataclass(kw_only=True)
 class Session:
@@ -113,7 +121,7 @@ class Session:
             samples_seen=self.samples_seen,
             curve=tuple(self.curve),
             model={name: _compact(value) for name, value in self.model.state_dict().items() if name not in frozen},
-            optimizer=self.optimizer.state_dict(),
+            optimizer=_compact_state(self.optimizer.state_dict()),
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -139,6 +147,15 @@ def _compact(value: Any) -> Any:
     """Return a copy of a tensor that is a view of a larger one, which would be saved as a whole."""
     is_part = isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.nbytes
     return value.clone() if is_part else value
+
+
+def _compact_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of an optimizer, each tensor in memory of its own."""
+    own = {
+        key: {name: _compact(value) for name, value in each.items()} if isinstance(each, dict) else each
+        for key, each in state["state"].items()
+    }
+    return {**state, "state": own}
 
 
 def begin_session(

@@ -19,6 +19,7 @@ from frostline.layers.cutting.cut import Cut
 from frostline.layers.weights.deferred import deferred_of, fill
 from frostline.layers.weights.frozen_weight_plan import Kept
 from frostline.layers.weights.kept_parameter import KeptParameter, kept_parameter
+from frostline.layers.weights.prefetching import Ahead
 from frostline.layers.weights.widening import Lookup, Moved, Place, Widened
 
 
@@ -57,6 +58,7 @@ class FrozenWeights:
         outermost = {id(module): module for module in cut.modules_of(cut.frozen_layers)}
         self._places: list[Place] = []
         order: list[Widened] = []
+        ahead = Ahead()
         for module in outermost.values():
             places = list(_places(module, parameters))
             looked_up = _looked_up(places)
@@ -64,7 +66,7 @@ class FrozenWeights:
             self._stand_ins += [Lookup(place) for place in looked_up]
             if len(looked_up) < len(places):
                 widened = [place for place in places if place not in looked_up]
-                order.append(Widened(module, widened, order, state))
+                order.append(Widened(module, widened, order, state, ahead))
         self._stand_ins += order
         for holder, held in _by_module(self._places).items():
             self._stand_ins.append(Moved(holder, held))

@@ -51,14 +51,16 @@ class _Borrowed:
 class Widened:
     """Stands in for ``forward`` of an outermost frozen module: its weights are whole while it lasts."""
 
-    def __init__(self, module: nn.Module, places: list[Place], order: list[Widened], state: PrefixState) -> None:
+    def __init__(
+        self, module: nn.Module, places: list[Place], order: list[Widened], state: PrefixState, ahead: Ahead
+    ) -> None:
         self.module = module
         self.places = places
         # The list, and not the next one: copying and pickling a long chain would end at the limit of recursion.
         self.order = order
         self.position = len(order)
         self.state = state
-        self.ahead = Ahead()
+        self.ahead = ahead
         self.original = _stand_in(self, module, "forward")
         self.is_active = True
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from frostline.layers.cutting.boundary import PrefixReached
 from frostline.layers.cutting.nesting import leaves, map_tensors, tensors
 from frostline.layers.freezing.freezing import Freezing
+from frostline.populations.prefix.compiled_forward import CompiledForward
 
 Call = tuple[str, int]
 """The name of an outermost frozen module, and which of its calls in one forward pass."""
@@ -163,6 +164,11 @@ class Replay:
             self._recording = None
         return recording
 
+    def compile(self) -> None:
+        """Have each module compiled when it first computes."""
+        for forward in self._forwards.values():
+            forward.compile()
+
     def remove(self) -> None:
         """Give the modules their own ``forward`` back."""
         for forward in self._forwards.values():
@@ -195,11 +201,16 @@ class _Forward:
         self.name = name
         self.module = module
         self.was_own = "forward" in module.__dict__
-        self.computed = module.forward
+        self.computed: Callable[..., Any] = module.forward
         module.__dict__["forward"] = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.replay.output_of(self.name, lambda: self.computed(*args, **kwargs))
+
+    def compile(self) -> None:
+        # One that stands there already makes weights whole, which a compiler must not see.
+        if not self.was_own:
+            self.computed = CompiledForward(self.computed, self.name)
 
     def remove(self) -> None:
         del self.module.__dict__["forward"]

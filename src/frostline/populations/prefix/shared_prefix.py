@@ -13,6 +13,8 @@ from frostline.populations.prefix.recorded_outputs import Needs, Recording, Stan
 from frostline.populations.prefix.share import CannotShareError, Share
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from frostline.protocols import Batch
     from frostline.training.session import Session
 
@@ -22,11 +24,14 @@ class SharedPrefix:
 
     The sessions are of one model and one data order, and share their frozen tensors (``layers/sharing.py``); they may
     train different numbers of layers: one pass feeds all of them, each from its own depth. ``store`` keeps outputs for
-    when a batch's examples come again. What is handed back has to be proven first (``training/proof.py``).
+    when a batch's examples come again; ``compiled`` has each frozen module compiled. What is handed back has to be proven
+    first (``training/proof.py``).
     Raises: CannotShareError if the frozen layers are not the same function for all sessions.
     """
 
-    def __init__(self, sessions: Sequence[Session], *, store: PrefixStore | None = None) -> None:
+    def __init__(
+        self, sessions: Sequence[Session], *, store: PrefixStore | None = None, compiled: bool = False
+    ) -> None:
         self.seconds = 0.0
         """What computing the frozen layers took so far."""
         self.stand_ins = StandIns()
@@ -44,6 +49,8 @@ class SharedPrefix:
             raise
         for share in self.shares:
             share.session.prefix = _Handover(self, share)
+            if compiled:
+                share.replay.compile()
 
     @property
     def deepest(self) -> Share:
@@ -115,17 +122,29 @@ class _Handover:
     def __init__(self, shared: SharedPrefix, share: Share) -> None:
         self._shared = shared
         self._share = share
+        self._prepared: Recording | None = None
 
     def prepare(self, batch: Batch) -> None:
         """Load what the frozen layers give on ``batch`` into the session's model."""
         if self._share.session.model.training or self._shared.shares_validation:
-            self._share.replay.load(self._shared.recording(self._share, batch))
+            self._prepared = self._shared.recording(self._share, batch)
         else:
-            self._share.replay.load(None)
+            self._prepared = None
+        self._share.replay.load(self._prepared)
 
     def forget(self) -> None:
         """Let go of what was loaded."""
+        self._prepared = None
         self._share.replay.load(None)
+
+    def handed_over(self) -> list[Tensor]:
+        """Return the outputs that were loaded last and are no stand-ins."""
+        return [] if self._prepared is None else self._prepared.kept()
+
+    def hand_over(self, outputs: list[Tensor]) -> None:
+        """Load ``outputs`` in the place of those, for the next pass."""
+        if self._prepared is not None:
+            self._share.replay.load(self._prepared.with_kept(outputs, self._shared.stand_ins))
 
 
 def _has_frozen_layers(session: Session) -> bool:

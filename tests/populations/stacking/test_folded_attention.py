@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import vmap
 from torch.nn import functional
 
-from frostline.populations.folded_attention import batched_attention
+from frostline.populations.stacking.folded_attention import batched_attention
 from tests.training.cases import CPU
 
 NUM_MEMBERS, BATCH, HEADS, QUERIES, KEYS, WIDTH = 3, 2, 4, 5, 6, 8

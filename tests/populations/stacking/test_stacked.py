@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from frostline.errors import ModelError
-from frostline.populations.stacked import StackedStep
+from frostline.populations.stacking.stacked import StackedStep
 from frostline.protocols import Batch
 from frostline.records import Configuration
 from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss
@@ -183,11 +183,12 @@ def same(ours: Tensor | None, theirs: Tensor | None) -> bool:
     return bool(torch.isclose(ours, theirs, rtol=1e-9, atol=0))
 
 
+@pytest.mark.parametrize("joint", [False, True], ids=["each", "joint"])
 @pytest.mark.parametrize("num_sessions", [1, 2, 7])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_stacked_steps_follow_their_twins(case: Case, num_sessions: int) -> None:
+def test_stacked_steps_follow_their_twins(case: Case, num_sessions: int, joint: bool) -> None:
     sessions, twins = begun(case, num_sessions), begun(case, num_sessions)
-    stacked = StackedStep(sessions)
+    stacked = StackedStep(sessions, joint=joint)
     batches = batches_of(case)
     first = next(batches)
     assert stacked.prove(first) is None
@@ -345,7 +346,7 @@ def test_what_cannot_be_stacked_is_found_and_nothing_is_changed(fault: str, reas
 def test_a_proof_changes_nothing(name: str) -> None:
     case = next(case for case in CASES if case.name == name)
     sessions = begun(case, 3)
-    stacked = StackedStep(sessions)
+    stacked = StackedStep(sessions, joint=False)
     stacked.step(next(batches_of(case)), [1.0] * 3)
     before = [copy.deepcopy(session.model.state_dict()) for session in sessions]
     gradients = [[copy.deepcopy(each.grad) for each in session.parameters] for session in sessions]

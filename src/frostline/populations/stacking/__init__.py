@@ -1,0 +1,1 @@
+"""The trained layers of several configurations as one computation."""
