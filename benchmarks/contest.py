@@ -1,6 +1,6 @@
 """What each search finds for a budget: frostline's default against what people use, by replay on recorded tables.
 
-    python benchmarks/contest.py [TABLE ...] [--budgets 3,4,6,8,12,24] [--seeds 100] [--own] [--json FILE]
+    python benchmarks/contest.py [TABLE ...] [--budgets 3,4,6,8,12,24] [--seeds 100] [--without METHOD] [--own] [--json FILE]
 
 The tables are those of `frostline audit --table`; by default all of benchmarks/tables that were recorded without alignment.
 Budgets are in full trainings, of the mean seconds that the table has for one. Every seed puts the configurations in another
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -203,11 +203,11 @@ def figures(table: Table, name: str, *, budget: float, seeds: int) -> dict[str, 
     }
 
 
-def cost_to_match(table: Table, *, seeds: int) -> dict[str, float | str]:
+def cost_to_match(table: Table, *, methods: Sequence[str], seeds: int) -> dict[str, float | str]:
     """Return the best rival's regret at the matched budget, and how many times less the default needs for as little."""
     rivals = {
         name: figures(table, name, budget=MATCHED_BUDGET, seeds=seeds)["regret"]
-        for name in METHODS
+        for name in methods
         if name != DEFAULT
     }
     best = min(rivals, key=lambda name: rivals[name])
@@ -237,26 +237,30 @@ def main() -> None:
     parser.add_argument("tables", nargs="*", type=Path)
     parser.add_argument("--budgets", default="3,4,6,8,12,24")
     parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument(
+        "--without", action="append", default=[], choices=[name for name in METHODS if name != DEFAULT]
+    )
     parser.add_argument("--own", action="store_true", help="All begin with the task's own configuration.")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     usual = sorted(
         path for path in (HERE / "tables").glob("*.csv.gz") if not path.name.endswith("-aligned.csv.gz")
     )
+    methods = [name for name in METHODS if name not in arguments.without]
     budgets = [float(text) for text in arguments.budgets.split(",")]
     record: dict[str, object] = {"seeds": arguments.seeds, "own": arguments.own, "tables": {}}
     for path in arguments.tables or usual:
         table = table_of(path, own=arguments.own)
         rows = [(f"{table.name}: regret / ends well", *(f"{budget:g}" for budget in budgets))]
         by_budget: dict[str, dict[str, dict[str, float]]] = {f"{budget:g}": {} for budget in budgets}
-        for name in METHODS:
+        for name in methods:
             cells = []
             for budget in budgets:
                 found = by_budget[f"{budget:g}"][name] = figures(table, name, budget=budget, seeds=arguments.seeds)
                 cells.append(f"{found['regret']:.3f} / {found['ends_well']:.0%}")
             rows.append((name, *cells))
             print("\t".join(rows[-1]), flush=True)
-        matched = cost_to_match(table, seeds=arguments.seeds)
+        matched = cost_to_match(table, methods=methods, seeds=arguments.seeds)
         record["tables"][table.name] = {"budgets": by_budget, "cost_to_match": matched}  # type: ignore[index]
         print(text_table(rows))
         print(

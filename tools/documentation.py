@@ -15,12 +15,13 @@ from pathlib import Path
 from tools.adapter_tables import ADAPTER_TABLES
 from tools.command_reference import command_reference
 from tools.cost_tables import COST_TABLES
+from tools.fine_tuning_tables import FINE_TUNING_TABLES
 from tools.notebooks import write_notebooks
 from tools.replay_tables import REPLAY_TABLES
 from tools.result_tables import RESULT_TABLES
 
 DOCS = Path(__file__).parents[1] / "docs"
-TABLES = RESULT_TABLES | REPLAY_TABLES | COST_TABLES | ADAPTER_TABLES
+TABLES = RESULT_TABLES | REPLAY_TABLES | COST_TABLES | ADAPTER_TABLES | FINE_TUNING_TABLES
 PLACE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(\n<!-- end of table -->)", re.DOTALL)
 
 

@@ -16,6 +16,8 @@ from frostline.records import Configuration
 from frostline.tasks.corpus import synthetic_source
 from frostline.tasks.digits_mlp import digits_mlp
 from frostline.tasks.digits_resnet import digits_resnet
+from frostline.tasks.finetuned_gpt import finetuned_gpt
+from frostline.tasks.finetuned_resnet import finetuned_resnet
 from frostline.tasks.python_source_gpt import python_source_gpt
 from frostline.tasks.text_gpt import text_gpt
 from frostline.training.supervised import SupervisedTask
@@ -28,6 +30,14 @@ def small_python_source_gpt() -> SupervisedTask:
 def small_digits_resnet() -> SupervisedTask:
     # Of 4 channels oneDNN (torch 2.13) dies in the backward pass on processors with AVX2 and no AVX-512.
     return digits_resnet(widths=(8, 8, 8, 8, 16, 16, 32, 32))
+
+
+def small_finetuned_gpt() -> SupervisedTask:
+    return finetuned_gpt(num_blocks=2, width=64, pretraining_tokens=2048, corpus_bytes=300_000)
+
+
+def small_finetuned_resnet() -> SupervisedTask:
+    return finetuned_resnet(widths=(8, 8, 16, 16), pretraining_images=1024)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +60,8 @@ CASES = [
     Case(name="python-source-gpt", build=small_python_source_gpt, num_layers=4, unit="tokens"),
     Case(name="digits-resnet", build=small_digits_resnet, num_layers=10, unit="images"),
     Case(name="digits-mlp", build=digits_mlp, num_layers=9, unit="images"),
+    Case(name="finetuned-gpt", build=small_finetuned_gpt, num_layers=4, unit="tokens"),
+    Case(name="finetuned-resnet", build=small_finetuned_resnet, num_layers=6, unit="images"),
 ]
 EACH = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from frostline.errors import OptionError, TaskError
 from frostline.tasks import tokenization
@@ -23,13 +24,13 @@ def tokens_of(cache: Path | None, vocabulary_size: int = 300) -> np.ndarray:
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for each time a tokenizer was really trained."""
     counted: list[int] = []
-    train = tokenization._train_and_encode
+    train = tokenization._train_tokenizer
 
-    def counting(corpus: Corpus, vocabulary_size: int) -> np.ndarray:
+    def counting(corpus: Corpus, vocabulary_size: int) -> Tokenizer:
         counted.append(vocabulary_size)
         return train(corpus, vocabulary_size)
 
-    monkeypatch.setattr(tokenization, "_train_and_encode", counting)
+    monkeypatch.setattr(tokenization, "_train_tokenizer", counting)
     return counted
 
 
@@ -143,3 +144,16 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(TaskError, match=r"text needs the package 'tokenizers'.*pip install 'frostline\[tasks\]'"):
         tokens_of(None)
+
+
+def test_another_text_is_read_with_the_vocabulary_of_the_first(tmp_path: Path, trainings: list[int]) -> None:
+    other = Corpus(name="other", documents=("def read_value(value):\n    return value\n", "naïve prose"))
+    tokens = encode(other, vocabulary_size=300, cache=tmp_path, vocabulary_of=CORPUS)
+    assert np.array_equal(encode(other, vocabulary_size=300, cache=tmp_path, vocabulary_of=CORPUS), tokens)
+    assert trainings == [300]
+    own = encode(other, vocabulary_size=300, cache=tmp_path)
+    assert not np.array_equal(own, tokens)
+    both = Corpus(name="both", documents=(*CORPUS.documents, *other.documents))
+    together = encode(both, vocabulary_size=300, cache=None, vocabulary_of=CORPUS)
+    assert np.array_equal(together[-len(tokens) :], tokens)
+    assert np.array_equal(together[: -len(tokens)], tokens_of(None))

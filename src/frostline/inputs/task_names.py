@@ -9,6 +9,8 @@ BUILT_IN = (
     "digits-mlp",
     "text-gpt",
     "finetune",
+    "finetuned-gpt",
+    "finetuned-resnet",
     "cifar100-resnet18",
     "random-tokens",
     "random-images",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from frostline.errors import TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _NOT_SOURCE = frozenset(
     # The last holds the whole language reference as one string, a fifth of a small corpus.
@@ -60,6 +60,22 @@ def python_source(*, max_bytes: int) -> Corpus:
     return Corpus(name="python-source", documents=documents)
 
 
+def python_topics() -> Corpus:
+    """Return the chapters of the language reference that ``help()`` shows, half a megabyte of prose, in a scattered order.
+
+    Every CPython ships them, and ``python_source`` leaves them out. They differ between versions: ``Corpus.sha256`` tells.
+    Raises: TaskError if this interpreter has none.
+    """
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        raise TaskError(
+            "this interpreter ships no pydoc_data.topics, the text to fine-tune to: use a whole CPython, or the task "
+            "finetune with text of your own."
+        ) from None
+    return Corpus(name="python-topics", documents=tuple(topics[name] for name in _scattered(topics)))
+
+
 def _standard_library(folder: Path) -> Iterator[str]:
     """Yield the texts of the standard library under ``folder``, unreadable files left out."""
     paths: dict[str, Path] = {}
@@ -68,13 +84,18 @@ def _standard_library(folder: Path) -> Iterator[str]:
         folders[:] = [name for name in folders if name not in _NOT_SOURCE]
         for path in (Path(parent, name) for name in files if name.endswith(".py")):
             paths[path.relative_to(folder).as_posix()] = path
-    # By the hash of their names, so that a part of the corpus, and the part held out of it, are samples of the whole;
-    # by name alone the first part would be all asyncio and the last all xml.
-    for name in sorted(paths, key=lambda name: hashlib.sha256(name.encode()).digest()):
+    for name in _scattered(paths):
         try:
             yield paths[name].read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             continue
+
+
+def _scattered(names: Iterable[str]) -> list[str]:
+    """Return names in the order of their hashes."""
+    # So a part of a corpus, and the part held out of it, are samples of the whole; by name alone the first part of the
+    # standard library would be all asyncio and the last all xml.
+    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
 
 
 def _limited(documents: Iterator[str], max_bytes: int) -> Iterator[str]:

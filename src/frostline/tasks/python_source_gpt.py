@@ -32,7 +32,18 @@ def python_source_gpt(
     Raises: TaskError if ``tokenizers`` is missing; OptionError if a number makes no model.
     """
     require_positive("corpus_bytes", corpus_bytes)
-    settings = GPTSettings(
+    settings = source_gpt_settings(num_blocks=num_blocks, num_heads=num_heads, width=width, tied=tied_embedding)
+    budget = LanguageModelBudget(
+        full_tokens=full_tokens, validation_tokens=validation_tokens, batch_size=batch_size
+    )
+    corpus = python_source(max_bytes=corpus_bytes)
+    tokens = encode(corpus, vocabulary_size=settings.vocabulary_size, cache=cache_directory())
+    return language_model_task("python-source-gpt", tokens=tokens, settings=settings, budget=budget)
+
+
+def source_gpt_settings(*, num_blocks: int, num_heads: int, width: int, tied: bool = False) -> GPTSettings:
+    """Return the architecture of ``python_source_gpt``. Raises: OptionError if the numbers make no model."""
+    return GPTSettings(
         num_blocks=num_blocks,
         num_heads=num_heads,
         width=width,
@@ -40,11 +51,5 @@ def python_source_gpt(
         vocabulary_size=1024,
         positions="learned",
         parallel_residual=False,
-        tied=tied_embedding,
+        tied=tied,
     )
-    budget = LanguageModelBudget(
-        full_tokens=full_tokens, validation_tokens=validation_tokens, batch_size=batch_size
-    )
-    corpus = python_source(max_bytes=corpus_bytes)
-    tokens = encode(corpus, vocabulary_size=settings.vocabulary_size, cache=cache_directory())
-    return language_model_task("python-source-gpt", tokens=tokens, settings=settings, budget=budget)

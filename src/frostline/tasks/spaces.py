@@ -1,9 +1,12 @@
-"""The method's search spaces (arXiv 2504.10735, Table 1), its grids widened to ranges where a range is natural."""
+"""The method's search spaces (arXiv 2504.10735, Table 1), its grids widened to ranges where natural, and fine-tuning's."""
 
 from __future__ import annotations
 
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from collections.abc import Mapping
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+
+from frostline.records import Value
 from frostline.search.space import SearchSpace
 
 TRANSFORMER_DEFAULTS = {
@@ -51,3 +54,31 @@ def image_space() -> SearchSpace:
             "beta2": FloatDistribution(0.9, 0.999),
         }
     )
+
+
+FINETUNING_DEFAULTS: dict[str, Value] = {
+    "learning_rate": 1e-3,
+    "layer_decay": 1.0,
+    "weight_decay": 1e-2,
+    "warmup_fraction": 0.1,
+    "cooldown_fraction": 0.5,
+}
+"""torch's own for AdamW, and a schedule that most would choose."""
+
+
+def finetuning_space(*, batch_sizes: tuple[int, ...], choices: Mapping[str, tuple[float, ...]]) -> SearchSpace:
+    """Return the space of somebody who knows the names and nothing else, with further ``choices`` of the model.
+
+    The learning rate spans five decades: the upper end wrecks a checkpoint, the lower one leaves it as it was.
+    """
+    distributions: dict[str, BaseDistribution] = {
+        "learning_rate": FloatDistribution(1e-6, 1e-1, log=True),
+        "layer_decay": FloatDistribution(0.5, 1.0),
+        "weight_decay": FloatDistribution(1e-6, 1.0, log=True),
+        "warmup_fraction": FloatDistribution(0.0, 0.3),
+        "cooldown_fraction": FloatDistribution(0.1, 0.7),
+        "batch_size": CategoricalDistribution(batch_sizes),
+    }
+    # Values and no ranges: configurations are trained together where these agree.
+    distributions |= {name: CategoricalDistribution(values) for name, values in choices.items()}
+    return SearchSpace(distributions=distributions)

@@ -16,6 +16,8 @@ from frostline.atomic import UnnamedFile
 from frostline.errors import OptionError, TaskError
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from frostline.tasks.corpus import Corpus
 
 _logger = logging.getLogger(__name__)
@@ -30,9 +32,12 @@ _END_OF_DOCUMENT = "<|endoftext|>"
 _RECIPE = "byte-level BPE 1"  # a new number here makes cached tokens of an older recipe unused
 
 
-def encode(corpus: Corpus, *, vocabulary_size: int, cache: Path | None) -> Tokens:
+def encode(
+    corpus: Corpus, *, vocabulary_size: int, cache: Path | None, vocabulary_of: Corpus | None = None
+) -> Tokens:
     """Return the tokens of a corpus under a byte-level BPE trained on it, each document behind a border token.
 
+    With ``vocabulary_of`` the BPE is trained on that corpus instead: a model that was trained on one text reads another.
     Deterministic. ``cache`` is a folder that keeps the result, checked on reading; None keeps nothing. A cache
     that cannot be read or written costs time, nothing else.
     Raises: TaskError if ``tokenizers`` is missing; OptionError if the vocabulary cannot hold all bytes.
@@ -49,16 +54,17 @@ def encode(corpus: Corpus, *, vocabulary_size: int, cache: Path | None) -> Token
             "text needs the package 'tokenizers', which is not installed: pip install 'frostline[tasks]'."
         ) from None
     key = f"{_RECIPE}/{tokenizers.__version__}/{vocabulary_size}/{corpus.sha256}"
+    key += "" if vocabulary_of is None else f"/{vocabulary_of.sha256}"
     file = cache / f"tokens-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz" if cache is not None else None
     tokens = _read(file) if file is not None else None
     if tokens is None:
-        tokens = _train_and_encode(corpus, vocabulary_size)
+        tokens = _encode_with(_train_tokenizer(vocabulary_of or corpus, vocabulary_size), corpus)
         if file is not None:
             _write(file, tokens)
     return tokens
 
 
-def _train_and_encode(corpus: Corpus, vocabulary_size: int) -> Tokens:
+def _train_tokenizer(corpus: Corpus, vocabulary_size: int) -> Tokenizer:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -70,10 +76,14 @@ def _train_and_encode(corpus: Corpus, vocabulary_size: int) -> Tokens:
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus.documents, trainer)
+    return tokenizer
+
+
+def _encode_with(tokenizer: Tokenizer, corpus: Corpus) -> Tokens:
     border = tokenizer.token_to_id(_END_OF_DOCUMENT)
     # Text that spells the border token is text: it must not be read as one.
     tokenizer.encode_special_tokens = True
-    dtype = np.uint16 if vocabulary_size <= 2**16 else np.uint32
+    dtype = np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32
     pieces = ([border, *encoding.ids] for encoding in tokenizer.encode_batch(list(corpus.documents)))
     return np.concatenate([np.asarray(piece, dtype=dtype) for piece in pieces])
 
