@@ -22,6 +22,7 @@ from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import tune_task
 from frostline.search.ladder import Ladder
+from frostline.training.finiteness import Readings
 from frostline.training.serial import train_serially
 from tests.populations.cases import BATCH_SIZE, CASES, OPTIMIZERS, Case, configuration_of, jobs_of
 from tests.rehearsal.cases import BY_NAME, CARD, ON_A_CARD, assert_same_evaluation, is_rehearsed, task_layers
@@ -90,6 +91,23 @@ def test_those_who_stay_are_captured_anew(replays: list[CapturedStep]) -> None:
     ]
     assert_same_as_alone(BY_NAME["resnet"].task(), jobs)
     assert [step.num_replays > 0 for step in replays] == [True, True]
+
+
+def test_losses_and_norms_that_are_read_late_are_those_of_their_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, jobs, settings = BY_NAME["skips"].task(), three(2), settings_of(CARD, num_validations=1)
+    noted: list[tuple[Any, ...]] = []
+    own = Readings.add
+
+    def add(self: Readings, *reading: Any) -> None:
+        noted.append(reading)
+        own(self, *reading)
+
+    monkeypatch.setattr(Readings, "add", add)
+    list(Population(task, jobs, settings, engine=Engine.CAPTURED).run())
+    together, noted = noted[:: len(jobs)], []
+    train_serially(task, jobs[0], settings)
+    values = [[float(each) for reading in readings for each in reading] for readings in (together, noted)]
+    assert values[0] == pytest.approx(values[1], rel=1e-7)
 
 
 def test_a_whole_search_is_replayed(replays: list[CapturedStep], tmp_path: Any) -> None:

@@ -75,6 +75,7 @@ class CapturedStep:
         self._num_steps += 1
         if self.why_not is None and self._graph is None and self._num_steps > WARM_UP_STEPS:
             self.why_not = self._capture(batch)
+            # Whatever capturing did to the generators.
             self._seed()
         if self._graph is None or not self._takes(batch):
             return self._as_it_is(move_batch(batch, self._device))
