@@ -107,6 +107,22 @@ MODELS = {
 TOGETHER = 8
 
 
+def what_layers_gain() -> str:
+    """Return by how much the default's regret differs from that of the same search with all layers; below 0 it is less."""
+    rows = results_of("what-layers-gain.json")["rows"]
+    names = list(dict.fromkeys(row["table"] for row in rows))
+    budgets = list(dict.fromkeys(row["budget"] for row in rows))
+    found = {(row["table"], row["budget"]): row for row in rows}
+    lines = []
+    for name in names:
+        differences = [found[name, budget]["difference"] for budget in budgets]
+        lines.append([f"`{name}`", *(interval(each, digits="+.3f") for each in differences)])
+    for label, key in (("mean: default", "default"), ("mean: all layers", "all_layers")):
+        means = [fmean(found[name, budget][key] for name in names) for budget in budgets]
+        lines.append([label, *(f"{mean:.3f}" for mean in means)])
+    return markdown(("regret, default less all layers", *(f"{budget:g}" for budget in budgets)), lines)
+
+
 def population_steps() -> str:
     """Return what a step takes for each configuration, one by one and together, beside what FLOPs allow."""
     steps = results_of("population-cpu.json")["steps"]
@@ -330,6 +346,7 @@ def joint_update() -> str:
 RESULT_TABLES: dict[str, Callable[[], str]] = {
     "contest-means": contest_means,
     "contest-tables": contest_tables,
+    "what-layers-gain": what_layers_gain,
     "population-steps": population_steps,
     "population-searches": population_searches,
     "freezing-steps": freezing_steps,

@@ -1,0 +1,94 @@
+"""What few layers gain a search: frostline's default beside the same search on a ladder of all layers, by replay.
+
+    python benchmarks/what_layers_gain.py [TABLE ...] [--budgets 3,4,6,8,12] [--seeds 100] [--json FILE]
+
+Both are halving within a budget (``BudgetedHalving``), on rungs of 10, 20, 40 and 100 % of the samples; of the default's the
+first three train a third of the layers, and one more all layers on 40 %. Tables, seeds and regret are those of `contest.py`;
+by default all recorded tables, those of fine-tunings too. Intervals are 95 % bootstrap intervals over seeds, paired.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from contest import BOOTSTRAPS, HERE, Array, Method, Table, default, table_of
+
+from frostline.research.replay.simulation import replay
+from frostline.research.replay.trace import Trace
+from frostline.search.budget import Budget
+from frostline.search.budgeted import BudgetedHalving
+from frostline.text_tables import text_table
+
+SHARES = (0.1, 0.2, 0.4, 1.0)
+FROM_RANDOM = "-random.csv.gz"
+
+
+def all_layers(table: Table, seed: int, budget: float) -> Trace:
+    count = table.task.num_configurations
+    search = BudgetedHalving.usual(
+        table.samples_only(SHARES), Budget(full_trainings=budget), num_initial=0, most=count
+    )
+    return replay(table.task, lambda *, configurations: search, configurations=count, seed=seed)
+
+
+def regrets(table: Table, method: Method, *, budget: float, seeds: int) -> Array:
+    """Return the regret of each seed, as in `contest.py`."""
+    found = [method.run(table, seed, budget).incumbents()[-1].index for seed in range(seeds)]
+    regrets = (table.goal.qualities[found] - table.goal.best) / table.spread
+    return np.clip(np.nan_to_num(regrets, nan=np.inf), 0, 10)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", type=Path)
+    parser.add_argument("--budgets", default="3,4,6,8,12")
+    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    usual = sorted(
+        path
+        for path in (HERE / "tables").rglob("*.csv.gz")
+        if not path.name.endswith(("-aligned.csv.gz", FROM_RANDOM))
+    )
+    random = np.random.default_rng(0)
+    drawn = random.integers(arguments.seeds, size=(BOOTSTRAPS, arguments.seeds))
+    rows = [("table", "budget", "default", "all layers", "default less all layers")]
+    record = []
+    for path in arguments.tables or usual:
+        table = table_of(path)
+        for budget in map(float, arguments.budgets.split(",")):
+            ours, others = (
+                regrets(table, Method(run=run), budget=budget, seeds=arguments.seeds)
+                for run in (default, all_layers)
+            )
+            means = (ours - others)[drawn].mean(axis=1)
+            low, high = np.quantile(means, (0.025, 0.975))
+            record.append(
+                {
+                    "table": table.name,
+                    "budget": budget,
+                    "default": float(ours.mean()),
+                    "all_layers": float(others.mean()),
+                    "difference": {"value": float((ours - others).mean()), "low": float(low), "high": float(high)},
+                }
+            )
+            rows.append(
+                (
+                    table.name,
+                    f"{budget:g}",
+                    f"{ours.mean():.3f}",
+                    f"{others.mean():.3f}",
+                    f"{(ours - others).mean():+.3f} ({low:+.3f} to {high:+.3f})",
+                )
+            )
+            print("\t".join(rows[-1]), flush=True)
+    print(text_table(rows))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps({"seeds": arguments.seeds, "rows": record}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
