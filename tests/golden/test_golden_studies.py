@@ -196,7 +196,7 @@ def test_the_commands_print_of_a_stored_search(
     assert (code, err) == (0, "")
     # What it cost is measured anew; where a width follows from a time, so do the blanks around it.
     shown = "\n".join(" ".join(line.split()) for line in out.splitlines())
-    shown = masked(shown, r"as much as [\d.]+|[\d.]+ times|(?<=\d )\d+\.\d+$")
+    shown = masked(shown, r"as much as [\d.]+|[\d.]+ times|(?<=\d )\d+\.\d\d \d+\.\d(?= )")
     golden.check_text(f"printed/{command.replace(' ', '-').replace('--', '')}-continued.txt", shown)
 
 
