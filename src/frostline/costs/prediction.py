@@ -21,8 +21,8 @@ from frostline.errors import FrostlineError, OptionError, PredictionError
 from frostline.layers.cutting.nesting import tensors
 from frostline.layers.freezing.freezing import freezing_of
 from frostline.layers.freezing.saved_tensors import SavedTensors
-from frostline.layers.weights.conversion import fakes_are_replaced
-from frostline.layers.weights.recorder import LooksMeta
+from frostline.layers.weights.deferred import DEFERRED_ATTRIBUTE, deferred_of
+from frostline.layers.weights.recorder import LooksMeta, WeightsConverted
 from frostline.records import Configuration
 from frostline.training.devices import DevicePlan, first_tensor
 from frostline.training.randomness import borrowed_generators, seed_generators
@@ -199,8 +199,36 @@ class _Plan:
     def built(self) -> nn.Module:
         with borrowed_generators(_CPU):
             seed_generators(_SEED, _CPU)
-            with self.mode, LooksMeta(), fakes_are_replaced() as replacements:
-                return replacements.everywhere(self.task.build_model(self.configuration))
+            try:
+                with self.mode, LooksMeta():
+                    return self.task.build_model(self.configuration)
+            except WeightsConverted:
+                seed_generators(_SEED, _CPU)
+                return self._without_memory(self.task.build_model(self.configuration))
+
+    def _without_memory(self, model: nn.Module) -> nn.Module:
+        """Return a model whose weights were made, with fake ones in their place: as those with adapters need it."""
+        if deferred_of(model) is not None:
+            delattr(model, DEFERRED_ATTRIBUTE)
+        # With what they stand for: an identity is that of one tensor only while this lives.
+        fakes: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}
+        for module in model.modules():
+            for own, parameter in module._parameters.items():
+                if parameter is None:
+                    continue
+                if id(parameter) not in fakes:
+                    fake = nn.Parameter(self._faked(parameter.detach()), requires_grad=parameter.requires_grad)
+                    fakes[id(parameter)] = (parameter, fake)
+                module._parameters[own] = fakes[id(parameter)][1]
+            for own, buffer in module._buffers.items():
+                module._buffers[own] = None if buffer is None else self._faked(buffer)
+        return model
+
+    def _faked(self, tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, FakeTensor):
+            return self.mode.from_tensor(tensor)
+        with self.mode:  # of another mode, that of a model that was built deferred
+            return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
 
     def _watched(self, session: Session, batch: Batch, trainable_layers: int, num_layers: int) -> StepCost:
         """Make a step, as ``Session.step`` does, in parts."""

@@ -17,8 +17,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack  # it 
 
 from frostline.errors import ModelError
 from frostline.layers.cutting.nesting import leaves
-from frostline.layers.weights.conversion import allow_conversion, fakes_are_replaced, refuse_conversion
-from frostline.layers.weights.recorder import LooksMeta, Recorder
+from frostline.layers.weights.recorder import LooksMeta, Recorder, WeightsConverted
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +46,8 @@ def build_deferred(build: Callable[[], nn.Module], *, larger_than: int = _LARGE)
     state = torch.get_rng_state()
     recorder = Recorder(larger_than)
     try:
-        with recorder, fakes_are_replaced() as replacements:
-            model = replacements.everywhere(build())
+        with recorder:
+            model = build()
         recorder.check()
         _check_findable(model)
     except Exception as error:
@@ -58,7 +57,6 @@ def build_deferred(build: Callable[[], nn.Module], *, larger_than: int = _LARGE)
         return model
     if any(isinstance(tensor, FakeTensor) for tensor in (*model.parameters(), *model.buffers())):
         setattr(model, DEFERRED_ATTRIBUTE, Deferred(recorder, device=torch.device("cpu")))
-        refuse_conversion(model)
     return model
 
 
@@ -72,9 +70,9 @@ def build_shapes(build: Callable[[], nn.Module], *, larger_than: int = _LARGE) -
         return build()
     state = torch.get_rng_state()
     try:
-        with Recorder(larger_than, makes_values=False), LooksMeta(), fakes_are_replaced() as replacements:
-            return replacements.everywhere(build())
-    except Exception:
+        with Recorder(larger_than, makes_values=False), LooksMeta():
+            return build()
+    except (Exception, WeightsConverted):
         torch.set_rng_state(state)
         return build_deferred(build, larger_than=larger_than)
 
@@ -94,7 +92,6 @@ def fill(model: nn.Module, place: Place | None = None, *, without: Container[str
     deferred = deferred_of(model)
     if deferred is None:
         return
-    allow_conversion(model)
     deferred.fill(model, place, without=without)
     delattr(model, DEFERRED_ATTRIBUTE)
 

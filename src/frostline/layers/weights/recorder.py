@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -23,6 +23,11 @@ from frostline.errors import ModelError
 from frostline.layers.cutting.nesting import tensors
 
 _IS_META = Tensor.is_meta.__get__  # type: ignore[attr-defined]  # a property: its getter is what a mode is given
+
+# What the methods of a module that have these names call with each of its parameters.
+_CONVERSIONS = frozenset(
+    {Tensor.to, Tensor.double, Tensor.float, Tensor.half, Tensor.bfloat16, Tensor.cpu, Tensor.cuda}
+)
 
 _aten = torch.ops.aten
 # These give every element of their first argument a new value, whatever it was.
@@ -63,17 +68,29 @@ class _Step:
     """The real tensors that it uses, and how often they had been written into."""
 
 
+class WeightsConverted(BaseException):
+    """A model converts its weights while it is built, and these are fake: a signal to ourselves, no error of the model's."""
+
+
 class LooksMeta(TorchFunctionMode):
     """Has fake tensors say that they are meta tensors, of which torch's initialisers and others expect no values.
 
     ``nn.init.trunc_normal_`` would draw until all values lie within its bounds, and asks whether they do; a layer that is
     copied, as by ``nn.TransformerEncoder``, asks where its weights lie, which torch calls a bug of the user's (torch 2.13).
+    Raises: WeightsConverted where a parameter is converted: ``Module.to`` exchanges it with what comes of that, which torch
+    refuses of some fake ones and, worse, does of others: then the process dies of it later (torch 2.13).
     """
 
     def __torch_function__(
         self, function: Any, _types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
     ) -> Any:
         """Answer for fake tensors, and call every other function as it is."""
+        if (
+            function in _CONVERSIONS
+            and isinstance(arguments[0], FakeTensor)
+            and isinstance(arguments[0], nn.Parameter)
+        ):
+            raise WeightsConverted
         if function == _IS_META and isinstance(arguments[0], FakeTensor):
             return True
         if function == Tensor.__deepcopy__ and isinstance(arguments[0], FakeTensor):
