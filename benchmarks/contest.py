@@ -187,12 +187,17 @@ def answers(table: Table, name: str, *, budget: float, seeds: int) -> NDArray[np
     return np.array(found)
 
 
+def regrets_of(table: Table, found: NDArray[np.int_]) -> Array:
+    """Return by how much the configurations at ``found`` are worse than the table's best, in units of its spread."""
+    regrets = (table.goal.qualities[found] - table.goal.best) / table.spread
+    # A table's best is that of the repeated ones: a lucky score of one seed may lie below it.
+    return np.clip(np.nan_to_num(regrets, nan=np.inf), 0, 10)
+
+
 def figures(table: Table, name: str, *, budget: float, seeds: int) -> dict[str, float]:
     """Return regret with its interval, and the share that ends well."""
-    qualities = table.goal.qualities[answers(table, name, budget=budget, seeds=seeds)]
-    regrets = (qualities - table.goal.best) / table.spread
-    # A table's best is that of the repeated ones: a lucky score of one seed may lie below it.
-    regrets = np.clip(np.nan_to_num(regrets, nan=np.inf), 0, 10)
+    found = answers(table, name, budget=budget, seeds=seeds)
+    qualities, regrets = table.goal.qualities[found], regrets_of(table, found)
     random = np.random.default_rng(0)
     means = regrets[random.integers(len(regrets), size=(BOOTSTRAPS, len(regrets)))].mean(axis=1)
     return {

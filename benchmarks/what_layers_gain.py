@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from contest import BOOTSTRAPS, HERE, Array, Method, Table, default, table_of
+from contest import BOOTSTRAPS, HERE, Array, Table, default, regrets_of, table_of
 
 from frostline.research.replay.simulation import replay
 from frostline.research.replay.trace import Trace
@@ -34,11 +35,10 @@ def all_layers(table: Table, seed: int, budget: float) -> Trace:
     return replay(table.task, lambda *, configurations: search, configurations=count, seed=seed)
 
 
-def regrets(table: Table, method: Method, *, budget: float, seeds: int) -> Array:
-    """Return the regret of each seed, as in `contest.py`."""
-    found = [method.run(table, seed, budget).incumbents()[-1].index for seed in range(seeds)]
-    regrets = (table.goal.qualities[found] - table.goal.best) / table.spread
-    return np.clip(np.nan_to_num(regrets, nan=np.inf), 0, 10)
+def regrets(table: Table, run: Callable[[Table, int, float], Trace], *, budget: float, seeds: int) -> Array:
+    """Return the regret of each seed."""
+    found = [run(table, seed, budget).incumbents()[-1].index for seed in range(seeds)]
+    return regrets_of(table, np.array(found))
 
 
 def main() -> None:
@@ -61,8 +61,7 @@ def main() -> None:
         table = table_of(path)
         for budget in map(float, arguments.budgets.split(",")):
             ours, others = (
-                regrets(table, Method(run=run), budget=budget, seeds=arguments.seeds)
-                for run in (default, all_layers)
+                regrets(table, run, budget=budget, seeds=arguments.seeds) for run in (default, all_layers)
             )
             means = (ours - others)[drawn].mean(axis=1)
             low, high = np.quantile(means, (0.025, 0.975))

@@ -14,7 +14,7 @@ def status_command(study: StudyArgument, storage: StorageOption = DEFAULT_STORAG
     """Show where a study stands."""
     from rich.console import Console
 
-    from frostline.run.sentences import best_words, cost_lines, saving_lines, silence_lines
+    from frostline.run.sentences import best_words, cost_lines, rung_lines
     from frostline.run.summary import best_evaluation, summarise
     from frostline.run.view.drawing_board import rung_table
     from frostline.store.reading import read_study
@@ -30,6 +30,5 @@ def status_command(study: StudyArgument, storage: StorageOption = DEFAULT_STORAG
     best = best_evaluation(stored.history)
     if best is not None:
         typer.echo(best_words(best, terms.direction, metric=terms.metric, num_rungs=len(terms.rungs)))
-    of_rungs = stored.history, terms.rungs, terms.sample_unit
-    for line in [*silence_lines(*of_rungs), *saving_lines(*of_rungs), *cost_lines(summary)]:
+    for line in [*rung_lines(stored.history, terms), *cost_lines(summary)]:
         typer.echo(line)

@@ -10,6 +10,12 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, the one that says most of a compiler's."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "without a message"
+
+
 def one_line(text: str) -> str:
     """Return ``text`` as one printable line."""
     return printable(" ".join(text.split()))

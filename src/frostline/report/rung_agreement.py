@@ -12,7 +12,7 @@ from frostline.audit.agreement import rank_correlation, survivor_agreement
 from frostline.audit.rung_watch import UNMEASURED, losses_at
 from frostline.errors import AuditError
 from frostline.pages.parts import Note, Section, Table
-from frostline.run.sentences import saving_lines, silence_lines
+from frostline.run.sentences import rung_lines
 from frostline.wording import counted
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ def agreement_section(record: StudyRecord) -> tuple[Section, list[str]]:
         text = "No configuration was trained at a lower rung, so there is nothing to agree with."
         return Section(heading, [Note(text)]), []
     pairs = [_Pair.of(record.history, rung, everyone=everyone) for rung in range(last)]
-    warnings = silence_lines(record.history, record.terms.rungs, record.terms.sample_unit)
-    warnings += saving_lines(record.history, record.terms.rungs, record.terms.sample_unit)
+    warnings = rung_lines(record.history, record.terms)
     warnings += [pair.warning for pair in pairs if pair.disagrees]
     doubts = [pair.doubt for pair in pairs if pair.is_doubtful]
     if doubts:

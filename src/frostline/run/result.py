@@ -11,10 +11,9 @@ from frostline.run.sentences import (
     chance_lines,
     cost_lines,
     own_lines,
+    rung_lines,
     rung_rows,
-    saving_lines,
     score_words,
-    silence_lines,
 )
 from frostline.run.trial_rows import trial_rows
 from frostline.text_tables import html_table, text_table
@@ -105,8 +104,7 @@ class TuneResult:
     def remarks(self) -> list[str]:
         """Sentences on rungs that tell or save nothing, one's own configuration, the cost, and random search."""
         return [
-            *silence_lines(self.history, self.terms.rungs, self.terms.sample_unit),
-            *saving_lines(self.history, self.terms.rungs, self.terms.sample_unit),
+            *rung_lines(self.history, self.terms),
             *own_lines(self.best, self.own, self.terms.metric),
             *cost_lines(self.summary),
             *chance_lines(self.summary, self.best, self.own),

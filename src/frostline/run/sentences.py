@@ -119,6 +119,12 @@ def silence_lines(
     ]
 
 
+def rung_lines(history: History, terms: Terms) -> list[str]:
+    """Return what is to be said of a study's rungs of few layers: which tell nothing, and whether they save no time."""
+    of_rungs = history, terms.rungs, terms.sample_unit
+    return [*silence_lines(*of_rungs), *saving_lines(*of_rungs)]
+
+
 def saving_lines(history: History, rungs: Sequence[Fidelity], sample_unit: str) -> list[str]:
     """Return a line if few layers took as long as all, so that freezing gained nothing; else nothing."""
     paces = unprofitable_paces(history, rungs)

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from frostline.inputs.printable import first_line
+
 logger = logging.getLogger(__name__)
 
 _COMPILERS = ("torch._dynamo", "torch._inductor")
@@ -34,6 +36,5 @@ class CompiledForward:
                 if not type(error).__module__.startswith(_COMPILERS):
                     raise
                 self._compiled = None
-                reason = (str(error).splitlines() or ["without a message"])[0]
-                logger.warning("%s is not compiled: %s: %s", self._name, type(error).__name__, reason)
+                logger.warning("%s is not compiled: %s: %s", self._name, type(error).__name__, first_line(error))
         return self._plain(*args, **kwargs)

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 class SharedPrefix:
     """Computes the frozen layers of several sessions once for every batch, and hands their outputs to each.
 
-    The sessions are of one model and one data order, and share their frozen tensors (``layers/sharing.py``); they may
+    The sessions are of one model and one data order, and share their frozen tensors (``layers/freezing``); they may
     train different numbers of layers: one pass feeds all of them, each from its own depth. ``store`` keeps outputs for
     when a batch's examples come again; ``compiled`` has each frozen module compiled. What is handed back has to be proven
-    first (``training/proof.py``).
+    first (``populations/prefix/proof.py``).
     Raises: CannotShareError if the frozen layers are not the same function for all sessions.
     """
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from frostline.inputs.printable import first_line
 from frostline.layers.cutting.nesting import map_tensors, tensors
 from frostline.populations.prefix.share import CannotShareError
 from frostline.training.devices import move_batch
@@ -126,7 +127,7 @@ class CapturedStep:
             return None
         if self._prefix is not None:
             self._prefix.prepare(batch)
-        return f"{type(failure).__name__}: {(str(failure).splitlines() or ['without a message'])[0]}"
+        return f"{type(failure).__name__}: {first_line(failure)}"
 
     def _takes(self, batch: Batch) -> bool:
         """Return whether a batch is like the one that was captured."""

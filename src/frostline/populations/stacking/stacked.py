@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from frostline.inputs.printable import first_line
 from frostline.populations.stacking.captured import CapturedStep, NoLongerTheSameError
 from frostline.populations.stacking.contents import Contents, check_alike, contents_of, names_by_layer
 from frostline.populations.stacking.folded_attention import batched_attention
@@ -161,7 +162,7 @@ class StackedStep:
             try:
                 outcomes = self._outcomes(batch)
             except Exception as error:
-                return f"{type(error).__name__}: {_first_line(error)}"
+                return f"{type(error).__name__}: {first_line(error)}"
             for session, member, outcome in zip(self._sessions, self._members, outcomes, strict=True):
                 state.put_back()
                 expected = self._outcome_alone(session, member, batch)
@@ -270,8 +271,3 @@ def _share(tensors: Sequence[Tensor]) -> None:
     place = tensors[0].detach().clone()
     for tensor in tensors:
         tensor.data = place
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else "without a message"
