@@ -111,6 +111,7 @@ def tune_command(
     with command_view(console, f"loading {task.task}") as view:
         loaded = sampling.in_space(task.load())
         from frostline.cli import planned_search, shown_search
+        from frostline.store.begun import begun_ladder
         from frostline.training.task_layers import layers_of
 
         place = planned_search.Place(
@@ -133,6 +134,8 @@ def tune_command(
         else:
             num_layers = layers_of(loaded).num_layers
             climbed = ladder_named(name, ladder.rungs, num_layers=num_layers, full_samples=loaded.full_samples)
+            if (ladder.ladder, ladder.rungs) == (None, None):
+                climbed = begun_ladder(place.storage, place.name, climbed)
             planned = requested.on(climbed, initial=initial, most=sampling.sampling(loaded).num_points)
         planned = planned_search.aligned(loaded, planned, search.align, place)
         echo(ladder_table(planned.ladder, planned.plan, loaded.sample_unit))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
@@ -34,15 +35,21 @@ _EXCESS = 0.1
 # From so many rungs on a ladder is fine: what one rung leaves too many, the next one sorts out.
 _FINE = 4
 
+# Samples that grow so much from one rung to the next tell more, and cost more.
+_LARGE_STEP = 3
 
-def usual_shares(num_rungs: int) -> tuple[float, ...]:
-    """Return which share of each rung but the last goes on: about half on a fine ladder, a third on a coarse one.
 
-    Source: docs/benchmarks/contest.md, where ladders and shares were compared on recorded tables.
+def usual_shares(ladder: Ladder) -> tuple[float, ...]:
+    """Return which share of each rung but the last goes on: a third on a coarse ladder, up to a half on a fine one.
+
+    Source: docs/decisions/0039-few-layers-once.md, where ladders and shares were compared on recorded tables.
     """
-    if num_rungs < _FINE:
-        return (1 / 3,) * (num_rungs - 1)
-    return (0.4, *(0.5,) * (num_rungs - 2))
+    rungs = ladder.rungs
+    if len(rungs) < _FINE:
+        return (1 / 3,) * (len(rungs) - 1)
+    first = 0.4 if ladder.continues(1) else 1 / 3
+    later = (0.4 if above.samples >= _LARGE_STEP * here.samples else 0.5 for here, above in pairwise(rungs[1:]))
+    return (first, *later)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +92,7 @@ class BudgetedHalving:
         cls, ladder: Ladder, budget: Budget, *, num_initial: int = 0, most: int | None = None
     ) -> BudgetedHalving:
         """Return the search on ``ladder`` whose own configurations are the initial ones."""
-        kept = usual_shares(len(ladder.rungs))
+        kept = usual_shares(ladder)
         return cls(ladder=ladder, kept=kept, budget=budget, num_own=num_initial, most=most)
 
     @property
@@ -146,12 +153,12 @@ class BudgetedHalving:
     def spent(self, history: History) -> tuple[float, float]:
         """Return the seconds that evaluations took, and those of the budget; the first have ended."""
         seconds = sum(evaluation.cost.seconds for evaluation in history.evaluations())
-        return seconds, self._costs(history).budget
+        return seconds, self._costs(history).budget(len(self.ladder.rungs))
 
     def full_trainings(self, history: History) -> float:
         """Return the budget in full trainings, as the first of them told what one takes; the first have ended."""
         costs = self._costs(history)
-        return costs.budget / costs.full_training
+        return costs.budget(self.first_rung) / costs.full_training
 
     def own_stay_alone(self, history: History) -> bool:
         """Return whether nobody is trained in full beside one's own, since what is left does not pay for it."""
@@ -227,8 +234,10 @@ class BudgetedHalving:
             spent += costs.first if rung < self.first_rung else 0.0
             prices = costs.prices(candidates, known=rung + 1, dearness=dearness)
             higher = self._next_rung(rung, here, costs)
-            left = costs.budget * (1 + _TOLERANCE) - spent
-            quota = self._quota(costs, left, prices, higher, here)
+            budget = costs.budget(rung + 1)
+            left = budget * (1 + _TOLERANCE) - spent
+            climbing = partial(self._quota, budget, left, rung=higher, climbing=here)
+            quota = climbing(prices)
             if higher == self._lowest_whole:
                 # What candidates take with all layers is a guess until some have: a third of them tell it.
                 wave = (quota + 2) // 3
@@ -236,26 +245,28 @@ class BudgetedHalving:
                 if mean is None:
                     return _Plan(candidates, quotas, {higher: wave})
                 off = mean / (prices[higher] * here.dearness(wave)) if mean > 0 else 1.0
-                quota = max(wave, self._quota(costs, left, [price * off for price in prices], higher, here))
+                quota = max(wave, climbing([price * off for price in prices]))
             quotas[higher] = quota
             dearness *= here.dearness(quota)
             rung = higher
         return _Plan(candidates, quotas, {})
 
-    def _quota(self, costs: Costs, left: float, prices: Sequence[float], rung: int, climbing: RungHistory) -> int:
+    def _quota(
+        self, budget: float, left: float, prices: Sequence[float], *, rung: int, climbing: RungHistory
+    ) -> int:
         """Return how many climb to ``rung`` if that and what is planned above it is to cost at most ``left``.
 
         One climbs for a little more than is left, and for whatever it takes if there would be no answer without.
         """
         affordable = self._affordable(left, prices, rung, climbing=climbing)
-        more = left + _EXCESS * costs.budget
+        more = left + _EXCESS * budget
         if affordable == 0 and (self.num_own == 0 or self._affordable(more, prices, rung, climbing=climbing) > 0):
             affordable = 1
         return min(affordable, len(climbing.ranking))
 
     def _next_rung(self, rung: int, here: RungHistory, costs: Costs) -> int:
         """Return where whoever climbs from a closed rung goes: to the next, or to more layers if it has told nothing."""
-        if costs.reference is None or not tells_nothing(here, reference=costs.reference):
+        if not _told_nothing(here, costs):
             return rung + 1
         rungs, layers = self.ladder.rungs, self.ladder.rungs[rung].trainable_layers
         more = (higher for higher in range(rung + 1, len(rungs)) if rungs[higher].trainable_layers > layers)
@@ -267,12 +278,12 @@ class BudgetedHalving:
         here = costs.at(0, numbers)
         if wave == 0 or here.num_ended < wave:
             return wave
-        higher = self._next_rung(0, here, costs)
+        left = costs.budget(1) - costs.first
         prices = costs.prices(numbers, known=1)
-        if higher == 1:
-            return max(wave, self._affordable(costs.budget - costs.first, prices, 0))
+        if not _told_nothing(here, costs):
+            return max(wave, self._affordable(left, prices, 0))
         # More of them than can go on with more layers would be trained for nothing.
-        return max(wave, self._affordable(costs.budget - costs.first - here.seconds, prices, higher))
+        return max(wave, self._affordable(left - here.seconds, prices, self._next_rung(0, here, costs)))
 
     def _first_wave(self, costs: Costs | None) -> int:
         """Return how many candidates begin before any has told what few layers cost."""
@@ -283,7 +294,7 @@ class BudgetedHalving:
         """Return how many candidates the budget allows if rungs cost what is guessed of them; 0: too few to search."""
         full_trainings = self.budget.full_trainings
         if full_trainings is None:
-            full_trainings = 0.0 if costs is None else costs.budget / costs.full_training
+            full_trainings = 0.0 if costs is None else costs.budget(self.first_rung) / costs.full_training
         if full_trainings < FEWEST_FULL_TRAININGS:
             return 0
         return self._affordable(full_trainings - self._first_cost, guessed_prices(self.ladder), 0)
@@ -313,6 +324,10 @@ class BudgetedHalving:
                 self.kept[rung:], lambda number, share: max(min(1, number), int(number * share)), initial=count
             )
         ]
+
+
+def _told_nothing(rung: RungHistory, costs: Costs) -> bool:
+    return costs.reference is not None and tells_nothing(rung, reference=costs.reference)
 
 
 @dataclass(frozen=True, slots=True)
