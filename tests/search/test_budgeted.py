@@ -16,9 +16,11 @@ from frostline.run.ledger import MemoryLedger
 from frostline.run.loop import climb
 from frostline.run.simulated import SimulatedExecutor
 from frostline.search.budget import Budget
-from frostline.search.budgeted import BudgetedHalving, guessed_prices, usual_shares
+from frostline.search.budgeted import BudgetedHalving
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
+from frostline.search.planned_climb import usual_shares
+from frostline.search.rung_prices import guessed_prices
 
 SIEVE = Ladder.sieve(num_layers=9, full_samples=1000)
 # The usual ladder of before: several rungs of few layers, and two of all.
@@ -327,6 +329,52 @@ def test_where_the_few_layers_of_the_sieve_tell_nothing_no_more_begin_than_go_on
     assert spent(history) <= 1.03 * budget
 
 
+def nothing_saved(request: Request, guessed: float) -> float:
+    """Few layers take as long as all of them."""
+    return guessed if request.rung > 0 else FULL_SECONDS * 0.1
+
+
+@pytest.mark.parametrize("num_own", [0, 1])
+@pytest.mark.parametrize("budget", [3, 4, 6, 12, 24])
+def test_where_few_layers_save_no_time_the_others_begin_with_all(budget: float, num_own: int) -> None:
+    run = Run(ladder=SIEVE, seconds=nothing_saved)
+    history = run.of(budget, num_own=num_own)
+    few, whole, *_, top = seen(history)
+    assert few == 6
+    # Six have climbed through the lowest rung for nothing, or two.
+    assert whole == len(history.configurations) - 4 - (num_own == 1)
+    assert top >= 1 + num_own
+    assert 0.9 * budget - 0.2 <= spent(history) <= 1.03 * budget
+    search = usual(SIEVE, budget, num_own=num_own)
+    assert sum(search.decided(history)) == history.num_evaluations
+    assert {*search.eliminated(history)} == {*range(num_own, len(history.configurations))} - {
+        *history.rung(3).ranking
+    }
+    before = history.num_evaluations
+    assert run.of(budget, num_own=num_own).num_evaluations == before
+    first = {evaluation.request for evaluation in history.evaluations()}
+    later = run.of(2 * budget, num_own=num_own)
+    assert first < {evaluation.request for evaluation in later.evaluations()}
+    assert seen(later)[0] == 6
+    assert spent(later) <= 1.03 * 2 * budget + 1
+
+
+def test_those_that_tell_whether_few_layers_save_time_take_places_of_others() -> None:
+    # Of the six that begin, none is among the best of all.
+    history = Run(ladder=SIEVE, outcome=lambda request: 1.0 / (1 + request.number)).of(6)
+    assert seen(history) == seen(Run(ladder=SIEVE).of(6))
+    assert {number for number in range(1, 7) if history.evaluation(number, 1) is not None} == {5, 6}
+
+
+def test_no_more_are_tried_than_there_are_if_few_layers_save_no_time() -> None:
+    for most in (2, 5, 8, 20):
+        budget = Budget(full_trainings=12)
+        search = BudgetedHalving.usual(SIEVE, budget, num_initial=1, most=most)
+        run = Run(ladder=SIEVE, seconds=nothing_saved)
+        climb(run.ledger, search, run, SimulatedExecutor(run.evaluate))
+        assert len(run.ledger.history.configurations) == most
+
+
 def test_what_a_tenth_of_the_samples_told_of_a_full_training_is_corrected_by_those_that_go_on() -> None:
     def with_a_start(request: Request, guessed: float) -> float:
         return guessed + (start * FULL_SECONDS if request.rung <= 1 else 0.0)
@@ -362,7 +410,9 @@ def test_what_is_evaluated_depends_neither_on_workers_nor_on_arrival(
         return random.random() if request.rung >= silent else 2.3 + 0.01 * random.random()
 
     def seconds(request: Request, guessed: float) -> float:
-        return guessed * Random(f"{seed} {request} seconds").uniform(0.2, 3)
+        # Few layers of some save time, and of others none.
+        factor = 1 if request.rung > 0 else Random(f"{seed}").choice([1, 6])
+        return guessed * factor * Random(f"{seed} {request} seconds").uniform(0.2, 3)
 
     ends = []
     for number in (1, workers):
@@ -400,11 +450,12 @@ def killed(run: Run, budget: float, after: Iterator[int], num_own: int) -> Histo
 @pytest.mark.parametrize("ladder", LADDERS)
 @pytest.mark.parametrize("num_own", [0, 1])
 @pytest.mark.parametrize("outcome", [chance, guessing])
+@pytest.mark.parametrize("seconds", [as_guessed, nothing_saved])
 def test_a_search_that_is_killed_again_and_again_comes_to_the_same_end(
-    ladder: Ladder, num_own: int, outcome: Callable[[Request], float | Status]
+    ladder: Ladder, num_own: int, outcome: Callable[[Request], float | Status], seconds: Seconds
 ) -> None:
-    undisturbed = Run(ladder=ladder, outcome=outcome).of(5, num_own=num_own)
-    history = killed(Run(ladder=ladder, outcome=outcome), 5, after=count(1), num_own=num_own)
+    undisturbed = Run(ladder=ladder, outcome=outcome, seconds=seconds).of(5, num_own=num_own)
+    history = killed(Run(ladder=ladder, outcome=outcome, seconds=seconds), 5, after=count(1), num_own=num_own)
     assert {one.request for one in history.evaluations()} == {one.request for one in undisturbed.evaluations()}
 
 
