@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tools.result_tables import BUDGETS, CONTESTANTS, NO_BREAK, grouped_rows, markdown, results_of
+from tools.result_tables import NO_BREAK, grouped_rows, markdown, results_of
+from tools.search_tables import BUDGETS, CONTESTANTS
 
 WEIGHTS = ("pretrained", "random")
 HEAD = ("task", "layers trained", "Kendall: pretrained", "random", "Spearman: pretrained", "random")
