@@ -149,6 +149,8 @@ class _SecondTermsRecord(_TermsRecord):
     training: _TrainingRecord | None
     metric: NotRequired[_Name]
     has_own: NotRequired[bool]
+    # Whoever makes a search from it looks closer.
+    recipe: NotRequired[dict[str, Any]]
 
 
 class _FirstTermsRecord(_TermsRecord):

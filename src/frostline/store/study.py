@@ -22,7 +22,7 @@ from frostline.store.access import Claims
 from frostline.store.any_storage import access_to
 from frostline.store.deaths import SamplesKept, nothing_kept, set_aside
 from frostline.store.news import Claimed, Ended, Event, Made, Recorded, Retried
-from frostline.store.opening import open_study
+from frostline.store.opening import join_study, open_study
 from frostline.store.reading import TERMS
 from frostline.store.retries import counting_trials, has_only_failed, retrials
 from frostline.store.shared_history import SharedHistory
@@ -87,13 +87,16 @@ class SearchStudy:
         terms: Terms,
         space: SearchSpace,
         samples_kept: SamplesKept = nothing_kept,
+        joins: bool = False,
     ) -> SearchStudy:
         """Open the study ``name`` in ``storage``, or make it. ``samples_kept`` tells deaths at one place from others.
+
+        One that is joined has to be there.
 
         Raises: StudyError if the storage fails, or holds a study of that name made under other terms; OptionError if that is
             no name.
         """
-        found = open_study(storage, name, terms)
+        found = (join_study if joins else open_study)(storage, name, terms)
         study = cls(storage, found.study_id, name=name, terms=found.terms, space=space, samples_kept=samples_kept)
         study._is_mended = found.is_mended
         return study
