@@ -24,6 +24,11 @@ from tests.postgresql import postgresql
 
 pytestmark = pytest.mark.multiprocess
 
+# A process that is forked from one that has loaded all a worker loads begins at once.
+PRELOADED = (
+    "frostline.run.in_process", "frostline.store.tables", "frostline.cli.shown_search", "frostline.cli.planned_search",
+    "frostline.tasks.loading", "frostline.training.supervised", "optuna.storages", "alembic.command", "torch._dynamo",
+)  # fmt: skip
 TINY = Path(__file__).parents[1] / "tiny_task.py"
 # One after the other, so that a worker claims little: two deaths in one evaluation would set it aside.
 WORDS = ["--engine", "serial", "--workers", "1", "--threads", "1", "--device", "cpu"]
@@ -50,7 +55,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def processes() -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["frostline.run.in_process", "frostline.store.tables", "alembic", __name__])
+    context.set_forkserver_preload([*PRELOADED, __name__])
     return context
 
 
