@@ -84,7 +84,7 @@ def join_study(storage: Storage, name: str, terms: Terms) -> OpenStudy:
         source = terms.source or kept.source
         if source != kept.source:
             # Where nobody is at work the code may have been mended; two versions of it at a time are a mistake.
-            for worker in living_workers(access_to(storage.backend, study_id).attributes()):
+            for worker in living_workers(access_to(storage.backend, study_id).attributes()).values():
                 raise StudyError(
                     f"the study {name!r} is searched with another version of the task's file, by process {worker.pid} on "
                     f"{worker.host}: end that first, or have the same file everywhere."
