@@ -1,10 +1,10 @@
 """How `frostline worker` shares a study on PostgreSQL: seconds, lock waits, and whether anything is done twice or lost.
 
-    python -m benchmarks.joined_workers --postgresql URL [--workers 1,4,16] [--configurations 243]
+    python -m benchmarks.joined_workers --postgresql URL [--workers 1,4,16] [--configurations 81]
                                         [--json benchmarks/results/joined_workers.json]
 
 Each worker is a process that runs the command; what it imports is loaded before, and all begin together. Every step of a
-training waits 20 ms, as for a device of its own, so that few cores suffice. Seconds go from the beginning to the last
+training waits 50 ms, as for a device of its own, so that few cores suffice. Seconds go from the beginning to the last
 evaluation. Lock waits are read from the server (pg_stat_activity, every 10 ms): seconds that sessions waited for another
 one's lock, of all workers together.
 """
@@ -184,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--postgresql", default=os.environ.get("FROSTLINE_TEST_DATABASE", ""))
     parser.add_argument("--workers", default="1,4,16")
-    parser.add_argument("--configurations", type=int, default=243)
+    parser.add_argument("--configurations", type=int, default=81)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     kept = None if arguments.json is None else arguments.json.absolute()

@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 import frostline
 
-SECONDS_PER_STEP = float(os.environ.get("SECONDS_PER_STEP", "0.02"))
+SECONDS_PER_STEP = float(os.environ.get("SECONDS_PER_STEP", "0.05"))
 
 
 def points(num_points: int, seed: int) -> TensorDataset:

@@ -143,6 +143,7 @@ def test_workers_that_are_killed_and_told_to_end_lose_nothing(processes: Any, fo
     check(Case(storage="sqlite", workers=2, kills=2, configurations=27), processes, folder)
 
 
+@pytest.mark.slow
 def test_workers_share_a_real_server(processes: Any, folder: Path) -> None:
     check(Case(storage="postgresql", workers=2, kills=2, configurations=27), processes, folder)
 

@@ -122,7 +122,7 @@ def test_a_search_is_over_when_it_asks_for_nothing_more() -> None:
         sight(worker(station((1, 0))), ended=[evaluation(0, 1, seconds=40.0)], terms=open_terms), large
     )
     assert not going.is_over
-    assert going.time_words(0.0).startswith("2% done, about 0:26:00"), going.time_words(0.0)
+    assert going.time_words(0.0).startswith("3% done, about 0:26:00"), going.time_words(0.0)
 
 
 def test_it_is_drawn_and_said_in_lines() -> None:
