@@ -228,9 +228,8 @@ def searched(
         fidelity = job.fidelity
         upto = 1 + int(np.abs(np.array(SHARES) - fidelity.samples / FULL).argmin())
         loss = task.losses(dict(job.configuration.hyperparameters), fidelity.trainable_layers, upto)[-1]
-        cost = price(fidelity.trainable_layers, fidelity.samples)
-        if job.continued_from:
-            cost -= price(fidelity.trainable_layers, job.continued_from[-1].samples)
+        before = job.continued_from[-1].samples if job.continued_from else 0
+        cost = price(fidelity.trainable_layers, fidelity.samples) - price(fidelity.trainable_layers, before)
         finished = math.isfinite(loss)
         return Evaluation(
             number=job.configuration.number,
@@ -238,7 +237,7 @@ def searched(
             fidelity=fidelity,
             status=Status.FINISHED if finished else Status.DIVERGED,
             score=loss if finished else None,
-            cost=Cost(seconds=cost, samples=fidelity.samples),
+            cost=Cost(seconds=cost, samples=fidelity.samples - before),
         )
 
     executor = SimulatedExecutor(evaluate)

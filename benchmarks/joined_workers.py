@@ -51,6 +51,8 @@ class Row:
     most_waiting: int
     """Sessions that waited for a lock at once."""
     deadlocks: int
+    load: float
+    """Processes of the whole machine that wanted a core at the end, the mean of a minute."""
     is_same: bool
     """Whether every score is that of the first row."""
 
@@ -169,6 +171,7 @@ def measure(place: str, folder: str, num_workers: int, configurations: int, cont
         lock_seconds=watch.seconds,
         most_waiting=watch.most,
         deadlocks=watch.deadlocks,
+        load=os.getloadavg()[0],
         is_same=True,
     )
     return row, sorted(scores)

@@ -32,7 +32,7 @@ def test_a_budget_plans_trains_ones_own_first_and_says_what_was_spent(capsys: py
     assert (code, err) == (0, "")
     assert "budget 3 full trainings: one's own configuration in full first" in out
     evaluations = [line for line in out.splitlines() if re.match(r"rung \d  configuration", line)]
-    assert evaluations[0].startswith("rung 4  configuration 0  6 layers  1,024 examples")
+    assert evaluations[0].startswith("rung 3  configuration 0  6 layers  1,024 examples")
     assert "Your own configuration, 0," in out
     assert "The budget, 3 full trainings, is " in out
     own, *others = trials()
@@ -55,6 +55,25 @@ def test_a_larger_budget_on_the_same_study_goes_on(capsys: pytest.CaptureFixture
     after = read_study("sqlite:///frostline.db", "s").history
     assert {one.request for one in before.evaluations()} < {one.request for one in after.evaluations()}
     assert len(after.configurations) > len(before.configurations)
+
+
+def test_a_study_keeps_the_ladder_that_it_was_begun_with(capsys: pytest.CaptureFixture[str]) -> None:
+    # The usual one of an earlier version.
+    begun = "2:102,2:205,2:410,6:410,6:1024"
+    assert run(f"tune {TINY} --study s --budget 3 --ladder {begun} --device cpu", capsys)[0] == 0
+    before = read_study("sqlite:///frostline.db", "s").history
+    code, out, err = run(f"tune {TINY} --study s --budget 5 --device cpu", capsys)
+    assert (code, err) == (0, "")
+    assert ["1", "2", "205"] in [line.split()[:3] for line in out.splitlines()]
+    after = read_study("sqlite:///frostline.db", "s").history
+    assert {one.request for one in before.evaluations()} < {one.request for one in after.evaluations()}
+    # In Python too, and another that is named is another search.
+    plan = frostline.SearchPlan(budget=5)
+    result = frostline.tune_task(tiny_task.task, study="s", plan=plan, observer=frostline.SILENT)
+    assert result.summary.rungs[1].fidelity.samples == 205
+    code, _, err = run(f"tune {TINY} --study s --budget 5 --ladder sieve --device cpu", capsys)
+    assert code == 1
+    assert "was made with rungs" in err
 
 
 def test_a_budget_too_small_to_search_says_so_and_trains_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,12 +140,11 @@ def test_a_belief_is_drawn_near_and_part_of_what_the_study_is(capsys: pytest.Cap
 def test_the_rungs_of_a_budget_are_shown_before(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(f"ladder {TINY}", capsys)
     assert code == 0
-    assert [line.split()[:3] for line in out.splitlines()[1:6]] == [
-        ["0", "2", "102"],
-        ["1", "2", "205"],
-        ["2", "2", "410"],
-        ["3", "6", "410"],
-        ["4", "6", "1,024"],
+    assert [line.split()[:3] for line in out.splitlines()[1:5]] == [
+        ["0", "1", "102"],
+        ["1", "6", "102"],
+        ["2", "6", "307"],
+        ["3", "6", "1,024"],
     ]
     assert "budget 6 full trainings" in out
     _, out, _ = run(f"ladder {TINY} --budget 2h", capsys)

@@ -118,6 +118,7 @@ def _planned(
 ) -> tuple[PlannedSearch, AuditedSearch | None]:
     """Return what is searched, and the audit that recommends it, if one does."""
     from frostline.cli import planned_search
+    from frostline.store.begun import begun_ladder
     from frostline.training.task_layers import layers_of
 
     search, ladder = recipe.search, recipe.ladder
@@ -131,4 +132,6 @@ def _planned(
     climbed = ladder_named(
         name, ladder.rungs, num_layers=layers_of(task).num_layers, full_samples=task.full_samples
     )
+    if (ladder.ladder, ladder.rungs) == (None, None):
+        climbed = begun_ladder(place.storage, place.name, climbed)
     return requested.on(climbed, initial=initial, most=recipe.sampling.sampling(task).num_points), None

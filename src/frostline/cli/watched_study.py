@@ -69,8 +69,7 @@ def climb_of(terms: Terms) -> BudgetedHalving | None:
     with suppress(FrostlineError):
         recipe = Recipe.read(terms.recipe, study="")
         size = recipe.search.size(recipe.ladder.search)
-        rungs = [(rung.trainable_layers, rung.samples) for rung in terms.rungs]
-        ladder = Ladder.explicit(rungs, num_layers=terms.num_layers, full_samples=terms.rungs[-1].samples)
+        ladder = Ladder(rungs=terms.rungs, num_layers=terms.num_layers, full_samples=terms.rungs[-1].samples)
         made = BudgetedHalving.usual(ladder, Budget.of(size.budget), num_initial=int(terms.has_own))
         if size.is_budgeted and made.fingerprint == terms.search:
             return made

@@ -21,6 +21,7 @@ from frostline.errors import OptionError, SearchSpaceError
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
 from frostline.run.view.search_view import observing
+from frostline.store.begun import begun_ladder
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -66,10 +67,11 @@ def sweep(sweeper: FrostlineSweeper, arguments: Sequence[str]) -> float:
     with observing(
         None, what=f"the search of {study}", storage=settings.storage, sample_unit="samples"
     ) as watching:
+        usual = plan.usual_ladder(num_layers=layers, full_samples=samples)
         result = search_function(
             jobs.train,
             space,
-            plan.usual_ladder(num_layers=layers, full_samples=samples),
+            begun_ladder(settings.storage, study, usual),
             study=study,
             plan=plan,
             storage=settings.storage,

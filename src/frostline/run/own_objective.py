@@ -23,6 +23,7 @@ from frostline.run.tuning import search_training
 from frostline.run.view.search_view import observing
 from frostline.search.ladder import Ladder
 from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE
+from frostline.store.begun import begun_ladder
 from frostline.store.storage import DEFAULT_STORAGE, Storage
 from frostline.training.checkpoints import Checkpoints
 from frostline.training.kept_models import KeptModels
@@ -128,9 +129,9 @@ def tune(
     with observing(observer, what=f"the search of {name}", storage=storage, sample_unit=unit) as watching:
         values = plan.first[0] if plan.first else None
         sketch = look(objective, samples=samples, values=values, root_seed=plan.seed)
+        ladder = (make_ladder or plan.usual_ladder)(num_layers=sketch.num_layers, full_samples=samples)
         if make_ladder is None:
-            make_ladder = plan.usual_ladder
-        ladder = make_ladder(num_layers=sketch.num_layers, full_samples=samples)
+            ladder = begun_ladder(place, name, ladder)
         watching = within_budget(plan.search_on(ladder), watching)
         folder = Path(runs) / folder_name(name)
         training = ObjectiveTraining(

@@ -28,6 +28,7 @@ from frostline.search.interface import Climb, Search
 from frostline.search.ladder import Ladder
 from frostline.search.realigned import inner_search
 from frostline.search.space import space_of
+from frostline.store.begun import begun_ladder
 from frostline.store.storage import DEFAULT_STORAGE, Storage, opened
 from frostline.store.study import SearchStudy
 from frostline.training.black_box import BlackBox
@@ -143,9 +144,10 @@ def tune_task(
 ) -> TuneResult:
     """Search for the best configuration of a task, and return it.
 
-    Without a ``ladder`` it climbs ``Ladder.sieve`` under a budget, else ``Ladder.diagonal``. The task's own configuration
-    comes first, unless the plan has others. How the trainings run says ``training``. A search whose last rung is predicted
-    not to fit into the memory is refused. The rest, the errors too, is as in ``tune``.
+    Without a ``ladder`` it climbs the one that the study was begun with, and a new one ``Ladder.sieve`` under a budget, else
+    ``Ladder.diagonal``. The task's own configuration comes first, unless the plan has others. How the trainings run says
+    ``training``. A search whose last rung is predicted not to fit into the memory is refused. The rest, the errors too, is
+    as in ``tune``.
     """
     shown = observing(
         observer,
@@ -155,7 +157,10 @@ def tune_task(
         metric=metric_of(task),
     )
     with shown as watching:
-        climbed = default_ladder(task, plan) if ladder is None else _checked_ladder(ladder, task)
+        if ladder is None:
+            climbed = begun_ladder(storage, study, default_ladder(task, plan))
+        else:
+            climbed = _checked_ladder(ladder, task)
         if not plan.initial:
             with suppress(SearchSpaceError):
                 plan = replace(plan, initial=(own_configuration(task),))

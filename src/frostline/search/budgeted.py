@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from frostline.errors import LadderError
 from frostline.records import Request
 from frostline.search.budget import FEWEST_FULL_TRAININGS, Budget
+from frostline.search.decided_climb import DecidedClimb, with_early
 from frostline.search.halving import first_requests
 from frostline.search.ladder import Ladder, LadderRow, rows_of
+from frostline.search.planned_climb import PlannedClimb, usual_shares
 from frostline.search.rung_prices import Costs, guessed_prices
 from frostline.search.silence import tells_nothing
 
@@ -25,24 +27,16 @@ if TYPE_CHECKING:
 _FIRST_WAVE = 0.5
 _LARGEST_FIRST_WAVE = 16
 
+# So many of them begin first, and so many of these train all layers next: they tell whether few layers save time. If it is
+# less than so much of what a sample takes, the others begin with all layers (docs/decisions/0039-few-layers-once.md).
+_SCOUTS, _EARLY = 6, 2
+_LEAST_SAVED = 0.35
+
 # By how much of the budget the last full training may exceed it.
 _TOLERANCE = 0.03
 
 # By how much of the budget a training may exceed it that would otherwise be the only one of a candidate.
 _EXCESS = 0.1
-
-# From so many rungs on a ladder is fine: what one rung leaves too many, the next one sorts out.
-_FINE = 4
-
-
-def usual_shares(num_rungs: int) -> tuple[float, ...]:
-    """Return which share of each rung but the last goes on: about half on a fine ladder, a third on a coarse one.
-
-    Source: docs/benchmarks/contest.md, where ladders and shares were compared on recorded tables.
-    """
-    if num_rungs < _FINE:
-        return (1 / 3,) * (num_rungs - 1)
-    return (0.4, *(0.5,) * (num_rungs - 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +79,7 @@ class BudgetedHalving:
         cls, ladder: Ladder, budget: Budget, *, num_initial: int = 0, most: int | None = None
     ) -> BudgetedHalving:
         """Return the search on ``ladder`` whose own configurations are the initial ones."""
-        kept = usual_shares(len(ladder.rungs))
+        kept = usual_shares(ladder)
         return cls(ladder=ladder, kept=kept, budget=budget, num_own=num_initial, most=most)
 
     @property
@@ -115,7 +109,7 @@ class BudgetedHalving:
         counts: list[int] = []
         for rung, price in enumerate(prices):
             if rung > 0:
-                climbing = min(max(1, self._affordable(left, prices, rung)), counts[-1])
+                climbing = min(max(1, self._climb.affordable(left, prices, rung)), counts[-1])
             left -= climbing * price
             counts.append(climbing + self._num_first_at(rung))
         return tuple(counts)
@@ -146,12 +140,12 @@ class BudgetedHalving:
     def spent(self, history: History) -> tuple[float, float]:
         """Return the seconds that evaluations took, and those of the budget; the first have ended."""
         seconds = sum(evaluation.cost.seconds for evaluation in history.evaluations())
-        return seconds, self._costs(history).budget
+        return seconds, self._costs(history).budget(len(self.ladder.rungs))
 
     def full_trainings(self, history: History) -> float:
         """Return the budget in full trainings, as the first of them told what one takes; the first have ended."""
         costs = self._costs(history)
-        return costs.budget / costs.full_training
+        return costs.budget(self.first_rung) / costs.full_training
 
     def own_stay_alone(self, history: History) -> bool:
         """Return whether nobody is trained in full beside one's own, since what is left does not pay for it."""
@@ -162,8 +156,8 @@ class BudgetedHalving:
         """Return how many evaluations the lowest rungs see, those for which that is decided."""
         if not self._first_have_ended(history):
             return ()
-        quotas = self._plan(history).quotas
-        return tuple(quotas.get(rung, 0) + self._num_first_at(rung) for rung in range(max(quotas) + 1))
+        plan = self._plan(history)
+        return tuple(plan.expected(rung) + self._num_first_at(rung) for rung in range(max(plan.quotas) + 1))
 
     def started_per_rung(self) -> tuple[int, ...]:
         """Return how many configurations begin their climb at each rung."""
@@ -176,15 +170,16 @@ class BudgetedHalving:
         if not self._first_have_ended(history):
             requests = first_requests(history, first, rung=self.first_rung, capacity=capacity)
             # Whoever else has room begins with candidates, of which so many begin in any case.
-            wave = range(first.stop, first.stop + self._first_wave(None))
+            wave = self._scouts(None) or range(first.stop, first.stop + self._first_wave(None))
             return requests + first_requests(history, wave, rung=0, capacity=capacity - len(requests))
         plan = self._plan(history)
         requests = first_requests(history, plan.candidates, rung=0, capacity=capacity)
+        requests += first_requests(history, plan.late, rung=1, capacity=capacity - len(requests))
         quotas = plan.quotas | plan.wave
         for rung, higher in pairwise(quotas):
             if requests:
                 break
-            contenders = history.rung(rung, part=self._contenders(plan.candidates, rung))
+            contenders = history.rung(rung, part=self._contenders(plan.everyone, rung))
             climbing = contenders.promotable(limit=quotas[higher], most=capacity)
             requests = [Request(number, higher) for number in climbing]
         return requests
@@ -195,9 +190,13 @@ class BudgetedHalving:
             return []
         plan, found = self._plan(history), []
         for rung, higher in pairwise(plan.quotas):
-            contenders = history.rung(rung, part=self._contenders(plan.candidates, rung))
+            contenders = history.rung(rung, part=self._contenders(plan.everyone, rung))
             found += contenders.beaten(limit=plan.quotas[higher])
         return sorted(found)
+
+    @property
+    def _climb(self) -> PlannedClimb:
+        return PlannedClimb(self.kept, None if self.most is None else self.most - len(self.first))
 
     def _costs(self, history: History) -> Costs:
         return Costs(history, ladder=self.ladder, budget=self.budget, first=self.first, first_rung=self.first_rung)
@@ -213,49 +212,93 @@ class BudgetedHalving:
         """Return those of whom some climb from ``rung``: with none of one's own, from its first rung on the first too."""
         return range(0 if rung >= self.first_rung else candidates.start, candidates.stop)
 
-    def _plan(self, history: History) -> _Plan:
+    def _plan(self, history: History) -> DecidedClimb:
         """Return what is decided. The first have ended."""
         costs = self._costs(history)
+        scouts = self._scouts(costs)
+        plan = DecidedClimb(scouts, range(scouts.stop, scouts.stop), {0: len(scouts)})
+        few = costs.at(0, scouts)
+        early = few.ranking[:_EARLY]
+        if few.num_ended < len(scouts):
+            return plan
+        saved = costs.share_saved(early, 0, self._lowest_whole)
+        if saved is None:
+            return replace(plan, wave={1: len(early)})
+        if saved < _LEAST_SAVED:
+            late = self._late(costs, scouts, early)
+            quotas = {0: len(scouts), 1: len(early)}
+            return self._climbed(costs, replace(plan, late=late, quotas=quotas, besides={1: len(late)}), rung=1)
         begun = self._begun(costs, self._first_wave(costs))
         candidates = range(self.first.stop, max(self.first.stop + begun, len(history.configurations)))
-        quotas, rung, dearness = {0: len(candidates)}, 0, 1.0
+        none_late = range(candidates.stop, candidates.stop)
+        return self._climbed(costs, DecidedClimb(candidates, none_late, {0: len(candidates)}), rung=0, early=early)
+
+    def _climbed(self, costs: Costs, plan: DecidedClimb, *, rung: int, early: Sequence[int] = ()) -> DecidedClimb:
+        """Return ``plan`` with what is decided from ``rung`` on."""
+        quotas, dearness = plan.quotas, 1.0
+        everyone = plan.everyone
         while rung < len(self.kept):
-            here = costs.at(rung, self._contenders(candidates, rung))
-            if here.num_ended < quotas[rung] + self._num_first_at(rung) or here.num_pending > 0:
+            here = costs.at(rung, self._contenders(everyone, rung))
+            expected = plan.expected(rung) + self._num_first_at(rung)
+            if here.num_ended < expected or here.num_pending > 0:
                 break
-            spent = sum(costs.at(below, self._contenders(candidates, below)).seconds for below in range(rung + 1))
+            spent = sum(costs.at(below, self._contenders(everyone, below)).seconds for below in range(rung + 1))
             spent += costs.first if rung < self.first_rung else 0.0
-            prices = costs.prices(candidates, known=rung + 1, dearness=dearness)
+            prices = costs.prices(everyone, known=rung + 1, dearness=dearness)
             higher = self._next_rung(rung, here, costs)
-            left = costs.budget * (1 + _TOLERANCE) - spent
-            quota = self._quota(costs, left, prices, higher, here)
+            budget = costs.budget(rung + 1)
+            left = budget * (1 + _TOLERANCE) - spent
+            climbing = partial(self._quota, budget, left, rung=higher, climbing=here)
+            quota = climbing(prices)
             if higher == self._lowest_whole:
                 # What candidates take with all layers is a guess until some have: a third of them tell it.
                 wave = (quota + 2) // 3
                 mean = costs.mean_of(here.ranking[:wave], higher)
                 if mean is None:
-                    return _Plan(candidates, quotas, {higher: wave})
+                    return replace(plan, wave={higher: wave})
                 off = mean / (prices[higher] * here.dearness(wave)) if mean > 0 else 1.0
-                quota = max(wave, self._quota(costs, left, [price * off for price in prices], higher, here))
+                quota = max(wave, climbing([price * off for price in prices]))
+                # Those that went early take places of others.
+                quota, plan.besides[higher] = with_early(quota, here.ranking, early, least=wave)
             quotas[higher] = quota
             dearness *= here.dearness(quota)
             rung = higher
-        return _Plan(candidates, quotas, {})
+        return plan
 
-    def _quota(self, costs: Costs, left: float, prices: Sequence[float], rung: int, climbing: RungHistory) -> int:
+    def _scouts(self, costs: Costs | None) -> range:
+        """Return those of the first candidates that tell whether few layers save time, if the next rung trains all."""
+        number = min(_SCOUTS, self._first_wave(costs)) if self._lowest_whole == 1 else 0
+        return range(self.first.stop, self.first.stop + number)
+
+    def _late(self, costs: Costs, scouts: range, early: Sequence[int]) -> range:
+        """Return those who begin with all layers, since few save no time: as many as is left pays for."""
+        prices = costs.prices(scouts, known=1)
+        mean = costs.mean_of(early, 1) or prices[1]
+        prices = [price * mean / prices[1] for price in prices]
+        left = costs.budget(1) - costs.first - costs.at(0, scouts).seconds
+        number = self._climb.affordable(left, prices, 1) - len(early)
+        if self.most is not None:
+            number = min(number, self.most - scouts.stop)
+        return range(scouts.stop, max(scouts.stop, scouts.stop + number, len(costs.history.configurations)))
+
+    def _quota(
+        self, budget: float, left: float, prices: Sequence[float], *, rung: int, climbing: RungHistory
+    ) -> int:
         """Return how many climb to ``rung`` if that and what is planned above it is to cost at most ``left``.
 
         One climbs for a little more than is left, and for whatever it takes if there would be no answer without.
         """
-        affordable = self._affordable(left, prices, rung, climbing=climbing)
-        more = left + _EXCESS * costs.budget
-        if affordable == 0 and (self.num_own == 0 or self._affordable(more, prices, rung, climbing=climbing) > 0):
+        affordable = self._climb.affordable(left, prices, rung, climbing=climbing)
+        more = left + _EXCESS * budget
+        if affordable == 0 and (
+            self.num_own == 0 or self._climb.affordable(more, prices, rung, climbing=climbing) > 0
+        ):
             affordable = 1
         return min(affordable, len(climbing.ranking))
 
     def _next_rung(self, rung: int, here: RungHistory, costs: Costs) -> int:
         """Return where whoever climbs from a closed rung goes: to the next, or to more layers if it has told nothing."""
-        if costs.reference is None or not tells_nothing(here, reference=costs.reference):
+        if not _told_nothing(here, costs):
             return rung + 1
         rungs, layers = self.ladder.rungs, self.ladder.rungs[rung].trainable_layers
         more = (higher for higher in range(rung + 1, len(rungs)) if rungs[higher].trainable_layers > layers)
@@ -267,12 +310,12 @@ class BudgetedHalving:
         here = costs.at(0, numbers)
         if wave == 0 or here.num_ended < wave:
             return wave
-        higher = self._next_rung(0, here, costs)
+        left = costs.budget(1) - costs.first
         prices = costs.prices(numbers, known=1)
-        if higher == 1:
-            return max(wave, self._affordable(costs.budget - costs.first, prices, 0))
+        if not _told_nothing(here, costs):
+            return max(wave, self._climb.affordable(left, prices, 0))
         # More of them than can go on with more layers would be trained for nothing.
-        return max(wave, self._affordable(costs.budget - costs.first - here.seconds, prices, higher))
+        return max(wave, self._climb.affordable(left - here.seconds, prices, self._next_rung(0, here, costs)))
 
     def _first_wave(self, costs: Costs | None) -> int:
         """Return how many candidates begin before any has told what few layers cost."""
@@ -283,45 +326,11 @@ class BudgetedHalving:
         """Return how many candidates the budget allows if rungs cost what is guessed of them; 0: too few to search."""
         full_trainings = self.budget.full_trainings
         if full_trainings is None:
-            full_trainings = 0.0 if costs is None else costs.budget / costs.full_training
+            full_trainings = 0.0 if costs is None else costs.budget(self.first_rung) / costs.full_training
         if full_trainings < FEWEST_FULL_TRAININGS:
             return 0
-        return self._affordable(full_trainings - self._first_cost, guessed_prices(self.ladder), 0)
-
-    def _affordable(
-        self, left: float, prices: Sequence[float], rung: int, *, climbing: RungHistory | None = None
-    ) -> int:
-        """Return how many candidates may come to ``rung`` if they and their planned climb are to cost at most ``left``.
-
-        Enough stays to train one of them to the end. ``climbing`` is the rung from which the best come, if any do: who took
-        longer there than others takes longer above.
-        """
-
-        def cost(count: int) -> float:
-            planned = zip(self._planned(count, rung), prices[rung:], strict=True)
-            cost = sum(number * price for number, price in planned)
-            return cost if climbing is None else cost * climbing.dearness(count)
-
-        most = int(left / prices[rung]) if climbing is None else len(climbing.ranking)
-        affordable = bisect_right(range(1, most + 1), left, key=cost)
-        return affordable if self.most is None else min(affordable, self.most - len(self.first))
-
-    def _planned(self, count: int, rung: int) -> list[int]:
-        """Return how many of ``count`` at ``rung`` are planned for it and each rung above."""
-        return [
-            *accumulate(
-                self.kept[rung:], lambda number, share: max(min(1, number), int(number * share)), initial=count
-            )
-        ]
+        return self._climb.affordable(full_trainings - self._first_cost, guessed_prices(self.ladder), 0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What a search has decided: whoever it names climbs, whatever becomes known later."""
-
-    candidates: range
-    """The numbers of those who begin at the lowest rung."""
-    quotas: dict[int, int]
-    """How many climb to each rung as far as that is decided, the lowest first. A rung that is skipped is not among them."""
-    wave: dict[int, int]
-    """To the rung above them, if that is not decided: how many climb in any case, and so tell what it takes."""
+def _told_nothing(rung: RungHistory, costs: Costs) -> bool:
+    return costs.reference is not None and tells_nothing(rung, reference=costs.reference)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 # so, until an audit says better, a ladder starts at a fifth of the layers and of the samples.
 _LOWEST_SHARE = 5
 
-_SIEVE_LAYERS = 0.34
-_SIEVE_SAMPLES = (0.1, 0.2, 0.4)
+_SIEVE_LAYERS = 0.15
+_SIEVE_SAMPLES = (0.1, 0.3, 1.0)
 
 
 MOST_RUNGS = 100
@@ -107,17 +107,16 @@ class Ladder:
 
     @classmethod
     def sieve(cls, *, num_layers: int, full_samples: int) -> Ladder:
-        """Return the ladder that sorts out with few layers and chooses with all of them, a rung of two parts each.
+        """Return the ladder that sorts out with few layers, and chooses with all of them.
 
-        A third of the layers on a tenth, a fifth and two fifths of the samples, going on with the same training; then all
-        layers on two fifths, and on to the end. Few layers tell the bad two thirds from the good third and no more
+        A seventh of the layers on a tenth of the samples; then all layers on as many, on three tenths, and on to the end.
+        Few layers tell the bad two thirds from the good third and no more, so they are asked once, where that is cheapest
         (docs/benchmarks/contest.md). A model of one layer has the samples alone. Rungs that fall together become one.
         Raises: LadderError if there are too few samples for two rungs to differ.
         """
         _check_sizes(num_layers, full_samples)
         few = max(1, round(num_layers * _SIEVE_LAYERS))
-        steps = [(few, share) for share in _SIEVE_SAMPLES]
-        steps += [(num_layers, share) for share in (_SIEVE_SAMPLES[-1], 1.0)]
+        steps = [(few, _SIEVE_SAMPLES[0]), *((num_layers, share) for share in _SIEVE_SAMPLES)]
         rungs = [(layers, max(1, round(full_samples * share))) for layers, share in steps]
         if len(dict.fromkeys(rungs)) < 2:
             raise LadderError(

@@ -44,22 +44,31 @@ class Costs:
     """What a search has cost so far. The first have ended. Units: seconds."""
 
     def __init__(self, history: History, *, ladder: Ladder, budget: Budget, first: range, first_rung: int) -> None:
-        self._history = history
+        self.history = history
         self._ladder = ladder
+        self._budget = budget
+        self._first_rung = first_rung
         found = [history.evaluation(number, first_rung) for number in first]
         ended = [evaluation for evaluation in found if evaluation is not None]
         self.first = sum(evaluation.cost.seconds for evaluation in ended)
         self.reference = reference_loss(history, first, first_rung)
         self.full_training = self._full_training(ended)
-        self.budget = budget.in_seconds(self.full_training)
+
+    def budget(self, known: int) -> float:
+        """Return the budget, as far as the lowest ``known`` rungs tell what a full training takes.
+
+        The first may have told it from a small share of the samples, of which starting and validation are a large part:
+        those that have gone on since tell what more samples take.
+        """
+        return self._budget.in_seconds(self.full_training * self._correction(known))
 
     def at(self, rung: int, numbers: range) -> RungHistory:
         """Return what is known of ``rung`` by those of ``numbers``."""
-        return self._history.rung(rung, part=numbers)
+        return self.history.rung(rung, part=numbers)
 
     def mean_of(self, numbers: Sequence[int], rung: int) -> float | None:
         """Return what those of ``numbers`` took each that finished ``rung``, 0 if none; None before all have ended."""
-        found = [self._history.evaluation(number, rung) for number in numbers]
+        found = [self.history.evaluation(number, rung) for number in numbers]
         if any(evaluation is None for evaluation in found):
             return None
         seconds = [each.cost.seconds for each in found if each is not None and each.status is Status.FINISHED]
@@ -84,6 +93,34 @@ class Costs:
                 prices[rung] = max(here.seconds / here.num_ended, _LEAST_SHARE * self.full_training)
                 correction[trains_all] = prices[rung] / guessed
         return prices
+
+    def share_saved(self, numbers: Sequence[int], rung: int, higher: int) -> float | None:
+        """Return which share of a sample's seconds at ``higher`` those of ``numbers`` saved at ``rung``.
+
+        None before they have ended there; 1 if there is nothing to tell it by.
+        """
+        if self.mean_of(numbers, higher) is None:
+            return None
+        whole = self._pace(numbers, higher)
+        return 1 - self._pace(numbers, rung) / whole if whole > 0 else 1.0
+
+    def _correction(self, known: int) -> float:
+        """Return by how much a full training takes longer than the first told, by those that went on from their rung."""
+        begin, rungs = self._first_rung, self._ladder.rungs
+        share = rungs[begin].samples / self._ladder.full_samples
+        for rung in range(known - 1, begin, -1):
+            numbers = self.history.rung(rung).ranking
+            here, there = self._pace(numbers, rung), self._pace(numbers, begin)
+            if here > 0 and there > 0:
+                return share + (1 - share) * here / there
+        return 1.0
+
+    def _pace(self, numbers: Sequence[int], rung: int) -> float:
+        """Return the seconds that a sample took those of ``numbers`` at ``rung``."""
+        found = [self.history.evaluation(number, rung) for number in numbers]
+        costs = [evaluation.cost for evaluation in found if evaluation is not None]
+        samples = sum(cost.samples for cost in costs)
+        return sum(cost.seconds for cost in costs) / samples if samples > 0 else 0.0
 
     def _full_training(self, first: Sequence[Evaluation]) -> float:
         """Return what a full training takes, by the first; of one that ended early, by how far it came."""

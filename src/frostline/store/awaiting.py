@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from frostline.errors import StudyError
 from frostline.inputs.credentials import without_password
-from frostline.store.reading import check_study_name, read_terms
-from frostline.store.storage import exists, opened
+from frostline.store.begun import terms_in
+from frostline.store.reading import check_study_name
 
 if TYPE_CHECKING:
-    from frostline.store.storage import Storage
     from frostline.store.terms import Terms
 
-_SECONDS_BETWEEN_LOOKS = 1.0
+# Each of many workers opens the storage so often.
+_SECONDS_BETWEEN_LOOKS = 2.0
 
 
 def awaited_terms(
@@ -33,7 +33,7 @@ def awaited_terms(
     check_study_name(name)
     ends = time.monotonic() + seconds
     has_said = False
-    while (terms := _terms_in(storage, name)) is None:
+    while (terms := terms_in(storage, name)) is None:
         shown = without_password(storage)
         if time.monotonic() >= ends:
             waited = f" after {seconds:g} seconds" if seconds else ""
@@ -46,20 +46,3 @@ def awaited_terms(
             has_said = True
         sleep(_SECONDS_BETWEEN_LOOKS)
     return terms
-
-
-def _terms_in(storage: str, name: str) -> Terms | None:
-    # Looking at a file that is not there would make it.
-    if not exists(storage):
-        return None
-    with opened(storage) as place:
-        return _terms_of(place, name)
-
-
-def _terms_of(place: Storage, name: str) -> Terms | None:
-    with place.errors():
-        try:
-            study_id = place.backend.get_study_id_from_name(name)
-        except KeyError:
-            return None
-        return read_terms(place.backend, study_id, name=name)

@@ -1,0 +1,43 @@
+"""The ladder of a study that is there already: whoever goes on with it and names none climbs that one."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from frostline.errors import LadderError
+from frostline.search.ladder import Ladder
+from frostline.store.reading import read_terms
+from frostline.store.storage import Storage, exists, opened
+
+if TYPE_CHECKING:
+    from frostline.store.terms import Terms
+
+
+def begun_ladder(storage: str | Storage, name: str, usual: Ladder) -> Ladder:
+    """Return the ladder that the study ``name`` climbs; ``usual`` if there is no such study, or it is about another model.
+
+    Raises: StudyError if the storage cannot be read, or the study is somebody else's.
+    """
+    terms = terms_in(storage, name)
+    if terms is None or terms.num_layers != usual.num_layers or terms.rungs[-1] != usual.rungs[-1]:
+        return usual
+    # What a sweep evaluates at is no ladder.
+    with suppress(LadderError):
+        return Ladder(rungs=terms.rungs, num_layers=usual.num_layers, full_samples=usual.full_samples)
+    return usual
+
+
+def terms_in(storage: str | Storage, name: str) -> Terms | None:
+    """Return what the study ``name`` is about; None if there is none, or it is empty: a file is not made by that.
+
+    Raises: StudyError as ``begun_ladder``.
+    """
+    if isinstance(storage, str) and not exists(storage):
+        return None
+    with opened(storage) as place, place.errors():
+        try:
+            study_id = place.backend.get_study_id_from_name(name)
+        except KeyError:
+            return None
+        return read_terms(place.backend, study_id, name=name)
