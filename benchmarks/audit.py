@@ -22,7 +22,8 @@ import torch
 
 from frostline.audit.auditor import AuditPlan, audit_task
 from frostline.run.options import TrainingOptions
-from frostline.run.tuning import TaskSearch, search_task
+from frostline.run.task_search import TaskSearch
+from frostline.run.tuning import search_task
 from frostline.search.grid import Grid
 from frostline.search.sweep import Sweep
 from frostline.store.storage import MEMORY

@@ -46,7 +46,8 @@ from frostline.research.replay.recorded import goal_of
 from frostline.run.loop import Observer
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
-from frostline.run.tuning import TaskSearch, search_task
+from frostline.run.task_search import TaskSearch
+from frostline.run.tuning import search_task
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.halving import SuccessiveHalving
 from frostline.search.history import History

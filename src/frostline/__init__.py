@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from frostline.run.own_objective import tune
     from frostline.run.plan import SearchPlan
     from frostline.run.result import TuneResult
-    from frostline.run.tuning import TaskSearch, tune_task
+    from frostline.run.task_search import TaskSearch
+    from frostline.run.tuning import tune_task
     from frostline.run.workload import Workload
     from frostline.search import sampling
     from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
@@ -108,10 +109,8 @@ _NAMES_OF = {
     "frostline.run.plan": ("SearchPlan",),
     "frostline.run.result": ("TuneResult",),
     "frostline.run.own_objective": ("tune",),
-    "frostline.run.tuning": (
-        "TaskSearch",
-        "tune_task",
-    ),
+    "frostline.run.task_search": ("TaskSearch",),
+    "frostline.run.tuning": ("tune_task",),
     "frostline.run.workload": ("Workload",),
     "frostline.search": ("sampling",),
     "frostline.search.halving": (

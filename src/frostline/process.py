@@ -63,10 +63,10 @@ def trim_freed_memory() -> None:
         library.malloc_trim(0)
 
 
-def resident_bytes() -> int | None:
-    """Return the bytes that this process has in memory now; None where the system does not say."""
+def resident_bytes(pid: int | None = None) -> int | None:
+    """Return the bytes that a process of this machine, by default this one, has in memory now; None where nobody says."""
     try:
-        return int(_PAGES.read_text().split()[1]) * mmap.PAGESIZE
+        return int((_PAGES if pid is None else Path(f"/proc/{pid}/statm")).read_text().split()[1]) * mmap.PAGESIZE
     except (OSError, ValueError, IndexError):
         return None
 

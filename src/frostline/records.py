@@ -203,3 +203,21 @@ class Progress:
     """The latest validation score of each member that has one, by its configuration's number."""
     worker: int = 0
     """Which of the processes that train side by side it is in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Station:
+    """A process that trains, and what it trains now."""
+
+    host: str
+    pid: int | None
+    """None where nobody tells."""
+    device: str
+    """Such as "cpu"; "" where nobody tells."""
+    requests: tuple[Request, ...]
+    since: float | None
+    """When it began with them, in seconds since 1970 by its host's clock; None while it trains nothing."""
+    promised_bytes: int | None = None
+    """What its trainings may take; None where nobody says."""
+    used_bytes: int | None = None
+    """What the process has in memory, on an accelerator what it holds there; None where that is not known."""

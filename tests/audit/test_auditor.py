@@ -25,7 +25,8 @@ from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.simulated import SimulatedExecutor
 from frostline.run.single_training import train_task
-from frostline.run.tuning import TaskSearch, search_task
+from frostline.run.task_search import TaskSearch
+from frostline.run.tuning import search_task
 from frostline.search.alignment import Alignment
 from frostline.search.halving import SuccessiveHalving
 from frostline.search.ladder import Ladder

@@ -94,6 +94,7 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(command: str, message: 
     "command",
     [
         "status first",
+        "status first --watch",
         "best first",
         "best first --json",
         "best first --weights best.safetensors",

@@ -17,7 +17,7 @@ from frostline.audit.stored_landscape import read_landscape
 from frostline.records import Evaluation
 from frostline.run.loop import Observer
 from frostline.run.options import TrainingOptions
-from frostline.run.tuning import TaskSearch
+from frostline.run.task_search import TaskSearch
 from frostline.search.history import History
 from tests.tiny_task import make
 

@@ -14,7 +14,8 @@ from optuna.distributions import FloatDistribution
 import frostline
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
-from frostline.run.tuning import TaskSearch, search_task
+from frostline.run.task_search import TaskSearch
+from frostline.run.tuning import search_task
 from frostline.search.alignment import Alignment
 from frostline.tasks.digits_mlp import digits_mlp
 from frostline.tasks.digits_resnet import digits_resnet

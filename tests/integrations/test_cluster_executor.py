@@ -18,7 +18,7 @@ from frostline.integrations.node_shares import PROCESS_BYTES, Node, NodeShares
 from frostline.integrations.ray_cluster import how_it_ended
 from frostline.integrations.ray_worker import Crowded, Order
 from frostline.integrations.requirements import Requirements
-from frostline.records import Configuration, Evaluation, Fidelity, Job, Status
+from frostline.records import Configuration, Evaluation, Fidelity, Job, Request, Station, Status
 from frostline.run.second_chances import WorkerError
 from frostline.run.side_worker import Unable
 from frostline.run.workload import Workload
@@ -115,6 +115,25 @@ def test_a_crowded_share_is_narrowed_and_another_takes_its_jobs(
         NotEnoughMemoryError, match=r"^rung 1 of tiny \(6 layers\) needs 1000 MiB, and the largest"
     ):
         executor.next_ended()
+
+
+def test_it_tells_which_share_trains_what() -> None:
+    seen: list[list[Station]] = []
+
+    def train(worker: FakeWorker, order: Order) -> Iterable[Any]:
+        seen.append([*executor.stations()])
+        return trained(worker, order)
+
+    executor = executor_on(FakeCluster([node("small", 200), node("large", 1100)], train=train))
+    assert [(one.host, one.requests, one.since) for one in executor.stations()] == [
+        ("small", (), None),
+        ("large", (), None),
+    ]
+    assert numbers(evaluations_by(executor, [job(0), job(1, layers=6)])) == [0, 1]
+    told = {(one.host, one.requests) for stations in seen for one in stations if one.since is not None}
+    assert ("large", (Request(1, 1),)) in told
+    assert ("small", (Request(0, 0),)) in told
+    assert {one.promised_bytes for one in seen[0]} == {200 * MIB, 1100 * MIB}
 
 
 def test_workers_that_never_begin_are_tried_less_and_less_and_not_for_ever(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import random
+import socket
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +20,10 @@ from optuna.distributions import FloatDistribution
 
 import frostline
 from frostline.errors import StudyError
-from frostline.records import Configuration, Evaluation, Fidelity, Job, Status
-from frostline.run.executors import Evaluator, SerialExecutor, is_out_of_memory
+from frostline.records import Configuration, Evaluation, Fidelity, Job, Request, Status
+from frostline.run.executors import Evaluator, RememberingExecutor, SerialExecutor, is_out_of_memory
 from frostline.run.plan import SearchPlan
+from frostline.run.stations import stations_of
 from frostline.run.tuning import search_function
 from frostline.training.black_box import BlackBox
 from tests.executing import evaluations_by
@@ -173,3 +177,28 @@ def test_an_executor_is_closed_where_its_study_cannot_be_opened(tmp_path: Path) 
     with pytest.raises(StudyError):
         search(2)
     assert len(closed) == 2
+
+
+def test_an_executor_tells_what_it_trains_while_it_does() -> None:
+    told: list[Any] = []
+
+    def train(configuration: Configuration, fidelity: Fidelity) -> float:
+        told.extend(wrapped.stations())
+        return 0.5
+
+    executor = SerialExecutor(Evaluator(train=BlackBox(train=train, root_seed=0)))
+    wrapped = RememberingExecutor(known=lambda _: None, executor=executor)
+    begin = time.time()
+    assert len([*evaluations_by(wrapped, [job()])]) == 1
+    (station,) = told
+    assert (station.host, station.pid, station.requests) == (socket.gethostname(), os.getpid(), (Request(3, 1),))
+    assert begin <= station.since <= time.time()
+    assert station.used_bytes > 2**20
+    (after,) = executor.stations()
+    assert (after.requests, after.since) == ((), None)
+    # Who knows nothing of it is an executor all the same.
+    assert stations_of(Silent()) is None  # type: ignore[arg-type]
+
+
+class Silent:
+    """An executor of somebody else's, as far as stations are concerned."""

@@ -89,6 +89,16 @@ def test_both_train_and_the_numbers_are_those_of_one_process(executor: SideBySid
     while (trained := {progress.worker for progress in PROGRESS}) != {0, 1} and (number := next(more)) < 1000:
         by_number(evaluations_by(executor, [job(number), job(number + 1)]))
     assert trained == {0, 1}
+    # What it told of itself in between was true: two processes, of which each had its own share of the jobs.
+    stations = executor.stations()
+    assert {station.pid for station in stations} == {worker.process.pid for worker in executor._workers}
+    assert all(station.used_bytes and station.used_bytes > 2**20 for station in stations)
+    executor.submit([job(2000), job(2001)])
+    asked = [request.number for station in executor.stations() for request in station.requests]
+    assert asked
+    assert {*asked} <= {2000, 2001}
+    assert sorted(executor.next_ended().number for _ in range(2)) == [2000, 2001]
+    assert [station.requests for station in executor.stations()] == [(), ()]
     assert max(evaluation.cost.population for evaluation in together.values()) > 1
 
 

@@ -22,6 +22,9 @@ RECORD: dict[str, Any] = {
     "host": "h", "boot": "", "pid": 1, "started": "1", "beat": 5.0, "deciding": None, "sent": 1, "news": [["ended", 0]],
     "heard": {"a": 1},
 }  # fmt: skip
+STATION: dict[str, Any] = {
+    "host": "h", "pid": 7, "device": "cpu", "requests": [[3, 1]], "since": 5.0, "promised": 2**30, "used": None,
+}  # fmt: skip
 DAMAGED: dict[str, Any] = {
     "no mapping": 7,
     "nothing said": {},
@@ -36,6 +39,11 @@ DAMAGED: dict[str, Any] = {
     "news that is none": RECORD | {"news": {"a": 1}},
     "heard by nobody": RECORD | {"heard": [1]},
     "heard in words": RECORD | {"heard": {"a": "all"}},
+    "trained by nobody": RECORD | {"stations": [{"host": "h"}]},
+    "a process of control characters": RECORD | {"stations": [STATION | {"host": "\x1b[2J"}]},
+    "trained since never": RECORD | {"stations": [STATION | {"since": float("nan")}]},
+    "trained at no rung": RECORD | {"stations": [STATION | {"requests": [[1]]}]},
+    "trained by too many": RECORD | {"stations": [STATION] * 65},
 }
 
 
@@ -45,7 +53,7 @@ def test_a_damaged_worker_is_one_sentence_and_no_living_one(case: str) -> None:
         StudyError, match=r"^the record of the study's worker 'them' is damaged: .* another study name\.$"
     ):
         Presence.parse("them", DAMAGED[case])
-    assert living_workers({"frostline:worker:them": DAMAGED[case]}) == []
+    assert living_workers({"frostline:worker:them": DAMAGED[case]}) == {}
 
 
 def test_whoever_would_decide_beside_a_damaged_worker_says_so(tmp_path: Any) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from frostline.store.any_storage import access_to
 from frostline.store.storage import open_storage
-from frostline.store.workers import SharedTurn, SoleWorker
+from frostline.store.turns import SoleWorker
+from frostline.store.workers import SharedTurn
 
 
 @pytest.fixture(params=["sqlite", "journal"])

@@ -26,7 +26,8 @@ from frostline.run.local import local_executor
 from frostline.run.loop import Observer
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
-from frostline.run.tuning import TaskSearch, search_task
+from frostline.run.task_search import TaskSearch
+from frostline.run.tuning import search_task
 from frostline.run.view.search_view import observing
 from frostline.run.workload import ExecutorFactory
 from frostline.search.grid import Grid

@@ -17,10 +17,7 @@ from frostline.errors import OptionError, SearchSpaceError
 from frostline.inputs.credentials import without_password
 from frostline.inputs.json_values import parse_assignments
 from frostline.inputs.whole_numbers import check_seed
-from frostline.populations.engines import Engine
-from frostline.run.options import AUTO, DEFAULT_RUNS, OFF, TrainingOptions, parse_count
 from frostline.search.search_names import GRID, HALVING, SAMPLERS, sampling_named, search_named
-from frostline.sizes import parse_size
 from frostline.store.storage import DEFAULT_STORAGE
 from frostline.store.terms import TaskReference
 
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
     from frostline.protocols import Task
     from frostline.records import Value
     from frostline.search.sampling import Sampling
-    from frostline.search.space import SearchSpace
 
 SetOption = Annotated[
     list[str] | None,
@@ -198,30 +194,33 @@ class SamplingArguments:
         space = [] if self.space is None else ["--space", str(self.space)]
         return [*space, *(word for value in self.default or () for word in ("--default", value))]
 
-    def in_space(self, task: Task) -> Task:
-        """Return the task with the search space of the TOML file and the defaults, if any are given."""
+    @property
+    def space_text(self) -> str | None:
+        """What the TOML file says, None if none is given. Raises: OptionError if it is no text."""
+        if self.space is None:
+            return None
+        try:
+            return self.space.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise OptionError(
+                f"--space {self.space}: it is no text in UTF-8 ({error}), as TOML must be."
+            ) from None
+
+    def in_space(self, task: Task, space_text: str | None) -> Task:
+        """Return the task with the search space that a TOML file says and the defaults, if any are given."""
         defaults = parse_assignments("--default", self.default)
-        if self.space is None and not defaults:
+        if space_text is None and not defaults:
             return task
+        from frostline.search.space import SearchSpace
         from frostline.training.supervised import SupervisedTask
 
         if not isinstance(task, SupervisedTask):
-            option = "--space" if self.space is not None else "--default"
+            option = "--space" if space_text is not None else "--default"
             raise OptionError(
                 f"{option}: the task {task.name} is no frostline.SupervisedTask; set both where it is made."
             )
-        space = task.space if self.space is None else self._read_space(self.space)
+        space = task.space if space_text is None else SearchSpace.from_toml(space_text)
         return replace(task, space=space, defaults={**task.defaults, **defaults})
-
-    @staticmethod
-    def _read_space(path: Path) -> SearchSpace:
-        from frostline.search.space import SearchSpace
-
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise OptionError(f"--space {path}: it is no text in UTF-8 ({error}), as TOML must be.") from None
-        return SearchSpace.from_toml(text)
 
     def sampling(self, task: Task) -> Sampling:
         """Return what draws configurations from the task's space."""
@@ -247,65 +246,3 @@ class SamplingArguments:
 
             echo(f"the task's own configuration takes no part: {error}")
             return ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingArguments:
-    """How trainings run."""
-
-    device: DeviceOption = "auto"
-    precision: PrecisionOption = "float32"
-    engine: Annotated[
-        str,
-        typer.Option(
-            "--engine",
-            help="How a rung is trained together: auto, shared, stacked, compiled, captured; serial: one by one.",
-            rich_help_panel=HOW,
-            hidden=True,
-        ),
-    ] = "auto"
-    memory: MemoryOption = "auto"
-    prefix_cache: Annotated[
-        str,
-        typer.Option(
-            "--prefix-cache",
-            help="What outputs of frozen layers that come again may take: auto, off or a size.",
-            rich_help_panel=HOW,
-            hidden=True,
-        ),
-    ] = "auto"
-    threads: ThreadsOption = AUTO
-    workers: Annotated[
-        str,
-        typer.Option(
-            "--workers",
-            help="How many processes train side by side; auto: several on the CPU where a training cannot use its cores.",
-            rich_help_panel=HOW,
-            hidden=True,
-        ),
-    ] = AUTO
-    runs: Annotated[
-        Path, typer.Option("--runs", help="The folder of the checkpoints.", rich_help_panel=WHERE, hidden=True)
-    ] = DEFAULT_RUNS
-
-    def __post_init__(self) -> None:
-        Engine.parse(self.engine)
-        if self.memory != AUTO:
-            parse_size(self.memory)
-        if self.prefix_cache not in (AUTO, OFF):
-            parse_size(self.prefix_cache)
-        # For the checks alone.
-        self.options()
-
-    def options(self) -> TrainingOptions:
-        """Return them as a search and an audit take them."""
-        return TrainingOptions(
-            device=self.device,
-            precision=self.precision,
-            engine=self.engine,
-            memory=self.memory,
-            prefix_cache=self.prefix_cache,
-            threads=parse_count("--threads", self.threads),
-            workers=parse_count("--workers", self.workers),
-            runs=self.runs,
-        )

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from frostline.atomic import check_writable
-from frostline.cli.arguments import PlaceArguments, SamplingArguments, TaskArguments, TrainingArguments
+from frostline.cli.arguments import PlaceArguments, SamplingArguments, TaskArguments
 from frostline.cli.grouping import HOW, WHAT, WHERE, grouped
 from frostline.cli.naming import AUDIT, parse_alignment, parse_numbers
+from frostline.cli.training_arguments import TrainingArguments
 from frostline.errors import OptionError
 from frostline.inputs.credentials import without_password
 from frostline.run.installed_programs import frostline_program
@@ -121,17 +122,17 @@ def audit_command(
 ) -> None:
     """Measure whether few layers and samples rank configurations, and recommend a ladder."""
     alignment = given.alignment
-    options = training.options()
+    options, space_text = training.options(training.precision), sampling.space_text
     from rich.console import Console
 
     from frostline.cli.display import command_view, echo
 
     console = Console()
     with command_view(console, f"loading {task.task}") as view:
-        loaded = sampling.in_space(task.load())
+        loaded = sampling.in_space(task.load(), space_text)
         from frostline.cli import shown_audit
         from frostline.run.plan import SearchPlan
-        from frostline.run.tuning import TaskSearch
+        from frostline.run.task_search import TaskSearch
 
         plan = given.plan(loaded)
         name = where.study or (f"{loaded.name} audit" if plan.base is None else f"{plan.base}, {alignment}")

@@ -26,6 +26,7 @@ from frostline.cli.retry_command import retry_command
 from frostline.cli.status_command import status_command
 from frostline.cli.train_command import train_command
 from frostline.cli.tune_command import tune_command
+from frostline.cli.worker_command import worker_command
 from frostline.errors import FrostlineError, OptionError, TrainingBugError
 from frostline.inputs.credentials import Secrets, holds_password, without_password
 from frostline.inputs.foreign_errors import foreign_error, foreign_places
@@ -72,6 +73,7 @@ def common_options(
 application.command("layers")(layers_command)
 application.command("ladder")(ladder_command)
 application.command("tune")(tune_command)
+application.command("worker")(worker_command)
 application.command("audit")(audit_command)
 application.command("status")(status_command)
 application.command("best")(best_command)
@@ -114,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _interrupted(words: list[str]) -> str:
     """Return what is said of a command that was interrupted."""
-    if not {"tune", "audit"} & set(words[:1]):
+    if not {"tune", "worker", "audit"} & set(words[:1]):
         return "stopped."
     if MEMORY in words:
         return "stopped. The study was kept in memory alone: nothing is saved."

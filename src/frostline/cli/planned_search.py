@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from frostline.audit.audited_search import AuditedSearch, alignment_of_audit, search_of_audit, small_audit
 from frostline.audit.console_tables import ladder_comparison_table
@@ -18,7 +18,7 @@ from frostline.run.local import local_executor
 from frostline.run.loop import SILENT, Observer
 from frostline.run.options import OFF, TrainingOptions
 from frostline.run.plan import SearchPlan
-from frostline.run.tuning import TaskSearch
+from frostline.run.task_search import TaskSearch
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.budgeted import BudgetedHalving
 from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
@@ -52,6 +52,10 @@ class Place:
     options: TrainingOptions
     executor: ExecutorFactory = local_executor
     tracker: Observer = SILENT
+    recipe: Mapping[str, Any] | None = None
+    """What a study keeps for its workers."""
+    joins: bool = False
+    """Whether the study has to be there already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

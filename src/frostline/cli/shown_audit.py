@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from frostline.audit.shifts import CellShift
     from frostline.protocols import Task
     from frostline.run.plan import SearchPlan
-    from frostline.run.tuning import TaskSearch
+    from frostline.run.task_search import TaskSearch
     from frostline.run.view.search_view import SearchView
     from frostline.run.workload import ExecutorFactory
     from frostline.store.storage import Storage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import typer
 
@@ -17,7 +17,8 @@ from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.sentences import best_words, how_to_train, score_words
 from frostline.run.single_training import train_task
-from frostline.run.tuning import TaskSearch, search_task
+from frostline.run.task_search import TaskSearch
+from frostline.run.tuning import search_task
 from frostline.run.view.drawing_board import rung_table
 from frostline.run.view.event_lines import outcome
 from frostline.search.budget import FEWEST_FULL_TRAININGS
@@ -40,6 +41,15 @@ if TYPE_CHECKING:
     from frostline.search.sampling import Sampling
 
 
+class StudyArguments(TypedDict):
+    """What of a planned search says which study it has."""
+
+    study: str
+    plan: SearchPlan
+    training: TaskSearch
+    storage: str
+
+
 def run_search(view: SearchView, task: Task, climb: PlannedSearch, place: Place, sampling: Sampling) -> TuneResult:
     """Run a planned search, or go on with it, and show how far it is."""
     view.prepare(
@@ -51,6 +61,15 @@ def run_search(view: SearchView, task: Task, climb: PlannedSearch, place: Place,
     return search_task(
         task,
         climb.plan,
+        **study_arguments(climb, place, sampling),
+        executor=place.executor,
+        observer=Together(view, place.tracker),
+    )
+
+
+def study_arguments(climb: PlannedSearch, place: Place, sampling: Sampling) -> StudyArguments:
+    """Return what says which study a planned search has, beside its task and the search itself."""
+    return StudyArguments(
         study=place.name,
         plan=SearchPlan(sampling=sampling, initial=climb.initial, seed=place.seed),
         training=TaskSearch(
@@ -58,10 +77,10 @@ def run_search(view: SearchView, task: Task, climb: PlannedSearch, place: Place,
             alignment=climb.alignment,
             known=climb.known,
             reference=place.reference,
+            recipe=place.recipe,
+            joins=place.joins,
         ),
         storage=place.storage,
-        executor=place.executor,
-        observer=Together(view, place.tracker),
     )
 
 

@@ -1,17 +1,41 @@
-"""The command `frostline status`: where a study stands."""
+"""The command `frostline status`: where a study stands, and with `--watch` what becomes of it."""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import typer
 
 from frostline.cli.arguments import StorageOption, StudyArgument
+from frostline.errors import OptionError
 from frostline.inputs.credentials import without_password
 from frostline.store.storage import DEFAULT_STORAGE
 from frostline.wording import counted
 
+# A look takes milliseconds; a day is as good as never.
+_SHORTEST, _LONGEST = 0.1, 86_400.0
 
-def status_command(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE) -> None:
+
+def status_command(
+    study: StudyArgument,
+    storage: StorageOption = DEFAULT_STORAGE,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="What runs where, again and again, until the search is over or Ctrl-C.")
+    ] = False,
+    every: Annotated[float, typer.Option("--every", metavar="SECONDS", help="How often --watch looks.")] = 2.0,
+) -> None:
     """Show where a study stands."""
+    if not _SHORTEST <= every <= _LONGEST:
+        raise OptionError(f"--every is {every:g}, but must be in {_SHORTEST:g}..{_LONGEST:g} seconds.")
+    if watch:
+        from frostline.cli.watched_study import watch_study
+
+        watch_study(storage, study, seconds=every)
+    show_status(study, storage)
+
+
+def show_status(study: str, storage: str) -> None:
+    """Print where a study stands."""
     from rich.console import Console
 
     from frostline.run.sentences import best_words, cost_lines, rung_lines

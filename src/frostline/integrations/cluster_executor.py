@@ -19,7 +19,7 @@ from frostline.integrations.node_shares import NodeShares, Share, largest_by_nod
 from frostline.integrations.node_watch import NodeWatch
 from frostline.integrations.ray_cluster import how_it_ended
 from frostline.integrations.ray_worker import Crowded, Order, SharePlan
-from frostline.records import Evaluation, Job, Progress
+from frostline.records import Evaluation, Job, Progress, Station
 from frostline.run.in_process import capacity_of, grouping_of
 from frostline.run.placement import Placement, even_part
 from frostline.run.second_chances import SecondChances, WorkerError
@@ -56,6 +56,8 @@ class _Worker:
     jobs: dict[Request, Job] = field(default_factory=dict)
     """Those that it trains."""
     began: float = 0.0
+    began_at: float = 0.0
+    """The same as a time of day."""
 
 
 class ClusterExecutor:
@@ -125,6 +127,20 @@ class ClusterExecutor:
             self._hand_out()
         return self._ended.popleft()
 
+    def stations(self) -> Sequence[Station]:
+        """See ``TellsStations``: the shares of the nodes."""
+        return [
+            Station(
+                host=worker.share.node_name,
+                pid=None,
+                device="cuda" if worker.share.gpus else "cpu",
+                requests=tuple(worker.jobs),
+                since=worker.began_at if worker.jobs else None,
+                promised_bytes=worker.share.memory_bytes,
+            )
+            for worker in tuple(self._workers.values())
+        ]
+
     def forget(self, number: int) -> None:
         """Let go of the checkpoints of configuration ``number``."""
         self._forget(number)
@@ -158,7 +174,7 @@ class ClusterExecutor:
             self._placement.begin(choice.device, [job.request for job in jobs])
             worker = self._workers[choice.device]
             worker.jobs = {job.request: self._waiting.pop(job.request) for job in jobs}
-            worker.began = time.perf_counter()
+            worker.began, worker.began_at = time.perf_counter(), time.time()
             worker.actor.submit.remote(Order(jobs=jobs, needed_bytes=needed))
 
     def _listen(self) -> None:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from frostline.errors import BudgetTooSmallError, ObjectiveError
 from frostline.populations.prefix.share import CannotShareError
+from frostline.run.stations import Here, stations_of
 from frostline.training.failures import failed, give_memory_back, is_out_of_memory
 
 if TYPE_CHECKING:
     from frostline.populations.packing import Packing
     from frostline.populations.population import Population
     from frostline.protocols import Executor
-    from frostline.records import Configuration, Evaluation, Job, Request
+    from frostline.records import Configuration, Evaluation, Job, Request, Station
     from frostline.search.alignment import Alignment
 
 logger = logging.getLogger(__name__)
@@ -48,15 +49,25 @@ class Evaluator:
         return evaluation
 
 
+_HERE = Here()
+
+
 class SerialExecutor:
     """Evaluates one job at a time in this process."""
 
     def __init__(
-        self, evaluate: Callable[[Job], Evaluation], *, forget: Callable[[int], None] = lambda _: None
+        self,
+        evaluate: Callable[[Job], Evaluation],
+        *,
+        forget: Callable[[int], None] = lambda _: None,
+        here: Here = _HERE,
     ) -> None:
         self._evaluate = evaluate
         self._forget = forget
+        self._here = here
         self._waiting: deque[Job] = deque()
+        self._training: tuple[Request, ...] = ()
+        self._began = 0.0
 
     is_training = False
     """Between two calls nothing is under way."""
@@ -71,7 +82,16 @@ class SerialExecutor:
 
     def next_ended(self) -> Evaluation:
         """Evaluate the job that has waited longest."""
-        return self._evaluate(self._waiting.popleft())
+        job = self._waiting.popleft()
+        self._began, self._training = time.time(), (job.request,)
+        try:
+            return self._evaluate(job)
+        finally:
+            self._training = ()
+
+    def stations(self) -> Sequence[Station]:
+        """See ``TellsStations``."""
+        return self._here.training(self._training, self._began)
 
     def forget(self, number: int) -> None:
         """Let go of the checkpoints of configuration ``number``."""
@@ -97,12 +117,14 @@ class PopulationExecutor:
     """How many jobs may wait, to choose from what is trained together."""
     in_waves: bool = False
     """Whether all that wait are trained before there is room for more."""
+    here: Here = _HERE
     drop_checkpoints: Callable[[int], None] = lambda _: None
     _waiting: dict[Request, Job] = field(default_factory=dict)
     """What is trained now too, until it has ended."""
     _training: set[Request] = field(default_factory=set)
     _ending: Iterator[Evaluation] = field(default_factory=lambda: iter(()))
     _reasons: set[str] = field(default_factory=set)
+    _began: float = 0.0
 
     @property
     def is_training(self) -> bool:
@@ -132,6 +154,10 @@ class PopulationExecutor:
             assert next(self._ending, None) is None, "a population ended more jobs than it was given"
         return evaluation
 
+    def stations(self) -> Sequence[Station]:
+        """See ``TellsStations``."""
+        return self.here.training(self._training, self._began)
+
     def forget(self, number: int) -> None:
         """Let go of the checkpoints of configuration ``number``."""
         self.drop_checkpoints(number)
@@ -146,7 +172,7 @@ class PopulationExecutor:
         """Yield the evaluations of the next population, or of the next job that is trained alone."""
         group = self.packing.groups([*self._waiting.values()])[0]
         members = self.packing.next(group)
-        self._training = {job.request for job in members}
+        self._began, self._training = time.time(), {job.request for job in members}
         return self._together(members) if len(members) > 1 else self._one_by_one(members)
 
     def _one_by_one(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
@@ -200,6 +226,10 @@ class _Wrapper:
     def next_ended(self) -> Evaluation:
         """See ``Executor``."""
         return self.executor.next_ended()
+
+    def stations(self) -> Sequence[Station]:
+        """See ``TellsStations``."""
+        return stations_of(self.executor) or ()
 
     def forget(self, number: int) -> None:
         """See ``Executor``."""

@@ -15,6 +15,7 @@ from frostline.populations.population import Population
 from frostline.populations.programs import Programs
 from frostline.run.executors import Evaluator, PopulationExecutor, SerialExecutor
 from frostline.run.options import memory_of
+from frostline.run.stations import Here
 from frostline.run.workload import TaskTraining
 from frostline.training.course import checkpoints_of
 
@@ -43,13 +44,15 @@ def in_process_executor(
     assert isinstance(training, TaskTraining)
     settings, options = training.settings, training.options
     layers = most_layers(workload) if trainable_layers is None else trainable_layers
-    require_memory(training.task, trainable_layers=layers, available=memory_of(options, settings))
+    memory = memory_of(options, settings)
+    require_memory(training.task, trainable_layers=layers, available=memory)
+    here = Here.on(settings.device_plan.device, memory)
     checkpoints = checkpoints_of(training.task, settings)
     assert checkpoints is not None, "a study keeps checkpoints"
     evaluate = Evaluator(train=partial(training, threads=threads, observe=workload.progress))
     engine = Engine.parse(options.engine)
     if engine is Engine.SERIAL:
-        return SerialExecutor(evaluate, forget=checkpoints.forget)
+        return SerialExecutor(evaluate, forget=checkpoints.forget, here=here)
     budget = MemoryBudget.parse(options.memory, device=settings.device_plan.device)
     programs = Programs(training.task, root_seed=settings.root_seed)
     return PopulationExecutor(
@@ -66,6 +69,7 @@ def in_process_executor(
         packing=packing_of(workload, programs),
         capacity=capacity_of(workload),
         in_waves=workload.in_waves,
+        here=here,
         drop_checkpoints=checkpoints.forget,
     )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from frostline.records import Configuration, Direction, Evaluation, Request
+from frostline.records import Configuration, Direction, Evaluation, Request, Station
 from frostline.search.history import History
 
 
@@ -62,6 +62,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def show(self, stations: Callable[[], Sequence[Station] | None]) -> None:
+        """Let ``stations`` be asked, now and then and by another thread, which process trains what: for whoever looks."""
+        ...
+
     def newly_ended(self) -> list[int]:
         """Return the configurations that are never evaluated again and were not named before."""
         ...
@@ -107,6 +111,9 @@ class MemoryLedger:
 
     def end(self, numbers: Iterable[int]) -> None:
         """Do nothing."""
+
+    def show(self, stations: Callable[[], Sequence[Station] | None]) -> None:
+        """Do nothing: nobody else looks."""
 
     def newly_ended(self) -> list[int]:
         """Return nobody."""

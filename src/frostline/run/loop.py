@@ -7,10 +7,12 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from frostline.records import Configuration, Fidelity, Job, Status
 from frostline.run.bugs import stop_at_bug
+from frostline.run.stations import stations_of
 from frostline.search.interface import Climb
 from frostline.store.workers import TurnLostError
 
@@ -108,6 +110,7 @@ class Loop:
         """Claimed ahead."""
         self._turn_seconds, self._evaluation_seconds = 0.0, math.inf
         """What the last turn took, and the last evaluation."""
+        ledger.show(partial(stations_of, executor))
 
     def run(self, observer: Observer) -> None:
         """Go on to the end of the search."""

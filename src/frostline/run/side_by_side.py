@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import pickle
 import signal
+import socket
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from frostline.costs.admission import require_memory
 from frostline.errors import NotEnoughMemoryError, OptionError
 from frostline.populations.memory_budget import MemoryBudget
-from frostline.records import Evaluation, Progress
+from frostline.process import resident_bytes
+from frostline.records import Evaluation, Progress, Station
 from frostline.run.in_process import capacity_of, grouping_of, in_process_executor, most_layers
 from frostline.run.options import AUTO, OFF
 from frostline.run.second_chances import SecondChances, WorkerError
@@ -81,6 +83,7 @@ def side_by_side_executor(workload: Workload, *, num_workers: int) -> Executor:
         workload=workload,
         pickled=_pickled(workload, replace(training, options=own)),
         num_workers=num_workers,
+        memory_bytes=memory,
     )
 
 
@@ -112,6 +115,8 @@ class _Worker:
     jobs: dict[Request, Job] = field(default_factory=dict)
     """Those that it trains."""
     began: float = 0.0
+    began_at: float = 0.0
+    """The same as a time of day."""
 
     @classmethod
     def start(cls, number: int) -> _Worker:
@@ -156,7 +161,9 @@ class SideBySideExecutor:
     process, however that ends.
     """
 
-    def __init__(self, *, workload: Workload, pickled: bytes, num_workers: int) -> None:
+    def __init__(
+        self, *, workload: Workload, pickled: bytes, num_workers: int, memory_bytes: int | None = None
+    ) -> None:
         training = workload.training
         assert isinstance(training, TaskTraining)
         checkpoints = checkpoints_of(training.task, training.settings)
@@ -165,6 +172,8 @@ class SideBySideExecutor:
         self._progress = workload.progress
         self._pickled = pickled
         self._num_workers = num_workers
+        self._memory_bytes = memory_bytes
+        """Of each worker, for its trainings."""
         self._capacity = capacity_of(workload, num_workers=num_workers)
         self._groups = grouping_of(workload)
         self._workers: list[_Worker] = []
@@ -195,6 +204,21 @@ class SideBySideExecutor:
             self._hand_out()
         return self._ended.popleft()
 
+    def stations(self) -> Sequence[Station]:
+        """See ``TellsStations``."""
+        return [
+            Station(
+                host=socket.gethostname(),
+                pid=worker.process.pid,
+                device="cpu",
+                requests=tuple(worker.jobs),
+                since=worker.began_at if worker.jobs else None,
+                promised_bytes=self._memory_bytes,
+                used_bytes=resident_bytes(worker.process.pid),
+            )
+            for worker in tuple(self._workers)
+        ]
+
     def forget(self, number: int) -> None:
         """Let go of the checkpoints of configuration ``number``."""
         self._forget(number)
@@ -221,7 +245,7 @@ class SideBySideExecutor:
             most = -(-len(self._waiting) // len(free))
             jobs = self._second_chances.together(group)[:most]
             worker.jobs = {job.request: job for job in jobs}
-            worker.began = time.perf_counter()
+            worker.began, worker.began_at = time.perf_counter(), time.time()
             for job in jobs:
                 del self._waiting[job.request]
             self._tell(worker, pickle.dumps(jobs))

@@ -15,7 +15,7 @@ from frostline.run.side_by_side import SideBySideExecutor, side_by_side_executor
 from frostline.training.failures import give_memory_back
 
 if TYPE_CHECKING:
-    from frostline.records import Evaluation, Job, Request
+    from frostline.records import Evaluation, Job, Request, Station
     from frostline.run.executors import PopulationExecutor, SerialExecutor
     from frostline.run.workload import Workload
     from frostline.training.threads import Threads
@@ -68,6 +68,10 @@ class SpreadingExecutor:
         self._seconds += time.perf_counter() - begin
         del self._under_way[evaluation.request]
         return evaluation
+
+    def stations(self) -> Sequence[Station]:
+        """See ``TellsStations``."""
+        return self._executor.stations()
 
     def forget(self, number: int) -> None:
         """Let go of the checkpoints of configuration ``number``."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from frostline.errors import LadderError, OptionError, SearchFailedError, SearchSpaceError
+from frostline.errors import LadderError, SearchFailedError, SearchSpaceError
 from frostline.protocols import metric_of
 from frostline.run.affordable import within_budget
 from frostline.run.executors import AligningExecutor, RememberingExecutor
@@ -18,21 +18,19 @@ from frostline.run.loop import SILENT, Observer, Proposer, climb
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.result import TuneResult, why_nothing_was_found
-from frostline.run.summary import best_evaluation, expected_of, summarise
+from frostline.run.summary import best_evaluation, summarise
+from frostline.run.task_search import TaskSearch, terms_of, terms_of_task
 from frostline.run.view.search_view import observing
 from frostline.run.workload import ExecutorFactory, TaskTraining, Workload
-from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.budgeted import BudgetedHalving
 from frostline.search.halving import AsynchronousHalving
 from frostline.search.interface import Climb, Search
 from frostline.search.ladder import Ladder
 from frostline.search.realigned import inner_search
 from frostline.search.space import space_of
-from frostline.search.sweep import Sweep
 from frostline.store.begun import begun_ladder
 from frostline.store.storage import DEFAULT_STORAGE, Storage, opened
 from frostline.store.study import SearchStudy
-from frostline.store.terms import TaskReference, Terms
 from frostline.training.black_box import BlackBox
 from frostline.training.kept_models import KeptModels
 from frostline.training.sources import source_digest
@@ -42,10 +40,11 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
     from frostline.protocols import Executor, Task
-    from frostline.records import Evaluation, Job, Value
+    from frostline.records import Evaluation, Value
     from frostline.run.workload import OwnTraining
     from frostline.search.history import History
     from frostline.search.space import SearchSpace
+    from frostline.store.terms import Terms
     from frostline.training.black_box import TrainFunction
 
 
@@ -97,7 +96,7 @@ def search_training(
     """
     search = plan.search_on(ladder)
     direction = plan.direction or "minimize"
-    terms = _terms(
+    terms = terms_of(
         search,
         plan,
         task=training.name,
@@ -177,19 +176,6 @@ def tune_task(
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskSearch:
-    """How the configurations of a task are trained in a search, and what of it need not be trained."""
-
-    options: TrainingOptions = TrainingOptions()
-    alignment: Alignment = IDENTITY
-    """What rungs of fewer layers train in place of the configurations."""
-    known: Callable[[Job], Evaluation | None] | None = None
-    """Answers jobs that need not be trained; asked with the values that would be."""
-    reference: TaskReference | None = None
-    """What names the task on the command line; by default its name alone."""
-
-
 def search_task(
     task: Task,
     search: Search,
@@ -205,29 +191,8 @@ def search_task(
 
     Of ``plan`` the search itself is left out. Raises: AlignmentError if the alignment does not fit the space or the model.
     """
-    if plan.direction not in (None, task.direction) or plan.sample_unit not in (None, task.sample_unit):
-        raise OptionError(
-            f"the plan says {plan.direction} over {plan.sample_unit}, but the task {task.name} is to {task.direction} over "
-            f"{task.sample_unit}: leave both out."
-        )
     observer = within_budget(search, observer)
-    alignment, num_layers = training.alignment, search.ladder.num_layers
-    alignment.check(task.space, num_layers=num_layers)
-    terms = _terms(
-        search,
-        plan,
-        task=task.name,
-        reference=training.reference or TaskReference(name=task.name),
-        data=task.fingerprint,
-        space=task.space.fingerprint,
-        direction=task.direction,
-        sample_unit=task.sample_unit,
-        training=training.options.terms(alignment),
-        source=source_digest(task),
-        metric=metric_of(task),
-        # What an audit trained comes first too, and was drawn.
-        has_own=bool(plan.initial) and training.known is None,
-    )
+    terms, alignment = terms_of_task(task, search, plan, training), training.alignment
     workload = Workload(
         training=TaskTraining(task=task, options=training.options, study=study, seed=plan.seed),
         ladder=search.ladder,
@@ -243,7 +208,8 @@ def search_task(
     models = KeptModels.of_study(training.options.runs, study, data=task.fingerprint)
     with opened(storage) as place:
         kept = KeptSamples(workload=workload, alignment=alignment)
-        run = _Run(search, plan.draws(task.space, task.direction), made, observer, len(plan.first), models, kept)
+        draws = plan.draws(task.space, task.direction)
+        run = _Run(search, draws, made, observer, len(plan.first), models, kept, joins=training.joins)
         return _search(place, study, terms, run, task.space)
 
 
@@ -273,26 +239,15 @@ class _Run:
     models: KeptModels | None
     """Where the models that are trained in full are kept."""
     samples_kept: KeptSamples
-
-
-def _terms(search: Search, plan: SearchPlan, *, data: str = "", **of_task: object) -> Terms:
-    ladder = search.ladder
-    return Terms(
-        data=data,
-        rungs=tuple(ladder.rungs),
-        num_layers=ladder.num_layers,
-        search=search.fingerprint,
-        is_sweep=isinstance(search, Sweep),
-        sampler=plan.sampler.name,
-        seed=plan.seed,
-        expected=tuple(expected_of(search)),
-        **of_task,  # type: ignore[arg-type]
-    )
+    joins: bool = False
+    """Whether the study has to be there already."""
 
 
 def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpace) -> TuneResult:
     with closing(run.executor):
-        study = SearchStudy.open(place, name, terms=terms, space=space, samples_kept=run.samples_kept)
+        study = SearchStudy.open(
+            place, name, terms=terms, space=space, samples_kept=run.samples_kept, joins=run.joins
+        )
         try:
             if isinstance(run.search, Climb) and terms.expected:
                 study.check_total(run.search.configurations)

@@ -19,7 +19,7 @@ def begun_ladder(storage: str | Storage, name: str, usual: Ladder) -> Ladder:
 
     Raises: StudyError if the storage cannot be read, or the study is somebody else's.
     """
-    terms = _terms(storage, name)
+    terms = terms_in(storage, name)
     if terms is None or terms.num_layers != usual.num_layers or terms.rungs[-1] != usual.rungs[-1]:
         return usual
     # What a sweep evaluates at is no ladder.
@@ -28,7 +28,11 @@ def begun_ladder(storage: str | Storage, name: str, usual: Ladder) -> Ladder:
     return usual
 
 
-def _terms(storage: str | Storage, name: str) -> Terms | None:
+def terms_in(storage: str | Storage, name: str) -> Terms | None:
+    """Return what the study ``name`` is about; None if there is none, or it is empty: a file is not made by that.
+
+    Raises: StudyError as ``begun_ladder``.
+    """
     if isinstance(storage, str) and not exists(storage):
         return None
     with opened(storage) as place, place.errors():

@@ -47,7 +47,7 @@ def delete_study(storage: str | Storage, name: str) -> None:
     Raises: StudyError if there is none of that name, or a process works on it.
     """
     with found_study(storage, name) as (place, study_id):
-        for worker in living_workers(access_to(place.backend, study_id).attributes()):
+        for worker in living_workers(access_to(place.backend, study_id).attributes()).values():
             raise StudyError(
                 f"the study {name!r} is being searched, by process {worker.pid} on {worker.host}: end that first."
             )

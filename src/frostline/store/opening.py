@@ -19,6 +19,8 @@ from frostline.store.terms import Terms
 
 logger = logging.getLogger(__name__)
 
+_SAME_EVERYWHERE = "have the same task file, options and data on every machine"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenStudy:
@@ -56,9 +58,38 @@ def open_study(storage: Storage, name: str, terms: Terms) -> OpenStudy:
         # None if a process was killed between the two writes of a new study: it is empty, and ours to begin.
         before = terms.source if kept is None else kept.source
         terms = replace(terms, source=terms.source or before)
-        if kept is None or kept.expected != terms.expected:
+        recipe = terms.recipe or (None if kept is None else kept.recipe)
+        terms = replace(terms, recipe=recipe)
+        if kept is None or (kept.expected, kept.recipe) != (terms.expected, recipe):
             storage.backend.set_study_user_attr(study_id, TERMS, replace(terms, source=before).record())
     return OpenStudy(study_id=study_id, terms=terms, is_mended=before != terms.source)
+
+
+def join_study(storage: Storage, name: str, terms: Terms) -> OpenStudy:
+    """Return the study ``name``, which is there already, for a worker that makes the same search.
+
+    Raises: StudyError if the storage fails, if there is none, if the worker's search is another one, or if others are at
+        work with another version of the user's code.
+    """
+    check_study_name(name)
+    with storage.errors():
+        try:
+            study_id = storage.backend.get_study_id_from_name(name)
+        except KeyError:
+            raise StudyError(f"the study {name!r} is not in {storage.shown} any more.") from None
+        kept = read_terms(storage.backend, study_id, name=name)
+        if kept is None:
+            raise StudyError(f"the study {name!r} is empty: start it with `frostline tune TASK --study {name}`.")
+        kept.check_equal(terms, name=name, remedy=_SAME_EVERYWHERE)
+        source = terms.source or kept.source
+        if source != kept.source:
+            # Where nobody is at work the code may have been mended; two versions of it at a time are a mistake.
+            for worker in living_workers(access_to(storage.backend, study_id).attributes()).values():
+                raise StudyError(
+                    f"the study {name!r} is searched with another version of the task's file, by process {worker.pid} on "
+                    f"{worker.host}: end that first, or have the same file everywhere."
+                )
+    return OpenStudy(study_id=study_id, terms=replace(kept, source=source), is_mended=source != kept.source)
 
 
 def _made_or_found(storage: Storage, name: str, terms: Terms) -> tuple[int, Terms | None]:

@@ -23,6 +23,9 @@ from frostline.store.pickled_samplers import is_sampler_state
 _MOST_TEXT = 100_000
 _MOST_LINES = 1000
 
+MOST_SHOWN = 64
+"""Of the processes that train for one worker, and of what each of them trains, so many are told."""
+
 Kind = TypeVar("Kind")
 
 
@@ -93,6 +96,20 @@ class _DeathsRecord(TypedDict):
     samples: NotRequired[Count]
 
 
+class _StationRecord(TypedDict):
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+
+    host: _Text
+    pid: _Positive | None
+    device: _Text
+    requests: Annotated[
+        list[Annotated[list[Count], Field(min_length=2, max_length=2)]], Field(max_length=MOST_SHOWN)
+    ]
+    since: _Finite | None
+    promised: Count | None
+    used: Count | None
+
+
 class _PresenceRecord(TypedDict):
     __pydantic_config__ = _STRICT  # type: ignore[misc]
 
@@ -106,6 +123,7 @@ class _PresenceRecord(TypedDict):
     sent: NotRequired[Count]
     news: NotRequired[list[Any]]
     heard: NotRequired[dict[str, Count]]
+    stations: NotRequired[Annotated[list[_StationRecord], Field(max_length=MOST_SHOWN)]]
 
 
 class _ReferenceRecord(TypedDict):
@@ -149,6 +167,8 @@ class _SecondTermsRecord(_TermsRecord):
     training: _TrainingRecord | None
     metric: NotRequired[_Name]
     has_own: NotRequired[bool]
+    # Whoever makes a search from it looks closer.
+    recipe: NotRequired[dict[str, Any]]
 
 
 class _FirstTermsRecord(_TermsRecord):

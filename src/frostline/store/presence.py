@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from frostline.errors import StudyError
-from frostline.store.parsing import parse_presence
+from frostline.records import Request, Station
+from frostline.store.parsing import MOST_SHOWN, parse_presence
 
 PREFIX = "frostline:worker:"
 
@@ -40,6 +41,8 @@ class Presence:
     news: tuple[Any, ...] = ()
     heard: Mapping[str, int] = field(default_factory=dict)
     """Of every other worker, how many of its pieces of news are known to this one."""
+    stations: tuple[Station, ...] | None = None
+    """The processes that train for it, and what; of many the first. None where its executor does not tell."""
 
     @classmethod
     def parse(cls, worker: str, stored: object) -> Presence:
@@ -56,6 +59,7 @@ class Presence:
             sent=record.get("sent", 0),
             news=tuple(record.get("news", ())),
             heard=record.get("heard", {}),
+            stations=tuple(map(_station_of, record["stations"])) if "stations" in record else None,
         )
 
     def record(self) -> dict[str, Any]:
@@ -70,7 +74,36 @@ class Presence:
             "sent": self.sent,
             "news": list(self.news),
             "heard": dict(self.heard),
+            **(
+                {}
+                if self.stations is None
+                else {"stations": list(map(_station_record, self.stations[:MOST_SHOWN]))}
+            ),
         }
+
+
+def _station_record(station: Station) -> dict[str, Any]:
+    return {
+        "host": station.host,
+        "pid": station.pid,
+        "device": station.device,
+        "requests": [[request.number, request.rung] for request in station.requests[:MOST_SHOWN]],
+        "since": station.since,
+        "promised": station.promised_bytes,
+        "used": station.used_bytes,
+    }
+
+
+def _station_of(record: Mapping[str, Any]) -> Station:
+    return Station(
+        host=record["host"],
+        pid=record["pid"],
+        device=record["device"],
+        requests=tuple(Request(number, rung) for number, rung in record["requests"]),
+        since=record["since"],
+        promised_bytes=record["promised"],
+        used_bytes=record["used"],
+    )
 
 
 class Watch:
@@ -110,16 +143,20 @@ class Watch:
         return presence.boot in ("", self._boot)
 
 
-def living_workers(attributes: Mapping[str, Any]) -> list[Presence]:
-    """Return what those workers say of themselves, in a study's ``attributes``, that are alive."""
-    watch, living = Watch(), []
+def living_workers(attributes: Mapping[str, Any], watch: Watch | None = None) -> dict[str, Presence]:
+    """Return what those workers say of themselves, in a study's ``attributes``, that are alive, by what claims call them.
+
+    A ``watch`` that has seen them before knows better.
+    """
+    watch, living = watch or Watch(), dict[str, Presence]()
     for name, record in attributes.items():
         if name.startswith(PREFIX) and record is not None:
             # What is damaged no living worker has written; and a damaged study may be deleted.
             with suppress(StudyError):
-                presence = Presence.parse(name.removeprefix(PREFIX), record)
-                if watch.is_alive(name, presence):
-                    living.append(presence)
+                worker = name.removeprefix(PREFIX)
+                presence = Presence.parse(worker, record)
+                if watch.is_alive(worker, presence):
+                    living[worker] = presence
     return living
 
 

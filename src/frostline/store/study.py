@@ -9,28 +9,29 @@ worker may have claimed another rung since, is therefore ended in turn, after it
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from optuna.trial import FrozenTrial, TrialState
 
 from frostline.errors import StudyError
-from frostline.records import Configuration, Evaluation, Request, Status
+from frostline.records import Configuration, Evaluation, Request, Station, Status
 from frostline.search.history import History
 from frostline.search.space import SearchSpace
 from frostline.store.access import Claims
 from frostline.store.any_storage import access_to
 from frostline.store.deaths import SamplesKept, nothing_kept, set_aside
 from frostline.store.news import Claimed, Ended, Event, Made, Recorded, Retried
-from frostline.store.opening import open_study
+from frostline.store.opening import join_study, open_study
 from frostline.store.reading import TERMS
 from frostline.store.retries import counting_trials, has_only_failed, retrials
 from frostline.store.shared_history import SharedHistory
 from frostline.store.storage import Storage
 from frostline.store.terms import Terms
-from frostline.store.trials import Claim, claim_of, new_trial, record_of
+from frostline.store.trials import Claim, claim_of, new_trial, outcome_of, record_of
+from frostline.store.turns import SoleWorker, Turn
 from frostline.store.vanishing import StudyFile
-from frostline.store.workers import SharedTurn, SoleWorker, Turn
+from frostline.store.workers import SharedTurn
 from frostline.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -87,13 +88,16 @@ class SearchStudy:
         terms: Terms,
         space: SearchSpace,
         samples_kept: SamplesKept = nothing_kept,
+        joins: bool = False,
     ) -> SearchStudy:
         """Open the study ``name`` in ``storage``, or make it. ``samples_kept`` tells deaths at one place from others.
+
+        One that is joined has to be there.
 
         Raises: StudyError if the storage fails, or holds a study of that name made under other terms; OptionError if that is
             no name.
         """
-        found = open_study(storage, name, terms)
+        found = (join_study if joins else open_study)(storage, name, terms)
         study = cls(storage, found.study_id, name=name, terms=found.terms, space=space, samples_kept=samples_kept)
         study._is_mended = found.is_mended
         return study
@@ -187,6 +191,10 @@ class SearchStudy:
             with self._storing():
                 for number in ending:
                     self._end(number)
+
+    def show(self, stations: Callable[[], Sequence[Station] | None]) -> None:
+        """See ``run.ledger.Ledger``."""
+        self._turn.show(stations)
 
     def newly_ended(self) -> list[int]:
         """Return the configurations whose trials were found ended, or were ended, since this was last asked."""
@@ -314,20 +322,9 @@ class SearchStudy:
         self._known.end(number)
         self._turn.tell(Ended(number))
         # What another worker wrote that ended it is what we would have written.
-        self._access.end(self._trial_id(number), *self._outcome(number))
-
-    def _outcome(self, number: int) -> tuple[TrialState, float | None, str | None]:
-        """Return a trial's final state, its score unless it failed or diverged, and why it did, from the lowest rung."""
         evaluations = self.history.evaluations_of(number)
         assert evaluations, f"configuration {number} was ended before it was evaluated"
-        last = evaluations[-1]
-        if self._is_full(last) and last.status is Status.FINISHED:
-            return TrialState.COMPLETE, last.score, None
-        for status, state in ((Status.FAILED, TrialState.FAIL), (Status.DIVERGED, TrialState.PRUNED)):
-            for evaluation in evaluations:
-                if evaluation.status is status:
-                    return state, None, evaluation.reason
-        return TrialState.PRUNED, last.score, None
+        self._access.end(self._trial_id(number), *outcome_of(evaluations, last_rung=len(self.terms.rungs) - 1))
 
     def _is_full(self, evaluation: Evaluation) -> bool:
         return evaluation.rung == len(self.terms.rungs) - 1

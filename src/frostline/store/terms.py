@@ -17,6 +17,8 @@ _VERSION = 2
 
 _DEFAULT_PRECISION = "float32"
 
+_ANOTHER = "use another study name, or the settings that the study was made with"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskReference:
@@ -117,6 +119,8 @@ class Terms:
     """What the score is called where it is shown; None: "score"."""
     has_own: bool = dataclasses.field(default=False, compare=False)
     """Whether configuration 0 is the user's own, and not drawn."""
+    recipe: Mapping[str, Any] | None = dataclasses.field(default=None, compare=False)
+    """What a command makes the same search from: JSON, kept here and read there. None where no command can."""
 
     def record(self) -> dict[str, Any]:
         """Return what ``parse`` takes, for JSON."""
@@ -140,6 +144,7 @@ class Terms:
             **({} if self.source is None else {"source": self.source}),
             **({} if self.metric is None else {"metric": self.metric}),
             **({"has_own": True} if self.has_own else {}),
+            **({} if self.recipe is None else {"recipe": dict(self.recipe)}),
         }
 
     @classmethod
@@ -185,14 +190,17 @@ class Terms:
             source=record.get("source"),
             metric=record.get("metric"),
             has_own=record.get("has_own", False),
+            recipe=record.get("recipe"),
         )
 
-    def check_equal(self, other: Terms, *, name: str) -> None:
-        """Raise StudyError if the study ``name``, made under these terms, is continued under ``other``."""
+    def check_equal(self, other: Terms, *, name: str, remedy: str = _ANOTHER) -> None:
+        """Raise StudyError if the study ``name``, made under these terms, is continued under ``other``.
+
+        ``remedy`` says what to do then.
+        """
         for what, mine, theirs in self._differences(other):
             raise StudyError(
-                f"the study {name!r} was made with {what} {mine!r}, and this run has {theirs!r}: use another "
-                f"study name, or the settings that the study was made with."
+                f"the study {name!r} was made with {what} {mine!r}, and this run has {theirs!r}: {remedy}."
             )
 
     def _differences(self, other: Terms) -> Iterator[tuple[str, Any, Any]]:

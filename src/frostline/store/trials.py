@@ -92,6 +92,20 @@ def read_trial(trial: FrozenTrial, history: History, rungs: Sequence[Fidelity]) 
         history.finish(evaluation)
 
 
+def outcome_of(
+    evaluations: Sequence[Evaluation], *, last_rung: int
+) -> tuple[TrialState, float | None, str | None]:
+    """Return the final state of a trial, its score unless it failed or diverged, and why it did, from the lowest rung."""
+    last = evaluations[-1]
+    if last.rung == last_rung and last.status is Status.FINISHED:
+        return TrialState.COMPLETE, last.score, None
+    for status, state in ((Status.FAILED, TrialState.FAIL), (Status.DIVERGED, TrialState.PRUNED)):
+        for evaluation in evaluations:
+            if evaluation.status is status:
+                return state, None, evaluation.reason
+    return TrialState.PRUNED, last.score, None
+
+
 def record_of(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
     """Return the user attribute, name and value, that an evaluation is read from."""
     record = {

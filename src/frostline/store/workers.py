@@ -14,14 +14,15 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Protocol
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from frostline.errors import StudyError
 from frostline.store.news import Event, Inbox, Outbox
 from frostline.store.presence import PREFIX, Presence, Watch, boot_of_machine, process_of
 
 if TYPE_CHECKING:
+    from frostline.records import Station
     from frostline.store.access import Access, Attribute
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 _BEAT_SECONDS = 15.0
 # News is told with the next turn; where that is long in coming, after this time.
 _NEWS_SECONDS = 0.1
+# What is trained where is told no more often than this, and with every turn.
+_SHOWN_SECONDS = 2.0
 # A turn takes milliseconds: a worker that wants to decide looks again soon, and then less often.
 _SHORTEST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.002, 0.1
 # One that waits for others' evaluations looks again after so long, and then less often.
@@ -39,102 +42,6 @@ _TURN_SECONDS = 60.0
 
 class TurnLostError(Exception):
     """The process was stopped so long while it decided that others may decide by now."""
-
-
-class Turn(Protocol):
-    """Mutual exclusion between the workers of one study, and the news of the others."""
-
-    worker: str
-    dead: Mapping[str, Presence]
-    """Those that were there and neither live nor left, until somebody buries them: writes None in place of them."""
-
-    def take(self) -> AbstractContextManager[None]:
-        """Return a context manager in which no other worker decides."""
-        ...
-
-    def handing_over(self, events: Sequence[Event]) -> AbstractContextManager[Attribute]:
-        """Return a context that gives an attribute to write with what was decided: when it is there, the turn is over.
-
-        ``events`` tell the others what was.
-        """
-        ...
-
-    def alive(self, worker: str) -> bool:
-        """Return whether ``worker`` is known and was alive when last looked."""
-        ...
-
-    def has_died(self, worker: str) -> bool:
-        """Return whether the process of one of the ``dead`` is known to have ended without a word."""
-        ...
-
-    def epitaph(self, worker: str) -> Attribute:
-        """Return the attribute that lets one of the ``dead`` be forgotten."""
-        ...
-
-    def in_company(self) -> bool:
-        """Return whether another worker was alive when last looked."""
-        ...
-
-    def tell(self, event: Event) -> None:
-        """Let the others know of what this worker has written."""
-        ...
-
-    def heard(self) -> list[Event] | None:
-        """Return what others have told since last asked; None if something was missed, and all has to be read."""
-        ...
-
-    def wait(self) -> None:
-        """Wait until there is something to hear."""
-        ...
-
-    def leave(self) -> None:
-        """Say that this worker is gone."""
-        ...
-
-
-class SoleWorker:
-    """The turn of a study that no other process can reach: storage in memory."""
-
-    def __init__(self) -> None:
-        self.worker = f"{socket.gethostname()}:{os.getpid()}"
-        self.dead: Mapping[str, Presence] = {}
-
-    def take(self) -> AbstractContextManager[None]:
-        """Return at once: there is nobody to wait for."""
-        return nullcontext()
-
-    def handing_over(self, events: Sequence[Event]) -> AbstractContextManager[Attribute]:  # noqa: ARG002
-        """Return an attribute that says nothing."""
-        return nullcontext((PREFIX + self.worker, None))
-
-    def alive(self, worker: str) -> bool:
-        """Return whether ``worker`` is this one."""
-        return worker == self.worker
-
-    def has_died(self, worker: str) -> bool:  # noqa: ARG002
-        """Return False: nobody is dead."""
-        return False
-
-    def epitaph(self, worker: str) -> Attribute:
-        """Return an attribute that says nothing."""
-        return PREFIX + worker, None
-
-    def in_company(self) -> bool:
-        """Return False."""
-        return False
-
-    def tell(self, event: Event) -> None:
-        """Do nothing."""
-
-    def heard(self) -> list[Event]:
-        """Return nothing."""
-        return []
-
-    def wait(self) -> None:
-        """Return at once."""
-
-    def leave(self) -> None:
-        """Do nothing."""
 
 
 class SharedTurn:
@@ -162,6 +69,9 @@ class SharedTurn:
         self._gone_before: Set[str] = frozenset()
         self._has_lost_someone = False
         self._num_told = 0
+        self._stations: Callable[[], Sequence[Station] | None] = lambda: None
+        self._shown: Sequence[Station] | None = None
+        self._shown_at = 0.0
         self._writing = threading.Lock()
         self._gone, self._bell = threading.Event(), threading.Event()
         self._say()
@@ -248,6 +158,10 @@ class SharedTurn:
             if self._has_lost_someone or not self._presences or self._inbox.has_news(self._presences):
                 return
 
+    def show(self, stations: Callable[[], Sequence[Station] | None]) -> None:
+        """See ``Turn``."""
+        self._stations = stations
+
     def leave(self) -> None:
         """Stop the heartbeat and say that this worker is gone."""
         self._gone.set()
@@ -277,7 +191,9 @@ class SharedTurn:
             sent=self._outbox.num_sent,
             news=self._outbox.pieces(),
             heard=self._inbox.heard,
+            stations=self._asked_stations(),
         )
+        self._shown, self._shown_at = presence.stations, time.monotonic()
         return PREFIX + self.worker, presence.record()
 
     def _look(self) -> list[tuple[float, str]]:
@@ -297,13 +213,32 @@ class SharedTurn:
         self._presences = living
         return [(each.deciding, worker) for worker, each in living.items() if each.deciding is not None]
 
+    def _asked_stations(self) -> tuple[Station, ...] | None:
+        # The main thread goes on meanwhile: what changes under the question is asked again a moment later.
+        with suppress(Exception):
+            stations = self._stations()
+            return None if stations is None else tuple(stations)
+        return None
+
+    def _has_moved(self) -> bool:
+        """Return whether there is something new to be seen, since it was shown a while ago."""
+        if time.monotonic() - self._shown_at < _SHOWN_SECONDS:
+            return False
+        # Without company news is kept for the next turn, which may be long in coming; somebody may look.
+        if self._num_told != self._outbox.num_sent:
+            return True
+        there = self._asked_stations()
+        return [each.requests for each in there or ()] != [each.requests for each in self._shown or ()]
+
     def _beat(self) -> None:
-        """Say every now and then that this worker lives, and soon after there is news, the news."""
+        """Say every now and then that this worker lives, and soon after there is news, the news, and what is trained."""
         while not self._gone.is_set():
-            if self._bell.wait(_BEAT_SECONDS):
+            if self._bell.wait(min(_BEAT_SECONDS, _SHOWN_SECONDS)):
                 self._bell.clear()
                 if self._gone.wait(_NEWS_SECONDS) or self._num_told == self._outbox.num_sent:
                     continue
+            elif time.monotonic() - self._shown_at < _BEAT_SECONDS and not self._has_moved():
+                continue
             try:
                 self._check()
                 self._say()

@@ -15,7 +15,7 @@ from frostline.research.reproduction.scales import Data, Recipe, Scale, recipe_o
 from frostline.run.loop import Observer
 from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
-from frostline.run.tuning import TaskSearch
+from frostline.run.task_search import TaskSearch
 from frostline.store.terms import TaskReference
 from frostline.tasks.loading import task_named
 from frostline.training.devices import resolve_device

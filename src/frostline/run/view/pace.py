@@ -47,6 +47,8 @@ class Pace:
         self._begin = self._noted_at = now
         self._first: Work | None = None
         self._work = Work(done=0.0, total=None)
+        self.usual_rate = 1.0
+        """Seconds of training done in a second, as long as nothing was seen to end."""
 
     def note(self, work: Work, now: float) -> None:
         """Take down what is done ``now``."""
@@ -77,4 +79,4 @@ class Pace:
         """Seconds of training done in a second: several, where processes train side by side."""
         passed, begun = self._noted_at - self._begin, 0.0 if self._first is None else self._first.done
         done = self._work.done - begun
-        return done / passed if passed > 0 and done > 0 else 1.0
+        return done / passed if passed > 0 and done > 0 else self.usual_rate
