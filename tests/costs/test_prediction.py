@@ -226,6 +226,14 @@ def test_a_model_that_is_converted_as_it_is_built_is_predicted(trainable_layers:
     assert half.memory.parameters == whole.memory.parameters // 2
 
 
+def test_no_weight_of_the_base_is_made_to_predict_a_model_with_adapters() -> None:
+    def huge() -> nn.Module:  # 400 TB, on no machine
+        model = nn.Sequential(nn.Embedding(VOCABULARY, 10**12), nn.Linear(10**12, 8), nn.Linear(8, VOCABULARY))
+        return with_adapters(model, target_modules=["2"])
+
+    assert predict_step(task_of(huge), trainable_layers=1).memory.parameters > 10**14
+
+
 def test_adapters_beside_a_base_that_is_rounded_or_streamed_are_predicted() -> None:
     def large() -> nn.Module:  # an embedding of more than four MiB, which is not made when the model is built
         embedding = nn.Embedding(VOCABULARY, 2048)
