@@ -227,6 +227,10 @@ class _Plan:
 
     def _faked(self, tensor: Tensor) -> Tensor:
         if not isinstance(tensor, FakeTensor):
+            if tensor.numel() == 1:
+                # A fake of a single number knows it if it is made so: batch normalisation divides by how many it has seen.
+                with self.mode:
+                    return torch.tensor(tensor.tolist(), dtype=tensor.dtype)
             return self.mode.from_tensor(tensor)
         with self.mode:  # of another mode, that of a model that was built deferred
             return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
