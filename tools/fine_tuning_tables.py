@@ -6,7 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from tools.result_tables import BUDGETS, CONTESTANTS, NO_BREAK, grouped_rows, markdown, results_of
+from tools.result_tables import (
+    BUDGETS,
+    CONTESTANTS,
+    NO_BREAK,
+    grouped_rows,
+    markdown,
+    results_of,
+    what_layers_gain,
+)
 
 WEIGHTS = ("pretrained", "random")
 AUDITS = {"pretrained": "pretrained", "random": "random", "lora": "pretrained, with adapters"}
@@ -147,4 +155,5 @@ FINE_TUNING_TABLES: dict[str, Callable[[], str]] = {
     "fine-tuning-adapters": adapter_agreement,
     "fine-tuning-contest": fine_tuning_contest,
     "fine-tuning-adapters-contest": partial(fine_tuning_contest, "contest-fine-tunings-lora-flops.json"),
+    "fine-tuning-adapters-layers": partial(what_layers_gain, "what-layers-gain-lora.json"),
 }
