@@ -59,9 +59,9 @@ def contest_tables() -> str:
     )
 
 
-def what_layers_gain() -> str:
+def what_layers_gain(name: str = "what-layers-gain.json") -> str:
     """Return by how much the default's regret differs from that of the same search with all layers; below 0 it is less."""
-    rows = results_of("what-layers-gain.json")["rows"]
+    rows = results_of(name)["rows"]
     names = list(dict.fromkeys(row["table"] for row in rows))
     budgets = list(dict.fromkeys(row["budget"] for row in rows))
     found = {(row["table"], row["budget"]): row for row in rows}
