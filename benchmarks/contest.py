@@ -3,7 +3,8 @@
     python benchmarks/contest.py [TABLE ...] [--budgets 3,4,6,8,12,24] [--seeds 100] [--without METHOD] [--own] [--flops]
         [--json FILE]
 
-The tables are those of `frostline audit --table`; by default all of benchmarks/tables that were recorded without alignment.
+The tables are those of `frostline audit --table`; by default all of benchmarks/tables, those of fine-tunings too, that were
+recorded without alignment and adapters and, of fine-tunings, from a checkpoint.
 Budgets are in full trainings, of the mean seconds that the table has for one. Every seed puts the configurations in another
 order, the same for all methods. *Regret* is the full score of the answer, in the mean over the recorded seeds, less the
 table's best, in units of the spread (median less best); a method that has trained nothing in full yet answers with the first
@@ -95,6 +96,15 @@ class Table:
         full = self.task.full
         rungs = [(full.trainable_layers, max(1, round(share * full.samples))) for share in shares]
         return self.ladder(Ladder.explicit(rungs, num_layers=full.trainable_layers, full_samples=full.samples))
+
+
+def recorded() -> list[Path]:
+    """Return the tables that were recorded without alignment and adapters and, of fine-tunings, from a checkpoint.
+
+    The seconds of those with adapters are of a machine that was busy at one time and not at another.
+    """
+    left_out = ("-aligned.csv.gz", "-random.csv.gz", "-lora.csv.gz")
+    return sorted(path for path in (HERE / "tables").rglob("*.csv.gz") if not path.name.endswith(left_out))
 
 
 def table_of(path: Path, *, own: bool = False, by_flops: bool = False) -> Table:
@@ -257,9 +267,6 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    usual = sorted(
-        path for path in (HERE / "tables").glob("*.csv.gz") if not path.name.endswith("-aligned.csv.gz")
-    )
     methods = [name for name in METHODS if name not in arguments.without]
     budgets = [float(text) for text in arguments.budgets.split(",")]
     record: dict[str, object] = {
@@ -268,7 +275,7 @@ def main() -> None:
         "cost": "flops" if arguments.flops else "seconds",
         "tables": {},
     }
-    for path in arguments.tables or usual:
+    for path in arguments.tables or recorded():
         table = table_of(path, own=arguments.own, by_flops=arguments.flops)
         rows = [(f"{table.name}: regret / ends well", *(f"{budget:g}" for budget in budgets))]
         by_budget: dict[str, dict[str, dict[str, float]]] = {f"{budget:g}": {} for budget in budgets}

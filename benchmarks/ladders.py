@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contest import HERE, Table, regrets_of, table_of
+from contest import Table, recorded, regrets_of, table_of
 
 from frostline.research.replay.simulation import replay
 from frostline.search.budget import Budget
@@ -61,12 +61,6 @@ MOST, ADDED = 3.0, 0.01
 
 Results = dict[str, dict[str, dict[str, float]]]
 """Mean regrets by table, ladder and budget."""
-
-
-def recorded() -> list[Path]:
-    """Return the tables that were recorded without alignment and adapters and, of fine-tunings, from a checkpoint."""
-    left_out = ("-aligned.csv.gz", "-random.csv.gz", "-lora.csv.gz")
-    return sorted(path for path in (HERE / "tables").rglob("*.csv.gz") if not path.name.endswith(left_out))
 
 
 def ladder_of(table: Table, rungs: tuple[tuple[float, float], ...]) -> Ladder:

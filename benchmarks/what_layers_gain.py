@@ -2,11 +2,9 @@
 
     python benchmarks/what_layers_gain.py [TABLE ...] [--budgets 3,4,6,8,12] [--seeds 100] [--flops] [--json FILE]
 
-Both are halving within a budget (``BudgetedHalving``), on rungs of 10, 20, 40 and 100 % of the samples; of the default's the
-first three train a third of the layers, and one more all layers on 40 %. Tables, seeds and regret are those of `contest.py`;
-by default all recorded tables, those of fine-tunings too, but for those with adapters, whose seconds are of a machine that
-was busy at one time and not at another: they are given with ``--flops``. Intervals are 95 % bootstrap intervals over seeds,
-paired.
+Both are halving within a budget (``BudgetedHalving``), with all layers on rungs of 10, 20, 40 and 100 % of the samples; the
+default asks few layers first. Tables, seeds and regret are those of `contest.py`; tables with adapters are given with
+``--flops``. Intervals are 95 % bootstrap intervals over seeds, paired.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from contest import BOOTSTRAPS, HERE, Array, Table, default, regrets_of, table_of
+from contest import BOOTSTRAPS, Array, Table, default, recorded, regrets_of, table_of
 
 from frostline.research.replay.simulation import replay
 from frostline.research.replay.trace import Trace
@@ -26,7 +24,6 @@ from frostline.search.budgeted import BudgetedHalving
 from frostline.text_tables import text_table
 
 SHARES = (0.1, 0.2, 0.4, 1.0)
-FROM_RANDOM, WITH_ADAPTERS = "-random.csv.gz", "-lora.csv.gz"
 
 
 def all_layers(table: Table, seed: int, budget: float) -> Trace:
@@ -53,16 +50,11 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    usual = sorted(
-        path
-        for path in (HERE / "tables").rglob("*.csv.gz")
-        if not path.name.endswith(("-aligned.csv.gz", FROM_RANDOM, WITH_ADAPTERS))
-    )
     random = np.random.default_rng(0)
     drawn = random.integers(arguments.seeds, size=(BOOTSTRAPS, arguments.seeds))
     rows = [("table", "budget", "default", "all layers", "default less all layers")]
     record = []
-    for path in arguments.tables or usual:
+    for path in arguments.tables or recorded():
         table = table_of(path, by_flops=arguments.flops)
         for budget in map(float, arguments.budgets.split(",")):
             ours, others = (

@@ -9,6 +9,7 @@ from typing import Any
 from tools.result_tables import NO_BREAK, grouped_rows, markdown, results_of
 from tools.search_tables import BUDGETS, CONTESTANTS, what_layers_gain
 
+TASKS = ("finetuned-gpt", "finetuned-resnet")
 WEIGHTS = ("pretrained", "random")
 AUDITS = {"pretrained": "pretrained", "random": "random", "lora": "pretrained, with adapters"}
 HEAD = ("task", "layers trained", "Kendall: pretrained", "random", "Spearman: pretrained", "random")
@@ -109,10 +110,12 @@ def fine_tuning_facts() -> str:
     return markdown(head, grouped_rows(lines))
 
 
-def fine_tuning_contest(name: str = "contest-fine-tunings.json") -> str:
-    """Return regret and the share of seeds that end well on each table, for each budget."""
+def fine_tuning_contest(name: str = "contest.json") -> str:
+    """Return regret and the share of seeds that end well on each table of fine-tunings, for each budget."""
     lines = []
     for task, table in results_of(name)["tables"].items():
+        if not task.startswith(TASKS):
+            continue
         for method, shown_as in CONTESTANTS.items():
             if method not in table["budgets"][BUDGETS[0]]:
                 continue
