@@ -1,6 +1,7 @@
 """What each search finds for a budget: frostline's default against what people use, by replay on recorded tables.
 
-    python benchmarks/contest.py [TABLE ...] [--budgets 3,4,6,8,12,24] [--seeds 100] [--without METHOD] [--own] [--json FILE]
+    python benchmarks/contest.py [TABLE ...] [--budgets 3,4,6,8,12,24] [--seeds 100] [--without METHOD] [--own] [--flops]
+        [--json FILE]
 
 The tables are those of `frostline audit --table`; by default all of benchmarks/tables that were recorded without alignment.
 Budgets are in full trainings, of the mean seconds that the table has for one. Every seed puts the configurations in another
@@ -8,6 +9,9 @@ order, the same for all methods. *Regret* is the full score of the answer, in th
 table's best, in units of the spread (median less best); a method that has trained nothing in full yet answers with the first
 configuration of its order. *Ends well*: within two standard deviations of seed noise. Intervals are 95 % bootstrap intervals
 over seeds. *Cost to match*: the best rival's regret at a budget of 12, and how many times less the default needs for it.
+
+With ``--flops`` a training costs its FLOPs, by itself, instead of its seconds: for tables that were recorded while the
+machine did other things at one time and not at another. Validation is then free, and nothing is shared.
 
 Nobody has a configuration of one's own, unless ``--own`` is given: then all searches begin with the task's, the first of the
 table, and the default trains it in full whatever its rungs would say of it. Halving over samples is sized to the budget; the
@@ -19,7 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -93,8 +97,10 @@ class Table:
         return self.ladder(Ladder.explicit(rungs, num_layers=full.trainable_layers, full_samples=full.samples))
 
 
-def table_of(path: Path, *, own: bool = False) -> Table:
-    landscape = with_typical_seconds(read_table(path))
+def table_of(path: Path, *, own: bool = False, by_flops: bool = False) -> Table:
+    landscape = read_table(path)
+    # The unit is any: budgets are in full trainings.
+    landscape = replace(landscape, seconds=landscape.flops) if by_flops else with_typical_seconds(landscape)
     noise = seed_noise(landscape)
     return Table(
         name=path.name.removesuffix(".csv.gz"),
@@ -246,6 +252,9 @@ def main() -> None:
         "--without", action="append", default=[], choices=[name for name in METHODS if name != DEFAULT]
     )
     parser.add_argument("--own", action="store_true", help="All begin with the task's own configuration.")
+    parser.add_argument(
+        "--flops", action="store_true", help="Trainings cost their FLOPs instead of their seconds."
+    )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     usual = sorted(
@@ -253,9 +262,14 @@ def main() -> None:
     )
     methods = [name for name in METHODS if name not in arguments.without]
     budgets = [float(text) for text in arguments.budgets.split(",")]
-    record: dict[str, object] = {"seeds": arguments.seeds, "own": arguments.own, "tables": {}}
+    record: dict[str, object] = {
+        "seeds": arguments.seeds,
+        "own": arguments.own,
+        "cost": "flops" if arguments.flops else "seconds",
+        "tables": {},
+    }
     for path in arguments.tables or usual:
-        table = table_of(path, own=arguments.own)
+        table = table_of(path, own=arguments.own, by_flops=arguments.flops)
         rows = [(f"{table.name}: regret / ends well", *(f"{budget:g}" for budget in budgets))]
         by_budget: dict[str, dict[str, dict[str, float]]] = {f"{budget:g}": {} for budget in budgets}
         for name in methods:

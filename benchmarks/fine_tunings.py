@@ -1,4 +1,4 @@
-r"""Whether few trained layers rank fine-tunings: from a checkpoint, and the same from random weights.
+r"""Whether few trained layers rank fine-tunings: from a checkpoint, the same from random weights, and with adapters.
 
     python benchmarks/fine_tunings.py [--json FILE]
 
@@ -8,13 +8,16 @@ reads the tables in benchmarks/tables/fine-tunings, each written by one process 
     frostline audit finetuned-gpt -n 64 --layers 1,2,4,8 --threads 1 --repeats 12 --set full_tokens=8192 \
         --table finetuned-gpt.csv.gz
 
-With adapters `--set adapter=lora` stands beside (`-lora`, layers 1,2,4,7), from random weights `--set weights=random`
-(`-random`, fewer `--budgets` and no repeats). All audits of a task have the same configurations, so that what the checkpoint
-changes has an interval of its own, over configurations drawn again for both. What searches find on the first two:
+From random weights `--set weights=random` stands beside (`-random`, fewer `--budgets` and no repeats): the same
+configurations, so that what the checkpoint changes has an interval of its own, over configurations drawn again for both.
+With adapters it is `--set adapter=lora` (`-lora`, layers 1,2,4,7): another space, in which dropout's place is taken by the
+adapters' rank and scale, so that both audits' configurations are drawn again, each for itself. What searches find:
 
     python benchmarks/contest.py benchmarks/tables/fine-tunings/finetuned-gpt.csv.gz \
         benchmarks/tables/fine-tunings/finetuned-resnet.csv.gz --seeds 20 --without 'GP, full trainings' \
         --json benchmarks/results/contest-fine-tunings.json
+
+and the same with the two tables `-lora`, into contest-fine-tunings-lora.json, and with `--flops` into -lora-flops.json.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ from frostline.text_tables import text_table
 
 FOLDER = Path(__file__).parent / "tables" / "fine-tunings"
 RESULT = Path(__file__).parent / "results" / "fine-tunings.json"
-TASKS = ("finetuned-gpt", "finetuned-gpt-lora", "finetuned-resnet", "finetuned-resnet-lora")
+TASKS = ("finetuned-gpt", "finetuned-resnet")
+# What each audit of a task is called, and how its table's name ends.
+AUDITS = {"pretrained": "", "random": "-random", "lora": "-lora"}
 RESAMPLES = 1000
 SHARE_OF_BEST = 4
 # Of the samples, beside all of them, where the table has them.
@@ -51,11 +56,11 @@ def figure(estimate: Estimate) -> Figure:
     return {name: round(float(getattr(estimate, name)), 4) for name in ("value", "low", "high")}
 
 
-def replicates(landscape: Landscape, column: int) -> dict[str, Array]:
+def replicates(landscape: Landscape, column: int, *, seed: int = 0) -> dict[str, Array]:
     """Return how each number of layers ranks at a budget as full training does, in every resample: (B + 1, Z) each."""
     losses = np.moveaxis(landscape.losses[:, :, column], 0, -1)
     full = landscape.full_losses
-    counts = resampled_counts(len(full), resamples=RESAMPLES, seed=0)
+    counts = resampled_counts(len(full), resamples=RESAMPLES, seed=seed)
     kendall, _ = pair_order_replicates(losses, full, counts)
     return {
         "spearman": rank_correlation_replicates(losses, full, counts),
@@ -97,37 +102,53 @@ def about(landscape: Landscape) -> dict[str, object]:
     }
 
 
-def differences(pretrained: Landscape, random: Landscape) -> list[dict[str, object]]:
-    """Return by how much more the checkpoint lets each number of layers rank, over the same resampled configurations."""
-    if pretrained.configurations != random.configurations:
-        raise SystemExit(f"the two audits of {pretrained.task} hold different configurations: record both anew.")
-    ours, theirs = (replicates(each, len(each.samples) - 1)["kendall"] for each in (pretrained, random))
+def differences(first: Landscape, second: Landscape, *, is_paired: bool) -> list[dict[str, object]]:
+    """Return by how much more the first audit's full scores are ranked by each number of layers than the second's.
+
+    ``is_paired`` says that both have the same configurations, which are then drawn again for both at once.
+    """
+    if is_paired and first.configurations != second.configurations:
+        raise SystemExit(f"the two audits of {first.task} hold different configurations: record both anew.")
+    ranked, beside = (
+        replicates(each, len(each.samples) - 1, seed=seed)["kendall"]
+        for each, seed in ((first, 0), (second, 0 if is_paired else 1))
+    )
     return [
-        {"layers": layers, "kendall": figure(estimate_of(ours[:, index] - theirs[:, index]))}
-        for index, layers in enumerate(pretrained.layers)
+        {
+            "layers": layers,
+            "kendall": figure(estimate_of(ranked[:, index] - beside[:, second.layers.index(layers)])),
+        }
+        for index, layers in enumerate(first.layers)
+        if layers in second.layers
     ]
+
+
+def found_in(task: str) -> dict[str, object]:
+    """Return what the audits of a task tell, and what the checkpoint and the adapters change."""
+    tables = {name: FOLDER / f"{task}{ending}.csv.gz" for name, ending in AUDITS.items()}
+    audits = {name: read_table(path) for name, path in tables.items() if path.exists()}
+    found: dict[str, object] = {name: about(landscape) for name, landscape in audits.items()}
+    if "random" in audits:
+        found["difference"] = differences(audits["pretrained"], audits["random"], is_paired=True)
+    if "lora" in audits:
+        found["lora_difference"] = differences(audits["lora"], audits["pretrained"], is_paired=False)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=RESULT)
     arguments = parser.parse_args()
-    results: dict[str, object] = {}
-    lines = [("task", "weights", "layers", "samples", "Spearman", "Kendall", "of the best quarter")]
-    for task in TASKS:
-        tables = {"pretrained": FOLDER / f"{task}.csv.gz", "random": FOLDER / f"{task}-random.csv.gz"}
-        audits = {weights: read_table(path) for weights, path in tables.items() if path.exists()}
-        if not audits:
-            continue
-        found = {weights: about(landscape) for weights, landscape in audits.items()}
-        results[task] = found | ({"difference": differences(**audits)} if len(audits) == len(tables) else {})
-        for weights, facts in found.items():
-            for row in facts["rows"]:  # type: ignore[attr-defined]
+    results = {task: found_in(task) for task in TASKS}
+    lines = [("task", "audit", "layers", "samples", "Spearman", "Kendall", "of the best quarter")]
+    for task, found in results.items():
+        for audit in AUDITS:
+            for row in found.get(audit, {}).get("rows", []):  # type: ignore[attr-defined]
                 cells = (
                     f"{row[name]['value']:.2f} ({row[name]['low']:.2f} to {row[name]['high']:.2f})"
                     for name in ("spearman", "kendall", "top_recall")
                 )
-                lines.append((task, weights, f"{row['layers']}", f"{row['samples']:,}", *cells))
+                lines.append((task, audit, f"{row['layers']}", f"{row['samples']:,}", *cells))
     print(text_table(lines))
     arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 

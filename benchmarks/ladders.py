@@ -64,8 +64,8 @@ Results = dict[str, dict[str, dict[str, float]]]
 
 
 def recorded() -> list[Path]:
-    """Return the tables that were recorded without alignment and, of fine-tunings, from a checkpoint."""
-    left_out = ("-aligned.csv.gz", "-random.csv.gz")
+    """Return the tables that were recorded without alignment and adapters and, of fine-tunings, from a checkpoint."""
+    left_out = ("-aligned.csv.gz", "-random.csv.gz", "-lora.csv.gz")
     return sorted(path for path in (HERE / "tables").rglob("*.csv.gz") if not path.name.endswith(left_out))
 
 

@@ -6,14 +6,15 @@ The checkpoint is made here: Pythia 1.4B's shapes with random values, in bfloat1
 that, and one block is in memory at a time. Adapters of rank 8 stand on the attention's two maps; those of the last blocks
 are trained, by a population whose members differ in their rate.
 
-Each way is a process of its own. Its peak is the kernel's (VmHWM): interpreter, libraries and pages of mapped files count,
-the page cache does not. Predicted are the tensors of a population's step (``frostline.costs``); to be expected is that, and
-what the process has before the model is built.
+Each way is a process of its own, which predicts what a population's step takes (``frostline.costs``) before it trains one,
+as a search does. Its peak is the kernel's (VmHWM), from beginning to end: interpreter, libraries and pages of mapped files
+count, the page cache does not. Predicted are the step's tensors; to be expected is that, and what the process has when it
+begins to build the model.
 """
 
 from __future__ import annotations
 
-from frostline.process import prepare_process, return_freed_memory
+from frostline.process import prepare_process, resident_bytes, return_freed_memory
 
 prepare_process()  # as the frostline command does, before torch is loaded
 
@@ -112,9 +113,12 @@ def task_of(checkpoint: Path, way: str, batch: int) -> SupervisedTask:
 
 
 def trained(task: SupervisedTask, *, layers: int, members: int, steps: int) -> dict[str, Any]:
-    """Train a population in this process; what it takes is the process's own peak."""
+    """Predict and train a population in this process; what it takes is the process's own peak."""
     if keeps_weights_small(task):
         return_freed_memory()  # as the command does
+    begin = time.perf_counter()
+    predicted = Capacity(task, margin=0.0).together(layers, members)
+    predicting, peak_predicting = time.perf_counter() - begin, peak_resident()
     fidelity = Fidelity(trainable_layers=layers, samples=steps * task.batch_size)
     jobs = [
         Job(
@@ -125,16 +129,22 @@ def trained(task: SupervisedTask, *, layers: int, members: int, steps: int) -> d
         for number in range(members)
     ]
     settings = TrainingSettings(device_plan=DevicePlan(device=torch.device("cpu")), root_seed=0, num_validations=1)
-    before = peak_resident()
+    before = resident_bytes() or 0
     begin = time.perf_counter()
     population = Population(task, jobs, settings, engine=Engine.SHARED)
     built, peak_built = time.perf_counter() - begin, peak_resident()
     begin = time.perf_counter()
     evaluations = sorted(population.run(), key=lambda each: each.number)
+    resident, expected = peak_resident(), before + predicted
     return {
+        "predicted": predicted,
+        "expected": expected,
+        "share": resident / expected,
         "before": before,
+        "predicting": peak_predicting,
         "building": peak_built,
-        "resident": peak_resident(),
+        "resident": resident,
+        "predicting_seconds": predicting,
         "building_seconds": built,
         "step_seconds": (time.perf_counter() - begin) / steps,
         "scores": [each.score for each in evaluations],
@@ -150,22 +160,11 @@ def peak_resident() -> int:
 
 def row_of(way: str, checkpoint: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Return what is predicted of a way, and what it took in a process of its own."""
-    task = task_of(checkpoint, way, options.batch)
-    capacity = Capacity(task, margin=0.0)
-    predicted = capacity.together(options.layers, options.members)
     command = [sys.executable, __file__, "--checkpoint", checkpoint, "--one", way]
     for name in ("layers", "members", "steps", "batch"):
         command += [f"--{name}", str(getattr(options, name))]
     ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    measured = json.loads(ended.stdout.splitlines()[-1])
-    expected = measured["before"] + predicted
-    return {
-        "way": way,
-        "predicted": predicted,
-        "expected": expected,
-        "share": measured["resident"] / expected,
-        **measured,
-    }
+    return {"way": way, **json.loads(ended.stdout.splitlines()[-1])}
 
 
 def table_of(rows: list[dict[str, Any]]) -> Table:

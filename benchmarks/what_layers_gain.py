@@ -1,10 +1,12 @@
 """What few layers gain a search: frostline's default beside the same search on a ladder of all layers, by replay.
 
-    python benchmarks/what_layers_gain.py [TABLE ...] [--budgets 3,4,6,8,12] [--seeds 100] [--json FILE]
+    python benchmarks/what_layers_gain.py [TABLE ...] [--budgets 3,4,6,8,12] [--seeds 100] [--flops] [--json FILE]
 
 Both are halving within a budget (``BudgetedHalving``), on rungs of 10, 20, 40 and 100 % of the samples; of the default's the
 first three train a third of the layers, and one more all layers on 40 %. Tables, seeds and regret are those of `contest.py`;
-by default all recorded tables, those of fine-tunings too. Intervals are 95 % bootstrap intervals over seeds, paired.
+by default all recorded tables, those of fine-tunings too, but for those with adapters, whose seconds are of a machine that
+was busy at one time and not at another: they are given with ``--flops``. Intervals are 95 % bootstrap intervals over seeds,
+paired.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from frostline.search.budgeted import BudgetedHalving
 from frostline.text_tables import text_table
 
 SHARES = (0.1, 0.2, 0.4, 1.0)
-FROM_RANDOM = "-random.csv.gz"
+FROM_RANDOM, WITH_ADAPTERS = "-random.csv.gz", "-lora.csv.gz"
 
 
 def all_layers(table: Table, seed: int, budget: float) -> Trace:
@@ -46,19 +48,22 @@ def main() -> None:
     parser.add_argument("tables", nargs="*", type=Path)
     parser.add_argument("--budgets", default="3,4,6,8,12")
     parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument(
+        "--flops", action="store_true", help="Trainings cost their FLOPs instead of their seconds."
+    )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     usual = sorted(
         path
         for path in (HERE / "tables").rglob("*.csv.gz")
-        if not path.name.endswith(("-aligned.csv.gz", FROM_RANDOM))
+        if not path.name.endswith(("-aligned.csv.gz", FROM_RANDOM, WITH_ADAPTERS))
     )
     random = np.random.default_rng(0)
     drawn = random.integers(arguments.seeds, size=(BOOTSTRAPS, arguments.seeds))
     rows = [("table", "budget", "default", "all layers", "default less all layers")]
     record = []
     for path in arguments.tables or usual:
-        table = table_of(path)
+        table = table_of(path, by_flops=arguments.flops)
         for budget in map(float, arguments.budgets.split(",")):
             ours, others = (
                 regrets(table, run, budget=budget, seeds=arguments.seeds) for run in (default, all_layers)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
-
-import numpy as np
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 MIB, GIB = 2**20, 2**30
@@ -42,59 +40,6 @@ def interval(figure: dict[str, float], unit: float = 1, digits: str = ".3g") -> 
     return f"{value} ({low} to {high})"
 
 
-# --- What a search finds for its budget -------------------------------------------------------------------------------
-
-CONTESTANTS = {
-    "default": "default",
-    "random, full trainings": "random, full trainings",
-    "TPE, full trainings": "TPE, full trainings",
-    "GP, full trainings": "GP, full trainings",
-    "halving over samples, thirds": "halving over samples, thirds",
-    "halving over samples, fine": "halving over samples, fine",
-    "asynchronous halving over samples": "asynchronous halving over samples (ASHA)",
-    "Hyperband over samples": "Hyperband over samples",
-    "Optuna's Hyperband pruner with TPE": "Optuna's Hyperband pruner with TPE",
-}
-BUDGETS = ("3", "4", "6", "8", "12", "24")
-
-
-def contest_means() -> str:
-    """Return regret and the share of seeds that end well, in the mean over the recorded tables, for each budget."""
-    tables = results_of("contest.json")["tables"].values()
-    means = {
-        (method, budget): [
-            fmean(table["budgets"][budget][method][key] for table in tables) for key in ("regret", "ends_well")
-        ]
-        for method in CONTESTANTS
-        for budget in BUDGETS
-    }
-    least = {budget: min(means[method, budget][0] for method in CONTESTANTS) for budget in BUDGETS}
-
-    def cell(method: str, budget: str) -> str:
-        regret, ends_well = means[method, budget]
-        shown = f"**{regret:.3f}**" if regret == least[budget] else f"{regret:.3f}"
-        return f"{shown}{NO_BREAK}/{NO_BREAK}{ends_well * 100:.0f}{NO_BREAK}%"
-
-    return markdown(
-        ["regret / ends well, for a budget of", *BUDGETS],
-        ([name, *(cell(method, budget) for budget in BUDGETS)] for method, name in CONTESTANTS.items()),
-    )
-
-
-def contest_tables() -> str:
-    """Return the regret on every recorded table at a budget of six full trainings, with its interval."""
-    tables = results_of("contest.json")["tables"]
-
-    def cell(table: str, method: str) -> str:
-        figure = tables[table]["budgets"]["6"][method]
-        return f"{figure['regret']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
-
-    return markdown(
-        ["regret at a budget of 6", *(f"`{table}`" for table in tables)],
-        ([name, *(cell(table, method) for table in tables)] for method, name in CONTESTANTS.items()),
-    )
-
-
 # --- What it saves to train a rung together ---------------------------------------------------------------------------
 
 MODELS = {
@@ -105,22 +50,6 @@ MODELS = {
     "mlp": "MLP (9)",
 }
 TOGETHER = 8
-
-
-def what_layers_gain() -> str:
-    """Return by how much the default's regret differs from that of the same search with all layers; below 0 it is less."""
-    rows = results_of("what-layers-gain.json")["rows"]
-    names = list(dict.fromkeys(row["table"] for row in rows))
-    budgets = list(dict.fromkeys(row["budget"] for row in rows))
-    found = {(row["table"], row["budget"]): row for row in rows}
-    lines = []
-    for name in names:
-        differences = [found[name, budget]["difference"] for budget in budgets]
-        lines.append([f"`{name}`", *(interval(each, digits="+.3f") for each in differences)])
-    for label, key in (("mean: default", "default"), ("mean: all layers", "all_layers")):
-        means = [fmean(found[name, budget][key] for name in names) for budget in budgets]
-        lines.append([label, *(f"{mean:.3f}" for mean in means)])
-    return markdown(("regret, default less all layers", *(f"{budget:g}" for budget in budgets)), lines)
 
 
 def population_steps() -> str:
@@ -284,28 +213,6 @@ def frameworks() -> str:
     return markdown(head, grouped_rows(lines))
 
 
-def continuous_spaces() -> str:
-    """Return what is found in continuous spaces, and by how much that is worse than what the default finds."""
-    rows = results_of("continuous-spaces.json")
-    lines = []
-    for row in rows:
-        conditions = (row["task"], row["budget"], "default")
-        [default] = [each for each in rows if (each["task"], each["budget"], each["method"]) == conditions]
-        worse = "" if row is default else _paired_difference(row["losses"], default["losses"])
-        line = [row["task"], row["method"], f"{fmean(row['losses']):.3f}", f"{median(row['losses']):.3f}", worse]
-        lines.append([*line, f"{len(row['losses'])}"])
-    head = ("task", "method", "mean loss", "median", "less the default's", "seeds")
-    return markdown(head, grouped_rows(lines))
-
-
-def _paired_difference(losses: Sequence[float], others: Sequence[float]) -> str:
-    """Return the mean difference over seeds with its 95 % bootstrap interval."""
-    differences = np.subtract(losses, others)
-    drawn = np.random.default_rng(0).integers(len(differences), size=(5000, len(differences)))
-    low, high = np.quantile(differences[drawn].mean(axis=1), (0.025, 0.975))
-    return f"{differences.mean():+.3f} ({low:+.3f} to {high:+.3f})"
-
-
 def group_words() -> str:
     """Return how well tuned DeltaProduct models track words over groups, by their blocks and Householder steps."""
     rows = results_of("group-words-cpu.json")
@@ -344,9 +251,6 @@ def joint_update() -> str:
 
 
 RESULT_TABLES: dict[str, Callable[[], str]] = {
-    "contest-means": contest_means,
-    "contest-tables": contest_tables,
-    "what-layers-gain": what_layers_gain,
     "population-steps": population_steps,
     "population-searches": population_searches,
     "freezing-steps": freezing_steps,
@@ -354,7 +258,6 @@ RESULT_TABLES: dict[str, Callable[[], str]] = {
     "placement": placement,
     "ray-overhead": ray_overhead,
     "frameworks": frameworks,
-    "continuous-spaces": continuous_spaces,
     "group-words": group_words,
     "joint-update": joint_update,
 }

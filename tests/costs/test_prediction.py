@@ -226,6 +226,37 @@ def test_a_model_that_is_converted_as_it_is_built_is_predicted(trainable_layers:
     assert half.memory.parameters == whole.memory.parameters // 2
 
 
+def test_no_weight_of_the_base_is_made_to_predict_a_model_with_adapters() -> None:
+    def huge() -> nn.Module:  # 400 TB, on no machine
+        model = nn.Sequential(nn.Embedding(VOCABULARY, 10**12), nn.Linear(10**12, 8), nn.Linear(8, VOCABULARY))
+        return with_adapters(model, target_modules=["2"])
+
+    assert predict_step(task_of(huge), trainable_layers=1).memory.parameters > 10**14
+
+
+class Normed(nn.Module):
+    """Divides by how many batches were seen, and multiplies by a single number that is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(VOCABULARY, 12)
+        self.norm = nn.BatchNorm1d(12, momentum=None)
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        self.head = nn.Linear(12, VOCABULARY)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        normed: Tensor = self.norm(self.embedding(tokens).transpose(1, 2))
+        logits: Tensor = self.head(self.scale * normed.transpose(1, 2))
+        return logits
+
+
+def test_adapters_beside_batch_normalisation_are_predicted() -> None:
+    task = task_of(lambda: with_adapters(Normed(), target_modules=["head"]))
+    predicted, real = predict_step(task, trainable_layers=1), real_step(task, 1)
+    assert predicted.forward_flops == real["forward_flops"]
+    assert predicted.memory.parameters == real["parameters"]
+
+
 def test_adapters_beside_a_base_that_is_rounded_or_streamed_are_predicted() -> None:
     def large() -> nn.Module:  # an embedding of more than four MiB, which is not made when the model is built
         embedding = nn.Embedding(VOCABULARY, 2048)

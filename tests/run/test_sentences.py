@@ -9,6 +9,7 @@ from frostline.run.installed_programs import frostline_program
 from frostline.run.sentences import chance_lines, how_to_train, saving_lines, silence_lines
 from frostline.run.summary import RungSummary, Summary
 from frostline.search.history import History
+from frostline.search.ladder import Ladder
 from frostline.store.terms import TaskReference, Terms
 from tests.run.test_summary import RUNGS, history_of
 
@@ -129,3 +130,19 @@ def test_trainings_that_failed_tell_nothing_of_the_pace() -> None:
     assert (
         saving_lines(history_of(*scores, *((number, 2, 0.4, 3.0) for number in range(5))), RUNGS, "images") == []
     )
+
+
+def test_it_is_said_that_the_others_began_with_all_layers_since_few_saved_too_little() -> None:
+    rungs = Ladder.sieve(num_layers=6, full_samples=1000).rungs
+
+    def said(few: float, *, late: range) -> list[str]:
+        first = [(number, rung, 0.5, few if rung == 0 else 1.0) for number in range(2) for rung in (0, 1)]
+        return saving_lines(history_of(*first, *((number, 1, 0.4, 1.0) for number in late)), rungs, "images")
+
+    assert said(0.8, late=range(6, 30)) == [
+        "Few layers saved 20 % of the 10 s that a thousand images take with all: too little to ask them first, and 24 "
+        "configurations began with all."
+    ]
+    assert said(0.6, late=range(6, 30)) == []
+    # The first, which tells what a full training takes, begins with all layers in any case.
+    assert said(0.8, late=range(6, 7)) == []

@@ -21,7 +21,7 @@ from frostline.errors import FrostlineError, OptionError, PredictionError
 from frostline.layers.cutting.nesting import tensors
 from frostline.layers.freezing.freezing import freezing_of
 from frostline.layers.freezing.saved_tensors import SavedTensors
-from frostline.layers.weights.deferred import DEFERRED_ATTRIBUTE, deferred_of
+from frostline.layers.weights.deferred import DEFERRED_ATTRIBUTE, build_shapes, deferred_of
 from frostline.layers.weights.recorder import LooksMeta, WeightsConverted
 from frostline.records import Configuration
 from frostline.training.devices import DevicePlan, first_tensor
@@ -204,10 +204,11 @@ class _Plan:
                     return self.task.build_model(self.configuration)
             except WeightsConverted:
                 seed_generators(_SEED, _CPU)
-                return self._without_memory(self.task.build_model(self.configuration))
+                # Adapters are converted as they are put in. Those are small, and made; the base is not.
+                return self._without_memory(build_shapes(lambda: self.task.build_model(self.configuration)))
 
     def _without_memory(self, model: nn.Module) -> nn.Module:
-        """Return a model whose weights were made, with fake ones in their place: as those with adapters need it."""
+        """Return a model of which some weights were made, with fake ones of one mode in the place of all."""
         if deferred_of(model) is not None:
             delattr(model, DEFERRED_ATTRIBUTE)
         # With what they stand for: an identity is that of one tensor only while this lives.
@@ -226,6 +227,10 @@ class _Plan:
 
     def _faked(self, tensor: Tensor) -> Tensor:
         if not isinstance(tensor, FakeTensor):
+            if tensor.numel() == 1:
+                # A fake of a single number knows it if it is made so: batch normalisation divides by how many it has seen.
+                with self.mode:
+                    return torch.tensor(tensor.tolist(), dtype=tensor.dtype)
             return self.mode.from_tensor(tensor)
         with self.mode:  # of another mode, that of a model that was built deferred
             return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from frostline.inputs.task_names import names_a_task
 from frostline.run.installed_programs import frostline_program
-from frostline.search.savings import unprofitable_paces
+from frostline.search.savings import paces_of_both, unprofitable_paces
 from frostline.search.silence import silent_rungs
 from frostline.wording import counted, duration
 
@@ -126,7 +126,13 @@ def rung_lines(history: History, terms: Terms) -> list[str]:
 
 
 def saving_lines(history: History, rungs: Sequence[Fidelity], sample_unit: str) -> list[str]:
-    """Return a line if few layers took as long as all, so that freezing gained nothing; else nothing."""
+    """Return a line if few layers took nearly as long as all, and what came of it; else nothing."""
+    if (found := paces_of_both(history, rungs)) is not None:
+        of_both, begun = found
+        return [
+            f"Few layers saved {100 * max(0.0, of_both.saved):.0f} % of the {duration(1000 * of_both.all_layers)} that a "
+            f"thousand {sample_unit} take with all: too little to ask them first, and {begun} configurations began with all."
+        ]
     paces = unprofitable_paces(history, rungs)
     if paces is None:
         return []

@@ -15,6 +15,7 @@ from frostline.search.halving import first_requests
 from frostline.search.ladder import Ladder, LadderRow, rows_of
 from frostline.search.planned_climb import PlannedClimb, usual_shares
 from frostline.search.rung_prices import Costs, guessed_prices
+from frostline.search.savings import LEAST_SAVED
 from frostline.search.silence import tells_nothing
 
 if TYPE_CHECKING:
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
 _FIRST_WAVE = 0.5
 _LARGEST_FIRST_WAVE = 16
 
-# So many of them begin first, and so many of these train all layers next: they tell whether few layers save time. If it is
-# less than so much of what a sample takes, the others begin with all layers (docs/decisions/0039-few-layers-once.md).
+# So many of them begin first, and so many of these train all layers next: they tell whether few layers save enough time.
+# If not, the others begin with all layers (docs/decisions/0039-few-layers-once.md).
 _SCOUTS, _EARLY = 6, 2
-_LEAST_SAVED = 0.35
 
 # By how much of the budget the last full training may exceed it.
 _TOLERANCE = 0.03
@@ -224,7 +224,7 @@ class BudgetedHalving:
         saved = costs.share_saved(early, 0, self._lowest_whole)
         if saved is None:
             return replace(plan, wave={1: len(early)})
-        if saved < _LEAST_SAVED:
+        if saved < LEAST_SAVED:
             late = self._late(costs, scouts, early)
             quotas = {0: len(scouts), 1: len(early)}
             return self._climbed(costs, replace(plan, late=late, quotas=quotas, besides={1: len(late)}), rung=1)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from frostline.records import Evaluation, Fidelity
     from frostline.search.history import History
 
+LEAST_SAVED = 0.35
+"""Where few layers save less than this share of what a sample takes with all, it is cheaper to begin with all."""
+
 # Where all of them are trained a third of the layers saves more than half of a step. Less than a tenth is nothing.
 _LEAST_SAVED = 0.1
 
@@ -44,6 +47,27 @@ def unprofitable_paces(history: History, rungs: Sequence[Fidelity]) -> Paces | N
         return None
     paces = Paces(few_layers=few, all_layers=whole)
     return paces if paces.saved < _LEAST_SAVED else None
+
+
+def paces_of_both(history: History, rungs: Sequence[Fidelity]) -> tuple[Paces, int] | None:
+    """Return the paces at the lowest rung and the lowest of all layers, and how many began at the latter.
+
+    Those of the configurations that finished both; None if none has, if few save enough, or all began at the lowest.
+    """
+    whole = next(rung for rung, each in enumerate(rungs) if each.trainable_layers == rungs[-1].trainable_layers)
+    both = {*history.rung(0).ranking} & {*history.rung(whole).ranking}
+    few, all_layers = (
+        [each for each in history.evaluations() if each.rung == rung and each.number in both]
+        for rung in (0, whole)
+    )
+    begun = sum(not history.has_begun(number, 0) for number in history.rung(whole).ranking)
+    seconds = [sum(each.cost.seconds for each in one) for one in (few, all_layers)]
+    samples = [sum(each.cost.samples for each in one) for one in (few, all_layers)]
+    # The first alone begins there in any case.
+    if whole == 0 or begun < 2 or not all(samples) or not seconds[1]:
+        return None
+    paces = Paces(few_layers=seconds[0] / samples[0], all_layers=seconds[1] / samples[1])
+    return (paces, begun) if paces.saved < LEAST_SAVED else None
 
 
 def _pace(evaluations: Sequence[Evaluation]) -> float | None:

@@ -177,12 +177,23 @@ class HandsItToNumpy(nn.Module):
         self.weight = nn.Parameter(torch.from_numpy(torch.randn(100, 4).numpy() * 2))
 
 
+class ConvertsIt(nn.Module):
+    """Converts a large weight as it is built, and holds no reference that would have torch refuse it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(100, 4)
+        self.to(torch.bfloat16)
+
+
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
         (KeepsItElsewhere, "plain is neither parameter nor buffer"),
         (ChangesItAfterwards, "was changed after it went into a large one"),
         (HandsItToNumpy, "numpy"),
+        # Were it converted, the process would die of it later, or not: see NoticesConversions.
+        (ConvertsIt, "a weight is converted while it is built"),
     ],
 )
 def test_what_cannot_be_made_later_is_made_at_once(

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack  # it 
 
 from frostline.errors import ModelError
 from frostline.layers.cutting.nesting import leaves
-from frostline.layers.weights.recorder import LooksMeta, Recorder, WeightsConverted
+from frostline.layers.weights.recorder import LooksMeta, NoticesConversions, Recorder, WeightsConverted
 
 logger = logging.getLogger(__name__)
 
@@ -38,19 +38,19 @@ def build_deferred(build: Callable[[], nn.Module], *, larger_than: int = _LARGE)
     alone gives from the same state of torch's generators, which are left in the state that it leaves. Tensors up to
     ``larger_than`` bytes are made at once. Everything is drawn twice: building takes longer.
 
-    A model whose code does with its large tensors what cannot be recorded (handing them to numpy) is built at once, with a
-    warning that says so. Raises: whatever ``build`` raises.
+    A model whose code does with its large tensors what cannot be recorded (handing them to numpy, converting them) is built
+    at once, with a warning that says so. Raises: whatever ``build`` raises.
     """
     if is_without_memory():
         return build()
     state = torch.get_rng_state()
     recorder = Recorder(larger_than)
     try:
-        with recorder:
+        with recorder, NoticesConversions():
             model = build()
         recorder.check()
         _check_findable(model)
-    except Exception as error:
+    except (Exception, WeightsConverted) as error:
         torch.set_rng_state(state)
         model = build()  # which raises, if the error is its own
         logger.warning("the model is built with all of its weights in memory: %s", " ".join(str(error).split()))

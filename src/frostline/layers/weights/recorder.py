@@ -72,32 +72,45 @@ class WeightsConverted(BaseException):
     """A model converts its weights while it is built, and these are fake: a signal to ourselves, no error of the model's."""
 
 
-class LooksMeta(TorchFunctionMode):
-    """Has fake tensors say that they are meta tensors, of which torch's initialisers and others expect no values.
+class NoticesConversions(TorchFunctionMode):
+    """Ends the building of a model that converts a fake parameter, before it does.
 
-    ``nn.init.trunc_normal_`` would draw until all values lie within its bounds, and asks whether they do; a layer that is
-    copied, as by ``nn.TransformerEncoder``, asks where its weights lie, which torch calls a bug of the user's (torch 2.13).
-    Raises: WeightsConverted where a parameter is converted: ``Module.to`` exchanges it with what comes of that, which torch
-    refuses of some fake ones and, worse, does of others: then the process dies of it later (torch 2.13).
+    Raises: WeightsConverted. ``Module.to`` exchanges a parameter with what comes of its conversion, which torch refuses of
+    some fake ones and, worse, does of others: then the process dies of it later (torch 2.13).
     """
 
     def __torch_function__(
         self, function: Any, _types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
     ) -> Any:
-        """Answer for fake tensors, and call every other function as it is."""
+        """Call every function as it is, but for conversions of fake parameters."""
         if (
             function in _CONVERSIONS
             and isinstance(arguments[0], FakeTensor)
             and isinstance(arguments[0], nn.Parameter)
         ):
-            raise WeightsConverted
+            raise WeightsConverted("a weight is converted while it is built.")
+        return function(*arguments, **(keywords or {}))
+
+
+class LooksMeta(NoticesConversions):
+    """Has fake tensors say that they are meta tensors, of which torch's initialisers and others expect no values.
+
+    ``nn.init.trunc_normal_`` would draw until all values lie within its bounds, and asks whether they do; a layer that is
+    copied, as by ``nn.TransformerEncoder``, asks where its weights lie, which torch calls a bug of the user's (torch 2.13).
+    Raises: WeightsConverted where a parameter is converted.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
+    ) -> Any:
+        """Answer for fake tensors, and call every other function as it is."""
         if function == _IS_META and isinstance(arguments[0], FakeTensor):
             return True
         if function == Tensor.__deepcopy__ and isinstance(arguments[0], FakeTensor):
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor", UserWarning)
                 return function(*arguments, **(keywords or {}))
-        return function(*arguments, **(keywords or {}))
+        return super().__torch_function__(function, types, arguments, keywords)
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
