@@ -20,9 +20,11 @@ from tools.notebooks import write_notebooks
 from tools.replay_tables import REPLAY_TABLES
 from tools.result_tables import RESULT_TABLES
 from tools.search_tables import SEARCH_TABLES
+from tools.worker_tables import WORKER_TABLES
 
 DOCS = Path(__file__).parents[1] / "docs"
-TABLES = RESULT_TABLES | SEARCH_TABLES | REPLAY_TABLES | COST_TABLES | ADAPTER_TABLES | FINE_TUNING_TABLES
+OF_SEARCHES = RESULT_TABLES | SEARCH_TABLES | REPLAY_TABLES | WORKER_TABLES
+TABLES = OF_SEARCHES | COST_TABLES | ADAPTER_TABLES | FINE_TUNING_TABLES
 PLACE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(\n<!-- end of table -->)", re.DOTALL)
 
 
