@@ -17,7 +17,7 @@ from frostline.integrations.derived.factory_reads import (
     watched,
 )
 from frostline.integrations.derived.loaded_examples import LoadedExamples, examples_of
-from frostline.integrations.derived.loss_model import let_return_loss
+from frostline.integrations.derived.loss_model import count_of, let_return_loss
 from frostline.integrations.derived.own_fields import TaskFields, first_of, refuse_contradictions
 from frostline.integrations.derived.rehearsal import rehearse
 from frostline.integrations.derived.transformers_refusals import check_trainer
@@ -34,9 +34,6 @@ from frostline.training.supervised import SupervisedTask
 
 if TYPE_CHECKING:
     from frostline.search.space import SearchSpace
-
-# The Trainer divides the sum of a batch's losses by their number where the model takes their mean.
-_TOLERANCE = 1e-3
 
 
 def task_from_trainer(
@@ -64,18 +61,20 @@ def task_from_trainer(
     def make(values: Mapping[str, Value]) -> Trainer:
         return make_trainer(Configuration(number=0, hyperparameters=values))
 
-    # A function of the name and the file of ``make_trainer``: whether it was mended is told by these.
-    @wraps(make_trainer)
-    def model(configuration: Configuration) -> nn.Module:
-        built: nn.Module = let_return_loss(make_trainer(configuration).model)
-        return built.cpu()
-
     trainer, reads = watched(make_trainer, values)
     check_trainer(trainer)
     device = trainer.args.device
     num_steps = samples / (samples_per_example * trainer.args.train_batch_size)
     with quietly_borrowed(device), tempfile.TemporaryDirectory(prefix="frostline-") as folder:
         training, validation = _examples(trainer)
+        count = count_of(trainer, training.batch([0]))
+
+        # A function of the name and the file of ``make_trainer``: whether it was mended is told by these.
+        @wraps(make_trainer)
+        def model(configuration: Configuration) -> nn.Module:
+            built: nn.Module = let_return_loss(make_trainer(configuration).model, count)
+            return built.cpu()
+
         found = parts_of(make(values), num_steps=num_steps)
         refuse_reads_of_optimizer(reads, found.settings, function="the function")
         refuse_other_optimizers(
@@ -107,13 +106,14 @@ def task_from_trainer(
             data_fingerprint=_identity(trainer, training, validation, found),
             **{"name": type(trainer.model).__name__, **fields},  # type: ignore[arg-type]
         )
-        rehearsed = rehearse(task, num_validation_batches=NUM_VALIDATION_BATCHES, device=device)
+        rehearsed = rehearse(
+            task, num_validation_batches=NUM_VALIDATION_BATCHES, device=device, fused=found.settings.fused
+        )
         others = steps_of_trainer(make(values), rehearsed, num_steps=num_steps, folder=folder)
     rehearsed.compare(
         others,
         trainer="transformers' Trainer",
         instead="frostline.integrations.transformers.tune_trainer",
-        tolerance=_TOLERANCE,
     )
     return task
 

@@ -27,6 +27,8 @@ class OptimizerSettings:
     """All that a search may change, by their full names; the learning rate is the one before any schedule."""
     undecayed: tuple[str, ...]
     """The parameters in groups without weight decay, by name."""
+    fused: bool | None
+    """How it makes its steps: to rounding that is no matter."""
 
     def told(self, searched: Iterable[str]) -> dict[str, Value]:
         """Return the hyperparameters that a task must be told: those ``searched``, and what is not as the class has it."""
@@ -70,6 +72,7 @@ def settings_of(optimizer: Optimizer, model: nn.Module) -> OptimizerSettings:
         kind=kind,
         hyperparameters=_numbers(kind, settings),
         undecayed=names_of((each for group in kept for each in group["params"]), model),
+        fused=groups[0].get("fused"),
     )
 
 
