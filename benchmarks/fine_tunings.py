@@ -11,8 +11,8 @@ reads the tables in benchmarks/tables/fine-tunings, each written by one process 
 From random weights `--set weights=random` stands beside (`-random`, fewer `--budgets` and no repeats): the same
 configurations, so that what the checkpoint changes has an interval of its own, over configurations drawn again for both.
 With adapters it is `--set adapter=lora` (`-lora`, layers 1,2,4,7): another space, in which dropout's place is taken by the
-adapters' rank and scale, so that both audits' configurations are drawn again, each for itself. What searches find is in `contest.py`, and on the two
-tables `-lora` so (and without `--flops` into contest-fine-tunings-lora.json):
+adapters' rank and scale, so that both audits' configurations are drawn again, each for itself. What searches find is in
+`contest.py`, and on the two tables `-lora` so (without `--flops` it went into contest-fine-tunings-lora.json):
 
     python benchmarks/contest.py benchmarks/tables/fine-tunings/finetuned-*-lora.csv.gz --seeds 20 --flops \
         --without 'GP, full trainings' --json benchmarks/results/contest-fine-tunings-lora-flops.json

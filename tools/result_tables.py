@@ -213,6 +213,26 @@ def frameworks() -> str:
     return markdown(head, grouped_rows(lines))
 
 
+def derived_tasks() -> str:
+    """Return the seconds of a search of a Lightning module, as trials and as a task, and their ratio seed by seed."""
+    rows = results_of("derived-tasks-cpu.json")["outcomes"]
+    first, second = dict.fromkeys(row["way"] for row in rows)
+    lines = []
+    for seed in dict.fromkeys(row["seed"] for row in rows):
+        trials, task = (
+            next(row for row in rows if (row["way"], row["seed"]) == (way, seed)) for way in (first, second)
+        )
+        seconds, scores = (
+            [f"{each[name]:.{digits}f}" for each in (trials, task)]
+            for name, digits in (("seconds", 1), ("score", 3))
+        )
+        lines.append(
+            [str(seed), *seconds, f"{trials['seconds'] / task['seconds']:.1f}", str(task["evaluations"]), *scores]
+        )
+    head = ("seed", "trials, s", "task, s", "ratio", "trainings of each", "best loss of trials", "of the task")
+    return markdown(head, lines)
+
+
 def group_words() -> str:
     """Return how well tuned DeltaProduct models track words over groups, by their blocks and Householder steps."""
     rows = results_of("group-words-cpu.json")
@@ -258,6 +278,7 @@ RESULT_TABLES: dict[str, Callable[[], str]] = {
     "placement": placement,
     "ray-overhead": ray_overhead,
     "frameworks": frameworks,
+    "derived-tasks": derived_tasks,
     "group-words": group_words,
     "joint-update": joint_update,
 }

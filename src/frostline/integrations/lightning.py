@@ -1,4 +1,7 @@
-"""Lightning: ``tune`` searches in a line, ``TrialCallback`` puts a trial into a ``Trainer`` of one's own."""
+"""Lightning: ``tune`` searches in a line, ``TrialCallback`` puts a trial into a ``Trainer`` of one's own.
+
+``task_from_module`` makes a task of a module, so that populations, costs and audits apply.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ try:
     from lightning.pytorch import LightningModule, Trainer
 
     from frostline.integrations.lightning_callback import TrialCallback
+    from frostline.integrations.lightning_task import task_from_module
 except ModuleNotFoundError as error:
     raise OptionError(f"the package {error.name} is not installed: pip install 'frostline[lightning]'.") from None
 
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
     from frostline.run.own_objective import TuneOptions
     from frostline.run.result import TuneResult
 
-__all__ = ["TrialCallback", "tune"]
+__all__ = ["TrialCallback", "task_from_module", "tune"]
 
 # How long a training lasts says the trial.
 _LENGTHS = (

@@ -1,4 +1,7 @@
-"""transformers: ``tune_trainer`` searches in a line, ``train`` lets a ``Trainer`` of one's own train as a trial says."""
+"""transformers: ``tune_trainer`` searches in a line, ``train`` lets a ``Trainer`` of one's own train as a trial says.
+
+``task_from_trainer`` makes a task of a ``Trainer``, so that populations, costs and audits apply.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ try:
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
     from frostline.integrations.transformers_callback import TrialCallback
+    from frostline.integrations.transformers_task import task_from_trainer
 except ImportError as error:
     raise OptionError(
         f"transformers' Trainer cannot be imported ({error}): pip install 'frostline[hf]'."
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
     from frostline.run.own_objective import TuneOptions
     from frostline.run.result import TuneResult
 
-__all__ = ["train", "tune_trainer"]
+__all__ = ["task_from_trainer", "train", "tune_trainer"]
 
 
 def tune_trainer(

@@ -24,16 +24,63 @@ def build_group_optimizer(
     """Return the task's optimizer of the trained ``parameters``; those of the head get ``configuration.head``.
 
     With a ``layer_decay`` below 1 each layer's learning rate is that of the layer behind it times this: layers are groups.
+    A task's ``undecayed`` parameters are groups without weight decay.
     The task builds an optimizer for each group, and one takes the others' parameters over: whatever the task reads for an
     optimizer can differ.
     Raises: HyperparameterError if groups differ and frostline did not freeze the model, so that nothing says which layer is
         the last, or if the optimizer reads none of the head's own; and as the task's ``build_optimizer``.
     """
-    # Only some tasks have such a thing: it is no part of what a task must be.
+    # Only some tasks have such things: they are no part of what a task must be.
     decay_of: Callable[[Configuration], float] | None = getattr(task, "layer_decay", None)
     decay = 1.0 if decay_of is None else decay_of(configuration)
-    if not configuration.head and decay == 1:
+    undecayed = _undecayed(task, model)
+    if not configuration.head and decay == 1 and not undecayed:
         return task.build_optimizer(parameters, configuration)
+    plain = replace(configuration, head={})
+    of_head = replace(plain, hyperparameters={**plain.hyperparameters, **configuration.head})
+    layers = [(list(parameters), plain)]
+    if configuration.head or decay != 1:
+        *others, head = _by_layer(_freezing_of(model, configuration), parameters)
+        if decay == 1:
+            owned = {id(parameter) for parameter in head}
+            others = [[parameter for parameter in parameters if id(parameter) not in owned]]
+        layers = [(members, of_head if members is head else plain) for members in (*others, head)]
+    optimizers: list[Optimizer] = []
+    without_decay: list[Optimizer] = []
+    for distance, (members, configured) in reversed([*enumerate(reversed(layers))]):
+        kept = [parameter for parameter in members if id(parameter) in undecayed]
+        decayed = [parameter for parameter in members if id(parameter) not in undecayed]
+        of_kept = replace(configured, hyperparameters={**configured.hyperparameters, "weight_decay": 0.0})
+        for part, values, built in ((decayed, configured, optimizers), (kept, of_kept, without_decay)):
+            if part:
+                built.append(task.build_optimizer(part, values))
+                for group in built[-1].param_groups:
+                    group["lr"] = group["lr"] * decay**distance
+    if any(id(parameter) not in undecayed for parameter in layers[-1][0]):
+        _refuse_head_in_vain(configuration, optimizers)
+    optimizer, *more = optimizers + without_decay
+    for group in (group for other in more for group in other.param_groups):
+        optimizer.add_param_group(group)
+    return optimizer
+
+
+def _undecayed(task: Task, model: nn.Module) -> frozenset[int]:
+    """Return the identities of the parameters that weight decay leaves alone.
+
+    Raises: HyperparameterError if the model has no parameter of such a name.
+    """
+    names: tuple[str, ...] = getattr(task, "undecayed", ())
+    named = dict(model.named_parameters(remove_duplicate=False)) if names else {}
+    unknown = next((name for name in names if name not in named), None)
+    if unknown is not None:
+        raise HyperparameterError(
+            f"undecayed names {unknown}, which {type(model).__name__} does not have: it has {', '.join(list(named)[:8])}, "
+            f"..."
+        )
+    return frozenset(id(named[name]) for name in names)
+
+
+def _freezing_of(model: nn.Module, configuration: Configuration) -> Freezing:
     freezing = freezing_of(model)
     if freezing is None:
         names = ", ".join(configuration.head) + " of the head" if configuration.head else "layer_decay"
@@ -41,25 +88,7 @@ def build_group_optimizer(
             f"{names} cannot be set, because {type(model).__name__} was not frozen by frostline.freeze: freeze it so in the "
             f"task's freeze, or align without head."
         )
-    plain = replace(configuration, head={})
-    of_head = replace(plain, hyperparameters={**plain.hyperparameters, **configuration.head})
-    *others, head = _by_layer(freezing, parameters)
-    if decay == 1:
-        owned = {id(parameter) for parameter in head}
-        others = [[parameter for parameter in parameters if id(parameter) not in owned]]
-    layers = [(members, of_head if members is head else plain) for members in (*others, head)]
-    optimizers: list[Optimizer] = []
-    for distance, (members, configured) in reversed([*enumerate(reversed(layers))]):
-        if not members:
-            continue
-        optimizers.append(task.build_optimizer(members, configured))
-        for group in optimizers[-1].param_groups:
-            group["lr"] = group["lr"] * decay**distance
-    _refuse_head_in_vain(configuration, optimizers)
-    optimizer, *more = optimizers
-    for group in (group for other in more for group in other.param_groups):
-        optimizer.add_param_group(group)
-    return optimizer
+    return freezing
 
 
 def _by_layer(freezing: Freezing, parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:

@@ -69,6 +69,16 @@ def hyperparameters_of(optimizer: type[Optimizer]) -> frozenset[str]:
     return frozenset(names | {"beta1"} if "momentum" in names else names)
 
 
+def named_in_full(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an optimizer under the names by which they are searched, without those that are not."""
+    named: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if name not in _NOT_HYPERPARAMETERS:
+            full = _FULL_NAMES.get(name, (name,))
+            named.update(zip(full, (value,) if len(full) == 1 else value, strict=True))
+    return named
+
+
 def suggested_name(name: str) -> str | None:
     """Return the full name, if ``name`` is torch's short one."""
     return " and ".join(_FULL_NAMES[name]) if name in _FULL_NAMES else None

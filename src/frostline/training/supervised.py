@@ -67,7 +67,7 @@ class SupervisedTask:
     learning rate is that of the layer behind it times this; ``model`` and ``schedule`` may read any
     others. ``defaults`` need not repeat a batch size, optimizer or norm that is given here.
     What ``defaults`` names and the space does not is the same for all configurations. Weight decay acts on
-    all parameters alike.
+    all parameters but the ``undecayed``.
 
     Units: ``full_samples`` counts ``sample_unit``, of which every example holds ``samples_per_example``: 1, or the
     context's length for a language model that counts tokens. Batch sizes are in examples.
@@ -116,6 +116,8 @@ class SupervisedTask:
     data_fingerprint: str = ""
     """What tells these data from others; needed unless they are tensors in memory, which are hashed. And whatever of the
     model shows neither in its modules' text nor in its parameters' shapes, such as a number of heads."""
+    undecayed: tuple[str, ...] = ()
+    """The parameters that weight decay leaves alone, by their names in the model: biases and norms, say."""
     also_read: tuple[str, ...] = ()
     """Names of the space that ``model`` or ``schedule`` read only for some configurations."""
 
@@ -280,6 +282,7 @@ class SupervisedTask:
             self.num_calibration_batches,
             # Chunks change the last bits. Without them the fingerprint is what it was before.
             *(("chunked logits",) if self.chunked_logits else ()),
+            *((("undecayed", self.undecayed),) if self.undecayed else ()),
             *(() if self.pretrained is None else (self._pretrained_weights.sha256, self.new_modules)),
             [_name_of(part) for part in (self.loss_function, self.score_function, self.schedule, self.augment)],
         )

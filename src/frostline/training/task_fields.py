@@ -96,6 +96,7 @@ def _check_types(task: Any) -> None:
             "the path of a file or folder, or None",
         ),
         "new_modules": (_all_are(task.new_modules, str), "a tuple of names"),
+        "undecayed": (_all_are(task.undecayed, str), "a tuple of names"),
         "also_read": (_all_are(task.also_read, str), "a tuple of names"),
         "unwrap": (_all_are(task.unwrap, type), "a tuple of classes"),
         **{name: (callable(getattr(task, name)), "a function") for name in ("model", "loss_function", "schedule")},
