@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,16 +21,63 @@ TINY = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 pytestmark = pytest.mark.multiprocess
 
 
-def loaded_by(*words: str, folder: Path) -> tuple[int, set[str], str]:
-    """The status of a command that the installed one runs, the slow libraries it loaded, and what it printed."""
-    code = (
-        "import json, sys, frostline.__main__\n"
-        "try: frostline.__main__.main()\n"
-        "finally: print(); print(json.dumps(sorted(sys.modules)))"
-    )
-    ended = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=folder)
-    *printed, modules = ended.stdout.splitlines()
-    return ended.returncode, SLOW & set(json.loads(modules)), "\n".join(printed) + ended.stderr
+# The interpreter and the command line are loaded once, and every command that comes as a line runs in a fork.
+COMMANDS = """
+import json, os, sys, traceback
+import frostline.__main__
+import frostline.cli.main
+for line in sys.stdin:
+    words, folder, *places = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.chdir(folder)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for descriptor, place in enumerate(places, 1):
+            os.dup2(os.open(place, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), descriptor)
+        sys.argv[1:] = words
+        status = 1
+        try:
+            frostline.__main__.main()
+            status = 0
+        except SystemExit as ended:
+            status = ended.code or 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            print()
+            print(json.dumps(sorted(sys.modules)), flush=True)
+            os._exit(status)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def commands() -> Iterator[subprocess.Popen[str]]:
+    """A process that has loaded what the installed command does before it knows its words."""
+    words = [sys.executable, "-c", COMMANDS]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+
+
+# Words and a folder; the status, the slow libraries that were loaded, and what was printed.
+RunIn = Callable[[Sequence[str], Path], tuple[int, set[str], str]]
+
+
+@pytest.fixture
+def loaded_by(commands: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory) -> RunIn:
+    """What runs a command in a folder: its status, the slow libraries that it loaded, and what it printed."""
+    out, err = (tmp_path_factory.mktemp("printed") / name for name in ("out", "err"))
+
+    def run_in(words: Sequence[str], folder: Path) -> tuple[int, set[str], str]:
+        assert commands.stdin is not None
+        assert commands.stdout is not None
+        commands.stdin.write(json.dumps([words, f"{folder}", f"{out}", f"{err}"]) + "\n")
+        commands.stdin.flush()
+        status = int(commands.stdout.readline())
+        *printed, modules = out.read_text().splitlines()
+        return status, SLOW & set(json.loads(modules)), "\n".join(printed) + err.read_text()
+
+    return run_in
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +90,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("command", ["", "tune", "audit", "ladder", "cost", "fit", "train", "report", "reproduce"])
-def test_help_loads_nothing(command: str, tmp_path: Path) -> None:
-    code, loaded, printed = loaded_by(*command.split(), "--help", folder=tmp_path)
+def test_help_loads_nothing(command: str, tmp_path: Path, loaded_by: RunIn) -> None:
+    code, loaded, printed = loaded_by([*command.split(), "--help"], tmp_path)
     assert (code, loaded) == (0, set())
     assert f"Usage: frostline {command}".strip() in printed
 
@@ -83,8 +131,10 @@ def test_help_loads_nothing(command: str, tmp_path: Path) -> None:
         ("reproduce", "which figure?"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_loaded(command: str, message: str, tmp_path: Path) -> None:
-    code, loaded, printed = loaded_by(*command.split(), folder=tmp_path)
+def test_what_is_wrong_is_said_before_anything_is_loaded(
+    command: str, message: str, tmp_path: Path, loaded_by: RunIn
+) -> None:
+    code, loaded, printed = loaded_by(command.split(), tmp_path)
     assert code in (1, 2)
     assert message in printed
     assert loaded == set()
@@ -102,20 +152,20 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(command: str, message: 
         "ladder --study first -n 9",
     ],
 )
-def test_what_the_study_tells_is_told_without_torch(command: str, folder: Path) -> None:
-    code, loaded, printed = loaded_by(*command.split(), folder=folder)
+def test_what_the_study_tells_is_told_without_torch(command: str, folder: Path, loaded_by: RunIn) -> None:
+    code, loaded, printed = loaded_by(command.split(), folder)
     assert (code, loaded) == (0, STUDY_READERS)
     assert printed
 
 
-def test_what_is_being_done_is_on_the_screen_before_torch_is_loaded(tmp_path: Path) -> None:
-    _, loaded, printed = loaded_by("tune", "missing.py", folder=tmp_path)
+def test_what_is_being_done_is_on_the_screen_before_torch_is_loaded(tmp_path: Path, loaded_by: RunIn) -> None:
+    _, loaded, printed = loaded_by(["tune", "missing.py"], tmp_path)
     assert printed.startswith("loading missing.py\n")
     assert loaded == set()
 
 
-def test_a_report_needs_no_torch(folder: Path) -> None:
-    code, loaded, printed = loaded_by("report", "first", folder=folder)
+def test_a_report_needs_no_torch(folder: Path, loaded_by: RunIn) -> None:
+    code, loaded, printed = loaded_by(["report", "first"], folder)
     assert code == 0
     assert "in report.html" in printed
     assert not loaded & {"torch", "sklearn", "transformers", "tokenizers"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import multiprocessing
 import os
 import random
 import signal
@@ -218,6 +219,19 @@ def test_workers_that_never_begin_are_not_waited_for(tmp_path: Path, monkeypatch
     ):
         executor.next_ended()
     executor.close()
+
+
+def says_what_is_loaded(connection: Any, number: int) -> None:
+    connection.send([*sys.modules])
+
+
+def test_what_every_worker_needs_is_loaded_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        pytest.skip("here each worker loads all by itself")
+    monkeypatch.setattr(side_by_side, "serve", says_what_is_loaded)
+    worker = side_by_side._Worker.start(0)
+    assert {"torch", "torch._dynamo", "frostline.run.in_process"} <= {*worker.connection.recv()}
+    assert worker.how_it_ended() == "with exit status 0"
 
 
 def test_memory_is_shared_out_and_bounds_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

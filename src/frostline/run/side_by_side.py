@@ -42,6 +42,9 @@ logger = logging.getLogger(__name__)
 # What a process takes beside its training: Python, torch and the data.
 _PROCESS_BYTES = 300 * 2**20
 
+# Of the workers' common parent: the first optimizer of a process imports torch's compiler, which takes a second.
+_LOADED_ONCE = ["frostline.run.in_process", "torch._dynamo"]
+
 # How long a worker that was told to end may take, before it is killed.
 _SECONDS_TO_END = 5.0
 
@@ -124,8 +127,8 @@ class _Worker:
         methods = multiprocessing.get_all_start_methods()
         context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         if context.get_start_method() == "forkserver":
-            # torch is loaded once, in the common parent of all workers, unless somebody has started one without.
-            context.set_forkserver_preload(["frostline.run.in_process"])
+            # Unless somebody has started that parent without.
+            context.set_forkserver_preload(_LOADED_ONCE)
         here, there = context.Pipe()
         # Not a daemon: a task's data may come from processes of its own.
         process = context.Process(target=serve, args=(there, number), name=f"frostline-{number}", daemon=False)
