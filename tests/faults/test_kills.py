@@ -11,8 +11,7 @@ import multiprocessing
 import os
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +36,7 @@ from frostline.search.sampling import CMA_ES, QMC, RANDOM, TPE, Sampling
 from frostline.search.sweep import FullFidelity, Sweep
 from frostline.search.watched import WatchedHalving
 from frostline.store.storage import close_storage, open_storage
+from tests.postgresql import database_of
 from tests.run.test_faults import LADDER, SPACE, bowl
 
 pytestmark = pytest.mark.multiprocess
@@ -201,22 +201,6 @@ def check(case: Case, context: Any, tmp_path: Path) -> None:
     told = (tmp_path / "told").read_text().splitlines()
     assert len(told) == len({*told}), "what was written down is not evaluated again"
     print(f"\n{case}: {num_kills} kills, {len(told)} evaluations")  # noqa: T201
-
-
-@contextmanager
-def database_of(server: str, name: str) -> Iterator[str]:
-    """Return a database of its own on the server, which is dropped again."""
-    from sqlalchemy import create_engine, make_url, text
-
-    engine = create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE frostline_{name}"))
-    try:
-        yield make_url(server).set(database=f"frostline_{name}").render_as_string(hide_password=False)
-    finally:
-        with engine.connect() as connection:
-            connection.execute(text(f"DROP DATABASE frostline_{name} WITH (FORCE)"))
-        engine.dispose()
 
 
 SHORT = Case(search="asynchronous", sampler="tpe", storage="sqlite", processes=1, kills=4)
