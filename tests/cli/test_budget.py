@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -74,6 +75,34 @@ def test_a_study_keeps_the_ladder_that_it_was_begun_with(capsys: pytest.CaptureF
     code, _, err = run(f"tune {TINY} --study s --budget 5 --ladder sieve --device cpu", capsys)
     assert code == 1
     assert "was made with rungs" in err
+
+
+def test_who_climbs_is_trained_in_full_as_one_is_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(f"tune {TINY} --study s --budget 6 --device cpu --engine serial", capsys)[0] == 0
+    stored = read_study("sqlite:///frostline.db", "s")
+    assert stored.terms.training is not None
+    assert stored.terms.training.horizon == "full"
+    top = len(stored.terms.rungs) - 1
+    climbed = [number for number in stored.history.rung(top).ranking if number > 0]
+    assert climbed
+    for number in climbed[:2]:
+        values = dict(stored.history.configurations[number].hyperparameters)
+        code, out, _ = run(f"train {TINY} --device cpu --configuration '{json.dumps(values)}'", capsys)
+        assert code == 0
+        evaluation = stored.history.evaluation(number, top)
+        assert evaluation is not None
+        assert f"score {evaluation.score:.5g}" in out
+
+
+def test_a_study_keeps_the_horizon_that_it_was_begun_with(capsys: pytest.CaptureFixture[str]) -> None:
+    run(f"tune {TINY} --study s --budget 3 --horizon rung --device cpu", capsys)
+    code, _, err = run(f"tune {TINY} --study s --budget 4 --device cpu", capsys)
+    assert (code, err) == (0, "")
+    plan = frostline.SearchPlan(budget=5)
+    frostline.tune_task(tiny_task.task, study="s", plan=plan, observer=frostline.SILENT)
+    code, _, err = run(f"tune {TINY} --study s --budget 6 --horizon full --device cpu", capsys)
+    assert code == 1
+    assert "horizon=rung" in err
 
 
 def test_a_budget_too_small_to_search_says_so_and_trains_ones_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from frostline.cli.search_size import ladder_table
 from frostline.inputs.credentials import without_password
 from frostline.run.installed_programs import frostline_program
 from frostline.run.loop import SILENT, Observer, Together
-from frostline.run.options import TrainingOptions
+from frostline.run.options import FULL, RUNG, TrainingOptions
 from frostline.store.storage import DEFAULT_STORAGE
 
 if TYPE_CHECKING:
@@ -98,14 +98,18 @@ def _load(recipe: Recipe, where: Surroundings) -> Task:
 
 def _place_of(recipe: Recipe, where: Surroundings, task: Task) -> Place:
     from frostline.cli import planned_search
+    from frostline.store.begun import begun_horizon
 
     name, horizon = where.study or task.name, recipe.search.horizon
+    if horizon is None:
+        usual = FULL if recipe.search.size(recipe.ladder.search).is_budgeted else RUNG
+        horizon = begun_horizon(where.storage, name) or usual
     return planned_search.Place(
         name=name,
         storage=where.storage,
         seed=recipe.seed,
         reference=recipe.task,
-        options=where.options if horizon is None else replace(where.options, horizon=horizon),
+        options=replace(where.options, horizon=horizon),
         executor=where.executor.factory(where.options.workers),
         tracker=Together(where.executor.tracker(name, where.options.runs), where.observer),
         recipe=None if where.joins else recipe.record(),

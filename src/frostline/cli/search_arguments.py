@@ -40,7 +40,8 @@ class SearchArguments:
         str | None,
         typer.Option(
             "--horizon",
-            help="rung: the schedule ends with each rung; full: it is cut short. Default: rung, or the audit's.",
+            help="rung: the schedule ends with each rung; full: it is cut short. Default: full under a budget, else rung, "
+            "or the audit's.",
             rich_help_panel=HOW,
             hidden=True,
         ),

@@ -26,6 +26,8 @@ _MOST_WORKERS = 1024
 # As ``training`` has them, which loads torch.
 DEVICES, PRECISIONS, HORIZONS = ("auto", "cpu", "cuda", "mps"), ("float32", "bfloat16"), ("rung", "full")
 
+RUNG, FULL = HORIZONS
+
 DEFAULT_RUNS = Path("frostline-runs")
 """The folder of checkpoints, unless somebody says another."""
 
@@ -37,7 +39,8 @@ OFF = "off"
 class TrainingOptions:
     """How and where trainings run. What of it changes the numbers is part of a study's terms: ``terms``.
 
-    ``horizon`` and ``num_validations`` are those of ``TrainingSettings``. Configurations are trained together behind one
+    ``horizon`` and ``num_validations`` are those of ``TrainingSettings``; without a horizon it is the one that the study was
+    begun with, and of a new one "full" under a budget, else "rung". Configurations are trained together behind one
     frozen prefix: how, says ``engine`` (``Engine``; "serial" for one by one). ``memory`` is what they may take, such as
     "8GiB"; "auto" for most of what is free. ``prefix_cache`` is what of it the outputs of frozen layers that come again may
     take: a size, "auto" for a part of it, or "off". Checkpoints of trainings that may be continued lie in ``runs``.
@@ -51,7 +54,7 @@ class TrainingOptions:
 
     device: str = "auto"
     precision: str = "float32"
-    horizon: str = "rung"
+    horizon: str | None = None
     num_validations: int = 4
     engine: str = "auto"
     memory: str = "auto"
@@ -62,7 +65,7 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         for name, allowed in (("device", DEVICES), ("precision", PRECISIONS), ("horizon", HORIZONS)):
-            if getattr(self, name) not in allowed:
+            if getattr(self, name) not in allowed and (name, self.horizon) != ("horizon", None):
                 raise OptionError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}.")
         _check_count("threads", self.threads, most=num_cores(), why=", the cores of this machine")
         _check_count("workers", self.workers, most=_MOST_WORKERS)
@@ -72,7 +75,7 @@ class TrainingOptions:
     def terms(self, alignment: Alignment = IDENTITY) -> TrainingTerms:
         """Return what of it, and of the alignment that trainings run under, changes the numbers."""
         return TrainingTerms(
-            horizon=self.horizon,
+            horizon=self.horizon or RUNG,
             precision=self.precision,
             num_validations=self.num_validations,
             alignment=alignment,
@@ -95,7 +98,7 @@ class TrainingOptions:
         return TrainingSettings(
             device_plan=self.device_plan,
             root_seed=seed,
-            horizon=self.horizon,
+            horizon=self.horizon or RUNG,
             num_validations=self.num_validations,
             checkpoint_directory=self.runs / folder_name(study),
         )

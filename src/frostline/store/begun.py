@@ -1,4 +1,4 @@
-"""The ladder of a study that is there already: whoever goes on with it and names none climbs that one."""
+"""The ladder and the horizon of a study that is there already: whoever goes on with it and names none keeps them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ def begun_ladder(storage: str | Storage, name: str, usual: Ladder) -> Ladder:
     with suppress(LadderError):
         return Ladder(rungs=terms.rungs, num_layers=usual.num_layers, full_samples=usual.full_samples)
     return usual
+
+
+def begun_horizon(storage: str | Storage, name: str) -> str | None:
+    """Return the horizon that the study ``name`` trains under; None if there is none, or nobody knows how it trains.
+
+    Raises: StudyError as ``begun_ladder``.
+    """
+    terms = terms_in(storage, name)
+    return None if terms is None or terms.training is None else terms.training.horizon
 
 
 def terms_in(storage: str | Storage, name: str) -> Terms | None:
