@@ -10,7 +10,7 @@ import typer
 from frostline.cli.grouping import HOW, WHAT
 from frostline.cli.naming import AUDIT, AUTO, parse_alignment
 from frostline.cli.search_size import SearchSize
-from frostline.run.options import OFF
+from frostline.run.options import OFF, TrainingOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,8 @@ class SearchArguments:
     ] = False
 
     def __post_init__(self) -> None:
+        # For its check alone.
+        TrainingOptions(horizon=self.horizon)
         if self.align not in (OFF, AUTO) and not self.align.startswith(AUDIT):
             parse_alignment(self.align)
 
