@@ -78,15 +78,26 @@ def test_a_study_keeps_the_ladder_that_it_was_begun_with(capsys: pytest.CaptureF
 
 
 def test_who_climbs_is_trained_in_full_as_one_is_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(f"tune {TINY} --study s --budget 6 --device cpu --engine serial", capsys)[0] == 0
-    stored = read_study("sqlite:///frostline.db", "s")
-    assert stored.terms.training is not None
-    assert stored.terms.training.horizon == "full"
+    def horizon_of(study: str) -> str | None:
+        training = read_study("sqlite:///frostline.db", study).terms.training
+        return None if training is None else training.horizon
+
+    options = "--device cpu --engine serial"
+    assert run(f"tune {TINY} --study budget --budget 3 {options}", capsys)[0] == 0
+    assert run(f"tune {TINY} --study number -n 27 {options}", capsys)[0] == 0
+    assert (horizon_of("budget"), horizon_of("number")) == ("full", "rung")
+    # Under that horizon, on the ladder of a budget: one climbs all rungs, whatever the clock says.
+    assert (
+        run(
+            f"tune {TINY} --study climb -n 27 --ladder sieve --horizon full --default cooldown_fraction=0.9 {options}",
+            capsys,
+        )[0]
+        == 0
+    )
+    stored = read_study("sqlite:///frostline.db", "climb")
     top = len(stored.terms.rungs) - 1
-    climbed = [number for number in stored.history.rung(top).ranking if number > 0]
-    assert climbed
-    for number in climbed[:2]:
-        values = dict(stored.history.configurations[number].hyperparameters)
+    for number in stored.history.rung(top).ranking:
+        values = {"cooldown_fraction": 0.9, **stored.history.configurations[number].hyperparameters}
         code, out, _ = run(f"train {TINY} --device cpu --configuration '{json.dumps(values)}'", capsys)
         assert code == 0
         evaluation = stored.history.evaluation(number, top)
