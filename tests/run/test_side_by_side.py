@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,8 @@ def test_what_every_worker_needs_is_loaded_before_it_begins(monkeypatch: pytest.
     if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("here each worker loads all by itself")
     monkeypatch.setattr(side_by_side, "serve", says_what_is_loaded)
+    # Another test of this process may have begun their parent without it.
+    forkserver._forkserver._stop()
     worker = side_by_side._Worker.start(0)
     assert {"torch", "torch._dynamo", "frostline.run.in_process"} <= {*worker.connection.recv()}
     assert worker.how_it_ended() == "with exit status 0"
