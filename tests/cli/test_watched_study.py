@@ -31,8 +31,10 @@ def test_a_search_is_watched_to_its_end(size: str, folder: Path, capsys: pytest.
     assert run(f"tune tiny_task.py:task --study s --for-workers {size}", capsys)[0] == 0
     worker = [sys.executable, "-m", "frostline", "worker", "s", "--workers", "1", "--device", "cpu"]
     with subprocess.Popen(worker, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        code, out, err = run("status s --watch --every 0.1", capsys)
-        assert (code, err) == (0, "")
+        watch = [sys.executable, "-m", "frostline", "status", "s", "--watch", "--every", "0.1"]
+        watched = subprocess.run(watch, capture_output=True, text=True, timeout=120, check=False)
+        out = watched.stdout
+        assert (watched.returncode, watched.stderr) == (0, "")
         assert process.wait(60) == 0, process.communicate()
     assert f":{process.pid}  cpu  " in out
     assert "1 worker on 1 machine; " in out
