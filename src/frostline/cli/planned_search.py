@@ -28,7 +28,7 @@ from frostline.search.search_names import HALVING, ClimbFactory, search_named
 from frostline.search.sweep import FullFidelity, Sweep
 from frostline.search.watched import WatchedHalving
 from frostline.store.storage import MEMORY
-from frostline.store.terms import TaskReference
+from frostline.store.terms import TaskReference, Terms
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,6 +56,8 @@ class Place:
     """What a study keeps for its workers."""
     joins: bool = False
     """Whether the study has to be there already."""
+    begun: Terms | None = None
+    """What the study is about, if it is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

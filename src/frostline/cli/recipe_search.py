@@ -14,7 +14,7 @@ from frostline.cli.search_size import ladder_table
 from frostline.inputs.credentials import without_password
 from frostline.run.installed_programs import frostline_program
 from frostline.run.loop import SILENT, Observer, Together
-from frostline.run.options import FULL, RUNG, TrainingOptions
+from frostline.run.options import TrainingOptions, usual_horizon
 from frostline.store.storage import DEFAULT_STORAGE
 
 if TYPE_CHECKING:
@@ -98,12 +98,13 @@ def _load(recipe: Recipe, where: Surroundings) -> Task:
 
 def _place_of(recipe: Recipe, where: Surroundings, task: Task) -> Place:
     from frostline.cli import planned_search
-    from frostline.store.begun import begun_horizon
+    from frostline.store.begun import begun_horizon, terms_in
 
     name, horizon = where.study or task.name, recipe.search.horizon
+    begun = terms_in(where.storage, name)
     if horizon is None:
-        usual = FULL if recipe.search.size(recipe.ladder.search).is_budgeted else RUNG
-        horizon = begun_horizon(where.storage, name) or usual
+        size = recipe.search.size(recipe.ladder.search)
+        horizon = begun_horizon(begun, usual_horizon(is_budgeted=size.is_budgeted))
     return planned_search.Place(
         name=name,
         storage=where.storage,
@@ -114,6 +115,7 @@ def _place_of(recipe: Recipe, where: Surroundings, task: Task) -> Place:
         tracker=Together(where.executor.tracker(name, where.options.runs), where.observer),
         recipe=None if where.joins else recipe.record(),
         joins=where.joins,
+        begun=begun,
     )
 
 
@@ -137,5 +139,5 @@ def _planned(
         name, ladder.rungs, num_layers=layers_of(task).num_layers, full_samples=task.full_samples
     )
     if (ladder.ladder, ladder.rungs) == (None, None):
-        climbed = begun_ladder(place.storage, place.name, climbed)
+        climbed = begun_ladder(place.begun, climbed)
     return requested.on(climbed, initial=initial, most=recipe.sampling.sampling(task).num_points), None

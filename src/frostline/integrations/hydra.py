@@ -21,7 +21,7 @@ from frostline.errors import OptionError, SearchSpaceError
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
 from frostline.run.view.search_view import observing
-from frostline.store.begun import begun_ladder
+from frostline.store.begun import begun_ladder, terms_in
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -71,7 +71,7 @@ def sweep(sweeper: FrostlineSweeper, arguments: Sequence[str]) -> float:
         result = search_function(
             jobs.train,
             space,
-            begun_ladder(settings.storage, study, usual),
+            begun_ladder(terms_in(settings.storage, study), usual),
             study=study,
             plan=plan,
             storage=settings.storage,

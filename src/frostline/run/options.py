@@ -26,7 +26,7 @@ _MOST_WORKERS = 1024
 # As ``training`` has them, which loads torch.
 DEVICES, PRECISIONS, HORIZONS = ("auto", "cpu", "cuda", "mps"), ("float32", "bfloat16"), ("rung", "full")
 
-RUNG, FULL = HORIZONS
+_RUNG, _FULL = HORIZONS
 
 DEFAULT_RUNS = Path("frostline-runs")
 """The folder of checkpoints, unless somebody says another."""
@@ -75,7 +75,7 @@ class TrainingOptions:
     def terms(self, alignment: Alignment = IDENTITY) -> TrainingTerms:
         """Return what of it, and of the alignment that trainings run under, changes the numbers."""
         return TrainingTerms(
-            horizon=self.horizon or RUNG,
+            horizon=self.horizon or _RUNG,
             precision=self.precision,
             num_validations=self.num_validations,
             alignment=alignment,
@@ -98,10 +98,15 @@ class TrainingOptions:
         return TrainingSettings(
             device_plan=self.device_plan,
             root_seed=seed,
-            horizon=self.horizon or RUNG,
+            horizon=self.horizon or _RUNG,
             num_validations=self.num_validations,
             checkpoint_directory=self.runs / folder_name(study),
         )
+
+
+def usual_horizon(*, is_budgeted: bool) -> str:
+    """Return the horizon of a search that nobody says one for (docs/decisions/0042-a-full-training-is-one.md)."""
+    return _FULL if is_budgeted else _RUNG
 
 
 def parse_count(name: str, text: str) -> int | Literal["auto"]:

@@ -23,7 +23,7 @@ from frostline.run.tuning import search_training
 from frostline.run.view.search_view import observing
 from frostline.search.ladder import Ladder
 from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE
-from frostline.store.begun import begun_ladder
+from frostline.store.begun import begun_ladder, terms_in
 from frostline.store.storage import DEFAULT_STORAGE, Storage
 from frostline.training.checkpoints import Checkpoints
 from frostline.training.kept_models import KeptModels
@@ -131,7 +131,7 @@ def tune(
         sketch = look(objective, samples=samples, values=values, root_seed=plan.seed)
         ladder = (make_ladder or plan.usual_ladder)(num_layers=sketch.num_layers, full_samples=samples)
         if make_ladder is None:
-            ladder = begun_ladder(place, name, ladder)
+            ladder = begun_ladder(terms_in(place, name), ladder)
         watching = within_budget(plan.search_on(ladder), watching)
         folder = Path(runs) / folder_name(name)
         training = ObjectiveTraining(

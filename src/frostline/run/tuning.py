@@ -15,7 +15,7 @@ from frostline.run.keeping import KeepingTheBest
 from frostline.run.kept_samples import KeptSamples
 from frostline.run.local import local_executor
 from frostline.run.loop import SILENT, Observer, Proposer, climb
-from frostline.run.options import FULL, RUNG, TrainingOptions
+from frostline.run.options import TrainingOptions, usual_horizon
 from frostline.run.plan import SearchPlan
 from frostline.run.result import TuneResult, why_nothing_was_found
 from frostline.run.summary import best_evaluation, summarise
@@ -28,7 +28,7 @@ from frostline.search.interface import Climb, Search
 from frostline.search.ladder import Ladder
 from frostline.search.realigned import inner_search
 from frostline.search.space import space_of
-from frostline.store.begun import begun_horizon, begun_ladder
+from frostline.store.begun import begun_horizon, begun_ladder, terms_in
 from frostline.store.storage import DEFAULT_STORAGE, Storage, opened
 from frostline.store.study import SearchStudy
 from frostline.training.black_box import BlackBox
@@ -157,13 +157,13 @@ def tune_task(
         metric=metric_of(task),
     )
     with shown as watching:
-        if ladder is None:
-            climbed = begun_ladder(storage, study, default_ladder(task, plan))
-        else:
-            climbed = _checked_ladder(ladder, task)
+        begun = terms_in(storage, study)
+        climbed = (
+            begun_ladder(begun, default_ladder(task, plan)) if ladder is None else _checked_ladder(ladder, task)
+        )
         if training.horizon is None:
-            usual = FULL if plan.is_budgeted else RUNG
-            training = replace(training, horizon=begun_horizon(storage, study) or usual)
+            horizon = begun_horizon(begun, usual_horizon(is_budgeted=plan.is_budgeted))
+            training = replace(training, horizon=horizon)
         if not plan.initial:
             with suppress(SearchSpaceError):
                 plan = replace(plan, initial=(own_configuration(task),))

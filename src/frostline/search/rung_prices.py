@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from frostline.records import Status
+from frostline.search.savings import pace
 from frostline.search.silence import reference_loss
 
 if TYPE_CHECKING:
@@ -116,11 +117,9 @@ class Costs:
         return 1.0
 
     def _pace(self, numbers: Sequence[int], rung: int) -> float:
-        """Return the seconds that a sample took those of ``numbers`` at ``rung``."""
-        found = [self.history.evaluation(number, rung) for number in numbers]
-        costs = [evaluation.cost for evaluation in found if evaluation is not None]
-        samples = sum(cost.samples for cost in costs)
-        return sum(cost.seconds for cost in costs) / samples if samples > 0 else 0.0
+        """Return the seconds that a sample took those of ``numbers`` at ``rung``, 0 if nobody was trained there."""
+        found = (self.history.evaluation(number, rung) for number in numbers)
+        return pace([evaluation for evaluation in found if evaluation is not None]) or 0.0
 
     def _full_training(self, first: Sequence[Evaluation]) -> float:
         """Return what a full training takes, by the first; of one that ended early, by how far it came."""

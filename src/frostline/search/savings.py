@@ -17,7 +17,7 @@ LEAST_SAVED = 0.35
 """Where few layers save less than this share of what a sample takes with all, it is cheaper to begin with all."""
 
 # Where all of them are trained a third of the layers saves more than half of a step. Less than a tenth is nothing.
-_LEAST_SAVED = 0.1
+_NOTHING_SAVED = 0.1
 
 # Of each kind, to be told at all: clocks and starts decide what is shorter.
 _FEWEST_EVALUATIONS = 5
@@ -41,12 +41,12 @@ def unprofitable_paces(history: History, rungs: Sequence[Fidelity]) -> Paces | N
     """Return the paces of few layers and of all if few save next to nothing; None if they do, or too little is known."""
     most = rungs[-1].trainable_layers
     finished = [each for each in history.evaluations() if each.status is Status.FINISHED]
-    few = _pace([each for each in finished if each.fidelity.trainable_layers < most])
-    whole = _pace([each for each in finished if each.fidelity.trainable_layers == most])
+    few = _sure_pace([each for each in finished if each.fidelity.trainable_layers < most])
+    whole = _sure_pace([each for each in finished if each.fidelity.trainable_layers == most])
     if few is None or whole is None:
         return None
     paces = Paces(few_layers=few, all_layers=whole)
-    return paces if paces.saved < _LEAST_SAVED else None
+    return paces if paces.saved < _NOTHING_SAVED else None
 
 
 def paces_of_both(history: History, rungs: Sequence[Fidelity]) -> tuple[Paces, int] | None:
@@ -57,21 +57,24 @@ def paces_of_both(history: History, rungs: Sequence[Fidelity]) -> tuple[Paces, i
     whole = next(rung for rung, each in enumerate(rungs) if each.trainable_layers == rungs[-1].trainable_layers)
     both = {*history.rung(0).ranking} & {*history.rung(whole).ranking}
     few, all_layers = (
-        [each for each in history.evaluations() if each.rung == rung and each.number in both]
+        pace([each for each in history.evaluations() if each.rung == rung and each.number in both])
         for rung in (0, whole)
     )
     begun = sum(not history.has_begun(number, 0) for number in history.rung(whole).ranking)
-    seconds = [sum(each.cost.seconds for each in one) for one in (few, all_layers)]
-    samples = [sum(each.cost.samples for each in one) for one in (few, all_layers)]
     # The first alone begins there in any case.
-    if whole == 0 or begun < 2 or not all(samples) or not seconds[1]:
+    if whole == 0 or begun < 2 or few is None or not all_layers:
         return None
-    paces = Paces(few_layers=seconds[0] / samples[0], all_layers=seconds[1] / samples[1])
+    paces = Paces(few_layers=few, all_layers=all_layers)
     return (paces, begun) if paces.saved < LEAST_SAVED else None
 
 
-def _pace(evaluations: Sequence[Evaluation]) -> float | None:
-    seconds = sum(each.cost.seconds for each in evaluations)
+def pace(evaluations: Sequence[Evaluation]) -> float | None:
+    """Return the seconds that a sample took, in the mean of these evaluations; None if nothing was trained."""
     samples = sum(each.cost.samples for each in evaluations)
+    return sum(each.cost.seconds for each in evaluations) / samples if samples > 0 else None
+
+
+def _sure_pace(evaluations: Sequence[Evaluation]) -> float | None:
+    seconds = sum(each.cost.seconds for each in evaluations)
     is_enough = len(evaluations) >= _FEWEST_EVALUATIONS and seconds >= _FEWEST_SECONDS
-    return seconds / samples if is_enough and samples > 0 else None
+    return pace(evaluations) if is_enough else None

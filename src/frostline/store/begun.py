@@ -14,12 +14,8 @@ if TYPE_CHECKING:
     from frostline.store.terms import Terms
 
 
-def begun_ladder(storage: str | Storage, name: str, usual: Ladder) -> Ladder:
-    """Return the ladder that the study ``name`` climbs; ``usual`` if there is no such study, or it is about another model.
-
-    Raises: StudyError if the storage cannot be read, or the study is somebody else's.
-    """
-    terms = terms_in(storage, name)
+def begun_ladder(terms: Terms | None, usual: Ladder) -> Ladder:
+    """Return the ladder that a study of ``terms`` climbs; ``usual`` if there is none yet, or it is about another model."""
     if terms is None or terms.num_layers != usual.num_layers or terms.rungs[-1] != usual.rungs[-1]:
         return usual
     # What a sweep evaluates at is no ladder.
@@ -28,19 +24,15 @@ def begun_ladder(storage: str | Storage, name: str, usual: Ladder) -> Ladder:
     return usual
 
 
-def begun_horizon(storage: str | Storage, name: str) -> str | None:
-    """Return the horizon that the study ``name`` trains under; None if there is none, or nobody knows how it trains.
-
-    Raises: StudyError as ``begun_ladder``.
-    """
-    terms = terms_in(storage, name)
-    return None if terms is None or terms.training is None else terms.training.horizon
+def begun_horizon(terms: Terms | None, usual: str) -> str:
+    """Return the horizon that a study of ``terms`` trains under; ``usual`` if there is none, or nobody knows it."""
+    return usual if terms is None or terms.training is None else terms.training.horizon
 
 
 def terms_in(storage: str | Storage, name: str) -> Terms | None:
     """Return what the study ``name`` is about; None if there is none, or it is empty: a file is not made by that.
 
-    Raises: StudyError as ``begun_ladder``.
+    Raises: StudyError if the storage cannot be read, or the study is somebody else's.
     """
     if isinstance(storage, str) and not exists(storage):
         return None
