@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -222,19 +221,31 @@ def test_workers_that_never_begin_are_not_waited_for(tmp_path: Path, monkeypatch
     executor.close()
 
 
-def says_what_is_loaded(connection: Any, number: int) -> None:
+SAYS_WHAT_IS_LOADED = """
+import sys
+from frostline.run import side_by_side
+
+def serve(connection, number):
     connection.send([*sys.modules])
 
+if __name__ == "__main__":
+    side_by_side.serve = serve
+    worker = side_by_side._Worker.start(0)
+    print(*worker.connection.recv(), worker.how_it_ended(), sep="\\n")
+"""
 
-def test_what_every_worker_needs_is_loaded_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+
+def test_what_every_worker_needs_is_loaded_before_it_begins(tmp_path: Path) -> None:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("here each worker loads all by itself")
-    monkeypatch.setattr(side_by_side, "serve", says_what_is_loaded)
-    # Another test of this process may have begun their parent without it.
-    forkserver._forkserver._stop()
-    worker = side_by_side._Worker.start(0)
-    assert {"torch", "torch._dynamo", "frostline.run.in_process"} <= {*worker.connection.recv()}
-    assert worker.how_it_ended() == "with exit status 0"
+    # In a process of its own: tests before this one may have begun the parent of workers here, and it outlives them.
+    (tmp_path / "script.py").write_text(SAYS_WHAT_IS_LOADED)
+    command = [sys.executable, f"{tmp_path / 'script.py'}"]
+    ended = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    *loaded, ending = ended.stdout.splitlines()
+    assert {"torch", "torch._dynamo", "frostline.run.in_process"} <= {*loaded}
+    assert ending == "with exit status 0"
 
 
 def test_memory_is_shared_out_and_bounds_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,13 +299,16 @@ def assert_all_end(session: int) -> None:
         time.sleep(0.05)
 
 
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+
+
 @contextmanager
 def started(command: Sequence[str], until: str) -> Iterator[subprocess.Popen[str]]:
     """Start a process in a session of its own, hand it over when it has printed ``until``, and leave none of them behind."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     process = subprocess.Popen(
         [sys.executable, *command],
-        env=environment,
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
