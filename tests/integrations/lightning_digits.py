@@ -34,6 +34,7 @@ class Digits(L.LightningModule):
         self.schedule = schedule
         self.seen: list[int] = []
         self.rates: list[float] = []
+        self.max_epochs: int | None = None
         # The head is registered first, and runs last.
         self.head = nn.Linear(16, 10)
         self.body = nn.Sequential(
@@ -54,6 +55,7 @@ class Digits(L.LightningModule):
 
     def configure_optimizers(self) -> object:
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.rate, weight_decay=0.1)
+        self.max_epochs = self.trainer.max_epochs
         if self.schedule is None:
             return optimizer
         steps = self.trainer.estimated_stepping_batches

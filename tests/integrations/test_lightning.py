@@ -40,13 +40,23 @@ class Training:
     """One training of an objective at one rung, and what it left."""
 
     def __init__(
-        self, objective: Any, samples: int, *, layers: int = NUM_LAYERS, kept: KeptTraining | None = None
+        self,
+        objective: Any,
+        samples: int,
+        *,
+        full_samples: int | None = None,
+        layers: int = NUM_LAYERS,
+        kept: KeptTraining | None = None,
     ) -> None:
         self.written: list[KeptTraining] = []
         fidelity = Fidelity(trainable_layers=layers, samples=samples)
         sketch = look(objective, samples=samples)
         surroundings = Surroundings(
-            num_layers=NUM_LAYERS, layers=sketch.layers, kept=kept, keep=self.written.append
+            full_samples=full_samples or samples,
+            num_layers=NUM_LAYERS,
+            layers=sketch.layers,
+            kept=kept,
+            keep=self.written.append,
         )
         self.trial = Trial(0, fidelity, Suggestions(values={"rate": 0.01}, seed=0), surroundings)
         with seeded(3):
@@ -140,40 +150,32 @@ def test_several_loaders_are_counted_together(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("interval", ["step", "epoch"])
-def test_a_schedule_knows_the_steps_of_its_rung(interval: str) -> None:
+def test_a_schedule_knows_the_length_of_a_full_training(interval: str) -> None:
     objective = lightning.Fitting(
         build=lambda trial: Digits(trial.suggest_float("rate", 1e-3, 1e-1), schedule=interval),
         monitor="val_loss",
         data=loaders(),
     )
-    first = Training(objective, 100)
-    second = Training(objective, 3 * EPOCH, kept=KeptTraining.of(first.written[-1].contents()))
-    totals = [each.module.trainer.lr_scheduler_configs[0].scheduler.total_steps for each in (first, second)]
-    assert totals == [6, 24]  # rounded up
-    if interval == "step":
-        # It went on where it was.
-        assert second.module.trainer.lr_scheduler_configs[0].scheduler.last_epoch == 23
+    training = Training(objective, 100, full_samples=440)
+    assert training.trial.samples_seen == 100
+    assert training.module.trainer.lr_scheduler_configs[0].scheduler.total_steps == 24  # rounded up
+    assert training.module.max_epochs == 3
 
 
-def test_a_schedule_that_came_to_its_end_goes_on_at_the_rate_of_the_longer_one() -> None:
+@pytest.mark.parametrize("stop", [EPOCH, 100], ids=["at an epoch's end", "in it"])
+@pytest.mark.parametrize("schedule", ["cosine", "epoch"])
+def test_a_rung_cuts_a_schedule_short_and_the_next_goes_on_with_it(schedule: str, stop: int) -> None:
     objective = lightning.Fitting(
-        build=lambda trial: Digits(trial.suggest_float("rate", 1e-3, 1e-1), schedule="cosine"),
+        build=lambda trial: Digits(trial.suggest_float("rate", 1e-3, 1e-1), schedule=schedule),
         monitor="val_loss",
         data=loaders(),
     )
-    first = Training(objective, 100)
-    second = Training(objective, 200, kept=KeptTraining.of(first.written[-1].contents()))
-    whole = Training(objective, 200)
-
-    def rate(training: Training) -> float:
-        rate: float = training.module.trainer.optimizers[0].param_groups[0]["lr"]
-        return rate
-
-    assert rate(first) < 0.001
-    assert rate(second) == pytest.approx(rate(whole), rel=1e-6)
-    # It trained on: at a rate of 0 it would have stayed where it was.
-    assert not torch.equal(first.weights["head.weight"], second.weights["head.weight"])
-    assert second.module.rates[0] == pytest.approx(whole.module.rates[5])
+    first = Training(objective, stop, full_samples=440)
+    second = Training(objective, 440, kept=KeptTraining.of(first.written[-1].contents()))
+    whole = Training(objective, 440)
+    assert [*first.module.rates, *second.module.rates] == whole.module.rates
+    assert second.curve[-1] == whole.curve[-1]
+    assert all(torch.equal(value, second.weights[name]) for name, value in whole.weights.items())
 
 
 def test_a_search_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

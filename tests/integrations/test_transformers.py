@@ -63,6 +63,7 @@ class Training:
         make: Callable[[Trial], Trainer],
         samples: int,
         *,
+        full_samples: int | None = None,
         layers: int | None = None,
         kept: KeptTraining | None = None,
         **options: Any,
@@ -78,7 +79,11 @@ class Training:
         sketch = look(objective, samples=samples)
         self.watching.schedule.clear()
         surroundings = Surroundings(
-            num_layers=sketch.num_layers, layers=sketch.layers, kept=kept, keep=self.written.append
+            full_samples=full_samples or samples,
+            num_layers=sketch.num_layers,
+            layers=sketch.layers,
+            kept=kept,
+            keep=self.written.append,
         )
         fidelity = Fidelity(trainable_layers=layers or sketch.num_layers, samples=samples)
         self.trial = Trial(0, fidelity, Suggestions(values={"rate": 0.01}, seed=0), surroundings)
@@ -104,20 +109,20 @@ def test_a_rung_trains_its_layers_on_its_samples() -> None:
     assert not any(name.startswith(("bert.embeddings", "bert.encoder")) for name in changed)
 
 
-def test_a_schedule_knows_the_steps_of_its_rung() -> None:
-    first = Training(make_trainer, 100)
+def test_a_rung_cuts_the_schedule_of_a_full_training_short() -> None:
+    first = Training(make_trainer, 100, full_samples=200)
     second = Training(make_trainer, 200, kept=KeptTraining.of(first.written[-1].contents()))
-    assert first.watching.schedule == pytest.approx([0.01 * (1 - step / 5) for step in range(1, 6)])
-    assert second.watching.schedule == pytest.approx([0.01 * (1 - step / 10) for step in range(6, 11)])
+    rates = pytest.approx([0.01 * (1 - step / 10) for step in range(1, 11)])
+    assert [*first.watching.schedule, *second.watching.schedule] == rates
 
 
 @pytest.mark.parametrize("stop", [EPOCH, 100], ids=["at an epoch's end", "in it"])
 def test_a_rung_that_goes_on_is_what_it_would_have_been(stop: int) -> None:
     def make(trial: Trial) -> Trainer:
-        return make_trainer(trial, lr_scheduler_type="constant")
+        return make_trainer(trial, lr_scheduler_type="cosine")
 
     whole = Training(make, 2 * EPOCH)
-    first = Training(make, stop)
+    first = Training(make, stop, full_samples=2 * EPOCH)
     second = Training(make, 2 * EPOCH, kept=KeptTraining.of(first.written[-1].contents()))
     assert second.curve[-1] == whole.curve[-1]
     assert all(torch.equal(value, second.weights[name]) for name, value in whole.weights.items())

@@ -17,14 +17,11 @@ from lightning.pytorch import Callback
 
 from frostline.errors import ObjectiveError
 from frostline.integrations.lightning_trainer import (
-    SchedulePlace,
     agreed,
     begin_epoch,
     begin_pass,
     called_as,
-    num_steps,
-    replayed,
-    schedule_steps,
+    length,
 )
 from frostline.integrations.trained_parameters import keep_trained
 from frostline.objectives.batches import num_examples
@@ -59,8 +56,6 @@ class TrialCallback(Callback):
         weakref.finalize(self, rmtree, self._folder, ignore_errors=True)
         self._generators: dict[str, Any] | None = (trial.resumed or {}).get("generators")
         self._epoch_states: dict[str, Any] = {}
-        self._schedule_steps: list[int | None] = (trial.resumed or {}).get("schedule_steps", [])
-        self._schedules: list[SchedulePlace] = []
         self._has_drawn_order = False
         self._num_pending, self._num_steps = 0, 0
         self._is_over = False
@@ -111,9 +106,8 @@ class TrialCallback(Callback):
             # Lightning says that it may be called several times.
             pl_module.configure_model()
         self._trial.freeze(pl_module)
-        pl_module.configure_optimizers = self._with_number_of_steps(trainer, pl_module.configure_optimizers)
-        trainer.fit_loop.max_epochs = -1
-        trainer.fit_loop.epoch_loop.max_steps = -1
+        pl_module.configure_optimizers = self._with_full_length(trainer, pl_module.configure_optimizers)
+        _without_end(trainer)
         trainer.fit_loop.min_epochs = 0
         trainer.fit_loop.epoch_loop.min_steps = None
 
@@ -126,15 +120,11 @@ class TrialCallback(Callback):
             raise ObjectiveError(
                 f"the parameter {new} was made after the model was frozen: make layers in __init__ or configure_model."
             )
-        if self._generators is not None:
-            self._schedules = replayed(trainer, self._schedule_steps)
         for optimizer in trainer.optimizers:
             keep_trained(optimizer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with the data where the training stopped."""
-        for schedule in self._schedules:
-            schedule.restore()
         self._num_steps = trainer.global_step
         self._has_drawn_order = True
         kept = self._generators
@@ -272,7 +262,6 @@ class TrialCallback(Callback):
     def _keep(self, trainer: Trainer, *, num_batches: int) -> None:
         """Keep the training, so many batches into an epoch."""
         path = self._folder / "kept.ckpt"
-        self._schedule_steps = schedule_steps(trainer)
         self._generators = {"epoch": self._epoch_states, "now": current_states(), "num_batches": num_batches}
         trainer.save_checkpoint(path)
         self._kept_at = time.monotonic()
@@ -283,23 +272,26 @@ class TrialCallback(Callback):
         # Written by this process, or one that it began.
         checkpoint = torch.load(path, map_location="cpu", weights_only=False)
         kept = {name: value for name, value in checkpoint.items() if name not in _NOT_KEPT}
-        return {
-            "checkpoint": kept,
-            "generators": self._generators,
-            "schedule_steps": self._schedule_steps,
-        }
+        return {"checkpoint": kept, "generators": self._generators}
 
-    def _with_number_of_steps(self, trainer: Trainer, configure: Callable[[], Any]) -> Callable[[], Any]:
-        """Return ``configure_optimizers`` for which ``trainer.estimated_stepping_batches`` is the rung's number of steps."""
+    def _with_full_length(self, trainer: Trainer, configure: Callable[[], Any]) -> Callable[[], Any]:
+        """Return ``configure_optimizers`` for which the trainer is as long as a full training: rungs cut schedules short."""
 
         @wraps(configure)
         def configure_optimizers() -> Any:
             trainer.fit_loop.setup_data()
-            trainer.fit_loop.epoch_loop.max_steps = num_steps(trainer, self._trial.samples)
+            trainer.fit_loop.epoch_loop.max_steps, trainer.fit_loop.max_epochs = length(
+                trainer, self._trial.full_samples
+            )
             try:
                 return configure()
             finally:
-                # A last batch may be smaller: the samples say when the rung ends, not the steps.
-                trainer.fit_loop.epoch_loop.max_steps = -1
+                _without_end(trainer)
 
         return configure_optimizers
+
+
+def _without_end(trainer: Trainer) -> None:
+    """Let the trainer go on until it is stopped: samples say when a rung ends, and a last batch may be smaller."""
+    trainer.fit_loop.max_epochs = -1
+    trainer.fit_loop.epoch_loop.max_steps = -1

@@ -1,13 +1,10 @@
-"""What a Lightning ``Trainer`` has to be told beside its hooks: passes, steps, schedules, the place in the data."""
+"""What a Lightning ``Trainer`` has to be told beside its hooks: passes, its length, the place in the data."""
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import CombinedLoader
@@ -18,61 +15,15 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
 
-def num_steps(trainer: Trainer, samples: int) -> int:
-    """Return how many steps go through so many samples, rounded up; -1 if nobody knows how many an epoch has."""
+def length(trainer: Trainer, samples: int) -> tuple[int, int]:
+    """Return how many steps and epochs go through so many samples, rounded up; -1 if nobody knows how many an epoch has."""
     loaders = CombinedLoader(trainer.train_dataloader).flattened
     try:
         per_epoch = max(len(loader.dataset) for loader in loaders)
     except (AttributeError, TypeError):
-        return -1
+        return -1, -1
     steps_per_epoch: int = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-    return math.ceil(samples / per_epoch * steps_per_epoch)
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulePlace:
-    """Where a schedule stands after some steps: its state, and the settings that it has given each parameter group."""
-
-    schedule: Any
-    state: Mapping[str, Any]
-    groups: Sequence[Mapping[str, Any]]
-
-    def restore(self) -> None:
-        """Bring the schedule and its optimizer there."""
-        self.schedule.load_state_dict(self.state)
-        for group, settings in zip(self.schedule.optimizer.param_groups, self.groups, strict=True):
-            group.update(settings)
-
-
-def replayed(trainer: Trainer, steps: Sequence[int | None]) -> list[SchedulePlace]:
-    """Return where the new schedules of a rung stand after so many steps; those with None follow metrics, and are left out.
-
-    A schedule's state holds its length, and many compute each rate from the one before: with the state of a shorter rung, a
-    cosine that had come down to 0 would stay there.
-    """
-    places = []
-    for config, count in zip(trainer.lr_scheduler_configs, steps, strict=True):
-        if count is None:
-            continue
-        with warnings.catch_warnings():
-            # torch wants steps of the optimizer first.
-            warnings.simplefilter("ignore")
-            for _ in range(count):
-                config.scheduler.step()
-        groups = [
-            {name: deepcopy(value) for name, value in group.items() if name != "params"}
-            for group in config.scheduler.optimizer.param_groups
-        ]
-        places.append(SchedulePlace(config.scheduler, deepcopy(config.scheduler.state_dict()), groups))
-    return places
-
-
-def schedule_steps(trainer: Trainer) -> list[int | None]:
-    """Return how many steps each schedule has made; None for those that follow metrics, or do not tell."""
-    return [
-        None if config.reduce_on_plateau else getattr(config.scheduler, "last_epoch", None)
-        for config in trainer.lr_scheduler_configs
-    ]
+    return math.ceil(samples / per_epoch * steps_per_epoch), math.ceil(samples / per_epoch)
 
 
 def begin_epoch(trainer: Trainer, num_batches: int) -> None:

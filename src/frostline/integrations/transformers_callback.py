@@ -41,7 +41,8 @@ class TrialCallback(TrainerCallback):
 
     def __enter__(self) -> Self:
         args = self._trainer.args
-        args.max_steps = max(1, self._trial.samples // self._samples_per_step)
+        # Of a full training: the Trainer makes its schedule as long, and a rung cuts it short.
+        args.max_steps = max(1, self._trial.full_samples // self._samples_per_step)
         args.output_dir = str(self._folder)
         args.save_strategy, args.load_best_model_at_end = SaveStrategy.NO, False
         args.save_only_model, args.push_to_hub = False, False

@@ -54,7 +54,7 @@ class _Looked(Trial):
         # All layers need not fit into memory for a look.
         fidelity = Fidelity(trainable_layers=1, samples=samples)
         suggestions = MiddleFirst(values=values, seed=root_seed)
-        super().__init__(0, fidelity, suggestions, Surroundings(num_layers=None))
+        super().__init__(0, fidelity, suggestions, Surroundings(full_samples=samples, num_layers=None))
         self.trains = False
         self.asked = suggestions
         self.stack: LayerStack | None = None

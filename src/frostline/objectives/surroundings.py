@@ -19,6 +19,8 @@ def _unheard(_: object) -> None:
 class Surroundings:
     """What a trial needs of the search that it belongs to."""
 
+    full_samples: int
+    """How many samples a full training takes."""
     num_layers: int | None
     """How many layers the model has; None: nobody has seen it yet."""
     layers: LayerStack | None = None

@@ -103,6 +103,7 @@ class ObjectiveTraining:
                 seed=derive_seed(self.root_seed, "suggestions", number),
             ),
             Surroundings(
+                full_samples=self.full_samples,
                 num_layers=self.sketch.num_layers,
                 layers=self.sketch.layers,
                 kept=kept,

@@ -162,9 +162,14 @@ class Trial:
 
     @property
     def samples(self) -> int:
-        """How many samples this rung trains on, from the first one on: for schedules, or for a loop of one's own."""
+        """How many samples this rung trains on, from the first one on: for a loop of one's own."""
         self._has_read_samples = True
         return self._fidelity.samples
+
+    @property
+    def full_samples(self) -> int:
+        """How many samples a full training takes: for schedules, which a rung cuts short and the next one goes on with."""
+        return self._surroundings.full_samples
 
     def batches(self, loader: Iterable[Any], *, num_samples: Count = num_examples) -> Iterator[Any]:
         """Yield the batches of ``loader``, again and again, until the rung's samples are used up; at least one.
@@ -274,7 +279,9 @@ class Trial:
         """Return a copy to send to another process: what it keeps and reports stays with the copy."""
         twin = copy(self)
         twin._surroundings = Surroundings(
-            num_layers=self._surroundings.num_layers, layers=self._surroundings.layers
+            full_samples=self._surroundings.full_samples,
+            num_layers=self._surroundings.num_layers,
+            layers=self._surroundings.layers,
         )
         twin._checkpoint = PendingCheckpoint(twin._surroundings.keep)
         twin.resumed = None
