@@ -197,14 +197,18 @@ def keeping(trial: frostline.Trial, *, after: Callable[[frostline.Trial], None] 
     trial.freeze(model)
     rate = trial.suggest_float("learning_rate", 1e-3, 1.0, log=True)
     optimizer = torch.optim.SGD(trial.parameters, lr=rate, momentum=0.9)
+    # Of a full training: the first rung ends in the middle of it.
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, trial.full_samples // 8)
+    parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
     if trial.resumed is not None:
-        model.load_state_dict(trial.resumed["model"])
-        optimizer.load_state_dict(trial.resumed["optimizer"])
+        for name, part in parts.items():
+            part.load_state_dict(trial.resumed[name])
     for batch in trial.batches(LOADER):
         # Dropout by hand: what is drawn on the way has to come back, too.
         step(model, optimizer, (batch[0] * (torch.rand(()) > 0.1), batch[1]))
+        schedule.step()
         trial.report(loss_of(model))
-        trial.checkpoint({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+        trial.checkpoint({name: each.state_dict() for name, each in parts.items()})
         after(trial)
     return loss_of(model)
 
@@ -486,7 +490,8 @@ def test_what_shows_in_training() -> None:
         model = network()
         trial.freeze(model)
         trial.suggest_float("learning_rate", 1e-3, 1.0)
-        model(POINTS[: trial.samples if reads else 8])
+        # What a full training takes says nothing of how long this rung is.
+        model(POINTS[: trial.samples if reads else trial.full_samples])
         return 0.0
 
     def returns_nothing(trial: frostline.Trial) -> None:
