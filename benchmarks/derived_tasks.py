@@ -131,7 +131,7 @@ def as_task(seed: int, configurations: int, runs: Path) -> TuneResult:
         study=f"task {seed}",
         ladder=ladder(num_layers=NUM_LAYERS, full_samples=FULL),
         plan=frostline.SearchPlan(budget=None, configurations=configurations, seed=seed),
-        training=frostline.TrainingOptions(device="cpu", num_validations=1, runs=runs),
+        training=frostline.TrainingOptions(device="cpu", num_validations=1, horizon="full", runs=runs),
         storage=":memory:",
         observer=frostline.SILENT,
     )
