@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import struct
 import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import frostline
-from frostline.integrations import MLflowTracker, TensorBoardTracker
+from frostline.integrations import MLflowTracker, TensorBoardTracker, TrackioTracker, WandbTracker
 from frostline.run.loop import Together
 from frostline.run.result import TuneResult
 from tests.cli.command_line import run
@@ -40,10 +46,9 @@ def objective(trial: frostline.Trial) -> float:
     return loss.item()
 
 
-def tune(tmp_path: Path, observer: frostline.Observer) -> TuneResult:
-    return frostline.tune(
-        objective, samples=80, configurations=9, storage=":memory:", runs=tmp_path, observer=observer
-    )
+def tune(tmp_path: Path, observer: frostline.Observer, **options: Any) -> TuneResult:
+    fields: dict[str, Any] = {"samples": 80, "configurations": 9, "storage": ":memory:"}
+    return frostline.tune(objective, runs=tmp_path, observer=observer, **fields | options)
 
 
 @pytest.fixture
@@ -65,9 +70,46 @@ def runs_of(uri: str, experiment: str) -> tuple[Any, list[Any]]:
     return client, list(client.search_runs([found.experiment_id]))
 
 
-def test_mlflow_has_a_run_for_every_evaluation(tmp_path: Path, store: str) -> None:
-    result = tune(tmp_path, Together(MLflowTracker("tiny", tracking_uri=store)))
-    client, runs = runs_of(store, "tiny")
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """MLflow's own server, as `mlflow server` starts it."""
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    store = ["--backend-store-uri", (tmp_path / "mlruns").as_uri(), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", f"{port}", *store]
+    address = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
+        try:
+            _wait_for(f"{address}/health", process)
+            yield address, process
+        finally:
+            process.terminate()
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_mlflow_s_server_has_a_run_for_every_evaluation_and_ends_no_search_when_it_goes(
+    server: tuple[str, subprocess.Popen[bytes]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    address, process = server
+    tracker = MLflowTracker("tiny", tracking_uri=address)
+    result = tune(tmp_path, Together(tracker))
+    client, runs = runs_of(address, "tiny")
     evaluations = {(each.number, each.rung): each for each in result.history.evaluations()}
     assert len(runs) == len(evaluations) > 9
     for each in runs:
@@ -83,6 +125,98 @@ def test_mlflow_has_a_run_for_every_evaluation(tmp_path: Path, store: str) -> No
         assert each.data.metrics["trainable_layers"] == evaluation.fidelity.trainable_layers
         assert each.data.metrics["seconds"] == evaluation.cost.seconds
         assert each.info.status == "FINISHED"
+    process.terminate()
+    process.wait()
+    tracker.ended(evaluation, result.history)
+    assert (
+        f"configuration {evaluation.number}, rung {evaluation.rung} is not logged by MLflowTracker" in caplog.text
+    )
+
+
+def records_in(path: Path) -> Iterator[Any]:
+    """What wandb wrote for its server, by its own messages in the frames of LevelDB's log, after a header of 7 bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    contents, at, parts = path.read_bytes(), 7, b""
+    while at + 7 <= len(contents):
+        if (left := 2**15 - at % 2**15) < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", contents, at)
+        parts += contents[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            record = Record()
+            record.ParseFromString(parts)
+            yield record
+            parts = b""
+
+
+def values_of(items: Any) -> dict[str, Any]:
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+@pytest.mark.slow
+def test_wandb_has_a_run_for_every_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    # Each run of theirs takes half a second.
+    tracker = WandbTracker("tiny", folder=tmp_path / "board")
+    result = tune(tmp_path, Together(tracker), configurations=3, search="full")
+    evaluations = {(each.number, each.rung): each for each in result.history.evaluations()}
+    files = [*(tmp_path / "board").rglob("*.wandb")]
+    assert len(files) == len(evaluations) == 3
+    for file in files:
+        records = [*records_in(file)]
+        (run,) = (each.run for each in records if each.WhichOneof("record_type") == "run")
+        config = values_of(run.config.update)
+        evaluation = evaluations[config["configuration"], config["rung"]]
+        configuration = result.history.configurations[evaluation.number]
+        assert {name: config[name] for name in configuration.hyperparameters} == configuration.hyperparameters
+        assert (run.project, run.run_group) == ("tiny", f"rung {evaluation.rung}")
+        logged = [values_of(each.history.item) for each in records if each.WhichOneof("record_type") == "history"]
+        curve = [(point.samples, point.score) for point in evaluation.curve]
+        assert [(each["_step"], each["score"]) for each in logged] == curve
+        assert logged[-1]["seconds"] == evaluation.cost.seconds
+        assert logged[-1]["trainable_layers"] == evaluation.fidelity.trainable_layers
+        (end,) = (each.exit for each in records if each.WhichOneof("record_type") == "exit")
+        assert end.exit_code == 0
+
+
+def test_wandb_without_a_key_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    code = "from frostline.integrations import WandbTracker; WandbTracker('tiny')"
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert failed.stderr.splitlines()[-1].endswith(
+        "wandb has no key for its server: run `wandb login`, or set WANDB_MODE=offline."
+    )
+
+
+def test_trackio_has_a_run_for_every_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("trackio")
+    from trackio.sqlite_storage import SQLiteStorage
+
+    monkeypatch.setattr("trackio.sqlite_storage.TRACKIO_DIR", tmp_path / "board")
+    result = tune(tmp_path, Together(TrackioTracker("tiny")))
+    configs = SQLiteStorage.get_all_run_configs("tiny")
+    evaluations = {(each.number, each.rung): each for each in result.history.evaluations()}
+    assert len(configs) == len(evaluations) > 9
+    for identity, config in configs.items():
+        evaluation = evaluations[config["configuration"], config["rung"]]
+        configuration = result.history.configurations[evaluation.number]
+        assert {each: config[each] for each in configuration.hyperparameters} == configuration.hyperparameters
+        logged = SQLiteStorage.get_logs("tiny", run_id=identity)
+        curve = [(point.samples, point.score) for point in evaluation.curve]
+        assert [(each["step"], each["score"]) for each in logged] == curve
+        assert logged[-1]["seconds"] == evaluation.cost.seconds
+    assert capsys.readouterr().out == ""
 
 
 def test_tensorboard_has_a_folder_for_every_evaluation(tmp_path: Path) -> None:
@@ -133,7 +267,7 @@ def test_the_command_logs(tracker: str, store: str, tmp_path: Path, capsys: pyte
 
 def test_what_is_wrong_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     _, _, err = run("tune digits-mlp --log neptune", capsys)
-    assert "--log is 'neptune', but must be mlflow or tensorboard." in err
+    assert "--log is 'neptune', but must be one of mlflow, tensorboard, trackio, wandb." in err
     code = "import sys; sys.modules['mlflow'] = None; from frostline.integrations import MLflowTracker; MLflowTracker('x')"
     failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install 'frostline[mlflow]'" in failed.stderr.splitlines()[-1]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LOCAL, RAY = "local", "ray"
 """The executors by name."""
 
-TRACKERS = ("mlflow", "tensorboard")
+TRACKERS = ("mlflow", "tensorboard", "trackio", "wandb")
 """What evaluations are logged to, by name: see ``integrations.trackers``."""
 
 
@@ -46,7 +46,10 @@ class ExecutorArguments:
     log: Annotated[
         str | None,
         typer.Option(
-            "--log", help="Every evaluation as a run of: mlflow; tensorboard.", rich_help_panel=HOW, hidden=True
+            "--log",
+            help="Every evaluation as a run of: mlflow; tensorboard; trackio; wandb.",
+            rich_help_panel=HOW,
+            hidden=True,
         ),
     ] = None
 
@@ -54,7 +57,7 @@ class ExecutorArguments:
         if self.executor not in (LOCAL, RAY):
             raise OptionError(f"--executor is {shown(self.executor)}, but must be {LOCAL} or {RAY}.")
         if self.log not in (None, *TRACKERS):
-            raise OptionError(f"--log is {shown(self.log)}, but must be {' or '.join(TRACKERS)}.")
+            raise OptionError(f"--log is {shown(self.log)}, but must be one of {', '.join(TRACKERS)}.")
         if self.address != AUTO and self.executor != RAY:
             raise OptionError(f"--address {self.address} is that of a cluster: add --executor {RAY}.")
 

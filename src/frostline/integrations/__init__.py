@@ -1,4 +1,4 @@
-"""frostline with other people's engines and trackers: ``RayExecutor``, ``MLflowTracker``, ``TensorBoardTracker``.
+"""frostline with other people's engines and trackers: ``RayExecutor``, ``MLflowTracker``, ``TensorBoardTracker`` and others.
 
 ``frostline.integrations.lightning`` and ``frostline.integrations.transformers`` are imported where they are used.
 """
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from frostline.integrations.ray import RayExecutor
-    from frostline.integrations.trackers import MLflowTracker, TensorBoardTracker
+    from frostline.integrations.trackers import MLflowTracker, TensorBoardTracker, TrackioTracker, WandbTracker
 
-__all__ = ["MLflowTracker", "RayExecutor", "TensorBoardTracker"]
+__all__ = ["MLflowTracker", "RayExecutor", "TensorBoardTracker", "TrackioTracker", "WandbTracker"]
 
 
 def __getattr__(name: str) -> Any:

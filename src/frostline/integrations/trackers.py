@@ -1,10 +1,13 @@
-"""Experiment trackers: every evaluation as a run of MLflow or TensorBoard, as it ends, by their own clients."""
+"""Experiment trackers: every evaluation as a run of MLflow, TensorBoard, Weights & Biases or Trackio, as it ends."""
 
 from __future__ import annotations
 
 import logging
+import os
+import re
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +22,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MLFLOW, TENSORBOARD = "mlflow", "tensorboard"
+MLFLOW, TENSORBOARD, WANDB, TRACKIO = "mlflow", "tensorboard", "wandb", "trackio"
+
+# Their projects may not be called so.
+_NOT_IN_PROJECTS = re.compile(r"[/\\#?%:]")
 
 
 class Tracker(Observer):
@@ -111,15 +117,92 @@ class TensorBoardTracker(Tracker):
         writer.close()
 
 
+class WandbTracker(Tracker):
+    """Makes a run of Weights & Biases' project ``project`` for each evaluation: hand it over as ``observer=``.
+
+    ``config`` are the hyperparameters and the place in the search; the curve is ``score``, the step being samples; fidelity
+    and cost are the last step's. Runs of a rung are a group. ``WANDB_MODE=offline`` writes into ``folder`` alone, for
+    ``wandb sync``.
+    Raises: OptionError if wandb is not installed, or there is neither a key for its server nor a mode without one.
+    """
+
+    def __init__(self, project: str, *, folder: Path | None = None) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise _not_installed(WANDB, error) from None
+        if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False):
+            raise OptionError("wandb has no key for its server: run `wandb login`, or set WANDB_MODE=offline.")
+        self._project, self._folder = project, folder
+
+    def write(self, evaluation: Evaluation, history: History) -> None:
+        """Make the run of an evaluation."""
+        import wandb
+
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        run = wandb.init(
+            project=self._project,
+            name=run_name(evaluation),
+            group=f"rung {evaluation.rung}",
+            config={**hyperparameters(evaluation, history), **place(evaluation)},
+            dir=self._folder,
+            reinit="create_new",  # beside one of the user's own
+            settings=wandb.Settings(console="off", silent=True),
+        )
+        for step, figures in steps(evaluation):
+            run.log(figures, step=step)
+        run.finish(exit_code=0 if evaluation.status is Status.FINISHED else 1)
+
+
+class TrackioTracker(Tracker):
+    """Makes a run of Trackio's project ``project`` for each evaluation: hand it over as ``observer=``.
+
+    What it has is as in ``WandbTracker``; it lies where Trackio's own settings say, on this machine by default.
+    Raises: OptionError if trackio is not installed.
+    """
+
+    def __init__(self, project: str) -> None:
+        try:
+            import trackio
+        except ImportError as error:
+            raise _not_installed(TRACKIO, error) from None
+        self._begin: Callable[..., Any] = trackio.init
+        self._project = project
+
+    def write(self, evaluation: Evaluation, history: History) -> None:
+        """Make the run of an evaluation."""
+        # It prints how to look at each run, among what a search shows.
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            run = self._begin(
+                project=self._project,
+                name=run_name(evaluation),
+                group=f"rung {evaluation.rung}",
+                config={**hyperparameters(evaluation, history), **place(evaluation)},
+                embed=False,
+                auto_log_cpu=False,
+                auto_log_gpu=False,
+            )
+            for step, figures in steps(evaluation):
+                run.log(figures, step=step)
+            run.finish()
+
+
 def tracker_named(name: str, study: str, *, runs: Path) -> Observer:
-    """Return a tracker by its name: MLflow's experiment is called ``study``, TensorBoard's folder lies with its runs.
+    """Return a tracker by its name: experiments and projects are called ``study``, folders lie with its runs.
 
     Raises: OptionError if its package is not installed.
     """
+    folder = runs / folder_name(study)
     if name == MLFLOW:
         return MLflowTracker(study)
-    assert name == TENSORBOARD, f"the tracker {name}"
-    return TensorBoardTracker(runs / folder_name(study) / TENSORBOARD)
+    if name == TENSORBOARD:
+        return TensorBoardTracker(folder / TENSORBOARD)
+    project = _NOT_IN_PROJECTS.sub("-", study)
+    if name == WANDB:
+        return WandbTracker(project, folder=folder)
+    assert name == TRACKIO, f"the tracker {name}"
+    return TrackioTracker(project)
 
 
 def run_name(evaluation: Evaluation) -> str:
@@ -154,6 +237,13 @@ def measured(evaluation: Evaluation) -> dict[str, float]:
         "trained_together": cost.population,
     }
     return {**figures, **({} if cost.peak_bytes is None else {"peak_bytes": cost.peak_bytes})}
+
+
+def steps(evaluation: Evaluation) -> list[tuple[int, dict[str, float]]]:
+    """Return what is logged after how many samples, rising: the curve, with fidelity and cost at its end."""
+    logged = [(point.samples, {"score": point.score}) for point in evaluation.curve] or [(0, {})]
+    samples, last = logged[-1]
+    return [*logged[:-1], (samples, {**last, **measured(evaluation)})]
 
 
 def _not_installed(name: str, error: ImportError) -> OptionError:
