@@ -199,7 +199,8 @@ def test_who_would_cost_far_more_than_is_left_does_not_climb_unless_there_is_no_
     assert search.own_stay_alone(history)
     # With the usual ladder candidates tell what they take with all layers when most of so small a budget is spent.
     assert spent(history) < (3 if ladder is SORTING else 1.1 * 3)
-    assert seen(Run(ladder=ladder, seconds=run.seconds).of(2.5, num_own=0))[-1] == 1
+    time = Budget(seconds=2.5 * FULL_SECONDS)
+    assert seen(Run(ladder=ladder, seconds=run.seconds).of(time, num_own=0))[-1] == 1
     assert not search.own_stay_alone(Run(ladder=ladder).of(3))
     assert not search.own_stay_alone(Run(ladder=ladder).of(2))
 
@@ -389,6 +390,18 @@ def test_what_a_tenth_of_the_samples_told_of_a_full_training_is_corrected_by_tho
     seconds, budget = usual(SIEVE, 12, num_own=0).spent(history)
     assert seconds == pytest.approx(spent(history) * FULL_SECONDS)
     assert budget == pytest.approx(wanted * FULL_SECONDS)
+
+
+@pytest.mark.parametrize(("budget", "start"), [(3, 0.1), (6, 0.1), (12, 0.1), (6, 0.5), (12, 0.5)])
+def test_what_a_process_starts_once_is_not_taken_for_a_part_of_every_training(budget: float, start: float) -> None:
+    """Imports, caches: they fall to the first, which begins on a tenth of the samples."""
+
+    def with_a_start(request: Request, guessed: float) -> float:
+        return guessed + (start * FULL_SECONDS if request.number == 0 and request.rung == 1 else 0.0)
+
+    history = Run(ladder=SIEVE, seconds=with_a_start).of(budget, num_own=0)
+    assert 0.9 * budget <= spent(history) <= 1.05 * budget
+    assert usual(SIEVE, budget, num_own=0).spent(history)[1] == pytest.approx(budget * FULL_SECONDS)
 
 
 @given(

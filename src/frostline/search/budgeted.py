@@ -228,7 +228,7 @@ class BudgetedHalving:
             late = self._late(costs, scouts, early)
             quotas = {0: len(scouts), 1: len(early)}
             return self._climbed(costs, replace(plan, late=late, quotas=quotas, besides={1: len(late)}), rung=1)
-        begun = self._begun(costs, self._first_wave(costs))
+        begun = self._begun(costs, self._first_wave(costs), early)
         candidates = range(self.first.stop, max(self.first.stop + begun, len(history.configurations)))
         none_late = range(candidates.stop, candidates.stop)
         return self._climbed(costs, DecidedClimb(candidates, none_late, {0: len(candidates)}), rung=0, early=early)
@@ -244,9 +244,9 @@ class BudgetedHalving:
                 break
             spent = sum(costs.at(below, self._contenders(everyone, below)).seconds for below in range(rung + 1))
             spent += costs.first if rung < self.first_rung else 0.0
-            prices = costs.prices(everyone, known=rung + 1, dearness=dearness)
+            prices = costs.prices(everyone, known=rung + 1, early=early, dearness=dearness)
             higher = self._next_rung(rung, here, costs)
-            budget = costs.budget(rung + 1)
+            budget = costs.budget(rung + 1, early=early)
             left = budget * (1 + _TOLERANCE) - spent
             climbing = partial(self._quota, budget, left, rung=higher, climbing=here)
             quota = climbing(prices)
@@ -272,10 +272,10 @@ class BudgetedHalving:
 
     def _late(self, costs: Costs, scouts: range, early: Sequence[int]) -> range:
         """Return those who begin with all layers, since few save no time: as many as is left pays for."""
-        prices = costs.prices(scouts, known=1)
+        prices = costs.prices(scouts, known=1, early=early)
         mean = costs.mean_of(early, 1) or prices[1]
         prices = [price * mean / prices[1] for price in prices]
-        left = costs.budget(1) - costs.first - costs.at(0, scouts).seconds
+        left = costs.budget(1, early=early) - costs.first - costs.at(0, scouts).seconds
         number = self._climb.affordable(left, prices, 1) - len(early)
         if self.most is not None:
             number = min(number, self.most - scouts.stop)
@@ -304,14 +304,14 @@ class BudgetedHalving:
         more = (higher for higher in range(rung + 1, len(rungs)) if rungs[higher].trainable_layers > layers)
         return next(more, rung + 1)
 
-    def _begun(self, costs: Costs, wave: int) -> int:
+    def _begun(self, costs: Costs, wave: int, early: Sequence[int]) -> int:
         """Return how many candidates are to begin: a first wave, and after that what its costs allow."""
         numbers = range(self.first.stop, self.first.stop + wave)
         here = costs.at(0, numbers)
         if wave == 0 or here.num_ended < wave:
             return wave
-        left = costs.budget(1) - costs.first
-        prices = costs.prices(numbers, known=1)
+        left = costs.budget(1, early=early) - costs.first
+        prices = costs.prices(numbers, known=1, early=early)
         if not _told_nothing(here, costs):
             return max(wave, self._climb.affordable(left, prices, 0))
         # More of them than can go on with more layers would be trained for nothing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING
 
 from frostline.records import Status
@@ -48,20 +49,37 @@ class Costs:
         self.history = history
         self._ladder = ladder
         self._budget = budget
-        self._first_rung = first_rung
+        self._first, self._first_rung = first, first_rung
         found = [history.evaluation(number, first_rung) for number in first]
         ended = [evaluation for evaluation in found if evaluation is not None]
         self.first = sum(evaluation.cost.seconds for evaluation in ended)
         self.reference = reference_loss(history, first, first_rung)
         self.full_training = self._full_training(ended)
 
-    def budget(self, known: int) -> float:
-        """Return the budget, as far as the lowest ``known`` rungs tell what a full training takes.
+    def budget(self, known: int, *, early: Sequence[int] = ()) -> float:
+        """Return the budget, as far as the lowest ``known`` rungs tell what a full training takes: ``full_training_by``."""
+        return self._budget.in_seconds(self.full_training_by(known, early=early))
 
-        The first may have told it from a small share of the samples, of which starting and validation are a large part:
-        those that have gone on since tell what more samples take.
+    def full_training_by(self, known: int, *, early: Sequence[int] = ()) -> float:
+        """Return what a full training takes, as far as the lowest ``known`` rungs tell, and those that went ``early``.
+
+        Where the first told it from a small share of the samples, all who were trained on as many tell it better: the first
+        may be unlike them, and what a process starts once falls to it. And those that have gone on since tell what more
+        samples take, of which starting and validation are a smaller part.
         """
-        return self._budget.in_seconds(self.full_training * self._correction(known))
+        begin, rungs = self._first_rung, self._ladder.rungs
+        if begin == len(rungs) - 1:
+            return self.full_training
+        numbers = self.history.rung(begin).ranking if known > begin else [*self._first, *early]
+        there = self._paces(numbers, begin)
+        typical = median(there.values()) * self._ladder.full_samples if there else self.full_training
+        share = rungs[begin].samples / self._ladder.full_samples
+        for rung in range(known - 1, begin, -1):
+            here = self._paces(self.history.rung(rung).ranking, rung)
+            growths = [here[number] / there[number] for number in here.keys() & there.keys()]
+            if growths:
+                return typical * (share + (1 - share) * median(growths))
+        return typical
 
     def at(self, rung: int, numbers: range) -> RungHistory:
         """Return what is known of ``rung`` by those of ``numbers``."""
@@ -75,7 +93,9 @@ class Costs:
         seconds = [each.cost.seconds for each in found if each is not None and each.status is Status.FINISHED]
         return sum(seconds) / len(seconds) if seconds else 0.0
 
-    def prices(self, candidates: range, *, known: int, dearness: float = 1.0) -> list[float]:
+    def prices(
+        self, candidates: range, *, known: int, early: Sequence[int] = (), dearness: float = 1.0
+    ) -> list[float]:
         """Return what climbing to each rung from the one below costs: measured at the first ``known``, guessed above.
 
         Guesses are corrected by how wrong they were at the rungs that are known, those for all layers apart from those for
@@ -83,7 +103,8 @@ class Costs:
         takes ``dearness`` times as long as candidates do on the average.
         """
         ladder = self._ladder
-        prices = [price * self.full_training for price in guessed_prices(ladder)]
+        full_training = self.full_training_by(known, early=early)
+        prices = [price * full_training for price in guessed_prices(ladder)]
         # By whether all layers are trained.
         correction = {False: 1.0, True: dearness}
         for rung, guessed in enumerate(prices):
@@ -91,7 +112,7 @@ class Costs:
             trains_all = ladder.rungs[rung].trainable_layers == ladder.num_layers
             prices[rung] *= correction[trains_all]
             if rung < known and here.num_ended >= _FEWEST_COSTS:
-                prices[rung] = max(here.seconds / here.num_ended, _LEAST_SHARE * self.full_training)
+                prices[rung] = max(here.seconds / here.num_ended, _LEAST_SHARE * full_training)
                 correction[trains_all] = prices[rung] / guessed
         return prices
 
@@ -105,16 +126,9 @@ class Costs:
         whole = self._pace(numbers, higher)
         return 1 - self._pace(numbers, rung) / whole if whole > 0 else 1.0
 
-    def _correction(self, known: int) -> float:
-        """Return by how much a full training takes longer than the first told, by those that went on from their rung."""
-        begin, rungs = self._first_rung, self._ladder.rungs
-        share = rungs[begin].samples / self._ladder.full_samples
-        for rung in range(known - 1, begin, -1):
-            numbers = self.history.rung(rung).ranking
-            here, there = self._pace(numbers, rung), self._pace(numbers, begin)
-            if here > 0 and there > 0:
-                return share + (1 - share) * here / there
-        return 1.0
+    def _paces(self, numbers: Sequence[int], rung: int) -> dict[int, float]:
+        """Return the seconds that a sample took each of ``numbers`` that was trained at ``rung``."""
+        return {number: pace for number in numbers if (pace := self._pace([number], rung)) > 0}
 
     def _pace(self, numbers: Sequence[int], rung: int) -> float:
         """Return the seconds that a sample took those of ``numbers`` at ``rung``, 0 if nobody was trained there."""
