@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import settings
 
 # Two workers on two cores: more threads would only fight each other.
 torch.set_num_threads(1)
+MEMORY = Path("/dev/shm")  # files that never see a disk, where there is such a place
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("frostline", deadline=None, derandomize=True)
 settings.load_profile("frostline")
@@ -28,10 +30,20 @@ def available_devices() -> list[pytest.ParameterSet]:
     return [pytest.param("cpu"), pytest.param("cuda", marks=[pytest.mark.gpu, no_cuda])]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # Optuna commits every number that it is told, and a commit waits for a disk as long as thousands of others for memory.
+    room = shutil.disk_usage(MEMORY).free if os.access(MEMORY, os.W_OK) else 0
+    if room > 4 * 2**30:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", f"{MEMORY}")
+    # What the modules of tests load stays: none of it is garbage.
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     # A collection takes a quarter of a second with all that torch and transformers hold: it is not looked at again.
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
