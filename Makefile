@@ -16,7 +16,7 @@ test: .venv/dev .families/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 torture: .venv/dev
-	$(BIN)/python -m pytest -m torture tests/faults tests/integrations tests/rehearsal -s
+	$(BIN)/python -m pytest -m torture tests/costs tests/faults tests/integrations tests/populations tests/rehearsal tests/test_slurm_page.py -s
 
 # Every test for a GPU on a card of host memory, and which lines that name a device were run.
 rehearse: .venv/dev

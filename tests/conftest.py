@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import gc
 import json
+import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import chdir
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,8 @@ from hypothesis import settings
 
 # Two workers on two cores: more threads would only fight each other.
 torch.set_num_threads(1)
+ROOT = Path(__file__).parents[1]
+MEMORY = Path("/dev/shm")  # files that never see a disk, where there is such a place
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("frostline", deadline=None, derandomize=True)
 settings.load_profile("frostline")
@@ -28,10 +35,20 @@ def available_devices() -> list[pytest.ParameterSet]:
     return [pytest.param("cpu"), pytest.param("cuda", marks=[pytest.mark.gpu, no_cuda])]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # Optuna commits every number that it is told, and a commit waits for a disk as long as thousands of others for memory.
+    room = shutil.disk_usage(MEMORY).free if os.access(MEMORY, os.W_OK) else 0
+    if room > 4 * 2**30:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", f"{MEMORY}")
+    # What the modules of tests load stays: none of it is garbage.
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     # A collection takes a quarter of a second with all that torch and transformers hold: it is not looked at again.
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,11 +63,34 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
 
 
+# What tests have done in processes of their own, and what of it takes long to load.
+LOADED_ONCE = (
+    "alembic.command", "cmaes", "optuna.storages", "scipy.stats", "sqlalchemy", "torch._dynamo",
+    "frostline.run.in_process", "frostline.store.tables", "frostline.cli.shown_search", "frostline.cli.planned_search",
+    "frostline.tasks.loading", "frostline.training.supervised",
+    "tests.faults.test_deaths", "tests.faults.test_killed_audits", "tests.faults.test_killed_workers",
+    "tests.faults.test_kills", "tests.faults.test_preemptions", "tests.run.side_tasks", "tests.run.test_faults",
+    "tests.run.test_loop", "tests.tiny_task",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def processes() -> ForkServerContext:
+    """Processes that begin at once: forks of one that has loaded what they need.
+
+    There is one such parent for all tests: whoever asked first, with a list of its own, would leave the others without.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*LOADED_ONCE])
+    with chdir(ROOT):  # where it finds the tests
+        forkserver.ensure_running()
+    return context
+
+
 @pytest.fixture(scope="session")
 def other_libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What torchvision, timm and LitGPT are to the package, asked once for all workers in a process apart."""
-    root = Path(__file__).parents[1]
-    folder = root / ".families"
+    folder = ROOT / ".families"
     if not (folder / "litgpt").is_dir():
         pytest.skip("the libraries are not installed: make .families/installed")
     common = tmp_path_factory.getbasetemp()
@@ -60,7 +100,7 @@ def other_libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with FileLock(f"{kept}.lock"):
         if not kept.exists():
             command = [sys.executable, "-m", "tests.other_libraries", str(folder)]
-            ended = subprocess.run(command, capture_output=True, text=True, cwd=root)
+            ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
             assert ended.returncode == 0, ended.stderr
             kept.write_text(ended.stdout.splitlines()[-1])
     found: dict[str, Any] = json.loads(kept.read_text())

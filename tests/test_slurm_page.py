@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from frostline.cli.main import main
 from frostline.store.reading import read_study
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +30,7 @@ def block(language: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a task file, from which `frostline` is found, and the study that the page begins."""
+    """A folder with a task file, from which `frostline` is found, and a place for the study that the page begins."""
     shutil.copy(ROOT / "tests" / "tiny_task.py", tmp_path / "my_task.py")
     program = tmp_path / "bin" / "frostline"
     program.parent.mkdir()
@@ -46,9 +48,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def begin() -> None:
     (command,) = re.findall(r"^\$ (frostline tune .*--for-workers)$", PAGE, re.MULTILINE)
     command = re.sub(r"--budget \d+", "-n 9", re.sub(r"postgresql://\S+", '"$STUDIES"', command))
-    subprocess.run(
-        ["/bin/sh", "-c", command.replace("my_task.py", "my_task.py:task")], check=True, capture_output=True
-    )
+    words = shlex.split(os.path.expandvars(command.replace("my_task.py", "my_task.py:task")))
+    with pytest.raises(SystemExit) as ended:  # here, where torch is loaded
+        main(words[1:])
+    assert ended.value.code == 0
 
 
 def sbatch_file(folder: Path) -> Path:
@@ -78,7 +81,8 @@ def test_the_batch_file_is_run_by_a_shell_and_its_signal_reaches_the_worker(fold
     assert (folder / "frostline-runs").is_dir()
 
 
-@pytest.mark.slow
+# What one worker does by the batch file, and several by their command in ``tests/faults/test_killed_workers.py``.
+@pytest.mark.torture
 def test_the_targets_of_the_makefile_are_workers(folder: Path) -> None:
     begin()
     place = f"sqlite:///{folder}/studies.db"

@@ -25,6 +25,10 @@ device, benchmarks, rows, *parts = sys.argv[1:]
 sys.path.insert(0, benchmarks)
 if device == "cuda":
     import tests.rehearsal.plugin
+else:  # without machine code, which takes longer to make than all else together
+    import torch
+    own = torch.compile
+    torch.compile = lambda function, options=None, **rest: own(function, backend="aot_eager", **rest)
 from gpu_parts.rows import write_rows
 for part in parts:
     write_rows(part, Path(rows, part), device=device, tiny=True)

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
 
+from frostline.cli.main import main
 from frostline.cli.watched_study import climb_of
 from frostline.search.budgeted import BudgetedHalving
 from frostline.store.reading import read_study
@@ -27,16 +29,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("size", ["-n 9", "--budget 3"])
-def test_a_search_is_watched_to_its_end(size: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_is_watched_to_its_end(
+    size: str, folder: Path, processes: ForkServerContext, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(f"tune tiny_task.py:task --study s --for-workers {size}", capsys)[0] == 0
-    worker = [sys.executable, "-m", "frostline", "worker", "s", "--workers", "1", "--device", "cpu"]
-    with subprocess.Popen(worker, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        watch = [sys.executable, "-m", "frostline", "status", "s", "--watch", "--every", "0.1"]
-        watched = subprocess.run(watch, capture_output=True, text=True, timeout=120, check=False)
-        out = watched.stdout
-        assert (watched.returncode, watched.stderr) == (0, "")
-        assert process.wait(60) == 0, process.communicate()
-    assert f":{process.pid}  cpu  " in out
+    worker = processes.Process(target=main, args=(["worker", "s", "--workers", "1", "--device", "cpu"],))
+    worker.start()
+    watch = [sys.executable, "-m", "frostline", "status", "s", "--watch", "--every", "0.1"]
+    watched = subprocess.run(watch, capture_output=True, text=True, timeout=120, check=False)
+    worker.join(60)
+    out = watched.stdout
+    assert (watched.returncode, watched.stderr) == (0, "")
+    assert worker.exitcode == 0
+    assert f":{worker.pid}  cpu  " in out
     assert "1 worker on 1 machine; " in out
     assert "the search is over" in out
     # Afterwards it is said as without.

@@ -59,8 +59,13 @@ def populations(family: str) -> Iterator[Case]:
     yield case | {"members": 2 * members}, "out of memory"
 
 
-# Together in one process: its imports take longer than most cases.
-@pytest.mark.parametrize("families", [("gpt", "mlp"), ("vit", "resnet")], ids=" ".join)
+# Together in one process: its imports take longer than most cases. What is predicted of the others is compared with what
+# their steps take in ``test_prediction``.
+@pytest.mark.parametrize(
+    "families",
+    [("gpt", "mlp"), pytest.param(("vit", "resnet"), marks=pytest.mark.torture)],
+    ids=" ".join,
+)
 def test_the_largest_batch_or_population_trains_and_twice_that_does_not(families: tuple[str, ...]) -> None:
     if "resnet" in families:
         pytest.importorskip("transformers")

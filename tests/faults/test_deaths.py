@@ -77,13 +77,6 @@ def search(place: str, how: str, kind: str = "alone") -> None:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def processes() -> multiprocessing.context.ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["frostline", "frostline.store.tables", "alembic", __name__])
-    return context
-
-
 def run(processes: multiprocessing.context.ForkServerContext, *arguments: str) -> int | None:
     process = processes.Process(target=search, args=arguments)
     process.start()

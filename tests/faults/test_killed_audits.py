@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from pathlib import Path
 from random import Random
@@ -44,13 +43,6 @@ def audit(place: str, folder: Path, counter: Any) -> Landscape:
     return audit_task(
         task, plan, study="a", storage=place, training=TaskSearch(options=options), observer=Counted(counter)
     )
-
-
-@pytest.fixture(scope="module")
-def processes() -> multiprocessing.context.ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["frostline", "frostline.store.tables", "alembic", "torch", __name__])
-    return context
 
 
 def kill_again_and_again(place: str, folder: Path, context: Any, *, kills: int) -> int:

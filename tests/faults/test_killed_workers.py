@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -24,11 +23,6 @@ from tests.postgresql import postgresql
 
 pytestmark = pytest.mark.multiprocess
 
-# A process that is forked from one that has loaded all a worker loads begins at once.
-PRELOADED = (
-    "frostline.run.in_process", "frostline.store.tables", "frostline.cli.shown_search", "frostline.cli.planned_search",
-    "frostline.tasks.loading", "frostline.training.supervised", "optuna.storages", "alembic.command", "torch._dynamo",
-)  # fmt: skip
 TINY = Path(__file__).parents[1] / "tiny_task.py"
 # One after the other, so that a worker claims little: two deaths in one evaluation would set it aside.
 WORDS = ["--engine", "serial", "--workers", "1", "--threads", "1", "--device", "cpu"]
@@ -50,13 +44,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(TINY, tmp_path / "tiny_task.py")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def processes() -> Any:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOADED, __name__])
-    return context
 
 
 def work(folder: Path, place: str, told: Path) -> None:

@@ -7,7 +7,6 @@ evaluation.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 import uuid
@@ -123,15 +122,6 @@ def everything_in(place: str) -> list[Any]:
     found = [(t.number, t.params, t.state, t.values, t.intermediate_values, t.user_attrs) for t in trials]
     close_storage(storage)
     return found
-
-
-@pytest.fixture(scope="module")
-def processes() -> multiprocessing.context.ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["frostline", "frostline.store.tables", "alembic", "cmaes", "scipy.stats", __name__]
-    )
-    return context
 
 
 def kill_again_and_again(case: Case, place: str, context: Any, log: Path) -> int:

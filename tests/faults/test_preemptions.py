@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from functools import partial
 from pathlib import Path
@@ -58,12 +57,10 @@ def search(folder: Path, *, keeps: bool) -> None:
 
 @pytest.mark.multiprocess
 @pytest.mark.parametrize("keeps", [True, False], ids=["with checkpoints", "without"])
-def test_only_what_dies_twice_at_one_place_is_set_aside(keeps: bool, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["frostline", __name__])
+def test_only_what_dies_twice_at_one_place_is_set_aside(keeps: bool, processes: Any, tmp_path: Path) -> None:
     ends = []
     while 0 not in ends:
-        process = context.Process(target=search, args=(tmp_path,), kwargs={"keeps": keeps})
+        process = processes.Process(target=search, args=(tmp_path,), kwargs={"keeps": keeps})
         process.start()
         process.join(120)
         ends.append(process.exitcode)

@@ -1,4 +1,4 @@
-"""Four nodes on this machine: the search is that of one process, whoever dies, and what is wrong is said in one line."""
+"""Two nodes on this machine: the search is that of one process, whoever dies, and what is wrong is said in one line."""
 
 from __future__ import annotations
 
@@ -64,6 +64,9 @@ def cluster_of(*memories: int) -> Iterator[Any]:
         "health_check_initial_delay_ms": 0,
         "health_check_period_ms": 300,
         "health_check_failure_threshold": 3,
+        # Workers that nobody asked for are started otherwise, as many as there are cores.
+        "prestart_worker_first_driver": False,
+        "enable_worker_prestart": False,
     }
     head = {**node(first), "include_dashboard": False, "_system_config": health}
     cluster = Cluster(initialize_head=True, head_node_args=head)
@@ -73,19 +76,15 @@ def cluster_of(*memories: int) -> Iterator[Any]:
     cluster.shutdown()
 
 
-@pytest.fixture(scope="class")
-def four() -> Iterator[Any]:
-    """Two nodes hold trainings of the last two layers of the wide task, the others those of all."""
-    capacity = Capacity(ray_tasks.wide_task())
-    small, large = (PROCESS_BYTES + round(1.1 * capacity.required(layers)) for layers in (2, 6))
-    with cluster_of(small, small + MIB, large, large + MIB) as cluster:
-        yield cluster
+def memory_for(layers: int) -> int:
+    """What a node has that holds a training of so many layers of the wide task."""
+    return PROCESS_BYTES + round(1.1 * Capacity(ray_tasks.wide_task()).required(layers))
 
 
 @pytest.fixture(scope="module")
 def two() -> Iterator[Any]:
-    """For whole searches: every worker takes seconds to start."""
-    with cluster_of(PROCESS_BYTES + 100 * MIB, PROCESS_BYTES + 200 * MIB) as cluster:
+    """Nodes that hold the last two layers of the wide task, and all: they and their workers take seconds to start."""
+    with cluster_of(memory_for(2), memory_for(6)) as cluster:
         yield cluster
 
 
@@ -106,16 +105,16 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 
 
 @pytest.fixture(scope="class")
-def executor(four: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterExecutor]:
-    """A worker on each of four nodes."""
-    made = RayExecutor(address=four.address)(workload_of(tmp_path_factory.mktemp("runs")))
-    while made._placement.num_free < 4:
+def executor(two: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterExecutor]:
+    """A worker on each of the nodes."""
+    made = RayExecutor(address=two.address)(workload_of(tmp_path_factory.mktemp("runs")))
+    while made._placement.num_free < 2:
         made._listen()
     yield made
     made.close()
 
 
-class TestFourNodes:
+class TestSharesOfNodes:
     def test_rungs_go_to_the_smallest_nodes_that_hold_them_and_the_numbers_are_those_of_one_process(
         self, executor: ClusterExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -130,9 +129,9 @@ class TestFourNodes:
         jobs = [*(job(number) for number in range(6)), job(6, layers=6), job(7, layers=6)]
         together = by_number(evaluations_by(executor, jobs))
         assert_same_bits(together, alone(tmp_path, jobs))
-        small = sorted(share.memory_bytes for share in executor._workers)[:2]
-        assert {begun[number].memory_bytes for number in (6, 7)}.isdisjoint(small)
-        assert {share.memory_bytes for share in begun.values()} > {*small}
+        small, large = sorted(share.memory_bytes for share in executor._workers)
+        assert {begun[number].memory_bytes for number in (6, 7)} == {large}
+        assert {share.memory_bytes for share in begun.values()} == {small, large}
 
     def test_who_takes_two_workers_along_has_failed_and_nobody_else(
         self, executor: ClusterExecutor, tmp_path: Path
@@ -152,25 +151,25 @@ class TestFourNodes:
         ):
             RayExecutor(address="auto")(executor._workload)
 
-    def test_a_rung_that_fits_nowhere_is_refused_by_name(self, four: Any, tmp_path: Path) -> None:
-        some = f"{PROCESS_BYTES + round(1.1 * Capacity(ray_tasks.wide_task()).required(2))}B"
+    def test_a_rung_that_fits_nowhere_is_refused_by_name(self, two: Any, tmp_path: Path) -> None:
+        some = f"{memory_for(2)}B"
         with pytest.raises(
             NotEnoughMemoryError, match=r"^rung 2 of fateful \(6 layers\) needs .* largest share .*, on \d"
         ):
-            search(tmp_path, task=ray_tasks.wide_task(), memory=some, executor=RayExecutor(address=four.address))
+            search(tmp_path, task=ray_tasks.wide_task(), memory=some, executor=RayExecutor(address=two.address))
 
-    def test_the_plan_is_shown_before(self, four: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_the_plan_is_shown_before(self, two: Any, capsys: pytest.CaptureFixture[str]) -> None:
         task = f"{Path(ray_tasks.__file__)}:wide_task"
-        code, out, err = run(f"fit {task} --cluster --address {four.address} --ladder 2:256,2:512,6:1024", capsys)
+        code, out, err = run(f"fit {task} --cluster --address {two.address} --ladder 2:256,2:512,6:1024", capsys)
         assert (code, err) == (0, "")
         rungs = [line.split() for line in out.splitlines() if re.match(r" +[012] ", line)]
         assert [row[:3] for row in rungs] == [["0", "2", "256"], ["1", "2", "512"], ["2", "6", "1,024"]]
         assert [" ".join(row[5:10]) for row in rungs] == [
-            "4 workers on 4 nodes,",
-            "4 workers on 4 nodes,",
             "2 workers on 2 nodes,",
+            "2 workers on 2 nodes,",
+            "1 worker on 1 node,",
         ]
-        code, _, err = run(f"fit {task} --cluster --address {four.address} --ladder diagonal", capsys)
+        code, _, err = run(f"fit {task} --cluster --address {two.address} --ladder diagonal", capsys)
         assert (code, err) == (0, "")
 
 
@@ -184,7 +183,7 @@ class Killing(frostline.Observer):
     def ended(self, evaluation: Evaluation, history: History) -> None:
         if history.num_evaluations == 1:
             self.cluster.remove_node(self.victim, allow_graceful=False)
-            self.cluster.add_node(**node(PROCESS_BYTES + 200 * MIB))
+            self.cluster.add_node(**node(memory_for(6)))
 
 
 def test_a_node_that_dies_costs_time_alone_and_one_that_joins_trains(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
+from multiprocessing.context import BaseContext
 from random import Random
 
 import pytest
@@ -150,8 +151,6 @@ class ProcessPool:
         self._evaluate = workload.evaluate
         self._workers = workers
         context = get_context("forkserver")
-        # Torch is imported once, in the common parent of the workers.
-        context.set_forkserver_preload(["frostline.run.workload", __name__])
         self._pool = ProcessPoolExecutor(workers, mp_context=context)
         self._futures: set[Future[Evaluation]] = set()
         self.closed = False
@@ -183,7 +182,7 @@ def fails_at_times(configuration: Configuration, fidelity: Fidelity) -> float:
 
 
 @pytest.mark.multiprocess
-def test_an_executor_of_ones_own_evaluates_in_other_processes() -> None:
+def test_an_executor_of_ones_own_evaluates_in_other_processes(processes: BaseContext) -> None:
     pools: list[ProcessPool] = []
 
     def pool(workload: Workload) -> ProcessPool:

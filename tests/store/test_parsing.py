@@ -143,7 +143,7 @@ TERMS_CASES = {
     "no task": (term("task", None), "'task' should be a valid string"),
     "unprintable": (term("sample_unit", "\x1b[2J"), "'sample_unit' should be printable text"),
     "50,000 rungs": (
-        term("rungs", [[1, n + 1] for n in range(50_000)]),
+        term("rungs", [[1, 2]] * 50_000),
         "'rungs' list should have at most 2000 items",
     ),
     "rungs of three": (term("rungs", [[1, 2, 3]]), "'rungs' list should have at most 2 items"),
