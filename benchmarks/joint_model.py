@@ -67,13 +67,15 @@ class Way:
     proposes: bool = False
     promotes: bool = False
     continues: bool = False
+    most_seeds: int | None = None
+    """Of how many seeds it is measured at most, where it takes long to decide; beside the default of the same ones."""
 
 
 DEFAULT = "default"
 WAYS = {
     DEFAULT: Way(),
     "promoted by the model": Way(promotes=True),
-    "continued by the model": Way(continues=True),
+    "continued by the model": Way(continues=True, most_seeds=20),
     "in two waves, at random": Way(first_wave=0.5),
     "in two waves, the second proposed": Way(first_wave=0.5, proposes=True),
     "in waves of 70 and 30 %, the second proposed": Way(first_wave=0.7, proposes=True),
@@ -197,6 +199,7 @@ class Search:
 
 def regrets(rungs: Rungs, way: Way, *, budget: float, seeds: int) -> list[float]:
     """Return the regret of each seed."""
+    seeds = min(seeds, way.most_seeds or seeds)
     orders = [np.random.default_rng(seed).permutation(len(rungs.losses)).tolist() for seed in range(seeds)]
     searches = (Search(rungs=rungs, way=way, budget=budget, order=order) for order in orders)
     return [round(float(rungs.regrets[search.answer()]), 4) for search in searches]
@@ -220,17 +223,17 @@ def against_the_default(results: Results, way: str, tables: Sequence[str], drawn
 def summary(results: Results) -> dict[str, Any]:
     """Return of every way its mean regrets and how it compares, and what is chosen without each table."""
     tables = [*results]
-    seeds = len(next(iter(results[tables[0]][DEFAULT].values())))
-    everyone = np.arange(seeds)[None]
-    drawn = np.random.default_rng(0).integers(seeds, size=(BOOTSTRAPS, seeds))
     rows = []
     for way in results[tables[0]]:
-        by_table = against_the_default(results, way, tables, everyone)[:, 0]
+        seeds = len(next(iter(results[tables[0]][way].values())))
+        drawn = np.random.default_rng(0).integers(seeds, size=(BOOTSTRAPS, seeds))
+        by_table = against_the_default(results, way, tables, np.arange(seeds)[None])[:, 0]
         resampled = np.exp(np.log(against_the_default(results, way, tables, drawn)).mean(axis=0))
         budgets = [*results[tables[0]][way]]
         rows.append(
             {
                 "way": way,
+                "seeds": seeds,
                 "means": {
                     b: float(np.mean([np.mean(results[table][way][b]) for table in tables])) for b in budgets
                 },
@@ -281,7 +284,8 @@ def main() -> None:
             continue
         found = measured(rungs, ways, budgets=options.budgets.split(","), seeds=options.seeds)
         section["regrets"][rungs.name] = found
-        section |= {"seeds": options.seeds, **summary(dict(sorted(section["regrets"].items())))}
+        section |= summary(dict(sorted(section["regrets"].items())))
+        section.setdefault("agreements", {})[rungs.name] = rungs.agreements()
         if options.json is not None:
             options.json.write_text(json.dumps(record) + "\n")
     rows = [("", *options.budgets.split(","), "against the default", "worst table")]
@@ -291,6 +295,8 @@ def main() -> None:
         means = [f"{mean:.3f}" for mean in row["means"].values()]
         rows.append((row["way"], *means, ratio, f"{worst} {row['tables'][worst]:.2f}"))
     print(text_table(rows))
+    for table, agreements in section["agreements"].items():
+        print(f"Spearman's correlation with full trainings, {table}: {agreements}")
     for table, chosen in section["chosen_without"].items():
         print(f"chosen without {table}: {chosen['way']}, {chosen['ratio']:.2f} of the default there")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from contest import regrets_of, table_of
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from frostline.search.ladder import Ladder
 from frostline.search.planned_climb import PlannedClimb, usual_shares
@@ -87,3 +88,12 @@ class Rungs:
             regrets=np.minimum((full - full.min()) / (np.median(full) - full.min()), MOST),
             climb=PlannedClimb(usual_shares(ladder)),
         )
+
+    def agreements(self) -> dict[str, list[float]]:
+        """Return Spearman's correlation of each rung with the last, of all configurations and of the best third."""
+        full = self.losses[:, -1]
+        best = full <= np.quantile(full, 1 / 3)
+        return {
+            name: [round(float(spearmanr(losses, full[chosen])[0]), 3) for losses in self.losses[chosen, :-1].T]
+            for name, chosen in (("all", np.isfinite(full)), ("best third", best))
+        }
