@@ -93,6 +93,35 @@ def ladders_held_out() -> str:
     return markdown(("table", "chosen by the others", "against all layers, on it"), lines)
 
 
+def joint_model() -> str:
+    """Return what a search finds on recorded tables that a joint model has a say in, beside the default."""
+    return _ways("tables", "against the default", "worst table")
+
+
+def joint_model_dense() -> str:
+    """Return the same where the configurations lie close together."""
+    return _ways("dense", "against the default")
+
+
+def _ways(section: str, *head: str) -> str:
+    rows = results_of("joint-model.json")[section]["ways"]
+    lines = []
+    for row in rows:
+        worst = max(row["tables"], key=lambda table: row["tables"][table])
+        beside = f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+        compared = ["", ""] if row is rows[0] else [beside, f"{row['tables'][worst]:.2f} (`{worst}`)"]
+        means = (f"{mean:.3f}" for mean in row["means"].values())
+        lines.append([row["way"], *means, *compared[: len(head)], f"{row['seeds']}"])
+    return markdown(("", *rows[0]["means"], *head, "seeds"), lines)
+
+
+def joint_model_held_out() -> str:
+    """Return which way is chosen without each table, and what it does there."""
+    chosen = results_of("joint-model.json")["tables"]["chosen_without"]
+    lines = ([f"`{table}`", each["way"], f"{each['ratio']:.2f}"] for table, each in chosen.items())
+    return markdown(("table", "chosen by the others", "against the default, on it"), lines)
+
+
 def continuous_spaces() -> str:
     """Return what is found in continuous spaces, and by how much that is worse than what the default finds."""
     rows = results_of("continuous-spaces.json")
@@ -121,5 +150,8 @@ SEARCH_TABLES: dict[str, Callable[[], str]] = {
     "what-layers-gain": what_layers_gain,
     "ladders": ladders,
     "ladders-held-out": ladders_held_out,
+    "joint-model": joint_model,
+    "joint-model-dense": joint_model_dense,
+    "joint-model-held-out": joint_model_held_out,
     "continuous-spaces": continuous_spaces,
 }
