@@ -20,6 +20,9 @@ from frostline.store.reading import read_study
 from tests import wide_task
 from tests.wide_task import num_biases, num_weights
 
+# Of this one the front has four members.
+SEED = 4
+
 LADDER = frostline.Ladder.explicit([(1, 32), (4, 256)], num_layers=4, full_samples=256)
 
 
@@ -56,8 +59,21 @@ def facts(result: frostline.TuneResult) -> list[tuple[Any, ...]]:
     return [(one.rung, one.number, one.score, one.model_cost) for one in ended]
 
 
-def test_the_front_is_what_no_other_beats_and_its_models_are_kept(tmp_path: Path) -> None:
-    result = search(tmp_path)
+@pytest.fixture(scope="module")
+def whole_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture(scope="module")
+def whole(whole_folder: Path) -> frostline.TuneResult:
+    """A search against bytes that nothing interrupts."""
+    return search(whole_folder, seed=SEED)
+
+
+def test_the_front_is_what_no_other_beats_and_its_models_are_kept(
+    whole: frostline.TuneResult, whole_folder: Path
+) -> None:
+    result = whole
     full = [one for one in result.history.evaluations() if one.rung == 1]
     assert len(full) == 4
     for one in full:
@@ -73,7 +89,7 @@ def test_the_front_is_what_no_other_beats_and_its_models_are_kept(tmp_path: Path
     assert len(expected) > 1
     assert result.front[0].configuration == result.configuration
     assert result.front[0].score == result.score
-    models = tmp_path / "runs" / "s" / "models"
+    models = whole_folder / "runs" / "s" / "models"
     assert sorted(int(path.name.partition("-")[0]) for path in models.iterdir()) == sorted({*expected})
     for member in result.front:
         assert result.models is not None
@@ -86,45 +102,40 @@ def test_the_front_is_what_no_other_beats_and_its_models_are_kept(tmp_path: Path
     assert "bytes of the model" in result._repr_html_()
 
 
-def test_those_that_climb_are_spread_over_the_costs(tmp_path: Path) -> None:
-    result = search(tmp_path)
-    lowest = [one for one in result.history.evaluations() if one.rung == 0]
+def test_they_climb_by_fronts_and_not_by_score(whole: frostline.TuneResult) -> None:
+    history = whole.history
+    lowest = [one for one in history.evaluations() if one.rung == 0]
     points = {one.number: (one.score, one.model_cost) for one in lowest}
-    climbed = sorted(result.history.rung(1).ranking)
+    climbed = sorted(history.rung(1).ranking)
     assert climbed == sorted(climbing_order(points)[:4])
-    assert climbed != sorted(result.history.rung(0).ranking[:4])
+    assert climbed != sorted(history.rung(0).ranking[:4])
 
 
-def test_without_a_cost_there_is_no_front(tmp_path: Path) -> None:
-    result = search(tmp_path, against=None)
+def test_without_a_cost_there_is_no_front_nor_later_one(tmp_path: Path) -> None:
+    result = search(tmp_path, against=None, configurations=3)
+    with pytest.raises(StudyError, match="was made with against None, and this run has 'bytes'"):
+        search(tmp_path, configurations=3)
     assert result.front == ()
     assert "front" not in f"{result!r}"
 
 
-@pytest.mark.parametrize("sampling", ["random", "tpe"])
-def test_a_killed_search_goes_on_to_the_same_front(sampling: str, tmp_path: Path) -> None:
-    whole = search(tmp_path, study="whole", sampling=sampling)
+def test_a_killed_search_goes_on_to_the_same_front(whole: frostline.TuneResult, tmp_path: Path) -> None:
     for number in (3, 7, 4):
         with pytest.raises(Killed):
-            search(tmp_path, study="killed", sampling=sampling, observer=KillsAfter(number))
-    killed = search(tmp_path, study="killed", sampling=sampling)
+            search(tmp_path, seed=SEED, observer=KillsAfter(number))
+    killed = search(tmp_path, seed=SEED)
     assert facts(killed) == facts(whole)
     assert killed.front == whole.front
 
 
 def test_a_study_keeps_what_it_was_begun_with_and_is_not_gone_on_with_under_another(tmp_path: Path) -> None:
-    first = search(tmp_path, against="flops")
-    again = search(tmp_path, against=None)
+    first = search(tmp_path, against="flops", configurations=3)
+    again = search(tmp_path, against=None, configurations=3)
     assert again.terms.against == "flops"
     assert again.front == first.front
     assert read_study(f"{tmp_path / 'studies.log'}", "s").terms.against == "flops"
-    with pytest.raises(
-        StudyError, match="was made with against 'flops', and this run has 'bytes': use another study"
-    ):
-        search(tmp_path, against="bytes")
-    search(tmp_path, study="score", against=None)
-    with pytest.raises(StudyError, match="was made with against None, and this run has 'bytes'"):
-        search(tmp_path, study="score", against="bytes")
+    with pytest.raises(StudyError, match="was made with against 'flops', and this run has 'bytes': use another"):
+        search(tmp_path, against="bytes", configurations=3)
 
 
 def test_seconds_are_measured_while_nothing_else_trains(tmp_path: Path) -> None:
@@ -134,7 +145,7 @@ def test_seconds_are_measured_while_nothing_else_trains(tmp_path: Path) -> None:
             study="s",
             storage=":memory:",
             ladder=LADDER,
-            plan=SearchPlan(configurations=6, against="seconds"),
+            plan=SearchPlan(configurations=3, against="seconds"),
             training=frostline.TrainingOptions(runs=tmp_path, device="cpu", threads=1, engine="serial", **options),
         )
 
