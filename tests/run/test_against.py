@@ -12,6 +12,7 @@ from frostline.errors import OptionError, StudyError
 from frostline.records import Evaluation
 from frostline.run.front import cost_words
 from frostline.run.loop import Observer
+from frostline.run.options import alone
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
 from frostline.search.fronts import climbing_order
@@ -153,7 +154,7 @@ def test_seconds_are_measured_while_nothing_else_trains(tmp_path: Path) -> None:
         OptionError, match="which are measured while nothing else runs, but workers is 2: leave that"
     ):
         searched(workers=2)
-    result = searched(workers="auto")
+    result = searched()
     assert all(0 < member.cost < 1 for member in result.front)
     assert "measured on the machine that searched" in f"{result!r}"
 
@@ -176,3 +177,9 @@ def test_rows_have_units() -> None:
     assert cost_words(0.25, "seconds") == "250 ms"
     assert cost_words(1.5, "seconds") == "1.5 s"
     assert cost_words(12e-6, "seconds") == "12 µs"
+
+
+def test_only_seconds_keep_other_workers_away() -> None:
+    options = frostline.TrainingOptions(workers="auto")
+    assert alone(options, "seconds").workers == 1
+    assert alone(options, "bytes") is options
