@@ -16,6 +16,7 @@ from tools.adapter_tables import ADAPTER_TABLES
 from tools.command_reference import command_reference
 from tools.cost_tables import COST_TABLES
 from tools.fine_tuning_tables import FINE_TUNING_TABLES
+from tools.front_tables import FRONT_TABLES
 from tools.notebooks import write_notebooks
 from tools.replay_tables import REPLAY_TABLES
 from tools.result_tables import RESULT_TABLES
@@ -24,7 +25,7 @@ from tools.worker_tables import WORKER_TABLES
 
 DOCS = Path(__file__).parents[1] / "docs"
 OF_SEARCHES = RESULT_TABLES | SEARCH_TABLES | REPLAY_TABLES | WORKER_TABLES
-TABLES = OF_SEARCHES | COST_TABLES | ADAPTER_TABLES | FINE_TUNING_TABLES
+TABLES = OF_SEARCHES | COST_TABLES | ADAPTER_TABLES | FINE_TUNING_TABLES | FRONT_TABLES
 PLACE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(\n<!-- end of table -->)", re.DOTALL)
 
 

@@ -177,6 +177,8 @@ class Evaluation:
     condition, or did not ask for."""
     failure: Failure | None = None
     """What was raised, if it failed by that."""
+    model_cost: float | None = None
+    """What the configuration's model costs whoever uses it, less being better; None where the score alone counts."""
 
     def __post_init__(self) -> None:
         finite = self.score is not None and math.isfinite(self.score)

@@ -35,6 +35,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "finished": {"diverged": 2, "failed": 1},
     "running": {"rungs_done": 2},
     "maximised": {"direction": "maximize", "configurations": 9},
+    "against": {"against": "bytes"},
 }
 AUDITS: dict[str, dict[str, Any]] = {
     "plain": {"noise": 0.1},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -64,8 +65,12 @@ def search_record(
     rungs_done: int = 3,
     diverged: int = 0,
     failed: int = 0,
+    against: str | None = None,
 ) -> StudyRecord:
-    """A search by halving in thirds, of which the first ``rungs_done`` rungs have ended."""
+    """A search by halving in thirds, of which the first ``rungs_done`` rungs have ended.
+
+    What models cost, if they are searched ``against`` it, is the square of their width.
+    """
     generator = np.random.default_rng(0)
     history = History(direction)
     for number in range(configurations):
@@ -84,8 +89,12 @@ def search_record(
                 elif rung == 0 and number < diverged + failed:
                     trouble = Status.FAILED
                 score = sign * (float(quality[number]) + 0.1 * float(generator.random()) + 1)
-                history.finish(evaluation(number, rung, None if trouble else score, trouble or Status.FINISHED))
-            alive = history.rung(rung).ranking[: max(1, configurations // 3 ** (rung + 1))]
+                ended = evaluation(number, rung, None if trouble else score, trouble or Status.FINISHED)
+                width = history.configurations[number].get("width")
+                if against is not None and isinstance(width, int):
+                    ended = replace(ended, model_cost=float(width**2))
+                history.finish(ended)
+            alive = history.rung(rung).order[: max(1, configurations // 3 ** (rung + 1))]
     space = SearchSpace(distributions=distributions)
     terms = Terms(
         task=name,
@@ -101,6 +110,7 @@ def search_record(
         direction=direction,
         sample_unit="images",
         expected=tuple(expected),
+        against=against,
         training=TrainingTerms(horizon="rung", precision="float32", num_validations=4),
     )
     return StudyRecord(name=name, storage="sqlite:///studies.db", terms=terms, history=history, space=space)

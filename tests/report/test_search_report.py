@@ -14,6 +14,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from frostline.report.search_page import search_page
+from frostline.run.front import best_front
 from frostline.search.history import History
 from tests.report.cases import NASTY, PLAIN, evaluation, search_record
 
@@ -74,6 +75,37 @@ def test_the_rungs_are_counted() -> None:
         "2 of 39 trainings diverged; they rank last. The first reason given: because of <i>diverged</i>" in words
     )
     assert "1 of 39 trainings failed" in words
+
+
+@pytest.mark.parametrize(("rungs_done", "where"), [(3, "in full"), (2, "at rung 1 of 2")])
+def test_the_front_is_a_figure_and_a_table(rungs_done: int, where: str) -> None:
+    record = search_record(against="bytes", rungs_done=rungs_done, configurations=54)
+    page = search_page(record)
+    words = Contents(page).words
+    front = best_front(record.history, record.terms)
+    assert 1 < len(front) < record.history.rung(rungs_done - 1).num_ended
+    trained = record.history.rung(rungs_done - 1).num_ended
+    assert (
+        f"{len(front)} configurations that no other beats in both score and bytes of the model, of {trained} that"
+        in words
+    )
+    assert f"were trained {where}" in words
+    for member in front:
+        width = member.configuration["width"]
+        assert (
+            f"{member.configuration.number} {member.score:.5g} {member.cost:.0f} B" in words or member.cost >= 1024
+        )
+        assert isinstance(width, int)
+        assert member.cost == width**2
+    (figure,) = (one for one in figures_of(page) if [trace.get("name") for trace in one["data"]][-1:] == ["front"])
+    beaten, line = figure["data"]
+    assert line["x"] == [member.cost for member in front]
+    assert line["y"] == [member.score for member in front]
+    assert len(beaten["x"]) == trained - len(front)
+
+
+def test_without_a_cost_no_front_is_shown() -> None:
+    assert "no other beats" not in search_page(search_record())
 
 
 def test_survivors_are_called_so_and_three_are_too_few() -> None:

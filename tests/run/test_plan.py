@@ -41,6 +41,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "sampler": ({"sampling": "tpee"}, "there is no sampler 'tpee'"),
     "no sampling": ({"sampling": SPACE}, "sampling is .*, but must be a name or a sampling, such as frostline"),
     "grid": ({"sampling": "grid"}, "pass frostline.sampling.grid"),
+    "against": (
+        {"against": "byte"},
+        "against is 'byte', but must be one of bytes, flops, seconds. Did you mean bytes",
+    ),
+    "against by CMA-ES": (
+        {"against": "bytes", "sampling": "cmaes"},
+        "the sampler cma-es knows one score: leave out",
+    ),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from frostline.records import Configuration, Cost, Direction, Evaluation, Job, Request, Status
@@ -98,6 +98,7 @@ class _Workers:
     outcome: Outcome
     random: Random
     deaths: float
+    model_cost: Callable[[int], float] | None
     under_way: set[Request] = field(default_factory=set)
 
     def room(self) -> int:
@@ -111,7 +112,9 @@ class _Workers:
         if self.random.random() < self.deaths:
             raise WorkerDiedError
         self.under_way.discard(request)
-        return ended(request, self.outcome(request))
+        evaluation = ended(request, self.outcome(request))
+        cost = None if self.model_cost is None else self.model_cost(request.number)
+        return replace(evaluation, model_cost=cost)
 
     def forget(self, number: int) -> None:
         pass
@@ -156,6 +159,8 @@ class Simulation:
     prunes: bool = False
     """Whether the history is told of the eliminated, as a study is."""
     drawn: Callable[[int], Configuration] = drawn
+    model_cost: Callable[[int], float] | None = None
+    """What a configuration's model costs, by its number, where that counts beside the score."""
     history: History = field(init=False)
     asked: list[list[Request]] = field(init=False, default_factory=list)
 
@@ -167,7 +172,7 @@ class Simulation:
         while True:
             ledger = (_Pruning if self.prunes else MemoryLedger)(self.direction)
             ledger.history = same_facts(self.history)
-            workers = _Workers(self.workers, self.outcome, random, self.deaths)
+            workers = _Workers(self.workers, self.outcome, random, self.deaths, self.model_cost)
             try:
                 climb(ledger, _Checked(self.search, self.asked), self, workers)
             except WorkerDiedError:

@@ -102,8 +102,16 @@ def score_or_fault(request: Request, *, seed: int, faults: float) -> float | Sta
     return score(request, seed=seed)
 
 
-def simulations(search, *, faults: float = 0.0):
-    """Runs of a search, with any number of workers, in any order of arrival, with dying workers."""
+def model_cost(number: int) -> float:
+    """What a model costs, with many ties."""
+    return float(Random(f"cost {number}").randrange(5))
+
+
+def simulations(search, *, faults: float = 0.0, costs=(None,)):
+    """Runs of a search, with any number of workers, in any order of arrival, with dying workers.
+
+    In some of them what models cost counts too, if ``costs`` are ``EITHER``.
+    """
     outcome = st.builds(lambda seed: partial(score_or_fault, seed=seed, faults=faults), SEEDS)
     return st.builds(
         lambda cls, configurations, **rest: Simulation(
@@ -118,7 +126,12 @@ def simulations(search, *, faults: float = 0.0):
         direction=st.sampled_from(["minimize", "maximize"]),
         deaths=st.sampled_from([0.0, 0.2]),
         prunes=st.booleans(),
+        # A realigned search reads scores alone.
+        model_cost=st.sampled_from((None,) if search in REALIGNED else costs),
     )
+
+
+EITHER = (None, model_cost)
 
 
 def assert_within_budget(simulation: Simulation) -> None:
@@ -129,7 +142,7 @@ def assert_within_budget(simulation: Simulation) -> None:
 
 @property_of_every_search(examples=100, data=st.data())
 def test_each_rung_sees_the_announced_number_of_evaluations(search, data) -> None:
-    simulation = data.draw(simulations(search))
+    simulation = data.draw(simulations(search, costs=EITHER))
     seen = evaluated(simulation.run())
     announced = simulation.search.evaluations_per_rung()
     if search is budgeted_halving:
@@ -147,7 +160,7 @@ def test_each_rung_sees_the_announced_number_of_evaluations(search, data) -> Non
 
 @property_of_every_search(examples=100, data=st.data(), faults=st.sampled_from([0.1, 0.5, 0.95]))
 def test_faults_never_stop_a_search_nor_exceed_what_is_announced(search, data, faults: float) -> None:
-    simulation = data.draw(simulations(search, faults=faults))
+    simulation = data.draw(simulations(search, faults=faults, costs=EITHER))
     history = simulation.run()
     if search is budgeted_halving:
         assert_within_budget(simulation)
@@ -169,7 +182,7 @@ def test_faults_never_stop_a_search_nor_exceed_what_is_announced(search, data, f
         assert all(seen[rung + 1] >= 1 for rung in range(2) if history.rung(rung).ranking)
 
 
-@given(simulation=simulations(SuccessiveHalving, faults=0.1), workers=st.integers(1, 12), seed=SEEDS)
+@given(simulation=simulations(SuccessiveHalving, faults=0.1, costs=EITHER), workers=st.integers(1, 12), seed=SEEDS)
 def test_synchronous_promotions_do_not_depend_on_arrival(simulation: Simulation, workers: int, seed: int) -> None:
     other = Simulation(
         search=simulation.search,
@@ -177,13 +190,14 @@ def test_synchronous_promotions_do_not_depend_on_arrival(simulation: Simulation,
         direction=simulation.direction,
         workers=workers,
         seed=seed,
+        model_cost=simulation.model_cost,
     )
     one, two = simulation.run(), other.run()
     for rung in range(3):
         assert one.rung(rung).ranking == two.rung(rung).ranking
 
 
-@given(simulation=simulations(Hyperband, faults=0.1), workers=st.integers(1, 12), seed=SEEDS)
+@given(simulation=simulations(Hyperband, faults=0.1, costs=EITHER), workers=st.integers(1, 12), seed=SEEDS)
 def test_hyperbands_promotions_do_not_depend_on_arrival(simulation: Simulation, workers: int, seed: int) -> None:
     other = Simulation(
         search=simulation.search,
@@ -191,6 +205,7 @@ def test_hyperbands_promotions_do_not_depend_on_arrival(simulation: Simulation, 
         direction=simulation.direction,
         workers=workers,
         seed=seed,
+        model_cost=simulation.model_cost,
     )
     ends = [{(one.number, one.rung) for one in run.run().evaluations()} for run in (simulation, other)]
     assert ends[0] == ends[1]
@@ -238,7 +253,7 @@ def test_asynchronous_halving_never_promotes_outside_the_top_share(simulation: S
 @property_of_every_search(examples=20, data=st.data())
 def test_a_replayed_history_gives_the_same_next_step(search, data) -> None:
     """Another history of the same facts, told in another order, leads to the same requests and eliminations."""
-    simulation = data.draw(simulations(search, faults=0.1))
+    simulation = data.draw(simulations(search, faults=0.1, costs=EITHER))
     simulation.prunes = False
     whole = list(simulation.run().evaluations())
     num = data.draw(st.integers(0, len(whole)))
@@ -260,7 +275,7 @@ def test_a_replayed_history_gives_the_same_next_step(search, data) -> None:
 @property_of_every_search(examples=20, data=st.data())
 def test_a_search_killed_between_two_steps_goes_on_as_it_would_have(search, data) -> None:
     """At every step a new search on a history made anew answers as the old one does."""
-    simulation = data.draw(simulations(search, faults=0.1))
+    simulation = data.draw(simulations(search, faults=0.1, costs=EITHER))
     run = simulation.search.next_requests
 
     class Resumed(Delegating):
@@ -277,7 +292,7 @@ def test_a_search_killed_between_two_steps_goes_on_as_it_would_have(search, data
 
 @property_of_every_search(examples=20, data=st.data())
 def test_the_eliminated_get_no_further_and_in_the_end_all_are_named(search, data) -> None:
-    simulation = data.draw(simulations(search, faults=0.2))
+    simulation = data.draw(simulations(search, faults=0.2, costs=EITHER))
     simulation.prunes = False
     search, named_at, last = simulation.search, {}, len(LADDER.rungs) - 1
 
@@ -299,7 +314,7 @@ def test_the_eliminated_get_no_further_and_in_the_end_all_are_named(search, data
 
 @property_of_every_search(examples=20, data=st.data())
 def test_telling_the_history_of_the_eliminated_changes_nothing(search, data) -> None:
-    simulation = data.draw(simulations(search))
+    simulation = data.draw(simulations(search, costs=EITHER))
     other = Simulation(
         search=simulation.search,
         outcome=simulation.outcome,
@@ -309,6 +324,7 @@ def test_telling_the_history_of_the_eliminated_changes_nothing(search, data) -> 
         deaths=simulation.deaths,
         prunes=not simulation.prunes,
         drawn=simulation.drawn,
+        model_cost=simulation.model_cost,
     )
     simulation.run()
     other.run()

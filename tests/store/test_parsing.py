@@ -97,6 +97,7 @@ RECORDS = {
     ),
     "huge samples": (setting("samples", 10**30), "'samples' should be less than or equal to 9007199254740991"),
     "seconds below 0": (setting("seconds", -1.0), "'seconds' should be greater than or equal to 0"),
+    "a model's cost below 0": (setting("model_cost", -1.0), "'model_cost' should be greater than or equal to 0"),
     "curve of triples": (setting("curve", [[1, 2, 3]]), "'curve' list should have at most 2 items"),
     "trained with a list": (setting("trained_with", {"rate": [1]}), "'trained_with'"),
     "rung 7 of 3": (
@@ -148,6 +149,7 @@ TERMS_CASES = {
     ),
     "rungs of three": (term("rungs", [[1, 2, 3]]), "'rungs' list should have at most 2 items"),
     "no rungs": (term("rungs", []), "'rungs' list should have at least 1 item"),
+    "against": (term("against", "size"), "'against' should be 'bytes', 'flops' or 'seconds'"),
     "direction": (term("direction", "up"), "'direction' should be 'minimize' or 'maximize'"),
     "alignment": (
         term("training", {"horizon": "rung", "precision": "x", "num_validations": 1, "alignment": "1:"}),

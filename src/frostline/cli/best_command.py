@@ -6,7 +6,7 @@ import functools
 import json
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,13 @@ from frostline.cli.arguments import StorageOption, StudyArgument
 from frostline.errors import OptionError
 from frostline.run.options import DEFAULT_RUNS
 from frostline.store.storage import DEFAULT_STORAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.records import Evaluation
+    from frostline.run.front import FrontMember
+    from frostline.search.history import History
 
 
 def best_command(
@@ -27,11 +34,18 @@ def best_command(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the configuration as JSON, and nothing else.")
     ] = False,
+    member: Annotated[
+        int | None,
+        typer.Option(
+            "--member", metavar="NUMBER", help="That configuration of the front in place of the best score's."
+        ),
+    ] = None,
 ) -> None:
     """Show a study's best configuration, and the command that trains it in full."""
     from rich.console import Console
 
-    from frostline.cli.display import configuration_table
+    from frostline.cli.display import configuration_table, show_front
+    from frostline.run.front import best_front
     from frostline.run.sentences import how_to_train
     from frostline.run.summary import best_evaluation
     from frostline.store.reading import read_study
@@ -44,6 +58,9 @@ def best_command(
     best = best_evaluation(history)
     if best is None:
         raise OptionError(f"the study {study!r} has no score yet: let the search run on.")
+    front = best_front(history, terms)
+    if member is not None:
+        best = _member_of(front, member, study=study, history=history, rung=best.rung)
     configuration = history.configuration_of(best)
     last = len(terms.rungs) - 1
     drawn, models = history.configurations[best.number], KeptModels.of_study(runs, study, data=terms.data)
@@ -60,9 +77,28 @@ def best_command(
     rung = "at full fidelity" if best.rung == last else f"at rung {best.rung}, the last being {last}"
     typer.echo(f"configuration {best.number}, score {best.score:.5g} {rung}")
     Console().print(configuration_table(configuration))
+    if member is None:
+        show_front(Console(), front, terms)
     if weights is not None:
         typer.echo(f"weights in {weights}")
         return
     if best.rung == last and models.path_of(drawn).is_file():
         typer.echo(f"its weights: {models.path_of(drawn)} (--weights FILE copies them)")
     typer.echo(how_to_train(terms, configuration))
+
+
+def _member_of(
+    front: Sequence[FrontMember], number: int, *, study: str, history: History, rung: int
+) -> Evaluation:
+    """Return the evaluation of a member of the front. Raises: OptionError if the configuration is none."""
+    numbers = sorted(member.configuration.number for member in front)
+    if number not in numbers:
+        allowed = (
+            f"which has {', '.join(map(str, numbers))}"
+            if numbers
+            else "and the study weighs nothing against its score"
+        )
+        raise OptionError(f"--member {number} is not of the front of {study!r}, {allowed}.")
+    found = history.evaluation(number, rung)
+    assert found is not None
+    return found

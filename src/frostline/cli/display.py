@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from frostline.inputs.printable import printable
@@ -17,6 +17,8 @@ from frostline.run.view.surfaces import surface_of
 
 if TYPE_CHECKING:
     from frostline.records import Configuration
+    from frostline.run.front import FrontMember
+    from frostline.store.terms import Terms
 
 
 def command_view(console: Console, title: str) -> SearchView:
@@ -47,6 +49,21 @@ def configuration_table(configuration: Configuration) -> Table:
     for name, value in configuration.items():
         table.add_row(_cell(name), _cell(f"{value:.5g}" if isinstance(value, float) else f"{value}"))
     return table
+
+
+def show_front(console: Console, front: Sequence[FrontMember], terms: Terms) -> None:
+    """Print the front of a search against what its models cost; nothing where there is none."""
+    # Slow to import.
+    from frostline.run.front import front_rows, front_words
+
+    if not front:
+        return
+    echo(f"\n{front_words(front, terms)}")
+    header, *rows = front_rows(front, terms)
+    table = Table(*(Column(_cell(heading), justify="right") for heading in header), box=None)
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    console.print(table)
 
 
 def _cell(text: str) -> Text:

@@ -58,6 +58,8 @@ class Place:
     """Whether the study has to be there already."""
     begun: Terms | None = None
     """What the study is about, if it is there."""
+    against: str | None = None
+    """What of the trained model counts beside the score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,12 @@ from typing import Any
 
 import frostline
 from frostline.cli.arguments import LadderArguments, SamplingArguments
+from frostline.cli.naming import AUDIT, AUTO
 from frostline.cli.search_arguments import SearchArguments
-from frostline.errors import StudyError
+from frostline.errors import OptionError, StudyError
 from frostline.inputs.task_names import BUILT_IN
 from frostline.inputs.whole_numbers import check_seed
+from frostline.search.search_names import check_several_scores
 from frostline.store.terms import TaskReference
 
 # What lies in such a folder was installed, and is nobody's own task.
@@ -41,6 +43,8 @@ class Recipe:
         check_seed("--seed", self.seed)
         # For the checks alone.
         self.search.size(self.ladder.search)
+        if self.search.against is not None:
+            check_against(self.search.against, self)
 
     def record(self) -> dict[str, Any]:
         """Return what ``read`` takes, for JSON: the task's file by its path from the current folder, where it lies below."""
@@ -101,6 +105,20 @@ class Recipe:
             raise StudyError(
                 f"the study {study!r} is about the task {self.task.name}, and there is no such file in {Path.cwd()}: start "
                 f"the worker where the search was begun, or say with --task where the file is."
+            )
+
+
+def check_against(against: str, recipe: Recipe) -> None:
+    """Raise OptionError if what else is said of a search does not go with one against what its models cost."""
+    check_several_scores(recipe.sampling.sampler)
+    ladder = recipe.ladder.ladder or ""
+    for option, is_said in (
+        (f"--align {recipe.search.align}", recipe.search.align == AUTO),
+        (f"--ladder {ladder}", ladder == AUTO or ladder.startswith(AUDIT)),
+    ):
+        if is_said:
+            raise OptionError(
+                f"--against {against} does not go with {option}, which is about the score alone: leave one of them out."
             )
 
 

@@ -10,6 +10,7 @@ import typer
 
 from frostline.cli.executor_arguments import ExecutorArguments
 from frostline.cli.naming import AUDIT, AUTO, ladder_named
+from frostline.cli.recipe import check_against
 from frostline.cli.search_size import ladder_table
 from frostline.inputs.credentials import without_password
 from frostline.run.installed_programs import frostline_program
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from frostline.cli.recipe import Recipe
     from frostline.protocols import Task
     from frostline.run.view.search_view import SearchView
+    from frostline.store.terms import Terms
 
 
 _HERE = ExecutorArguments()
@@ -116,7 +118,20 @@ def _place_of(recipe: Recipe, where: Surroundings, task: Task) -> Place:
         recipe=None if where.joins else recipe.record(),
         joins=where.joins,
         begun=begun,
+        against=_against(recipe, begun),
     )
+
+
+def _against(recipe: Recipe, begun: Terms | None) -> str | None:
+    """Return what counts beside the score, and say so if that is what the study was begun with."""
+    from frostline.cli.display import echo
+    from frostline.store.begun import begun_against
+
+    against = begun_against(begun, recipe.search.against)
+    if against is not None and recipe.search.against is None:
+        check_against(against, recipe)
+        echo(f"as the study was begun: against {against}")
+    return against
 
 
 def _planned(

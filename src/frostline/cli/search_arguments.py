@@ -10,6 +10,7 @@ import typer
 from frostline.cli.grouping import HOW, WHAT
 from frostline.cli.naming import AUDIT, AUTO, parse_alignment
 from frostline.cli.search_size import SearchSize
+from frostline.inputs.model_costs import check_model_cost
 from frostline.run.options import OFF, TrainingOptions
 
 
@@ -27,6 +28,15 @@ class SearchArguments:
         typer.Option("--configurations", "-n", help="So many instead, whatever they cost.", rich_help_panel=WHAT),
     ] = None
     """In total, over all runs of the study. Default beside an audit or another search than halving: 27."""
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            help="What of the trained model counts beside the score: bytes, flops or seconds.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None
+    """None: what the study was begun with, and of a new one nothing."""
     reduction_factor: Annotated[
         int | None,
         typer.Option(
@@ -69,6 +79,8 @@ class SearchArguments:
     def __post_init__(self) -> None:
         # For its check alone.
         TrainingOptions(horizon=self.horizon)
+        if self.against is not None:
+            check_model_cost("--against", self.against)
         if self.align not in (OFF, AUTO) and not self.align.startswith(AUDIT):
             parse_alignment(self.align)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import typer
 
-from frostline.cli.display import configuration_table
+from frostline.cli.display import configuration_table, show_front
 from frostline.inputs.credentials import without_password
 from frostline.protocols import metric_of
 from frostline.records import loss_sign
@@ -71,7 +71,7 @@ def study_arguments(climb: PlannedSearch, place: Place, sampling: Sampling) -> S
     """Return what says which study a planned search has, beside its task and the search itself."""
     return StudyArguments(
         study=place.name,
-        plan=SearchPlan(sampling=sampling, initial=climb.initial, seed=place.seed),
+        plan=SearchPlan(sampling=sampling, initial=climb.initial, seed=place.seed, against=place.against),
         training=TaskSearch(
             options=place.options,
             alignment=climb.alignment,
@@ -167,6 +167,7 @@ def _show_result(console: Console, result: TuneResult) -> None:
     terms = result.terms
     typer.echo(f"\n{best_words(result.best, terms.direction, metric=terms.metric, num_rungs=len(terms.rungs))}")
     console.print(configuration_table(result.configuration))
+    show_front(console, result.front, terms)
     typer.echo("")
     console.print(rung_table(result.summary, terms.sample_unit, terms.metric))
     typer.echo("")

@@ -38,6 +38,8 @@ def show_status(study: str, storage: str) -> None:
     """Print where a study stands."""
     from rich.console import Console
 
+    from frostline.cli.display import show_front
+    from frostline.run.front import best_front
     from frostline.run.sentences import best_words, cost_lines, rung_lines
     from frostline.run.summary import best_evaluation, summarise
     from frostline.run.view.drawing_board import rung_table
@@ -54,5 +56,6 @@ def show_status(study: str, storage: str) -> None:
     best = best_evaluation(stored.history)
     if best is not None:
         typer.echo(best_words(best, terms.direction, metric=terms.metric, num_rungs=len(terms.rungs)))
+    show_front(Console(), best_front(stored.history, terms), terms)
     for line in [*rung_lines(stored.history, terms), *cost_lines(summary)]:
         typer.echo(line)

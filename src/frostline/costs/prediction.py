@@ -81,6 +81,21 @@ def weight_bytes(task: Task) -> int:
         return storage_bytes([*model.parameters(), *model.buffers()])
 
 
+def forward_flops(task: Task, configuration: Mapping[str, Value] | None = None) -> float:
+    """Return the FLOPs that the task's model and its loss take forward for one example; nothing is computed.
+
+    They are counted as those of a step (``costs.flops``), in evaluation mode. ``configuration`` overrides the defaults.
+    Raises: PredictionError if it does not run without tensors' values.
+    """
+    plan = _Plan.of(task, None, configuration)
+    with _explained(task), borrowed_generators(_CPU):
+        model = plan.built().eval()
+        with plan.mode, torch.no_grad():
+            batch = plan._fake(plan.batch)
+            _, flops = count_flops(lambda: task.loss(model, batch))
+    return flops / len(first_tensor(plan.batch))
+
+
 class StepPredictor:
     """Predicts steps of one task for many batch sizes, more quickly than ``predict_step`` does each.
 

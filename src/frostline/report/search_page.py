@@ -8,6 +8,7 @@ from frostline.pages.page import page
 from frostline.pages.parts import Answer, Bullets, Note, Paragraph, Part, Section, Warnings
 from frostline.report.all_configurations import lines_section, table_section
 from frostline.report.courses import curves_section, spending_section
+from frostline.report.front_section import front_section
 from frostline.report.hyperparameters import edge_warnings, slices_section
 from frostline.report.importance import importance_section
 from frostline.report.rung_agreement import agreement_section
@@ -43,6 +44,7 @@ def search_page(record: StudyRecord, *, warnings: Sequence[str] = ()) -> str:
         *([] if configuration is None else edge_warnings(scored, configuration)),
     ]
     sections = [
+        *front_section(record),
         rungs_section(record, summary),
         agreement,
         *_readings(record),

@@ -36,6 +36,7 @@ def about(record: StudyRecord) -> Folded:
     rows = [
         ("task", terms.task if terms.reference is None else f"{terms.reference}"),
         ("score", better(terms.direction)),
+        *([] if terms.against is None else [("against", f"{terms.against} of the model")]),
         ("search", f"{terms.search}, sampler {terms.sampler}, seed {terms.seed}"),
         ("layers of the model", f"{terms.num_layers}"),
         (

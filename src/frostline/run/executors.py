@@ -262,6 +262,27 @@ class AligningExecutor(_Wrapper):
 
 
 @dataclass(slots=True, kw_only=True)
+class MeteringExecutor(_Wrapper):
+    """Tells with every evaluation what the configuration's model costs.
+
+    It is measured before the training begins, while nothing of this process is under way.
+    """
+
+    model_cost: Callable[[Configuration], float | None]
+    _costs: dict[Request, float | None] = field(default_factory=dict)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """See ``Executor``."""
+        self._costs.update((job.request, self.model_cost(job.configuration)) for job in jobs)
+        self.executor.submit(jobs)
+
+    def next_ended(self) -> Evaluation:
+        """See ``Executor``."""
+        evaluation = self.executor.next_ended()
+        return replace(evaluation, model_cost=self._costs.pop(evaluation.request))
+
+
+@dataclass(slots=True, kw_only=True)
 class RememberingExecutor(_Wrapper):
     """Answers the jobs whose evaluation is known already, and hands the others on."""
 

@@ -1,9 +1,10 @@
-"""Of the models that a search trains in full, the best stays on disk, and that of one's own configuration."""
+"""Of the models that a search trains in full, the best stays on disk, that of one's own configuration, and any front."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from frostline.run.front import front_at
 from frostline.run.loop import Observer
 
 if TYPE_CHECKING:
@@ -39,15 +40,16 @@ class KeepingTheBest(Observer):
         self._observer.ended(evaluation, history)
 
     def sweep(self, history: History) -> None:
-        """Delete the models of ``history`` that are not the best, whoever left them."""
+        """Delete the models of ``history`` that are not the best, nor of the front, whoever left them."""
         if self._models is None:
             return
         ranking = history.rung(self._last_rung).ranking
         own = [number for number in ranking if number < self._num_own]
+        front = (member.configuration.number for member in front_at(history, self._last_rung))
         self._models.prune(
             history.configurations,
             has_ended=lambda number: history.evaluation(number, self._last_rung) is not None,
-            kept={*ranking[:1], *own[:1]},
+            kept={*ranking[:1], *own[:1], *front},
         )
 
     def progressed(self, progress: Progress) -> None:

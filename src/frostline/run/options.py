@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from frostline.errors import OptionError
+from frostline.inputs.model_costs import SECONDS
 from frostline.inputs.safe_names import folder_name
 from frostline.inputs.whole_numbers import parse_whole, shown
 from frostline.process import num_cores
@@ -102,6 +103,21 @@ class TrainingOptions:
             num_validations=self.num_validations,
             checkpoint_directory=self.runs / folder_name(study),
         )
+
+
+def alone(options: TrainingOptions, against: str) -> TrainingOptions:
+    """Return the options of a search against a model's cost: where it is seconds, nothing else trains meanwhile.
+
+    Raises: OptionError if several processes are asked for all the same.
+    """
+    if against != SECONDS or options.workers == 1:
+        return options
+    if options.workers != AUTO:
+        raise OptionError(
+            f"against is {SECONDS!r}, which are measured while nothing else runs, but workers is {options.workers}: leave "
+            f"that out, or search against bytes or flops."
+        )
+    return replace(options, workers=1)
 
 
 def usual_horizon(*, is_budgeted: bool) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, get_args
 
 from frostline.errors import OptionError
+from frostline.inputs.model_costs import check_model_cost
 from frostline.inputs.whole_numbers import check_seed, shown
 from frostline.records import Direction, Value
 from frostline.search.budget import Budget
@@ -16,7 +17,7 @@ from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
 from frostline.search.mirror import Learning
 from frostline.search.sampling import RANDOM, Draws, Sampling
-from frostline.search.search_names import sampling_named, search_named
+from frostline.search.search_names import check_several_scores, sampling_named, search_named
 from frostline.search.space import SearchSpace
 
 
@@ -38,9 +39,10 @@ class SearchPlan:
     They are ``initial`` first (one, or several), then what ``sampling`` draws; under a budget the initial ones are trained
     in full. Search and sampling may be named as on the command line: "hyperband", "tpe". Every random stream
     follows from ``seed``. ``direction`` and ``sample_unit`` are those of an objective: by default a score is to fall, after
-    so many "samples". A task says both itself.
+    so many "samples". A task says both itself. ``against`` is what of the trained model counts beside the score of a
+    task: "bytes", "flops" or "seconds"; None: what its study was begun with, and of a new one nothing.
     Raises: OptionError if there is no such direction, if the seed is not in 0..2^63 - 1, if it is no budget, or if there is
-    one beside ``configurations`` or another search than halving.
+    one beside ``configurations`` or another search than halving; if there is no such cost, or the sampler knows none.
     """
 
     budget: str | float | None = None
@@ -51,9 +53,12 @@ class SearchPlan:
     seed: int = 0
     direction: Direction | None = None
     sample_unit: str | None = None
+    against: str | None = None
 
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
+        if self.against is not None:
+            check_model_cost("against", self.against)
         if isinstance(self.search, str):
             object.__setattr__(self, "search", search_named(self.search))
         if isinstance(self.sampling, str):
@@ -65,6 +70,8 @@ class SearchPlan:
             if not given:
                 value = shown(getattr(self, name))
                 raise OptionError(f"{name} is {value}, but must be {kind}, such as {such_as}.")
+        if self.against is not None:
+            check_several_scores(self.sampler.name)
         if self.direction is not None and self.direction not in get_args(Direction):
             raise OptionError(
                 f"direction is {self.direction!r}, but must be one of {', '.join(get_args(Direction))}."
@@ -127,4 +134,5 @@ class SearchPlan:
             root_seed=self.seed,
             direction=direction,
             initial=self.first,
+            costs_count=self.against is not None,
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from frostline.errors import ModelError, OptionError
 from frostline.records import Status
+from frostline.run.front import FrontMember, front_at, front_rows, front_words
 from frostline.run.sentences import (
     chance_lines,
     cost_lines,
@@ -110,17 +111,31 @@ class TuneResult:
             *chance_lines(self.summary, self.best, self.own),
         ]
 
+    @property
+    def front(self) -> tuple[FrontMember, ...]:
+        """The configurations trained in full that no other beats in both score and cost, the best score first.
+
+        () where nothing counts beside the score.
+        """
+        return front_at(self.history, self.best.rung)
+
     def __repr__(self) -> str:
-        """The best configuration and the rungs that led to it, as tables in plain text."""
+        """The best configuration, the front if costs count, and the rungs that led there, as tables in plain text."""
         configuration = text_table([(name, _text(value)) for name, value in self.configuration.items()])
         rungs = text_table(rung_rows(self.summary, self.terms.sample_unit, self.terms.metric))
-        return "\n\n".join([self._headline, configuration, rungs, "\n".join(self.remarks)])
+        front = [front_words(self.front, self.terms), text_table(self._front_rows)] if self.front else []
+        return "\n\n".join([self._headline, configuration, *front, rungs, "\n".join(self.remarks)])
 
     def _repr_html_(self) -> str:
         configuration = [("hyperparameter", "value")]
         configuration += [(name, _text(value)) for name, value in self.configuration.items()]
         rungs = rung_rows(self.summary, self.terms.sample_unit, self.terms.metric)
-        return html_table(configuration, caption=self._headline) + html_table(rungs)
+        front = html_table(self._front_rows, caption=front_words(self.front, self.terms)) if self.front else ""
+        return html_table(configuration, caption=self._headline) + front + html_table(rungs)
+
+    @property
+    def _front_rows(self) -> list[tuple[str, ...]]:
+        return front_rows(self.front, self.terms)
 
     @property
     def _headline(self) -> str:

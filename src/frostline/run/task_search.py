@@ -51,6 +51,7 @@ def terms_of(search: Search, plan: SearchPlan, *, data: str = "", **of_task: obj
         search=search.fingerprint,
         is_sweep=isinstance(search, Sweep),
         sampler=plan.sampler.name,
+        against=plan.against,
         seed=plan.seed,
         expected=tuple(expected_of(search)),
         **of_task,  # type: ignore[arg-type]

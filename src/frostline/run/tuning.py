@@ -7,15 +7,16 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from frostline.errors import LadderError, SearchFailedError, SearchSpaceError
+from frostline.costs.model_cost import ModelMeter
+from frostline.errors import LadderError, OptionError, SearchFailedError, SearchSpaceError
 from frostline.protocols import metric_of
 from frostline.run.affordable import within_budget
-from frostline.run.executors import AligningExecutor, RememberingExecutor
+from frostline.run.executors import AligningExecutor, MeteringExecutor, RememberingExecutor
 from frostline.run.keeping import KeepingTheBest
 from frostline.run.kept_samples import KeptSamples
 from frostline.run.local import local_executor
 from frostline.run.loop import SILENT, Observer, Proposer, climb
-from frostline.run.options import TrainingOptions, usual_horizon
+from frostline.run.options import TrainingOptions, alone, usual_horizon
 from frostline.run.plan import SearchPlan
 from frostline.run.result import TuneResult, why_nothing_was_found
 from frostline.run.summary import best_evaluation, summarise
@@ -28,7 +29,7 @@ from frostline.search.interface import Climb, Search
 from frostline.search.ladder import Ladder
 from frostline.search.realigned import inner_search
 from frostline.search.space import space_of
-from frostline.store.begun import begun_horizon, begun_ladder, terms_in
+from frostline.store.begun import begun_against, begun_horizon, begun_ladder, terms_in
 from frostline.store.storage import DEFAULT_STORAGE, Storage, opened
 from frostline.store.study import SearchStudy
 from frostline.training.black_box import BlackBox
@@ -92,8 +93,13 @@ def search_training(
     What is tried says ``plan``; the study ``study`` is kept in ``storage`` and continued if it is there. ``executor`` makes
     what evaluates.
     Raises: StudyError if the study cannot be opened or is another one's; SearchFailedError if no configuration was
-    evaluated at full fidelity.
+    evaluated at full fidelity; OptionError if its models' costs are to count, which only a task's are known of.
     """
+    if plan.against is not None:
+        raise OptionError(
+            f"against is {plan.against!r}, but what a model costs is known of tasks only: leave it out, or make a task of "
+            f"it for tune_task."
+        )
     search = plan.search_on(ladder)
     direction = plan.direction or "minimize"
     terms = terms_of(
@@ -158,6 +164,7 @@ def tune_task(
     )
     with shown as watching:
         begun = terms_in(storage, study)
+        plan = replace(plan, against=begun_against(begun, plan.against))
         climbed = (
             begun_ladder(begun, default_ladder(task, plan)) if ladder is None else _checked_ladder(ladder, task)
         )
@@ -192,9 +199,12 @@ def search_task(
 ) -> TuneResult:
     """Run ``search`` over a task's configurations, and return the best: ``tune_task`` with any search, also over a grid.
 
-    Of ``plan`` the search itself is left out. Raises: AlignmentError if the alignment does not fit the space or the model.
+    Of ``plan`` the search itself is left out. Raises: AlignmentError if the alignment does not fit the space or the model;
+    OptionError if what models are to cost beside their score cannot be measured.
     """
     observer = within_budget(search, observer)
+    if plan.against is not None:
+        training = replace(training, options=alone(training.options, plan.against))
     terms, alignment = terms_of_task(task, search, plan, training), training.alignment
     workload = Workload(
         training=TaskTraining(task=task, options=training.options, study=study, seed=plan.seed),
@@ -208,6 +218,9 @@ def search_task(
         made = RememberingExecutor(known=training.known, executor=made)
     if not alignment.is_identity:
         made = AligningExecutor(alignment=alignment, executor=made)
+    if plan.against is not None:
+        meter = ModelMeter(task, plan.against, device_plan=training.options.device_plan)
+        made = MeteringExecutor(model_cost=meter, executor=made)
     models = KeptModels.of_study(training.options.runs, study, data=task.fingerprint)
     with opened(storage) as place:
         kept = KeptSamples(workload=workload, alignment=alignment)

@@ -191,7 +191,7 @@ class BudgetedHalving:
         plan, found = self._plan(history), []
         for rung, higher in pairwise(plan.quotas):
             contenders = history.rung(rung, part=self._contenders(plan.everyone, rung))
-            found += contenders.beaten(limit=plan.quotas[higher])
+            found += contenders.beaten(limit=plan.quotas[higher], is_closed=True)
         return sorted(found)
 
     @property
@@ -218,7 +218,7 @@ class BudgetedHalving:
         scouts = self._scouts(costs)
         plan = DecidedClimb(scouts, range(scouts.stop, scouts.stop), {0: len(scouts)})
         few = costs.at(0, scouts)
-        early = few.ranking[:_EARLY]
+        early = few.order[:_EARLY]
         if few.num_ended < len(scouts):
             return plan
         saved = costs.share_saved(early, 0, self._lowest_whole)
@@ -253,13 +253,13 @@ class BudgetedHalving:
             if higher == self._lowest_whole:
                 # What candidates take with all layers is a guess until some have: a third of them tell it.
                 wave = (quota + 2) // 3
-                mean = costs.mean_of(here.ranking[:wave], higher)
+                mean = costs.mean_of(here.order[:wave], higher)
                 if mean is None:
                     return replace(plan, wave={higher: wave})
                 off = mean / (prices[higher] * here.dearness(wave)) if mean > 0 else 1.0
                 quota = max(wave, climbing([price * off for price in prices]))
                 # Those that went early take places of others.
-                quota, plan.besides[higher] = with_early(quota, here.ranking, early, least=wave)
+                quota, plan.besides[higher] = with_early(quota, here.order, early, least=wave)
             quotas[higher] = quota
             dearness *= here.dearness(quota)
             rung = higher

@@ -55,8 +55,11 @@ class Bracket:
         Ranks only ever get worse, so there is no need to wait until the rung is closed.
         """
         found = []
+        is_closed = history.rung(self.first_rung, part=self.numbers).num_ended == len(self.numbers)
         for rung, quota in enumerate(self.quotas[1:], start=self.first_rung):
-            found += history.rung(rung, part=self.numbers).beaten(limit=quota)
+            here, above = (history.rung(index, part=self.numbers) for index in (rung, rung + 1))
+            found += here.beaten(limit=quota, is_closed=is_closed)
+            is_closed = is_closed and here.num_promotable(limit=quota) == 0 and above.num_pending == 0
         return sorted(found)
 
 
@@ -159,8 +162,10 @@ class AsynchronousHalving:
         for rung in range(len(self.ladder.rungs) - 1):
             here = history.rung(rung, part=numbers)
             limit = max(1, (here.num_started + coming) // self.reduction_factor)
-            found += here.beaten(limit=limit)
-            coming += here.num_pending + here.num_promotable(limit=limit)
+            is_closed = coming == 0 and here.num_pending == 0
+            found += here.beaten(limit=limit, is_closed=is_closed)
+            climbing = here.num_promotable(limit=limit) if is_closed else here.num_hopeful(limit=limit)
+            coming += here.num_pending + climbing
         return sorted(found)
 
     def _last_resort(self, history: History) -> list[Request]:

@@ -6,37 +6,46 @@ which for ten thousand numbers takes about a microsecond), because a search asks
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from dataclasses import replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from frostline.records import Configuration, Direction, Evaluation, Request, Status, loss_sign
+from frostline.search.fronts import climbing_order, num_dominating
+from frostline.search.sorted_lists import Key, discard, holds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
-_Key = tuple[float, int]
-"""What a ranking is sorted by: the score with its sign turned so that less is better, then the number."""
-
-_Item = TypeVar("_Item", int, _Key)
-
 
 class RungHistory:
-    """One rung, for all configurations or for a part of them. Read it; ``History`` writes it."""
+    """One rung, for all configurations or for a part of them. Read it; ``History`` writes it.
+
+    They climb by score, or where evaluations tell what their models cost by both (``search.fronts``).
+    """
 
     def __init__(self) -> None:
         self.ranking: list[int] = []
-        """The finished configurations, best first, ties by number; what diverged or failed is not in it."""
+        """The finished configurations, best score first, ties by number; what diverged or failed is not in it."""
         self.num_started = 0
         """How many are pending or ended, however they ended."""
         self.num_ended = 0
-        self._keys: list[_Key] = []
-        self._key_of: dict[int, _Key] = {}
+        self._keys: list[Key] = []
+        """Of the ranking: the score with its sign turned so that less is better, and the number."""
+        self._key_of: dict[int, Key] = {}
+        """The same, or where models' costs count the place in the order, and the number."""
+        self._points: dict[int, tuple[float, float]] = {}
+        """Losses and what the models cost."""
+        self._costs_count = False
+        """Whether any evaluation told that."""
+        self._order: list[int] | None = None
+        """By these; None: it has to be made anew."""
         # The contenders are those of the ranking that were promoted or still can be: all but the eliminated.
-        self._contenders: list[_Key] = []
-        self._unpromoted: list[_Key] = []
+        self._contenders: list[Key] = []
+        self._unpromoted: list[Key] = []
         self._unpromotable: list[int] = []
         self._seconds_of: dict[int, float] = {}
         self._seconds: float | None = 0.0
@@ -50,11 +59,9 @@ class RungHistory:
         return self._seconds
 
     def dearness(self, count: int) -> float:
-        """Return what the best ``count`` of the ranking took each, in units of what all of it did; 1 if nobody knows."""
+        """Return what the first ``count`` to climb took each, in units of what all did that finished; 1 if nobody knows."""
         if self._seconds_of_best is None:
-            self._seconds_of_best = [
-                *accumulate((self._seconds_of[number] for number in self.ranking), initial=0.0)
-            ]
+            self._seconds_of_best = [*accumulate((self._seconds_of[number] for number in self.order), initial=0.0)]
         seconds, ranked = self._seconds_of_best, len(self.ranking)
         count = min(count, ranked)
         return (seconds[count] / count) / (seconds[-1] / ranked) if count and seconds[-1] > 0.0 else 1.0
@@ -69,22 +76,55 @@ class RungHistory:
         """How many are under way."""
         return self.num_started - self.num_ended
 
+    @property
+    def order(self) -> list[int]:
+        """The finished configurations in the order in which they climb: the ranking, unless their models' costs count."""
+        self._settle()
+        return self.ranking if self._order is None else self._order
+
     def promotable(self, *, limit: int, most: int) -> list[int]:
-        """Return, best first, up to ``most`` of the best ``limit`` that are not yet started at a higher rung."""
-        return [number for _, number in self._unpromoted[: min(most, self.num_promotable(limit=limit))]]
+        """Return, in order, up to ``most`` of the first ``limit`` to climb that are not yet started at a higher rung."""
+        number = self.num_promotable(limit=limit)
+        return [number for _, number in self._unpromoted[: min(most, number)]]
 
     def num_promotable(self, *, limit: int) -> int:
-        """Return how many of the best ``limit`` are not yet started at a higher rung."""
+        """Return how many of the first ``limit`` to climb are not yet started at a higher rung."""
+        self._settle()
         if limit >= len(self._contenders):
             return len(self._unpromoted)
         return bisect_left(self._unpromoted, self._contenders[limit])
 
-    def beaten(self, *, limit: int) -> list[int]:
-        """Return whom it eliminates that only the best ``limit`` climb: the worse, the diverged and the failed."""
-        worse = [number for _, number in self._unpromoted[self.num_promotable(limit=limit) :]]
-        return worse + self._unpromotable
+    def num_hopeful(self, *, limit: int) -> int:
+        """Return how many that are not yet started higher may be of the first ``limit``, whatever else ends here."""
+        return len(self._hopeful(limit)) if self._costs_count else self.num_promotable(limit=limit)
 
-    def _finish(self, number: int, key: _Key | None, *, seconds: float) -> None:
+    def beaten(self, *, limit: int, is_closed: bool = False) -> list[int]:
+        """Return whom it eliminates that only the first ``limit`` climb: the worse, the diverged and the failed.
+
+        Unless the rung ``is_closed``, they are those who will not climb whatever else ends here.
+        """
+        if self._costs_count and not is_closed:
+            hopeful = self._hopeful(limit)
+            return [number for _, number in self._unpromoted if number not in hopeful] + self._unpromotable
+        # Places in a ranking only ever get worse.
+        staying = self.num_promotable(limit=limit)
+        return [number for _, number in self._unpromoted[staying:]] + self._unpromotable
+
+    def _settle(self) -> None:
+        """Put into order who has ended since it was made, where models' costs count."""
+        if not self._costs_count or self._order is not None:
+            return
+        self._order = climbing_order(self._points)
+        self._key_of = {number: (place, number) for place, number in enumerate(self._order)}
+        self._contenders = sorted(self._key_of[number] for _, number in self._contenders)
+        self._unpromoted = sorted(self._key_of[number] for _, number in self._unpromoted)
+
+    def _hopeful(self, limit: int) -> set[int]:
+        # Places by fronts may get better, but whom so many dominate has as many before it.
+        dominating = num_dominating({number: self._points[number] for _, number in self._contenders})
+        return {number for _, number in self._unpromoted if dominating[number] < limit}
+
+    def _finish(self, number: int, key: Key | None, *, seconds: float, model_cost: float | None) -> None:
         self.num_ended += 1
         self._seconds_of[number], self._seconds, self._seconds_of_best = seconds, None, None
         if key is None:
@@ -93,21 +133,23 @@ class RungHistory:
         position = bisect_left(self._keys, key)
         self._keys.insert(position, key)
         self.ranking.insert(position, number)
+        self._costs_count |= model_cost is not None
+        self._points[number], self._order = (key[0], math.inf if model_cost is None else model_cost), None
         self._key_of[number] = key
         insort(self._contenders, key)
         insort(self._unpromoted, key)
 
     def _promote(self, number: int) -> None:
         if (key := self._key_of.get(number)) is not None:
-            _discard(self._unpromoted, key)
-            if not _holds(self._contenders, key):
+            discard(self._unpromoted, key)
+            if not holds(self._contenders, key):
                 insort(self._contenders, key)
 
     def _eliminate(self, number: int) -> None:
-        _discard(self._unpromotable, number)
+        discard(self._unpromotable, number)
         key = self._key_of.get(number)
-        if key is not None and _discard(self._unpromoted, key):
-            _discard(self._contenders, key)
+        if key is not None and discard(self._unpromoted, key):
+            discard(self._contenders, key)
 
 
 class History:
@@ -196,7 +238,7 @@ class History:
         if number in self._eliminated:
             return
         self._eliminated.add(number)
-        _discard(self._unstarted, number)
+        discard(self._unstarted, number)
         for numbers, rungs in self._parts.items():
             if numbers is None or number in numbers:
                 for rung in rungs:
@@ -250,7 +292,7 @@ class History:
 
     def _begin(self, request: Request) -> None:
         number, rung = request.number, request.rung
-        _discard(self._unstarted, number)
+        discard(self._unstarted, number)
         self._begun.add((number, rung))
         self._num_pending[number] += 1
         for rungs in self._rungs_of(number, rung):
@@ -269,7 +311,7 @@ class History:
         if evaluation.status is Status.FINISHED:
             assert evaluation.score is not None
             key = (loss_sign(self.direction) * evaluation.score, number)
-        rungs[rung]._finish(number, key, seconds=evaluation.cost.seconds)
+        rungs[rung]._finish(number, key, seconds=evaluation.cost.seconds, model_cost=evaluation.model_cost)
         if any(self.has_begun(number, higher) for higher in range(rung + 1, self.num_rungs)):
             rungs[rung]._promote(number)
         if number in self._eliminated:
@@ -292,17 +334,3 @@ def _count_start(rungs: list[RungHistory], number: int, rung: int) -> None:
     rungs[rung].num_started += 1
     for lower in rungs[:rung]:
         lower._promote(number)
-
-
-def _holds(items: list[_Item], item: _Item) -> bool:
-    position = bisect_left(items, item)
-    return position < len(items) and items[position] == item
-
-
-def _discard(items: list[_Item], item: _Item) -> bool:
-    """Remove an item from a sorted list; return whether it was there."""
-    position = bisect_left(items, item)
-    if position < len(items) and items[position] == item:
-        del items[position]
-        return True
-    return False

@@ -46,7 +46,8 @@ class Learning(Enum):
     ALIGNED = auto()
     """The score at the highest rung reached, less what the climb there changed in the median: comparable values.
 
-    For a Gaussian process, to which a step between rungs would look like a property of the space.
+    For a Gaussian process, to which a step between rungs would look like a property of the space, and wherever what models
+    cost counts too: Optuna's samplers know no rungs of several values.
     """
 
 
@@ -54,14 +55,21 @@ class Mirror:
     """An Optuna study with one trial for each configuration of a history.
 
     It shows the same whether it was kept up to date or made anew, and however often it is asked. A configuration
-    of which nothing is known is RUNNING; one that failed is FAIL.
+    of which nothing is known is RUNNING; one that failed is FAIL. Where ``costs_count`` the second value of a trial is what
+    its model costs.
     """
 
     def __init__(
-        self, distributions: Mapping[str, BaseDistribution], learning: Learning, direction: Direction
+        self,
+        distributions: Mapping[str, BaseDistribution],
+        learning: Learning,
+        direction: Direction,
+        *,
+        costs_count: bool = False,
     ) -> None:
         self._distributions = dict(distributions)
         self._learning = learning
+        self._costs_count = costs_count
         self._direction: Direction = direction
         self._history: History | None = None
         self._reset()
@@ -89,7 +97,7 @@ class Mirror:
         }
 
     def _reset(self) -> None:
-        self._view = TrialView(self._direction)
+        self._view = TrialView(self._direction, costs_count=self._costs_count)
         self._num_configurations = 0
         self._num_evaluations = 0
 
@@ -114,8 +122,8 @@ class Mirror:
         trial = self._view.trial(number)
         evaluation = history.last_evaluation(number)
         assert evaluation is not None
-        if evaluation.status is Status.FAILED:
-            trial.state, trial.value = TrialState.FAIL, None
+        if not self._tells(evaluation):
+            trial.state, trial.values = TrialState.FAIL, None
         elif self._learning is Learning.RUNGS:
             score = math.nan if evaluation.score is None else evaluation.score
             trial.state, trial.intermediate_values = TrialState.PRUNED, {evaluation.rung: score}
@@ -136,11 +144,14 @@ class Mirror:
         sign = loss_sign(self._direction)
         worst = max(aligned.values(), key=lambda score: sign * score, default=0.0)
         for number, evaluation in last.items():
-            if number in aligned:
-                self._view.trial(number).value = aligned[number]
-            elif evaluation is not None and evaluation.status is Status.DIVERGED:
-                # As bad as the worst that did not diverge: anything worse would flatten the rest.
-                self._view.trial(number).value = worst
+            if evaluation is not None and self._tells(evaluation):
+                # What diverged is as bad as the worst that did not: anything worse would flatten the rest.
+                cost = evaluation.model_cost if self._costs_count else None
+                self._view.trial(number).values = [aligned.get(number, worst), *([] if cost is None else [cost])]
+
+    def _tells(self, evaluation: Evaluation) -> bool:
+        """Return whether an evaluation gave all that counts, or diverged."""
+        return evaluation.status is not Status.FAILED and not (self._costs_count and evaluation.model_cost is None)
 
 
 def private_storage(direction: Direction, *, name: str = STUDY_NAME) -> InMemoryStorage:

@@ -65,7 +65,8 @@ class Draws:
     """The configurations of one search.
 
     What is drawn depends on the root seed and on what the history holds, alone: a search that was killed draws
-    what an undisturbed one would have drawn. The first configurations are ``initial``.
+    what an undisturbed one would have drawn. The first configurations are ``initial``. Where ``costs_count``, samplers that
+    learn are shown what models cost too, to fall; a belief is about the score alone.
     Raises: SearchSpaceError if an initial configuration is not of the space, or the space has nothing that the
     sampler can draw; OptionError if the sampler lacks a package.
     """
@@ -78,6 +79,7 @@ class Draws:
         root_seed: int,
         direction: Direction,
         initial: Sequence[Mapping[str, Value]] = (),
+        costs_count: bool = False,
     ) -> None:
         for values in initial:
             space.validate(values)
@@ -96,7 +98,10 @@ class Draws:
         self._trial = create_trial(state=TrialState.RUNNING)
         # The stream that the sampler follows, and how many were drawn of it; -1 before the first.
         self._stream, self._num_of_stream = -1, 0
-        self._mirror = Mirror(self._distributions, sampling.learning, direction)
+        learning, costs_count = sampling.learning, costs_count and not sampling.believed
+        if costs_count:
+            learning = Learning.ALIGNED
+        self._mirror = Mirror(self._distributions, learning, direction, costs_count=costs_count)
 
     def draw(self, history: History) -> Configuration:
         """Return the configuration that comes next in ``history``, without adding it there.

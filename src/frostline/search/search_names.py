@@ -56,6 +56,15 @@ def sampling_named(name: str) -> Sampling:
     return dict(zip(SAMPLERS, (RANDOM, QMC, TPE, GP, CMA_ES), strict=False))[name]
 
 
+def check_several_scores(sampler: str) -> None:
+    """Raise OptionError if a sampler, by either name, knows one score only, so that nothing can be searched against it."""
+    if sampler in ("cmaes", "cma-es"):
+        raise OptionError(
+            f"the sampler {sampler} knows one score: leave out what is searched against it, or use one of "
+            f"{', '.join(name for name in SAMPLERS if name != 'cmaes')}."
+        )
+
+
 def choose(kind: str, name: str, choices: Mapping[str, Choice]) -> Choice:
     """Return the choice called ``name``. Raises: OptionError, which names them all, if there is none."""
     if name in choices:

@@ -25,9 +25,11 @@ class TrialView(BaseStorage):
     Trial k has the number and the id k.
     """
 
-    def __init__(self, direction: Direction) -> None:
+    def __init__(self, direction: Direction, *, costs_count: bool = False) -> None:
         self.trials: list[FrozenTrial] = []
         self._directions = [StudyDirection[direction.upper()]]
+        if costs_count:
+            self._directions.append(StudyDirection.MINIMIZE)
         self._attributes: dict[str, Any] = {}
 
     def trial(self, number: int) -> FrozenTrial:

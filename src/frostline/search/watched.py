@@ -120,7 +120,7 @@ class WatchedHalving:
 
     def _ranked(self, history: History, contenders: Sequence[int], rung: int) -> Sequence[int]:
         """Return, best first, those of ``contenders`` that finished at ``rung``."""
-        ranking = self._rung(history, rung).ranking
+        ranking = self._rung(history, rung).order
         if len(contenders) == self.configurations:
             return ranking
         taken = {*contenders}

@@ -1,4 +1,4 @@
-"""The ladder and the horizon of a study that is there already: whoever goes on with it and names none keeps them."""
+"""The ladder, the horizon and the model's cost that a study was begun with: whoever goes on and names none keeps them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def begun_ladder(terms: Terms | None, usual: Ladder) -> Ladder:
 def begun_horizon(terms: Terms | None, usual: str) -> str:
     """Return the horizon that a study of ``terms`` trains under; ``usual`` if there is none, or nobody knows it."""
     return usual if terms is None or terms.training is None else terms.training.horizon
+
+
+def begun_against(terms: Terms | None, said: str | None) -> str | None:
+    """Return what counts beside the score: what is said, else what a study of ``terms`` was begun with."""
+    return terms.against if said is None and terms is not None else said
 
 
 def terms_in(storage: str | Storage, name: str) -> Terms | None:

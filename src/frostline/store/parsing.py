@@ -44,6 +44,7 @@ Count = Annotated[int, Field(ge=0, le=LARGEST)]
 _Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Text = Annotated[str, Field(max_length=_MOST_TEXT), AfterValidator(_printable)]
 _Name = Annotated[_Text, Field(min_length=1, max_length=MOST_CHARACTERS)]
 _Line = Annotated[str, Field(max_length=_MOST_TEXT), AfterValidator(one_line)]
@@ -79,6 +80,7 @@ class _EvaluationRecord(TypedDict):
     trained_with: NotRequired[dict[_Name, _Value]]
     suggested: NotRequired[dict[_Name, _Value]]
     failure: NotRequired[_FailureRecord]
+    model_cost: NotRequired[_Cost]
 
 
 class _ClaimRecord(TypedDict):
@@ -166,6 +168,7 @@ class _SecondTermsRecord(_TermsRecord):
     is_sweep: bool
     training: _TrainingRecord | None
     metric: NotRequired[_Name]
+    against: NotRequired[Literal["bytes", "flops", "seconds"]]
     has_own: NotRequired[bool]
     # Whoever makes a search from it looks closer.
     recipe: NotRequired[dict[str, Any]]

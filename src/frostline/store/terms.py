@@ -117,6 +117,8 @@ class Terms:
     """What tells the files of the user's code from what they were before; None where there is no file."""
     metric: str | None = dataclasses.field(default=None, compare=False)
     """What the score is called where it is shown; None: "score"."""
+    against: str | None = None
+    """What of the trained model counts beside the score: ``inputs.model_costs``; None: nothing."""
     has_own: bool = dataclasses.field(default=False, compare=False)
     """Whether configuration 0 is the user's own, and not drawn."""
     recipe: Mapping[str, Any] | None = dataclasses.field(default=None, compare=False)
@@ -143,6 +145,7 @@ class Terms:
             "training": None if self.training is None else self.training.record(),
             **({} if self.source is None else {"source": self.source}),
             **({} if self.metric is None else {"metric": self.metric}),
+            **({} if self.against is None else {"against": self.against}),
             **({"has_own": True} if self.has_own else {}),
             **({} if self.recipe is None else {"recipe": dict(self.recipe)}),
         }
@@ -189,6 +192,7 @@ class Terms:
             training=None if training is None else TrainingTerms.parse(training),
             source=record.get("source"),
             metric=record.get("metric"),
+            against=record.get("against"),
             has_own=record.get("has_own", False),
             recipe=record.get("recipe"),
         )

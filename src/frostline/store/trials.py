@@ -121,6 +121,7 @@ def record_of(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
         "reason": evaluation.reason,
         **({"trained_with": dict(evaluation.trained_with)} if evaluation.trained_with else {}),
         **({"suggested": dict(evaluation.suggested)} if evaluation.suggested else {}),
+        **({} if evaluation.model_cost is None else {"model_cost": evaluation.model_cost}),
         **_failure_record(evaluation.failure),
     }
     return f"{RUNG}{evaluation.rung}", record
@@ -146,6 +147,7 @@ def evaluation_of(number: int, rung: int, stored: object, rungs: Sequence[Fideli
         trained_with=record.get("trained_with", {}),
         suggested=record.get("suggested", {}),
         failure=Failure(**record["failure"]) if "failure" in record else None,
+        model_cost=record.get("model_cost"),
     )
 
 
