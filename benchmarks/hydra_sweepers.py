@@ -64,9 +64,7 @@ def by_frostline(seed: int, budget: float, folder: Path) -> Outcome:
     history = read_study(storage, "digits").history
     scores = [each.score for each in history.evaluations() if each.rung == history.num_rungs - 1]
     best = min(score for score in scores if score is not None)
-    return Outcome(
-        sweeper=FROSTLINE, seed=seed, score=best, seconds=seconds, jobs=len([*history.evaluations()])
-    )
+    return Outcome(sweeper=FROSTLINE, seed=seed, score=best, seconds=seconds, jobs=len([*history.evaluations()]))
 
 
 def by_optuna(python: Path, seed: int, seconds: float, folder: Path) -> Outcome:

@@ -30,9 +30,7 @@ def train(cfg: DictConfig) -> float:
 
         frostline.freeze(model, trainable_layers=cfg.trainable_layers)
     trained = [each for each in model.parameters() if each.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trained, lr=cfg.rate, weight_decay=cfg.weight_decay, betas=(cfg.momentum, 0.999)
-    )
+    optimizer = torch.optim.AdamW(trained, lr=cfg.rate, weight_decay=cfg.weight_decay, betas=(cfg.momentum, 0.999))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, cfg.full_samples // cfg.batch)
     num_batches = NUM_TRAINED // cfg.batch
     for step in range(cfg.samples // cfg.batch):
