@@ -213,6 +213,24 @@ def frameworks() -> str:
     return markdown(head, grouped_rows(lines))
 
 
+def hydra_sweepers() -> str:
+    """Return what two sweepers of Hydra find within the same time."""
+    rows = results_of("hydra-sweepers-cpu.json")
+    lines = []
+    for sweeper in dict.fromkeys(row["sweeper"] for row in rows):
+        seeds = [row for row in rows if row["sweeper"] == sweeper]
+        lines.append(
+            [
+                sweeper,
+                f"{fmean(row['score'] for row in seeds):.3f}",
+                ", ".join(f"{row['score']:.2f}" for row in seeds),
+                f"{fmean(row['seconds'] for row in seeds):.0f}",
+                f"{fmean(row['jobs'] for row in seeds):.0f}",
+            ]
+        )
+    return markdown(("swept by", "best loss", "each seed", "seconds", "jobs"), lines)
+
+
 def derived_tasks() -> str:
     """Return the seconds of a search of a Lightning module, as trials and as a task, and their ratio seed by seed."""
     rows = results_of("derived-tasks-cpu.json")["outcomes"]
@@ -278,6 +296,7 @@ RESULT_TABLES: dict[str, Callable[[], str]] = {
     "placement": placement,
     "ray-overhead": ray_overhead,
     "frameworks": frameworks,
+    "hydra-sweepers": hydra_sweepers,
     "derived-tasks": derived_tasks,
     "group-words": group_words,
     "joint-update": joint_update,

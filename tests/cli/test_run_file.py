@@ -54,7 +54,7 @@ def test_a_file_says_a_whole_run_and_words_on_the_command_line_win(
     ("text", "words"),
     [
         ("budgt = 6", "run.toml: 'budgt' is no option of this command: did you mean 'budget'?"),
-        ("zzz = 6", "'zzz' is no option of this command: it may say address, align, budget,"),
+        ("zzz = 6", "'zzz' is no option of this command: it may say address, against, align, budget,"),
         ("config = 'x'", "'config' is no option of this command"),
         ("budget = [6]", "budget is [6], but must be one text or number"),
         ("budget = 2026-01-01", "budget is 2026-01-01, but must be text or a number"),

@@ -34,6 +34,7 @@ class SearchArguments:
             "--against",
             help="What of the trained model counts beside the score: bytes, flops or seconds.",
             rich_help_panel=WHAT,
+            hidden=True,
         ),
     ] = None
     """None: what the study was begun with, and of a new one nothing."""
