@@ -52,7 +52,14 @@ def test_a_search_is_watched_to_its_end(
 def test_ctrl_c_ends_it_cleanly(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("tune tiny_task.py:task --study s --for-workers -n 9", capsys)
     command = [sys.executable, "-m", "frostline", "status", "s", "--watch", "--every", "20"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs, and all they start, ignore the interrupt otherwise.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
         begin = time.monotonic()
