@@ -1,7 +1,7 @@
 """A Hydra application swept by frostline and by Optuna's sweeper, for the same time on the clock.
 
     python -m venv /tmp/sweeper
-    /tmp/sweeper/bin/pip install torch scikit-learn hydra-optuna-sweeper "sqlalchemy<2" "alembic<1.13"
+    /tmp/sweeper/bin/pip install torch scikit-learn hydra-optuna-sweeper "hydra-core<1.4" "sqlalchemy<2" "alembic<1.13"
     python benchmarks/hydra_sweepers.py --optuna /tmp/sweeper/bin/python [--seeds 5] [--budget 8] [--json FILE]
 
 Hydra's sweeper for Optuna wants a version of Optuna from before 3, and so an environment of its own. frostline's goes
