@@ -143,9 +143,7 @@ class WandbTracker(Tracker):
             self._folder.mkdir(parents=True, exist_ok=True)
         run = wandb.init(
             project=self._project,
-            name=run_name(evaluation),
-            group=f"rung {evaluation.rung}",
-            config={**hyperparameters(evaluation, history), **place(evaluation)},
+            **about_run(evaluation, history),
             dir=self._folder,
             reinit="create_new",  # beside one of the user's own
             settings=wandb.Settings(console="off", silent=True),
@@ -176,9 +174,7 @@ class TrackioTracker(Tracker):
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
             run = self._begin(
                 project=self._project,
-                name=run_name(evaluation),
-                group=f"rung {evaluation.rung}",
-                config={**hyperparameters(evaluation, history), **place(evaluation)},
+                **about_run(evaluation, history),
                 embed=False,
                 auto_log_cpu=False,
                 auto_log_gpu=False,
@@ -208,6 +204,15 @@ def tracker_named(name: str, study: str, *, runs: Path) -> Observer:
 def run_name(evaluation: Evaluation) -> str:
     """Return what a run is called."""
     return f"configuration {evaluation.number}, rung {evaluation.rung}"
+
+
+def about_run(evaluation: Evaluation, history: History) -> dict[str, Any]:
+    """Return what a run is begun with, in the words that Weights & Biases and Trackio share."""
+    return {
+        "name": run_name(evaluation),
+        "group": f"rung {evaluation.rung}",
+        "config": {**hyperparameters(evaluation, history), **place(evaluation)},
+    }
 
 
 def hyperparameters(evaluation: Evaluation, history: History) -> dict[str, Value]:

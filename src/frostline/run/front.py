@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from frostline.inputs.model_costs import BYTES, FLOPS
+from frostline.inputs.model_costs import BYTES, FLOPS, SECONDS
 from frostline.records import loss_sign
 from frostline.run.sentences import score_name
 from frostline.search.fronts import fronts
@@ -102,5 +102,5 @@ def cost_words(cost: float, against: str) -> str:
 _PER = {
     BYTES: "bytes of the model",
     FLOPS: "FLOPs of a forward pass for one example",
-    "seconds": "seconds for one sample, measured on the machine that searched",
+    SECONDS: "seconds for one sample, measured on the machine that searched",
 }

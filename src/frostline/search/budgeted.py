@@ -140,12 +140,13 @@ class BudgetedHalving:
     def spent(self, history: History) -> tuple[float, float]:
         """Return the seconds that evaluations took, and those of the budget; the first have ended."""
         seconds = sum(evaluation.cost.seconds for evaluation in history.evaluations())
-        return seconds, self._costs(history).budget(len(self.ladder.rungs))
+        costs = self._costs(history)
+        return seconds, costs.budget(costs.full_training_by(len(self.ladder.rungs)))
 
     def full_trainings(self, history: History) -> float:
         """Return the budget in full trainings, as the first of them told what one takes; the first have ended."""
         costs = self._costs(history)
-        return costs.budget(self.first_rung) / costs.full_training
+        return costs.budget(costs.full_training) / costs.full_training
 
     def own_stay_alone(self, history: History) -> bool:
         """Return whether nobody is trained in full beside one's own, since what is left does not pay for it."""
@@ -244,9 +245,10 @@ class BudgetedHalving:
                 break
             spent = sum(costs.at(below, self._contenders(everyone, below)).seconds for below in range(rung + 1))
             spent += costs.first if rung < self.first_rung else 0.0
-            prices = costs.prices(everyone, known=rung + 1, early=early, dearness=dearness)
+            full_training = costs.full_training_by(rung + 1, early=early)
+            prices = costs.prices(everyone, known=rung + 1, full_training=full_training, dearness=dearness)
             higher = self._next_rung(rung, here, costs)
-            budget = costs.budget(rung + 1, early=early)
+            budget = costs.budget(full_training)
             left = budget * (1 + _TOLERANCE) - spent
             climbing = partial(self._quota, budget, left, rung=higher, climbing=here)
             quota = climbing(prices)
@@ -272,10 +274,11 @@ class BudgetedHalving:
 
     def _late(self, costs: Costs, scouts: range, early: Sequence[int]) -> range:
         """Return those who begin with all layers, since few save no time: as many as is left pays for."""
-        prices = costs.prices(scouts, known=1, early=early)
+        full_training = costs.full_training_by(1, early=early)
+        prices = costs.prices(scouts, known=1, full_training=full_training)
         mean = costs.mean_of(early, 1) or prices[1]
         prices = [price * mean / prices[1] for price in prices]
-        left = costs.budget(1, early=early) - costs.first - costs.at(0, scouts).seconds
+        left = costs.budget(full_training) - costs.first - costs.at(0, scouts).seconds
         number = self._climb.affordable(left, prices, 1) - len(early)
         if self.most is not None:
             number = min(number, self.most - scouts.stop)
@@ -310,8 +313,9 @@ class BudgetedHalving:
         here = costs.at(0, numbers)
         if wave == 0 or here.num_ended < wave:
             return wave
-        left = costs.budget(1, early=early) - costs.first
-        prices = costs.prices(numbers, known=1, early=early)
+        full_training = costs.full_training_by(1, early=early)
+        left = costs.budget(full_training) - costs.first
+        prices = costs.prices(numbers, known=1, full_training=full_training)
         if not _told_nothing(here, costs):
             return max(wave, self._climb.affordable(left, prices, 0))
         # More of them than can go on with more layers would be trained for nothing.
@@ -326,7 +330,7 @@ class BudgetedHalving:
         """Return how many candidates the budget allows if rungs cost what is guessed of them; 0: too few to search."""
         full_trainings = self.budget.full_trainings
         if full_trainings is None:
-            full_trainings = 0.0 if costs is None else costs.budget(self.first_rung) / costs.full_training
+            full_trainings = 0.0 if costs is None else costs.budget(costs.full_training) / costs.full_training
         if full_trainings < FEWEST_FULL_TRAININGS:
             return 0
         return self._climb.affordable(full_trainings - self._first_cost, guessed_prices(self.ladder), 0)

@@ -56,9 +56,9 @@ class Costs:
         self.reference = reference_loss(history, first, first_rung)
         self.full_training = self._full_training(ended)
 
-    def budget(self, known: int, *, early: Sequence[int] = ()) -> float:
-        """Return the budget, as far as the lowest ``known`` rungs tell what a full training takes: ``full_training_by``."""
-        return self._budget.in_seconds(self.full_training_by(known, early=early))
+    def budget(self, full_training: float) -> float:
+        """Return the budget where a full training takes so long."""
+        return self._budget.in_seconds(full_training)
 
     def full_training_by(self, known: int, *, early: Sequence[int] = ()) -> float:
         """Return what a full training takes, as far as the lowest ``known`` rungs tell, and those that went ``early``.
@@ -93,9 +93,7 @@ class Costs:
         seconds = [each.cost.seconds for each in found if each is not None and each.status is Status.FINISHED]
         return sum(seconds) / len(seconds) if seconds else 0.0
 
-    def prices(
-        self, candidates: range, *, known: int, early: Sequence[int] = (), dearness: float = 1.0
-    ) -> list[float]:
+    def prices(self, candidates: range, *, known: int, full_training: float, dearness: float = 1.0) -> list[float]:
         """Return what climbing to each rung from the one below costs: measured at the first ``known``, guessed above.
 
         Guesses are corrected by how wrong they were at the rungs that are known, those for all layers apart from those for
@@ -103,7 +101,6 @@ class Costs:
         takes ``dearness`` times as long as candidates do on the average.
         """
         ladder = self._ladder
-        full_training = self.full_training_by(known, early=early)
         prices = [price * full_training for price in guessed_prices(ladder)]
         # By whether all layers are trained.
         correction = {False: 1.0, True: dearness}
