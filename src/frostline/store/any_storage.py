@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import UpdateFinishedTrialError
 
+from frostline.store.interruptions import uninterrupted
+
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial, TrialState
@@ -20,22 +22,27 @@ class PublicAccess:
         self._storage = storage
         self._study_id = study_id
 
+    @uninterrupted()
     def trials(self) -> list[FrozenTrial]:
         """See ``Access``."""
         return self._storage.get_all_trials(self._study_id, deepcopy=False)
 
+    @uninterrupted()
     def num_trials(self) -> int:
         """See ``Access``."""
         return self._storage.get_n_trials(self._study_id)
 
+    @uninterrupted()
     def attributes(self) -> dict[str, Any]:
         """See ``Access``."""
         return self._storage.get_study_system_attrs(self._study_id)
 
+    @uninterrupted()
     def set_attribute(self, attribute: Attribute) -> None:
         """See ``Access``."""
         self._storage.set_study_system_attr(self._study_id, *attribute)
 
+    @uninterrupted()
     def claim(self, claims: Claims, attribute: Attribute) -> list[int]:
         """See ``Access``."""
         for trial_id, claim in claims.known:
@@ -44,6 +51,7 @@ class PublicAccess:
         self.set_attribute(attribute)
         return made
 
+    @uninterrupted()
     def record(self, trial_id: int, rung: int, score: float | None, attribute: Attribute) -> bool:
         """See ``Access``."""
         if attribute[0] in self._storage.get_trial(trial_id).user_attrs:
@@ -56,6 +64,7 @@ class PublicAccess:
             return False
         return True
 
+    @uninterrupted()
     def end(self, trial_id: int, state: TrialState, score: float | None, reason: str | None) -> bool:
         """See ``Access``."""
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import sys
 import threading
@@ -20,6 +21,7 @@ from frostline.records import Configuration, Fidelity, Job, Progress, Request
 from frostline.run.loop import Observer
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
+from frostline.run.view.board import Board
 from frostline.run.view.search_view import SearchView, observing
 from frostline.run.view.surfaces import NotebookSurface, PlainSurface, TerminalSurface, surface_of
 from frostline.search.halving import SuccessiveHalving
@@ -97,7 +99,8 @@ def test_what_is_prepared_is_there_at_once_and_the_view_goes_on_by_itself(paper:
 
 def test_a_population_is_shown_on_its_way_with_scores_and_its_line_goes_with_it(paper: Paper) -> None:
     history = History("minimize")
-    with SearchView(paper, title="", sample_unit="images", metric="loss") as view:
+    # No time passes: what ends at once with another is shown too, though nothing may follow for long.
+    with SearchView(paper, title="", sample_unit="images", metric="loss", clock=lambda: 0.0) as view:
         view.began(SEARCH, history)
         view.started([job(0), job(1)])
         assert "rung 0  2 trainings under way: 1 layer, 100 images" in shown_next(paper)
@@ -121,6 +124,19 @@ def test_a_population_is_shown_on_its_way_with_scores_and_its_line_goes_with_it(
         assert "best: configuration 1, loss 0.4 (lower is better), at rung 0, the last being 2" in shown_next(
             paper
         )
+
+
+def test_summing_up_a_long_history_takes_one_part_in_twenty_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = itertools.count(0.0, 0.5)
+    board = Board(sample_unit="images", metric=None, now=0.0)
+    monkeypatch.setattr("frostline.run.view.board.time", SimpleNamespace(perf_counter=lambda: next(busy)))
+    board.begin(SEARCH, History("minimize"), 0.0)
+    kept: list[Any] = []
+    history = history_of(*((number, 0, 0.5, 2.0) for number in range(9)))
+    for second in range(200):
+        board.end(next(iter(history.evaluations())), history, float(second))
+        kept.append(board.summary)
+    assert len({*map(id, kept)}) == pytest.approx(1.0 / 0.5 + 200 / 20 / 0.5, abs=2)
 
 
 def test_there_is_one_bar_with_a_time_left_that_counts(paper: Paper) -> None:

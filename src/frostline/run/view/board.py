@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 # Of what is under way no more is shown.
 _MOST_LINES = 4
 
-# Summing up takes at most one part in so many of the time.
-_PAUSES = 20
+# Summing up takes at most so long at the beginning, and then one part in so many of the time.
+_FREE_SECONDS, _PAUSES = 1.0, 20
 
 
 class Board:
@@ -45,7 +45,7 @@ class Board:
         self._history: History | None = None
         self._silent_below = 0
         self._is_stale = False
-        self._looked_at, self._looking_seconds = now, 0.0
+        self._made_at, self._looking_seconds = now, 0.0
         self._under_way: dict[Request, Job] = {}
         self._populations: dict[int, Progress] = {}
         """By worker: several processes may train side by side."""
@@ -104,7 +104,7 @@ class Board:
 
     def _look_in_time(self, now: float) -> None:
         """Sum up what is known, as often as that takes little of the time: it reads the whole history."""
-        if self._is_stale and now - self._looked_at >= _PAUSES * self._looking_seconds:
+        if self._is_stale and self._looking_seconds <= _FREE_SECONDS + (now - self._made_at) / _PAUSES:
             self._look(now)
 
     def _look(self, now: float) -> None:
@@ -118,7 +118,7 @@ class Board:
         if best is not None:
             self.best_line = best_words(best, self._history.direction, metric=self.metric, num_rungs=len(rungs))
         self._is_stale = False
-        self._looked_at, self._looking_seconds = now, time.perf_counter() - begin
+        self._looking_seconds += time.perf_counter() - begin
 
     @property
     def busy_rungs(self) -> list[int]:
