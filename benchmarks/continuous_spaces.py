@@ -316,31 +316,40 @@ METHODS: dict[str, Callable[[Task, int, float], Result]] = {
 }
 
 
+def measured(
+    task: Task, method: Callable[[Task, int, float], Result], budget: float, seeds: int
+) -> dict[str, Any]:
+    results = []
+    for seed in range(seeds):
+        task.trainings.clear()
+        results.append(method(task, seed, budget))
+    losses = np.minimum([loss for loss, _ in results], WORST)
+    return {"losses": losses.tolist(), "spent": float(np.mean([spent for _, spent in results]))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--methods", default="|".join(METHODS), help="Names, separated by |.")
     parser.add_argument("--budgets", default="8")
     parser.add_argument("--seeds", type=int, default=12)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="What stands there already is not measured again.")
     options = parser.parse_args()
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    record: list[dict[str, Any]] = []
+    is_begun = options.json is not None and options.json.exists()
+    record: list[dict[str, Any]] = json.loads(options.json.read_text()) if is_begun else []
     for name in options.tasks.split(","):
         for budget in map(float, options.budgets.split(",")):
             rows = [(f"{name}, a budget of {budget:g}", "mean loss", "median", "spent")]
             for method in options.methods.split("|"):
-                results = []
-                for seed in range(options.seeds):
-                    TASKS[name].trainings.clear()
-                    results.append(METHODS[method](TASKS[name], seed, budget))
-                losses = np.minimum([loss for loss, _ in results], WORST)
-                spent = float(np.mean([spent for _, spent in results]))
-                rows.append((method, f"{losses.mean():.3f}", f"{np.median(losses):.3f}", f"{spent:.2f}"))
-                record.append(
-                    {"task": name, "budget": budget, "method": method, "losses": losses.tolist(), "spent": spent}
-                )
+                case = {"task": name, "budget": budget, "method": method}
+                kept = next((row for row in record if row.items() >= case.items()), None)
+                row = kept or case | measured(TASKS[name], METHODS[method], budget, options.seeds)
+                losses = row["losses"]
+                rows.append((method, f"{np.mean(losses):.3f}", f"{np.median(losses):.3f}", f"{row['spent']:.2f}"))
+                if kept is None:
+                    record.append(row)
                 if options.json is not None:
                     options.json.write_text(json.dumps(record, indent=1) + "\n")
             print(text_table(rows), flush=True)

@@ -33,7 +33,7 @@ _HERE = ExecutorArguments()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Circumstances:
     """Where a recipe is carried out, and how trainings run there."""
 
     study: str | None
@@ -51,7 +51,7 @@ class Surroundings:
     """Whether the study is written down, and nothing trained."""
 
 
-def search_by(recipe: Recipe, where: Surroundings) -> None:
+def search_by(recipe: Recipe, where: Circumstances) -> None:
     """Make the search that ``recipe`` says, or go on with it, and show how it goes and what came of it."""
     from rich.console import Console
 
@@ -91,14 +91,14 @@ def _worker_words(place: Place) -> str:
     return f"{frostline_program()} {shlex.join(['worker', place.name, *storage])}"
 
 
-def _load(recipe: Recipe, where: Surroundings) -> Task:
+def _load(recipe: Recipe, where: Circumstances) -> Task:
     from frostline.tasks.loading import task_named
 
     options = [*recipe.task.options] if where.set_options is None else where.set_options
     return recipe.sampling.in_space(task_named(recipe.task.name, options), recipe.space)
 
 
-def _place_of(recipe: Recipe, where: Surroundings, task: Task) -> Place:
+def _place_of(recipe: Recipe, where: Circumstances, task: Task) -> Place:
     from frostline.cli import planned_search
     from frostline.store.begun import begun_horizon, terms_in
 

@@ -48,11 +48,11 @@ def tune_command(
         ladder=ladder,
         sampling=replace(sampling, space=None),
     )
-    from frostline.cli.recipe_search import Surroundings, search_by
+    from frostline.cli.recipe_search import Circumstances, search_by
 
     search_by(
         recipe,
-        Surroundings(
+        Circumstances(
             study=where.study,
             storage=where.storage,
             options=training.options(training.precision),

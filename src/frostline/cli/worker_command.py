@@ -59,11 +59,11 @@ def worker_command(join: JoinArguments, machine: MachineArguments) -> None:
     """Work on a study until its search is over. Stop at any time: nothing is lost."""
     with stopping_when_terminated() as stopping:
         recipe = _recipe_in(join)
-        from frostline.cli.recipe_search import Surroundings, search_by
+        from frostline.cli.recipe_search import Circumstances, search_by
 
         search_by(
             recipe,
-            Surroundings(
+            Circumstances(
                 study=join.study,
                 storage=join.storage,
                 options=machine.options(recipe.task.precision),

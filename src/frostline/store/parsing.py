@@ -43,8 +43,7 @@ Count = Annotated[int, Field(ge=0, le=LARGEST)]
 """A number of things, or of one of them."""
 _Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
-_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-_Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Text = Annotated[str, Field(max_length=_MOST_TEXT), AfterValidator(_printable)]
 _Name = Annotated[_Text, Field(min_length=1, max_length=MOST_CHARACTERS)]
 _Line = Annotated[str, Field(max_length=_MOST_TEXT), AfterValidator(one_line)]
@@ -71,7 +70,7 @@ class _EvaluationRecord(TypedDict):
     score: _Finite | None
     trainable_layers: _Positive
     samples: _Positive
-    seconds: _Seconds
+    seconds: _Amount
     trained_samples: Count
     peak_bytes: Count | None
     population: _Positive
@@ -80,7 +79,7 @@ class _EvaluationRecord(TypedDict):
     trained_with: NotRequired[dict[_Name, _Value]]
     suggested: NotRequired[dict[_Name, _Value]]
     failure: NotRequired[_FailureRecord]
-    model_cost: NotRequired[_Cost]
+    model_cost: NotRequired[_Amount]
 
 
 class _ClaimRecord(TypedDict):
