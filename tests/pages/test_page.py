@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from html.parser import HTMLParser
 from importlib.resources import files
 from typing import get_args
@@ -56,6 +57,19 @@ PARTS: tuple[Part, ...] = (
     Answer(NASTY, [Paragraph(NASTY), Table([NASTY], [[NASTY]]), Command(NASTY)]),
     Warnings([NASTY]),
 )
+
+
+@pytest.mark.parametrize("part", [Paragraph, Note, lambda text: Bullets([text]), lambda text: Warnings([text])])
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("run `frostline <tune>` or `x`.", "run <code>frostline &lt;tune&gt;</code> or <code>x</code>."),
+        ("a ` too many: `x`", "a ` too many: `x`"),
+        ("``", "<code></code>"),
+    ],
+)
+def test_what_stands_between_backticks_is_code(part: Callable[[str], Part], text: str, shown: str) -> None:
+    assert f">{shown}<" in page("", [part(text)], [])
 
 
 class Reader(HTMLParser):
