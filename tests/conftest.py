@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import chdir
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
@@ -23,6 +24,7 @@ from hypothesis import settings
 # Two workers on two cores: more threads would only fight each other.
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
+MANY_OBJECTS = 20_000  # a collection of them takes milliseconds
 MEMORY = Path("/dev/shm")  # files that never see a disk, where there is such a place
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("frostline", deadline=None, derandomize=True)
@@ -45,10 +47,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
+    keep_what_is_there()
+    gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    yield
+    ends_module = nextitem is None or nextitem.path != item.path
+    # What tests load on the way, such as torch's compiler, stays as well.
+    if ends_module and len(gc.get_objects(generation=2)) > MANY_OBJECTS:
+        keep_what_is_there()
+
+
+def keep_what_is_there() -> None:
     # A collection takes a quarter of a second with all that torch and transformers hold: it is not looked at again.
     gc.collect()
     gc.freeze()
-    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / "benchmarks" / "gpu.py"
 # All in one process: each by itself would load torch anew.
 IN_ONE_PROCESS = """
+import gc
 import sys
 from pathlib import Path
 device, benchmarks, rows, *parts = sys.argv[1:]
@@ -29,8 +30,10 @@ else:  # without machine code, which takes longer to make than all else together
     import torch
     own = torch.compile
     torch.compile = lambda function, options=None, **rest: own(function, backend="aot_eager", **rest)
+import torch._dynamo
 from gpu_parts.rows import write_rows
 for part in parts:
+    gc.freeze()  # every measurement ends with a collection: what has been loaded is not looked at each time
     write_rows(part, Path(rows, part), device=device, tiny=True)
 """
 

@@ -196,6 +196,7 @@ def test_a_node_that_dies_costs_time_alone_and_one_that_joins_trains(
     assert not list(tmp_path.rglob("*.pt")), "checkpoints of ended configurations are left behind"
 
 
+@pytest.mark.torture
 def test_a_driver_that_is_killed_goes_on_with_the_same_command(
     two: Any, tmp_path: Path, undisturbed: list[Any]
 ) -> None:
@@ -217,7 +218,7 @@ def test_a_driver_that_is_killed_goes_on_with_the_same_command(
     assert len(ended) <= len(undisturbed) - 4
 
 
-def test_an_objective_and_a_function_travel_with_their_script(two: Any, tmp_path: Path) -> None:
+def test_an_objective_travels_with_its_script(two: Any, tmp_path: Path) -> None:
     rate = 0.1
 
     def objective(trial: frostline.Trial) -> float:
@@ -229,6 +230,11 @@ def test_an_objective_and_a_function_travel_with_their_script(two: Any, tmp_path
     )
     there, here = searched(executor=RayExecutor(address=two.address)), searched()
     assert everything(there) == everything(here)
+
+
+@pytest.mark.torture
+def test_a_function_travels_with_its_script(two: Any) -> None:
+    rate = 0.1
     functions = [
         search_function(
             lambda configuration, fidelity: rate * bowl(configuration, fidelity),
@@ -266,7 +272,11 @@ SHADOWS = {
 }
 
 
-@pytest.mark.parametrize("said", SHADOWS)
+# Each joins a node and asks all of them anew. One that is found wanting is enough, but for ``make torture``.
+@pytest.mark.parametrize(
+    "said",
+    [said if "is not shared" in said else pytest.param(said, marks=pytest.mark.torture) for said in SHADOWS],
+)
 def test_a_node_that_cannot_take_part_is_named(two: Any, tmp_path: Path, said: str) -> None:
     for name, code in SHADOWS[said].items():
         file = tmp_path / "shadow" / name

@@ -35,14 +35,14 @@ def outcome(model: nn.Module, inputs: Tensor) -> str:
         validation_data=data,
         loss_function=loss,
         space=SPACE,
-        full_samples=8,
+        full_samples=4,
         defaults={"learning_rate": 1e-3},
         batch_size=2,
         num_calibration_batches=2,
         data_fingerprint="family",
     )
     jobs = [
-        job_of(configured(number, learning_rate=1e-3 * (number + 1)), layers=2, samples=8) for number in range(2)
+        job_of(configured(number, learning_rate=1e-3 * (number + 1)), layers=2, samples=4) for number in range(2)
     ]
     evaluations = {each.number: each for each in Population(task, jobs, settings_of(), engine=Engine.SHARED).run()}
     for job in jobs:

@@ -66,16 +66,12 @@ def make(size: int = 256, *, epochs: int = 4, model: object = network) -> frostl
 task = make()
 
 
-def search(
-    folder: Path, *, workers: int, storage: str = ":memory:", searched: frostline.SupervisedTask = task
-) -> frostline.TuneResult:
+def search(folder: Path, *, workers: int, storage: str = ":memory:") -> frostline.TuneResult:
     return frostline.tune_task(
-        searched,
+        task,
         study="s",
         storage=storage,
-        ladder=frostline.Ladder.explicit([(2, 256), (2, 512), (6, 1024)], num_layers=6, full_samples=1024)
-        if searched is task
-        else None,
+        ladder=frostline.Ladder.explicit([(2, 256), (2, 512), (6, 1024)], num_layers=6, full_samples=1024),
         plan=SearchPlan(configurations=9),
         training=frostline.TrainingOptions(
             device="cpu", runs=folder / "runs", engine="shared", threads=1, workers=workers
@@ -104,10 +100,5 @@ class Saying(frostline.Observer):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     Saying.is_silent = False
-    place, length = Path(sys.argv[1]), sys.argv[2]
-    search(
-        place,
-        workers=2,
-        storage=f"sqlite:///{place}/study.db",
-        searched=make(epochs=100_000) if length == "endless" else task,
-    )
+    place = Path(sys.argv[1])
+    search(place, workers=2, storage=f"sqlite:///{place}/study.db")

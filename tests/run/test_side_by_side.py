@@ -339,15 +339,6 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="pr
 
 
 @needs_proc
-def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
-    with started(["-m", "tests.run.side_tasks", str(tmp_path), "endless"], "worker 1") as process:
-        assert len(in_session(process.pid)) >= 4, "this one, two workers and their parent"
-        process.kill()
-        process.wait()
-        assert_all_end(process.pid)
-
-
-@needs_proc
 def test_an_interrupt_ends_all_and_says_one_sentence(tmp_path: Path) -> None:
     options = f"-n 27 --set epochs=100000 --workers 2 --storage sqlite:///{tmp_path}/s.db --runs {tmp_path}"
     command = f"-m frostline tune {ROOT / 'tests' / 'run' / 'side_tasks.py'}:make {options}".split()
@@ -362,10 +353,13 @@ def test_an_interrupt_ends_all_and_says_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @needs_proc
-def test_a_search_that_is_killed_gives_the_answer_of_an_undisturbed_one(tmp_path: Path) -> None:
+def test_workers_end_with_a_search_that_is_killed_and_it_gives_the_answer_of_an_undisturbed_one(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "killed").mkdir()
     # Killed again and again in ``test_faults``, where nothing takes seconds to start.
-    with started(["-m", "tests.run.side_tasks", str(tmp_path / "killed"), "short"], "ended 2") as process:
+    with started(["-m", "tests.run.side_tasks", str(tmp_path / "killed")], "ended 2") as process:
+        assert len(in_session(process.pid)) >= 4, "this one, two workers and their parent"
         time.sleep(random.Random(5).uniform(0, 0.1))
         process.kill()
         process.wait()
