@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import frostline
 from frostline.errors import ObjectiveError, OptionError, SearchSpaceError
+from frostline.folders.local_folder import LocalFolder
 from frostline.objectives.look import look
 from frostline.records import Status
 from frostline.run.own_objective import study_name_of
@@ -334,7 +335,7 @@ def test_the_best_model_is_kept_and_loaded() -> None:
     assert len([*Path("frostline-runs").rglob("*.safetensors")]) == 1
     # The command line finds it, too, of a study that it could read.
     assert found.weights == KeptModels.of_study(
-        Path("frostline-runs"), found.study_name, data=found.terms.data
+        LocalFolder(path=Path("frostline-runs")), found.study_name, data=found.terms.data
     ).existing(found.history.configurations[found.best.number])
 
 
