@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ _PUT_WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
 _OURS = "frostline-"
 
 _LONGEST_REASON = 300
+
+_SECONDS_TO_ANSWER = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -63,6 +66,16 @@ class RemoteFolder:
 
     def check(self) -> None:
         """See ``Folder``: a file of a few bytes is written and deleted."""
+        errors: list[OSError] = []
+        # What libraries wait for a place that says nothing, and that again and again, comes to minutes and more.
+        asking = threading.Thread(target=self._ask, args=(errors,), daemon=True)
+        asking.start()
+        asking.join(_SECONDS_TO_ANSWER)
+        what = f"{self} does not answer" if asking.is_alive() else f"{errors[0]}" if errors else None
+        if what is not None:
+            raise OptionError(f"{what}: name another folder (--runs), or mend that.")
+
+    def _ask(self, errors: list[OSError]) -> None:
         name = f".{_OURS}{uuid4().hex[:12]}"
         try:
             with self.new_file(prefix=name) as new:
@@ -70,7 +83,7 @@ class RemoteFolder:
                 new.named(name)
             self.delete(name)
         except OSError as error:
-            raise OptionError(f"{error}. Name another folder (--runs), or mend that.") from None
+            errors.append(error)
 
     def exists(self) -> bool:
         """See ``Folder``."""
