@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,14 @@ from frostline.inputs.credentials import Secrets, without_password
 from frostline.inputs.printable import one_line
 
 # An object of theirs is there whole or not at all, however it is put: s3fs 2026.9, gcsfs 2026.10, adlfs 2026.8, by their
-# code. Everywhere else a file is seen while it grows, so that it takes its name when it is whole.
-_PUT_WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
+# code. Everywhere else a file is seen while it grows, so that it takes its name when it is whole. With each, what its put
+# takes besides: s3fs has ten parts of 50 MiB under way unless told otherwise, and each of them in memory twice.
+_FEW_PARTS = {"max_concurrency": 2}
+_PUT_WHOLE: Mapping[str, Mapping[str, int]] = {
+    **dict.fromkeys(("s3", "s3a", "abfs", "abfss", "az"), _FEW_PARTS),
+    "gs": {},
+    "gcs": {},
+}
 
 # Of folders for files of one process, and of a file that only asks whether one can be written.
 _OURS = "frostline-"
@@ -134,8 +140,9 @@ class RemoteFolder:
         """Copy a file of this machine to the name ``name``, in one piece. Raises: FolderError."""
         with self._errors("nothing can be written to"):
             filesystem, place = self._filesystem()
-            if self.url.partition("://")[0] in _PUT_WHOLE:
-                filesystem.put_file(str(file), f"{place}/{name}")
+            protocol = self.url.partition("://")[0]
+            if protocol in _PUT_WHOLE:
+                filesystem.put_file(str(file), f"{place}/{name}", **_PUT_WHOLE[protocol])
                 return
             filesystem.makedirs(place, exist_ok=True)
             partial = f"{place}/{prefix}.{uuid4().hex[:12]}.partial"
