@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -86,9 +88,9 @@ def test_before_a_search_a_place_that_refuses_or_says_nothing_is_a_line(
         f"mend that."
     )
     assert raised.value.__cause__ is None
-    monkeypatch.setattr("frostline.folders.remote_folder._SECONDS_TO_ANSWER", 0.05)
+    monkeypatch.setattr("frostline.folders.waiting.SECONDS_TO_ANSWER", 0.05)
     monkeypatch.setattr(Troubled, "put_file", lambda *_, **__: threading.Event().wait(0.5))
-    with pytest.raises(OptionError, match=f"^{SHOWN}/s/models does not answer: name another folder"):
+    with pytest.raises(OptionError, match=f"^nothing can be written to {SHOWN}/s/models .no answer for 0 seconds"):
         search("s", URL)
     monkeypatch.undo()
     troubled.clear()
@@ -150,3 +152,25 @@ def test_slow_writes_take_a_tenth_of_the_time_at_most(monkeypatch: pytest.Monkey
         now[0] += 1.0
     assert 3 <= len(written) <= 5
     assert all(later - earlier >= 300.0 for earlier, later in pairwise(written))
+
+
+def test_a_place_that_falls_silent_is_left_alone_and_one_that_is_slow_is_not(
+    troubled: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_at(URL)
+    put(folder, "a.pt", b"abc")
+    whole = Troubled.get_file
+
+    def slow(self: Troubled, rpath: str, lpath: str, callback: Any, **_: Any) -> None:
+        for _ in range(6):
+            time.sleep(0.1)
+            if "silence" not in troubled:
+                callback.relative_update(1)
+        whole(self, rpath, lpath)
+
+    monkeypatch.setattr(Troubled, "get_file", slow)
+    monkeypatch.setattr("frostline.folders.waiting.SECONDS_WITHOUT_A_BYTE", 0.25)
+    assert contents_of(folder, "a.pt") == b"abc"
+    troubled.add("silence")
+    with pytest.raises(FolderError, match=r"a.pt cannot be read from .* .no answer for 0 seconds.$"):
+        contents_of(folder, "a.pt")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import IO, Any
 from uuid import uuid4
 
 from frostline.errors import FolderError, OptionError
+from frostline.folders.waiting import SECONDS_WITHOUT_A_BYTE, answered, copied
 from frostline.inputs.credentials import Secrets, without_password
 from frostline.inputs.printable import one_line
 
@@ -30,8 +30,6 @@ _PUT_WHOLE: Mapping[str, Mapping[str, int]] = {
 _OURS = "frostline-"
 
 _LONGEST_REASON = 300
-
-_SECONDS_TO_ANSWER = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -72,16 +70,6 @@ class RemoteFolder:
 
     def check(self) -> None:
         """See ``Folder``: a file of a few bytes is written and deleted."""
-        errors: list[OSError] = []
-        # What libraries wait for a place that says nothing, and that again and again, comes to minutes and more.
-        asking = threading.Thread(target=self._ask, args=(errors,), daemon=True)
-        asking.start()
-        asking.join(_SECONDS_TO_ANSWER)
-        what = f"{self} does not answer" if asking.is_alive() else f"{errors[0]}" if errors else None
-        if what is not None:
-            raise OptionError(f"{what}: name another folder (--runs), or mend that.")
-
-    def _ask(self, errors: list[OSError]) -> None:
         name = f".{_OURS}{uuid4().hex[:12]}"
         try:
             with self.new_file(prefix=name) as new:
@@ -89,7 +77,7 @@ class RemoteFolder:
                 new.named(name)
             self.delete(name)
         except OSError as error:
-            errors.append(error)
+            raise OptionError(f"{error}: name another folder (--runs), or mend that.") from None
 
     def exists(self) -> bool:
         """See ``Folder``."""
@@ -121,20 +109,20 @@ class RemoteFolder:
             copy = Path(folder) / "copy"
             with self._errors(f"{name} cannot be read from"):
                 filesystem, place = self._filesystem()
-                filesystem.get_file(f"{place}/{name}", str(copy))
+                copied(filesystem.get_file, f"{place}/{name}", f"{copy}")
             yield copy
 
     def delete(self, name: str) -> None:
         """See ``Folder``."""
         with self._errors(f"{name} cannot be deleted from"), suppress(FileNotFoundError):
             filesystem, place = self._filesystem()
-            filesystem.rm_file(f"{place}/{name}")
+            answered(lambda: filesystem.rm_file(f"{place}/{name}"))
 
     def clear(self) -> None:
         """See ``Folder``."""
         with self._errors("nothing can be deleted from"), suppress(FileNotFoundError):
             filesystem, place = self._filesystem()
-            filesystem.rm(place, recursive=True)
+            answered(lambda: filesystem.rm(place, recursive=True), seconds=SECONDS_WITHOUT_A_BYTE)
 
     def put(self, file: Path, name: str, *, prefix: str) -> None:
         """Copy a file of this machine to the name ``name``, in one piece. Raises: FolderError."""
@@ -142,16 +130,16 @@ class RemoteFolder:
             filesystem, place = self._filesystem()
             protocol = self.url.partition("://")[0]
             if protocol in _PUT_WHOLE:
-                filesystem.put_file(str(file), f"{place}/{name}", **_PUT_WHOLE[protocol])
+                copied(filesystem.put_file, f"{file}", f"{place}/{name}", **_PUT_WHOLE[protocol])
                 return
-            filesystem.makedirs(place, exist_ok=True)
+            answered(lambda: filesystem.makedirs(place, exist_ok=True))
             partial = f"{place}/{prefix}.{uuid4().hex[:12]}.partial"
             try:
-                filesystem.put_file(str(file), partial)
-                _rename(filesystem, partial, f"{place}/{name}")
+                copied(filesystem.put_file, f"{file}", partial)
+                answered(lambda: _rename(filesystem, partial, f"{place}/{name}"))
             except BaseException:
                 with suppress(Exception):
-                    filesystem.rm_file(partial)
+                    answered(lambda: filesystem.rm_file(partial))
                 raise
 
     def _entries(self) -> list[tuple[str, str]]:
@@ -160,9 +148,8 @@ class RemoteFolder:
             filesystem, place = self._filesystem()
             filesystem.invalidate_cache(place)
             own = place.rstrip("/")
-            entries = [
-                (f"{entry['name']}".rstrip("/"), entry["type"]) for entry in filesystem.ls(place, detail=True)
-            ]
+            listed = answered(lambda: filesystem.ls(place, detail=True))
+            entries = [(f"{entry['name']}".rstrip("/"), entry["type"]) for entry in listed]
             # Some stores have an empty object in place of a folder; and a file is listed as what is in it.
             return [(path.rpartition("/")[2], kind) for path, kind in entries if not own.endswith(path)]
         return []
