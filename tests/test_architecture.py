@@ -35,7 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "process"),
     ("inputs",),
     ("atomic", "seeding", "records", "sizes", "text_tables", "wording", "statistics"),
-    ("layers", "pages", "search"),
+    ("folders", "layers", "pages", "search"),
     ("protocols",),
     ("training",),
     ("populations", "objectives"),

@@ -43,6 +43,10 @@ class OptionError(FrostlineError, ValueError):
     """A setting whose value is not among those allowed."""
 
 
+class FolderError(FrostlineError, OSError):
+    """A folder of runs that cannot be reached, read or written."""
+
+
 class BudgetTooSmallError(OptionError):
     """A time in which not even one training ends."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import frostline
+from frostline.folders.local_folder import LocalFolder
 from frostline.records import Evaluation
 from frostline.run.loop import Observer
 from frostline.run.plan import SearchPlan
@@ -73,9 +74,9 @@ def test_a_search_that_is_over_is_swept_too(tmp_path: Path, monkeypatch: pytest.
         best = train(tmp_path, "killed", Observer())
     assert [*(tmp_path / "runs" / "killed").rglob("*.pt")]
     # As if it had been the best before another was.
-    worse = KeptModels(directory=best.weights.parent, data=tiny_task.task.fingerprint).path_of(
-        best.history.configurations[best.history.rung(len(best.terms.rungs) - 1).ranking[-1]]
-    )
+    models = KeptModels(folder=LocalFolder(path=best.weights.parent), data=tiny_task.task.fingerprint)
+    last = best.history.configurations[best.history.rung(len(best.terms.rungs) - 1).ranking[-1]]
+    worse = best.weights.parent / models.name_of(last)
     assert worse != best.weights
     worse.write_bytes(best.weights.read_bytes())
     train(tmp_path, "killed", Observer())

@@ -57,7 +57,8 @@ def node(memory: int, **changes: Any) -> dict[str, Any]:
 @contextmanager
 def cluster_of(*memories: int) -> Iterator[Any]:
     """A head and other nodes on this machine."""
-    os.environ["PYTHONPATH"] = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
+    found = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([f"{ROOT / 'src'}", f"{ROOT}", *found]))
     first, *others = memories
     # A node that is killed is missed after a second.
     health = {

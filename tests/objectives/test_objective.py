@@ -18,6 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import frostline
 from frostline.errors import ObjectiveError, OptionError, SearchSpaceError
+from frostline.folders.local_folder import LocalFolder
+from frostline.folders.places import folder_at
 from frostline.objectives.look import look
 from frostline.records import Status
 from frostline.run.own_objective import study_name_of
@@ -220,6 +222,8 @@ def scores(result: frostline.TuneResult) -> dict[tuple[int, int], tuple[Any, ...
 @pytest.fixture(params=[0.0, 10.0], ids=["written each time", "written at times"])
 def seconds_between(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("frostline.objectives.pending_checkpoint.SECONDS_BETWEEN_CHECKPOINTS", request.param)
+    if not request.param:
+        monkeypatch.setattr("frostline.objectives.pending_checkpoint._PAUSES_BETWEEN_WRITES", 0)
 
 
 @pytest.mark.usefixtures("seconds_between")
@@ -239,7 +243,8 @@ def test_a_promoted_configuration_goes_on_to_the_bit() -> None:
 
 
 @pytest.mark.usefixtures("seconds_between")
-def test_a_search_that_was_stopped_in_a_rung_goes_on_from_the_last_checkpoint() -> None:
+@pytest.mark.parametrize("runs", ["frostline-runs", "memory://objective"])
+def test_a_search_that_was_stopped_in_a_rung_goes_on_from_the_last_checkpoint(runs: str) -> None:
     undisturbed = tune(keeping, ladder=two_rungs, study="undisturbed")
     num_steps = 0
 
@@ -252,13 +257,17 @@ def test_a_search_that_was_stopped_in_a_rung_goes_on_from_the_last_checkpoint() 
     stopped = partial(keeping, after=stop)
     for _ in range(100):
         try:
-            found = tune(stopped, ladder=two_rungs, study="stopped", storage="sqlite:///own.db")
+            found = tune(stopped, ladder=two_rungs, study="stopped", storage="sqlite:///own.db", runs=runs)
             break
         except KeyboardInterrupt:
             continue
     assert scores(found) == scores(undisturbed)
     in_all = sum(evaluation.cost.samples for evaluation in undisturbed.history.evaluations()) // 8
     assert num_steps == in_all
+    assert loss_of(found.load_model(network())) == found.score
+    left = folder_at(runs).below("stopped")
+    assert [name for part in left.folders() if part != "models" for name in left.below(part).names()] == []
+    assert Path("frostline-runs/stopped").exists() == (runs == "frostline-runs")
 
 
 @pytest.mark.usefixtures("seconds_between")
@@ -334,7 +343,7 @@ def test_the_best_model_is_kept_and_loaded() -> None:
     assert len([*Path("frostline-runs").rglob("*.safetensors")]) == 1
     # The command line finds it, too, of a study that it could read.
     assert found.weights == KeptModels.of_study(
-        Path("frostline-runs"), found.study_name, data=found.terms.data
+        LocalFolder(path=Path("frostline-runs")), found.study_name, data=found.terms.data
     ).existing(found.history.configurations[found.best.number])
 
 

@@ -126,13 +126,13 @@ def test_checkpoints_are_read_on_the_cpu_and_gone_on_with_on_the_card(tmp_path: 
     train_serially(task, first, settings)
     checkpoints = checkpoints_of(task, settings)
     assert checkpoints is not None
-    (file,) = checkpoints.directory.glob("*.pt")
-    (contents,) = checkpoints._whole(key_named(file.name), dict)
+    (file,) = checkpoints.folder.names()
+    (contents,) = checkpoints._whole(key_named(file), dict)
     assert {each.device.type for each in contents["model"].values()} == {"cpu"}
     assert {each.device.type for state in contents["optimizer"]["state"].values() for each in state.values()} == {
         "cpu"
     }
-    straight = train_serially(task, following, dataclasses.replace(settings, checkpoint_directory=None))
+    straight = train_serially(task, following, dataclasses.replace(settings, folder=None))
     assert_same_evaluation(train_serially(task, following, settings), straight)
 
 

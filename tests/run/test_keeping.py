@@ -18,6 +18,7 @@ from torch import nn
 
 import frostline
 from frostline.errors import ModelError, OptionError
+from frostline.folders.places import folder_at
 from frostline.records import Configuration
 from frostline.run.plan import SearchPlan
 from frostline.run.trial_rows import trial_rows
@@ -76,11 +77,12 @@ def test_under_a_budget_ones_own_stays_beside_the_best(tmp_path: Path) -> None:
 
 
 def test_a_better_one_later_takes_the_place_and_what_another_study_left_goes(tmp_path: Path) -> None:
-    models = KeptModels.of_study(tmp_path / "runs", "s", data=TASK.fingerprint)
+    models = KeptModels.of_study(folder_at(tmp_path / "runs"), "s", data=TASK.fingerprint)
     stale = Configuration(number=1, hyperparameters={"learning_rate": 5.0})
     models.keep(nn.Linear(2, 2), stale, score=0.0)
+    assert models.existing(stale).exists()
     result = search(tmp_path)
-    assert not models.path_of(stale).exists()
+    assert not models.has(stale)
     assert result.best.number in files(tmp_path)
 
 
@@ -92,7 +94,7 @@ def test_what_cannot_be_written_costs_a_warning(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kept_models, "write_model", full)
+    monkeypatch.setattr(kept_models, "model_writer", full)
     with caplog.at_level(logging.WARNING):
         result = search(tmp_path / "without")
     assert (result.best.number, result.score) == (expected.best.number, expected.score)

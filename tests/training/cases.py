@@ -11,6 +11,7 @@ from optuna.distributions import FloatDistribution
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+from frostline.folders.places import folder_at
 from frostline.records import Configuration, Fidelity, Job
 from frostline.search.space import SearchSpace
 from frostline.training.course import TrainingSettings
@@ -87,10 +88,12 @@ def job_of(
 
 
 def settings_of(
-    device: torch.device = CPU, *, checkpoints: Path | None = None, **changes: Any
+    device: torch.device = CPU, *, checkpoints: Path | str | None = None, **changes: Any
 ) -> TrainingSettings:
     plan = DevicePlan(device=device)
-    settings = TrainingSettings(device_plan=plan, root_seed=7, checkpoint_directory=checkpoints)
+    settings = TrainingSettings(
+        device_plan=plan, root_seed=7, folder=None if checkpoints is None else folder_at(checkpoints)
+    )
     return dataclasses.replace(settings, **changes)
 
 

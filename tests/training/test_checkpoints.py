@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from frostline.folders.local_folder import LocalFolder
 from frostline.records import CurvePoint, Fidelity
 from frostline.training.checkpoints import Checkpoint, CheckpointKey, Checkpoints
 from frostline.training.serial import train_serially
@@ -24,7 +25,7 @@ def checkpoint(scale: float = 1.0, *, size: int = 10) -> Checkpoint:
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(directory=tmp_path / "deep" / "down")
+    checkpoints = Checkpoints(folder=LocalFolder(path=tmp_path / "deep" / "down"))
     assert checkpoints.load(KEY) is None
     assert checkpoints.save(KEY, checkpoint())
     loaded = checkpoints.load(KEY)
@@ -32,11 +33,11 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert (loaded.samples_seen, loaded.curve) == (8, checkpoint().curve)
     assert torch.equal(loaded.model["weight"], torch.ones(10))
     assert loaded.optimizer == checkpoint().optimizer
-    assert [path.suffix for path in checkpoints.directory.iterdir()] == [".pt"]
+    assert [path.suffix for path in checkpoints.folder.path.iterdir()] == [".pt"]
 
 
 def test_saving_twice_keeps_one_of_equal_contents(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(directory=tmp_path)
+    checkpoints = Checkpoints(folder=LocalFolder(path=tmp_path))
     assert checkpoints.save(KEY, checkpoint())
     assert checkpoints.save(KEY, checkpoint())
     assert len(list(tmp_path.iterdir())) == 1
@@ -47,7 +48,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, caplog: pytest.LogCaptu
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return Path.touch, (tmp_path / "sprung",)  # type: ignore[return-value]
 
-    checkpoints = Checkpoints(directory=tmp_path / "study")
+    checkpoints = Checkpoints(folder=LocalFolder(path=tmp_path / "study"))
     bad = Checkpoint(samples_seen=8, curve=(), model={"weight": Trap()}, optimizer={})  # type: ignore[dict-item]
     assert checkpoints.save(KEY, bad)
     assert checkpoints.load(KEY) is None
@@ -59,7 +60,7 @@ def test_a_directory_that_cannot_be_made_costs_only_the_checkpoint(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    assert not Checkpoints(directory=tmp_path / "file" / "study").save(KEY, checkpoint())
+    assert not Checkpoints(folder=LocalFolder(path=tmp_path / "file" / "study")).save(KEY, checkpoint())
     assert "no checkpoint in" in caplog.text
     assert "Not a directory" in caplog.text
 
@@ -68,7 +69,7 @@ def test_a_state_that_cannot_be_saved_costs_only_the_checkpoint(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     state = Checkpoint(samples_seen=8, curve=(), model={"weight": (each for each in ())}, optimizer={})  # type: ignore[dict-item]
-    assert not Checkpoints(directory=tmp_path).save(KEY, state)
+    assert not Checkpoints(folder=LocalFolder(path=tmp_path)).save(KEY, state)
     assert "no checkpoint in" in caplog.text
     assert list(tmp_path.iterdir()) == []
 
@@ -86,7 +87,7 @@ def full_disk() -> Iterator[None]:
 @pytest.mark.usefixtures("full_disk")
 @pytest.mark.parametrize("size", [10, 1_000, 1_000_000])
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, size: int, caplog: pytest.LogCaptureFixture) -> None:
-    checkpoints = Checkpoints(directory=tmp_path)
+    checkpoints = Checkpoints(folder=LocalFolder(path=tmp_path))
     assert not checkpoints.save(KEY, checkpoint(size=size))
     assert checkpoints.load(KEY) is None
     assert list(tmp_path.iterdir()) == []

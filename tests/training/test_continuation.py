@@ -194,7 +194,7 @@ def test_forgetting_deletes_the_checkpoints_of_one_configuration(task: Supervise
         train_serially(task, rung(0, configured(number)), settings)
     checkpoints = checkpoints_of(task, settings)
     assert checkpoints is not None
-    (checkpoints.directory / "000001-rung0-left-by-a-killed-process.tmp").write_bytes(b"half")
+    (tmp_path / checkpoints.folder.name / "000001-rung0-left-by-a-killed-process.tmp").write_bytes(b"half")
     checkpoints.forget(1)
     assert [path.name.split("-")[0] for path in files(tmp_path)] == ["000010", "1000001", "100001"]
     checkpoints.forget(100_000)  # which the longer number begins with

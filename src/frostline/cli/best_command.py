@@ -30,7 +30,9 @@ def best_command(
     weights: Annotated[
         Path | None, typer.Option("--weights", help="Copy the weights of its model to this file, as safetensors.")
     ] = None,
-    runs: Annotated[Path, typer.Option("--runs", help="The folder where the search left them.")] = DEFAULT_RUNS,
+    runs: Annotated[
+        str, typer.Option("--runs", help="The folder, or URL, where the search left them.")
+    ] = f"{DEFAULT_RUNS}",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the configuration as JSON, and nothing else.")
     ] = False,
@@ -45,12 +47,14 @@ def best_command(
     from rich.console import Console
 
     from frostline.cli.display import configuration_table, show_front
+    from frostline.folders.places import check_place, folder_at
     from frostline.run.front import best_front
     from frostline.run.sentences import how_to_train
     from frostline.run.summary import best_evaluation
     from frostline.store.reading import read_study
     from frostline.training.kept_models import KeptModels
 
+    check_place(runs)
     if weights is not None:
         check_writable(weights)
     stored = read_study(storage, study)
@@ -63,13 +67,14 @@ def best_command(
         best = _member_of(front, member, study=study, history=history, rung=best.rung)
     configuration = history.configuration_of(best)
     last = len(terms.rungs) - 1
-    drawn, models = history.configurations[best.number], KeptModels.of_study(runs, study, data=terms.data)
+    drawn = history.configurations[best.number]
+    models = KeptModels.of_study(folder_at(runs), study, data=terms.data)
     if weights is not None:
         if best.rung < last:
             raise OptionError(
                 f"no configuration of {study!r} has been trained in full yet: let the search run on."
             )
-        with models.existing(drawn).open("rb") as file:
+        with models.fetched(drawn) as path, path.open("rb") as file:
             write_whole(weights, functools.partial(shutil.copyfileobj, file))
     if as_json:
         typer.echo(json.dumps(dict(configuration.hyperparameters)))
@@ -82,8 +87,8 @@ def best_command(
     if weights is not None:
         typer.echo(f"weights in {weights}")
         return
-    if best.rung == last and models.path_of(drawn).is_file():
-        typer.echo(f"its weights: {models.path_of(drawn)} (--weights FILE copies them)")
+    if best.rung == last and models.has(drawn):
+        typer.echo(f"its weights: {models.place_of(drawn)} (--weights FILE copies them)")
     typer.echo(how_to_train(terms, configuration))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,15 +19,17 @@ def delete_command(
     study: StudyArgument,
     storage: StorageOption = DEFAULT_STORAGE,
     runs: Annotated[
-        Path, typer.Option("--runs", help="The folder of its checkpoints and weights.")
-    ] = DEFAULT_RUNS,
+        str, typer.Option("--runs", help="The folder, or URL, of its checkpoints and weights.")
+    ] = f"{DEFAULT_RUNS}",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete a study, and its folder of checkpoints and weights."""
+    from frostline.folders.places import check_place, folder_at
     from frostline.run.study_folder import delete_study_folder, study_folder
     from frostline.store.maintenance import delete_study, num_trials
 
-    folder = study_folder(runs, study)
+    check_place(runs)
+    folder = study_folder(folder_at(runs), study)
     held = f"{counted(num_trials(storage, study), 'trial')} in {without_password(storage)}"
     beside = "" if folder is None else f" and the folder {folder}"
     if not yes:

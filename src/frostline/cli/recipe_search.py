@@ -114,7 +114,7 @@ def _place_of(recipe: Recipe, where: Circumstances, task: Task) -> Place:
         reference=recipe.task,
         options=replace(where.options, horizon=horizon),
         executor=where.executor.factory(where.options.workers),
-        tracker=Together(where.executor.tracker(name, where.options.runs), where.observer),
+        tracker=Together(where.executor.tracker(name, where.options.local_runs), where.observer),
         recipe=None if where.joins else recipe.record(),
         joins=where.joins,
         begun=begun,

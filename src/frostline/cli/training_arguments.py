@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,8 +49,14 @@ class MachineArguments:
         ),
     ] = AUTO
     runs: Annotated[
-        Path, typer.Option("--runs", help="The folder of the checkpoints.", rich_help_panel=WHERE, hidden=True)
-    ] = DEFAULT_RUNS
+        str,
+        typer.Option(
+            "--runs",
+            help="The folder of the checkpoints, or its URL: s3://bucket/folder.",
+            rich_help_panel=WHERE,
+            hidden=True,
+        ),
+    ] = f"{DEFAULT_RUNS}"
 
     def __post_init__(self) -> None:
         Engine.parse(self.engine)

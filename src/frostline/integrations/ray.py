@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from frostline.errors import OptionError
+from frostline.folders.places import local_path
 from frostline.integrations.cluster_executor import ClusterExecutor
 from frostline.integrations.node_shares import Node, NodeShares, smallest_device
 from frostline.integrations.ray_cluster import RayCluster
@@ -20,8 +21,7 @@ from frostline.run.side_worker import SideWork
 from frostline.run.workload import OwnTraining, TaskTraining
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from frostline.folders.folder import Folder
     from frostline.run.workload import Workload
 
 
@@ -65,7 +65,7 @@ def _executor_on(cluster: RayCluster, workload: Workload, workers: int | Literal
             options,
             device="cuda" if uses_gpus else "cpu",
             threads=1 if options.threads == AUTO else options.threads,
-            runs=options.runs.resolve(),
+            runs=options.runs if local_path(options.runs) is None else options.local_runs.resolve(),
             workers=1,
         )
         sent: TaskTraining | OwnTraining = replace(training, options=own)
@@ -93,14 +93,14 @@ def _executor_on(cluster: RayCluster, workload: Workload, workers: int | Literal
     return executor
 
 
-def _place_of(training: TaskTraining | OwnTraining) -> tuple[Path | None, str]:
+def _place_of(training: TaskTraining | OwnTraining) -> tuple[Folder | None, str]:
     """Return the folder that every node has to reach, None if there is none, and the name of the study in it."""
     if isinstance(training, TaskTraining):
-        return training.options.runs, training.study
+        return training.options.folder, training.study
     if training.models is None:
         return None, training.name
     # RUNS/STUDY/models
-    folder = training.models.directory.parent
+    folder = training.models.folder.parent
     return folder.parent, folder.name
 
 

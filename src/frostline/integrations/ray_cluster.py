@@ -6,19 +6,24 @@ import hashlib
 import importlib
 import importlib.metadata
 import os
+import pickle
 import socket
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from frostline.errors import OptionError
+from frostline.folders.local_folder import LocalFolder
 from frostline.inputs.whole_numbers import shown
 from frostline.integrations.node_shares import Node, Share
 from frostline.integrations.ray_worker import SharePlan, ShareWorker
+from frostline.integrations.shared_folder import token_in
+
+if TYPE_CHECKING:
+    from frostline.folders.folder import Folder
 
 # A head that is there answers in milliseconds, a node loads torch in seconds.
 _SECONDS_TO_ANSWER = 5.0
@@ -29,9 +34,6 @@ _SECONDS_TO_VANISH = 20.0
 
 _NAMESPACE = "frostline"
 
-# A file that says of a folder that it is the driver's, whoever looks into it.
-_TOKEN = ".frostline-shared"  # noqa: S105
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFacts:
@@ -40,9 +42,11 @@ class NodeFacts:
     versions: dict[str, str | None]
     """Of ``frostline`` and ``torch``; None: it is not installed there, or cannot be imported."""
     token: str | None
-    """What is in the file that says whether the folder of checkpoints is the driver's; None: nothing."""
+    """What it finds in the folder of checkpoints, the driver's or another; None: nothing."""
     gpu_bytes: int
     """The memory of each GPU; 0 without any."""
+    trouble: str = ""
+    """Why it finds nothing behind a URL."""
 
 
 class RayCluster:
@@ -51,7 +55,7 @@ class RayCluster:
     ``runs`` is the folder that every node has to reach; None where trainings leave nothing behind.
     """
 
-    def __init__(self, address: str, *, runs: Path | None, study: str) -> None:
+    def __init__(self, address: str, *, runs: Folder | None, study: str) -> None:
         self._ray = _imported()
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -61,12 +65,12 @@ class RayCluster:
             _join(self._ray, address)
         else:
             _check_joined(self._ray, address)
-        self._runs = None if runs is None else runs.resolve()
+        self._runs = LocalFolder(path=runs.path.resolve()) if isinstance(runs, LocalFolder) else runs
         digest = hashlib.sha256(f"{self._runs} {study}".encode()).hexdigest()[:16]
         self._prefix, self._own = f"frostline {digest} ", uuid.uuid4().hex[:8]
         self._num_started = 0
         self._wait_for_others(study)
-        self._token = None if self._runs is None else _token_in(self._runs)
+        self._token = None if self._runs is None else token_in(self._runs)
 
     def nodes(self) -> list[Node]:
         """Return the machines that are there."""
@@ -93,7 +97,8 @@ class RayCluster:
         question = self._ray.remote(_question()).options(
             **options, scheduling_strategy=self._on_node(node.identity, soft=False)
         )
-        return question.remote(None if self._runs is None else str(self._runs / _TOKEN))
+        # As bytes, which are read there by what may not be installed.
+        return question.remote(None if self._runs is None else pickle.dumps(self._runs), self._token)
 
     def facts(self, answer: Any) -> NodeFacts:
         """Return what a node that was asked says. Raises: RayError if it cannot."""
@@ -110,7 +115,7 @@ class RayCluster:
         if facts.token != self._token:
             return (
                 f"the folder {str(self._runs)!r} is not shared: the node {node.name} does not see what the driver wrote "
-                f"there. Name one that every node reaches (--runs)."
+                f"there{f' ({facts.trouble})' if facts.trouble else ''}. Name one that every node reaches (--runs)."
             )
         return None
 
@@ -245,18 +250,6 @@ def _check_address(address: str) -> None:
         ) from error
 
 
-def _token_in(runs: Path) -> str:
-    """Return what tells ``runs`` from a folder of the same name on another machine; it stays there."""
-    file = runs / _TOKEN
-    try:
-        runs.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError), file.open("x") as new:
-            new.write(uuid.uuid4().hex)
-        return file.read_text()
-    except OSError as error:
-        raise OptionError(f"{runs} cannot be written ({error.strerror}): name another folder (--runs).") from error
-
-
 def _own_versions() -> dict[str, str]:
     return {
         "frostline": importlib.import_module("frostline").__version__,
@@ -264,22 +257,26 @@ def _own_versions() -> dict[str, str]:
     }
 
 
-def _question() -> Callable[[str | None], dict[str, Any]]:
+def _question() -> Callable[[bytes | None, str | None], dict[str, Any]]:
     """Return what a node is asked. It is pickled with its code, as the node may be without frostline."""
 
-    def question(token_file: str | None) -> dict[str, Any]:
+    def question(runs: bytes | None, token: str | None) -> dict[str, Any]:
         versions: dict[str, str | None] = {"frostline": None, "torch": None}
         with suppress(Exception):
             versions["frostline"] = importlib.import_module("frostline").__version__
             # It takes seconds to import.
             versions["torch"] = importlib.metadata.version("torch")
-        token = None
-        with suppress(OSError):
-            token = Path(token_file).read_text() if token_file else None
+        seen, trouble = None, ""
+        if runs is not None and versions["frostline"]:
+            try:
+                folder = pickle.loads(runs)  # noqa: S301 (of the driver, by Ray's own means)
+                seen = importlib.import_module("frostline.integrations.shared_folder").token_seen(folder, token)
+            except Exception as error:
+                trouble = f"{error}" if type(error).__name__ == "FolderError" else ""
         gpu_bytes = 0
         if os.environ.get("CUDA_VISIBLE_DEVICES") and versions["torch"]:
             cuda = importlib.import_module("torch").cuda
             gpu_bytes = cuda.mem_get_info()[0] if cuda.is_available() else 0
-        return {"versions": versions, "token": token, "gpu_bytes": gpu_bytes}
+        return {"versions": versions, "token": seen, "gpu_bytes": gpu_bytes, "trouble": trouble}
 
     return question

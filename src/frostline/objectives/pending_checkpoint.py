@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # files that take time, no more often.
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
 
+# Writing them takes at most about one part in so many of the time, however slow the place is that they lie in.
+_PAUSES_BETWEEN_WRITES = 10
+
 # Copying states that are not written yet takes at most one part in so many of the time.
 _PAUSES_BETWEEN_COPIES = 20
 
@@ -32,12 +35,13 @@ class PendingCheckpoint:
         self._live: KeptTraining | None = None
         self._copied: KeptTraining | None = None
         self._kept_at = self._copied_at = -math.inf
-        self._copying_seconds = 0.0
+        self._copying_seconds = self._writing_seconds = 0.0
 
     def hand_over(self, training: KeptTraining, *, may_wait: bool) -> None:
         """Take the place of the last one; written at once if it may not wait, or none was written for a while."""
         self._live = training
-        if not may_wait or time.monotonic() - self._kept_at >= SECONDS_BETWEEN_CHECKPOINTS:
+        pause = max(SECONDS_BETWEEN_CHECKPOINTS, _PAUSES_BETWEEN_WRITES * self._writing_seconds)
+        if not may_wait or time.monotonic() - self._kept_at >= pause:
             self.write()
 
     def settle(self) -> None:
@@ -54,9 +58,11 @@ class PendingCheckpoint:
         """Write the last checkpoint to disk, if it was not."""
         latest = self._live or self._copied
         if latest is not None:
+            begin = time.monotonic()
             self._keep(latest)
             self._live = self._copied = None
             self._kept_at = time.monotonic()
+            self._writing_seconds = self._kept_at - begin
 
 
 def _copied(tensor: Tensor) -> Tensor:

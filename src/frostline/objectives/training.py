@@ -120,7 +120,7 @@ class ObjectiveTraining:
             return kept
         kept = self._latest(below)
         # The folder is there if the objective keeps anything at all.
-        if kept is None and self.checkpoints.directory.exists():
+        if kept is None and self.checkpoints.keeps_any():
             self(below)
             kept = self._latest(below)
         return kept

@@ -61,7 +61,7 @@ def in_process_executor(
             programs=programs,
             engine=engine,
             budget=budget,
-            store=budget.store(options.prefix_cache, directory=options.runs),
+            store=budget.store(options.prefix_cache, directory=options.local_runs),
             threads=threads,
             progress=workload.progress,
         ),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from frostline.errors import OptionError
+from frostline.folders.places import check_place, folder_at, local_path
 from frostline.inputs.model_costs import SECONDS
 from frostline.inputs.safe_names import folder_name
 from frostline.inputs.whole_numbers import parse_whole, shown
@@ -16,6 +17,7 @@ from frostline.sizes import parse_size
 from frostline.store.terms import TrainingTerms
 
 if TYPE_CHECKING:
+    from frostline.folders.folder import Folder
     from frostline.training.course import TrainingSettings
     from frostline.training.devices import DevicePlan
 
@@ -44,13 +46,14 @@ class TrainingOptions:
     begun with, and of a new one "full" under a budget, else "rung". Configurations are trained together behind one
     frozen prefix: how, says ``engine`` (``Engine``; "serial" for one by one). ``memory`` is what they may take, such as
     "8GiB"; "auto" for most of what is free. ``prefix_cache`` is what of it the outputs of frozen layers that come again may
-    take: a size, "auto" for a part of it, or "off". Checkpoints of trainings that may be continued lie in ``runs``.
+    take: a size, "auto" for a part of it, or "off". Checkpoints of trainings that may be continued lie in ``runs``: a path,
+    or the URL of a folder that fsspec reaches, such as "s3://bucket/folder".
 
     ``threads`` is how many torch computes with on the CPU: a number, or "auto" for what is measured to be fastest, up to
     those that torch has. ``workers`` is how many processes train side by side, as far as there is memory; "auto" begins in
     this one, and goes over to several where a training cannot use the cores. They import the running script once more: it
     has to do its work under ``if __name__ == "__main__":``.
-    Raises: OptionError if one is not among those allowed, or ``runs`` is a file.
+    Raises: OptionError if one is not among those allowed, or ``runs`` is a file, or a URL whose package is not installed.
     """
 
     device: str = "auto"
@@ -62,7 +65,7 @@ class TrainingOptions:
     prefix_cache: str = "auto"
     threads: int | Literal["auto"] = "auto"
     workers: int | Literal["auto"] = 1
-    runs: Path = DEFAULT_RUNS
+    runs: Path | str = DEFAULT_RUNS
 
     def __post_init__(self) -> None:
         for name, allowed in (("device", DEVICES), ("precision", PRECISIONS), ("horizon", HORIZONS)):
@@ -70,8 +73,7 @@ class TrainingOptions:
                 raise OptionError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}.")
         _check_count("threads", self.threads, most=num_cores(), why=", the cores of this machine")
         _check_count("workers", self.workers, most=_MOST_WORKERS)
-        if self.runs.exists() and not self.runs.is_dir():
-            raise OptionError(f"runs is {str(self.runs)!r}, which is a file: name a folder for the checkpoints.")
+        check_place(self.runs)
 
     def terms(self, alignment: Alignment = IDENTITY) -> TrainingTerms:
         """Return what of it, and of the alignment that trainings run under, changes the numbers."""
@@ -81,6 +83,16 @@ class TrainingOptions:
             num_validations=self.num_validations,
             alignment=alignment,
         )
+
+    @property
+    def folder(self) -> Folder:
+        """The folder ``runs``."""
+        return folder_at(self.runs)
+
+    @property
+    def local_runs(self) -> Path:
+        """The folder of what is of this process alone: ``runs``, or where that is elsewhere, the default one."""
+        return local_path(self.runs) or DEFAULT_RUNS
 
     @property
     def device_plan(self) -> DevicePlan:
@@ -101,7 +113,7 @@ class TrainingOptions:
             root_seed=seed,
             horizon=self.horizon or _RUNG,
             num_validations=self.num_validations,
-            checkpoint_directory=self.runs / folder_name(study),
+            folder=self.folder.below(folder_name(study)),
         )
 
 

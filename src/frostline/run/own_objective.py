@@ -11,6 +11,7 @@ from optuna.samplers import CmaEsSampler, GPSampler, QMCSampler, RandomSampler, 
 from optuna.study import Study, StudyDirection
 
 from frostline.errors import ObjectiveError, OptionError
+from frostline.folders.places import check_place, folder_at
 from frostline.inputs.safe_names import folder_name
 from frostline.objectives.look import look
 from frostline.objectives.training import ObjectiveTraining, function_of, name_of
@@ -79,7 +80,7 @@ class TuneOptions(SearchOptions, total=False):
     unit: str
     study: str | Study | None
     storage: str
-    runs: Path
+    runs: Path | str
     executor: ExecutorFactory
     observer: Observer | None
 
@@ -91,7 +92,7 @@ def tune(
     unit: str = "samples",
     study: str | Study | None = None,
     storage: str = DEFAULT_STORAGE,
-    runs: Path = DEFAULT_RUNS,
+    runs: Path | str = DEFAULT_RUNS,
     executor: ExecutorFactory = local_executor,
     observer: Observer | None = None,
     **options: Unpack[SearchOptions],
@@ -110,14 +111,15 @@ def tune(
 
     The study is kept in ``storage`` and continued if it is there; by default its name is that of the script and the
     function. An ``optuna.Study`` brings its own storage, sampler and direction. Checkpoints, and the weights of the best
-    model (``TuneResult.load_model``), lie in ``runs``. How it goes is shown on stderr, or in a notebook's cell, unless there
-    is an ``observer``; ``frostline.SILENT`` shows nothing.
+    model (``TuneResult.load_model``), lie in ``runs``, a path or a URL such as "s3://bucket/folder". How it goes is shown on
+    stderr, or in a notebook's cell, unless there is an ``observer``; ``frostline.SILENT`` shows nothing.
 
     Raises: ObjectiveError if the objective does not keep to what a trial asks of it; OptionError for an option that is none;
         StudyError if the study cannot be opened or is another one's; SearchFailedError if no configuration was evaluated in
         full; what the objective raises where it is called for the first time.
     """
     _check(objective, samples)
+    check_place(runs)
     make_ladder = options.pop("ladder", None)
     fields = cast("PlanFields", options)
     place: str | Storage = storage
@@ -133,7 +135,7 @@ def tune(
         if make_ladder is None:
             ladder = begun_ladder(terms_in(place, name), ladder)
         watching = within_budget(plan.search_on(ladder), watching)
-        folder = Path(runs) / folder_name(name)
+        folder = folder_at(runs).below(folder_name(name))
         training = ObjectiveTraining(
             objective=objective,
             sketch=sketch,

@@ -18,7 +18,6 @@ from frostline.run.sentences import (
 )
 from frostline.run.trial_rows import trial_rows
 from frostline.text_tables import html_table, text_table
-from frostline.training.model_files import read_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,17 +77,25 @@ class TuneResult:
 
     @property
     def weights(self) -> Path:
-        """The safetensors file of the best model. Raises: ModelError if there is none."""
-        if self.models is None:
-            raise ModelError(f"the search {self.study_name!r} kept no models: train the best configuration again.")
-        return self.models.existing(self.history.configurations[self.best.number])
+        """The safetensors file of the best model. Raises: ModelError if there is none, or none on this machine."""
+        return self._kept_models.existing(self._best_as_drawn)
 
     def load_model(self, model: Model) -> Model:
         """Return ``model``, freshly built for the best configuration, with the weights that the search ended with.
 
-        Raises: ModelError if they were not kept, or are of another model.
+        Raises: ModelError if they were not kept, or are of another model; OSError if they cannot be read where they lie.
         """
-        return read_model(self.weights, model)
+        return self._kept_models.load(self._best_as_drawn, model)
+
+    @property
+    def _kept_models(self) -> KeptModels:
+        if self.models is None:
+            raise ModelError(f"the search {self.study_name!r} kept no models: train the best configuration again.")
+        return self.models
+
+    @property
+    def _best_as_drawn(self) -> Configuration:
+        return self.history.configurations[self.best.number]
 
     @property
     def configuration(self) -> Configuration:

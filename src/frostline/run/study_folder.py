@@ -1,30 +1,34 @@
-"""The folder of what a study's trainings left on disk: checkpoints, and the weights of the best."""
+"""The folder of what a study's trainings left: checkpoints, and the weights of the best."""
 
 from __future__ import annotations
 
 import re
-import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from frostline.folders.local_folder import LocalFolder
 from frostline.inputs.safe_names import folder_name
+
+if TYPE_CHECKING:
+    from frostline.folders.folder import Folder
 
 _OURS = re.compile(r"[0-9a-f]{16}|models")
 
 
-def study_folder(runs: Path, study: str) -> Path | None:
-    """Return the folder of ``study`` below ``runs``, if it is there and one of ours."""
-    folder = runs / folder_name(study)
-    return folder if folder.is_dir() and _parts(folder) else None
+def study_folder(runs: Folder, study: str) -> Folder | None:
+    """Return the folder of ``study`` below ``runs``, if it is there and one of ours. Raises: OSError if nobody answers."""
+    folder = runs.below(folder_name(study))
+    return folder if _parts(folder) else None
 
 
-def delete_study_folder(folder: Path) -> None:
+def delete_study_folder(folder: Folder) -> None:
     """Delete what trainings left in the folder of a study, and the folder unless somebody else's files are in it."""
     for part in _parts(folder):
-        shutil.rmtree(part)
-    if not any(folder.iterdir()):
-        folder.rmdir()
+        folder.below(part).clear()
+    # An object store has no empty folders.
+    if isinstance(folder, LocalFolder) and not any(folder.path.iterdir()):
+        folder.path.rmdir()
 
 
-def _parts(folder: Path) -> list[Path]:
+def _parts(folder: Folder) -> list[str]:
     """Return the folders in it that trainings made: whatever else lies there is not ours to delete."""
-    return [part for part in folder.iterdir() if part.is_dir() and _OURS.fullmatch(part.name)]
+    return [part for part in folder.folders() if _OURS.fullmatch(part)]

@@ -221,7 +221,7 @@ def search_task(
     if plan.against is not None:
         meter = ModelMeter(task, plan.against, device_plan=training.options.device_plan)
         made = MeteringExecutor(model_cost=meter, executor=made)
-    models = KeptModels.of_study(training.options.runs, study, data=task.fingerprint)
+    models = KeptModels.of_study(training.options.folder, study, data=task.fingerprint)
     with opened(storage) as place:
         kept = KeptSamples(workload=workload, alignment=alignment)
         draws = plan.draws(task.space, task.direction)
@@ -261,6 +261,8 @@ class _Run:
 
 def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpace) -> TuneResult:
     with closing(run.executor):
+        if run.models is not None:
+            run.models.folder.check()
         study = SearchStudy.open(
             place, name, terms=terms, space=space, samples_kept=run.samples_kept, joins=run.joins
         )

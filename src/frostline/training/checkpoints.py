@@ -7,17 +7,17 @@ import json
 import logging
 import pickle
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from frostline.atomic import UnnamedFile
 from frostline.records import Configuration, CurvePoint, Fidelity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from frostline.folders.folder import Folder
 
 Read = TypeVar("Read")
 
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 # Goes into every name: a file of another layout is not found, and so made again.
 _LAYOUT = 1
+
+_SUFFIX = ".pt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,50 +81,49 @@ class CheckpointKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoints:
-    """The checkpoints of one study, in a folder of their own.
+    """The checkpoints of one study, in a folder of their own, wherever that lies.
 
     A file's name holds the hash of its contents, so a truncated or damaged one is known for what it is, deleted
     and never used. Losing one loses time only: ``load`` says None, and the training is made again.
     """
 
-    directory: Path
+    folder: Folder
 
     @classmethod
-    def of_study(cls, parent: Path, *, fingerprint: str, root_seed: int, settings: str) -> Checkpoints:
+    def of_study(cls, parent: Folder, *, fingerprint: str, root_seed: int, settings: str) -> Checkpoints:
         """Return those below ``parent`` of one task, seed and way of training: no other study's are ever seen."""
-        return cls(directory=parent / _digest(json.dumps([fingerprint, root_seed, settings])))
+        return cls(folder=parent.below(_digest(json.dumps([fingerprint, root_seed, settings]))))
 
     def save(self, key: CheckpointKey, checkpoint: Checkpoint) -> bool:
         """Write a checkpoint, whole or not at all, and return whether that worked.
 
-        A full disk, or a model with a state that cannot be saved, costs the checkpoint and not the evaluation: a
-        warning is logged.
+        A full disk, a store that does not answer, or a model with a state that cannot be saved, costs the checkpoint and
+        not the evaluation: a warning is logged.
         """
         return self.save_contents(key, checkpoint.contents()) is not None
 
     def save_newer(self, key: CheckpointKey, contents: Mapping[str, Any]) -> bool:
         """Write tensors and plain values of any meaning in the place of what was written under ``key`` before."""
         newest = self.save_contents(key, contents)
-        for path in self._files(f"{key.stem}.*.pt") if newest is not None else ():
-            if path != newest:
-                path.unlink(missing_ok=True)
+        for name in self._names(key) if newest is not None else ():
+            if name != newest:
+                self._delete(name)
         return newest is not None
 
-    def save_contents(self, key: CheckpointKey, contents: Mapping[str, Any]) -> Path | None:
-        """Write ``contents`` beside what was written under ``key`` before, and return the file; see ``save``."""
+    def save_contents(self, key: CheckpointKey, contents: Mapping[str, Any]) -> str | None:
+        """Write ``contents`` beside what was written under ``key`` before, and return the file's name; see ``save``."""
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with UnnamedFile(self.directory, prefix=key.stem) as written:
+            with self.folder.new_file(prefix=key.stem) as new:
                 # Given a path, torch would write the file's name into it: equal contents would no longer be equal bytes.
-                torch.save(dict(contents), written.file)
-                path = self.directory / f"{key.stem}.{_hash_of(written.file)}.pt"
-                written.named(path)
+                torch.save(dict(contents), new.file)
+                name = f"{key.stem}.{_hash_of(new.file)}{_SUFFIX}"
+                new.named(name)
         except (OSError, RuntimeError, TypeError, AttributeError, pickle.PicklingError) as error:
             # A full disk raises RuntimeError in torch's file writer (torch 2.13); the last three are a model's own state.
             reason = " ".join(str(error).split())
-            logger.warning("%s: no checkpoint in %s: %s", key.stem, self.directory, reason)
+            logger.warning("%s: no checkpoint in %s: %s", key.stem, self.folder, reason)
             return None
-        return path
+        return name
 
     def load(self, key: CheckpointKey) -> Checkpoint | None:
         """Return the checkpoint of ``key``, on the CPU; None if there is none, or none that is whole."""
@@ -130,21 +131,30 @@ class Checkpoints:
 
     def has(self, key: CheckpointKey) -> bool:
         """Return whether something lies there under ``key``, whole or not."""
-        return any(self._files(f"{key.stem}.*.pt"))
+        return bool(self._names(key))
+
+    def keeps_any(self) -> bool:
+        """Return whether anything was ever kept; True too if that cannot be known."""
+        try:
+            return self.folder.exists()
+        except OSError:
+            return True
 
     def load_contents(self, key: CheckpointKey) -> Iterator[dict[str, Any]]:
         """Yield all that lies there under ``key`` and is whole, on the CPU, in no order: two files after a kill."""
         return self._whole(key, dict)
 
     def _whole(self, key: CheckpointKey, read: Callable[[dict[str, Any]], Read]) -> Iterator[Read]:
-        for path in self._files(f"{key.stem}.*.pt"):
+        for name in self._names(key):
             try:
-                with path.open("rb") as file:
-                    is_whole = path.name == f"{key.stem}.{_hash_of(file)}.pt"
-                if is_whole:
-                    yield read(torch.load(path, map_location="cpu", weights_only=True))
+                with self.folder.fetched(name) as path:
+                    with path.open("rb") as file:
+                        is_whole = name == f"{key.stem}.{_hash_of(file)}{_SUFFIX}"
+                    contents = torch.load(path, map_location="cpu", weights_only=True) if is_whole else None
+                if contents is not None:
+                    yield read(contents)
                     continue
-                path.unlink(missing_ok=True)
+                self.folder.delete(name)
                 reason = "its contents are not what was written"
             except (
                 OSError,
@@ -156,19 +166,28 @@ class Checkpoints:
                 pickle.UnpicklingError,
             ) as error:
                 reason = " ".join(str(error).split())
-            logger.warning("%s is not used, the training is made again: %s", path, reason)
+            logger.warning("%s is not used, the training is made again: %s", self.folder.place_of(name), reason)
 
     def forget(self, number: int) -> None:
         """Delete the checkpoints of configuration ``number``: it will never be continued."""
-        for path in self._files(f"{number:06d}-*"):
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                logger.warning("%s could not be deleted: %s", path, error)
+        for name in self._listed(f"{number:06d}-"):
+            self._delete(name)
 
-    def _files(self, pattern: str) -> Iterator[Path]:
-        # Path.glob yields nothing where there is no directory.
-        return iter(sorted(self.directory.glob(pattern)))
+    def _names(self, key: CheckpointKey) -> list[str]:
+        return [name for name in self._listed(f"{key.stem}.") if name.endswith(_SUFFIX)]
+
+    def _listed(self, prefix: str) -> list[str]:
+        try:
+            return self.folder.names(prefix)
+        except OSError as error:
+            logger.warning("no checkpoint %s* is found: %s", prefix, error)
+            return []
+
+    def _delete(self, name: str) -> None:
+        try:
+            self.folder.delete(name)
+        except OSError as error:
+            logger.warning("%s could not be deleted: %s", self.folder.place_of(name), error)
 
 
 def _hash_of(file: IO[bytes]) -> str:

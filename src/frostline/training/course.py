@@ -20,10 +20,10 @@ from frostline.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from torch import Tensor
 
+    from frostline.folders.folder import Folder
     from frostline.protocols import Batch, Task
     from frostline.training.devices import DevicePlan
     from frostline.training.session import Session
@@ -49,7 +49,8 @@ class TrainingSettings:
     device_plan: DevicePlan
     root_seed: int
     horizon: str = "rung"
-    checkpoint_directory: Path | None = None
+    folder: Folder | None = None
+    """The folder of the study, where checkpoints and models are kept; None: none are."""
     num_validations: int = 4
 
     def __post_init__(self) -> None:
@@ -64,19 +65,19 @@ class TrainingSettings:
 
 def checkpoints_of(task: Task, settings: TrainingSettings) -> Checkpoints | None:
     """Return where a study with these settings keeps its checkpoints; None if it keeps none."""
-    if settings.checkpoint_directory is None:
+    if settings.folder is None:
         return None
     way = f"{settings.horizon} {settings.device_plan.compute_dtype} {settings.num_validations}"
     return Checkpoints.of_study(
-        settings.checkpoint_directory, fingerprint=task.fingerprint, root_seed=settings.root_seed, settings=way
+        settings.folder, fingerprint=task.fingerprint, root_seed=settings.root_seed, settings=way
     )
 
 
 def kept_models_of(task: Task, settings: TrainingSettings) -> KeptModels | None:
     """Return where the models of a task's study are kept; None outside a study."""
-    if settings.checkpoint_directory is None:
+    if settings.folder is None:
         return None
-    return KeptModels.in_folder(settings.checkpoint_directory, data=task.fingerprint)
+    return KeptModels.in_folder(settings.folder, data=task.fingerprint)
 
 
 class Course:

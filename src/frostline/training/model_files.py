@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
@@ -26,12 +26,20 @@ def write_model(path: Path, model: nn.Module, *, about: Mapping[str, str] | None
     reads the file too. Frozen weights are written as they are: those that were rounded stay rounded.
     Raises: ModelError if the model has a state that is no tensor, or no weights yet; OptionError if it cannot be written.
     """
+    write_whole(path, model_writer(model, about=about))
+
+
+def model_writer(model: nn.Module, *, about: Mapping[str, str] | None = None) -> Callable[[IO[bytes]], object]:
+    """Return what writes the weights of ``model`` into an open file, by its name: see ``write_model``.
+
+    Raises: ModelError as ``write_model``; what is returned raises OSError or ValueError.
+    """
     tensors, names = _tensors_of(model)
-    write_whole(path, partial(_write, tensors, {**names, **(about or {}), "format": "pt"}))
+    return partial(_write, tensors, {**names, **(about or {}), "format": "pt"})
 
 
-def read_model(path: Path, model: Model) -> Model:
-    """Return ``model``, filled with the weights of a file that ``write_model`` wrote.
+def read_model(path: Path, model: Model, *, place: str | None = None) -> Model:
+    """Return ``model``, filled with the weights of a file that ``write_model`` wrote; ``place`` is where it was copied from.
 
     Raises: ModelError if it is no such file, or of another model.
     """
@@ -42,13 +50,17 @@ def read_model(path: Path, model: Model) -> Model:
             names: Mapping[str, str] = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be read as safetensors: {' '.join(str(error).split())}.") from error
+        raise ModelError(
+            f"{place or path} cannot be read as safetensors: {' '.join(str(error).split())}."
+        ) from error
     tied = [name for name in model.state_dict() if name not in state and names.get(name) in state]
     try:
         model.load_state_dict({**state, **{name: state[names[name]] for name in tied}})
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise ModelError(f"{path} is of another model: {reason} Build the model as it was trained.") from error
+        raise ModelError(
+            f"{place or path} is of another model: {reason} Build the model as it was trained."
+        ) from error
     return model
 
 
