@@ -41,15 +41,15 @@ from torch.utils.data import TensorDataset
 from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
 
 from frostline import Configuration, SearchSpace, SupervisedTask
-from frostline.costs.flops import count_flops
+from frostline.costs.predicted.flops import count_flops
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.populations.prefix.prefix_store import PrefixStore
 from frostline.records import Fidelity, Job
-from frostline.tasks.gpt import next_token_loss
+from frostline.tasks.models.gpt import next_token_loss
 from frostline.training.course import TrainingSettings
-from frostline.training.devices import DevicePlan
-from frostline.training.randomness import borrowed_generators
+from frostline.training.machine.devices import DevicePlan
+from frostline.training.machine.randomness import borrowed_generators
 from frostline.training.session import Session, begin_session
 
 BATCH, LENGTH, CLASSES = 4, 128, 2

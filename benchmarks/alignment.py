@@ -19,11 +19,11 @@ import numpy as np
 from optuna.distributions import FloatDistribution
 
 from frostline.records import Configuration, Cost, Evaluation, Status
-from frostline.search.halving import SuccessiveHalving
+from frostline.search.algorithms.halving import SuccessiveHalving
+from frostline.search.algorithms.realigned import RealignedSearch
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
-from frostline.search.realigned import RealignedSearch
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 from frostline.statistics.bootstrap import estimate_of, resampled_counts
 
 LADDER = Ladder.explicit([(1, 150), (2, 300), (4, 300)], num_layers=4, full_samples=300)

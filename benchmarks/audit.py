@@ -21,12 +21,12 @@ prepare_process()
 import torch
 
 from frostline.audit.auditor import AuditPlan, audit_task
-from frostline.run.options import TrainingOptions
+from frostline.run.execution.options import TrainingOptions
 from frostline.run.task_search import TaskSearch
 from frostline.run.tuning import search_task
-from frostline.search.grid import Grid
-from frostline.search.sweep import Sweep
-from frostline.store.storage import MEMORY
+from frostline.search.algorithms.grid import Grid
+from frostline.search.algorithms.sweep import Sweep
+from frostline.store.backends.storage import MEMORY
 from frostline.tasks.loading import load_task
 
 TASKS = {"python-source-gpt": {"full_tokens": 96 * 2048}, "digits-resnet": {"full_images": 200 * 64}}

@@ -37,13 +37,13 @@ from frostline.research.replay.optuna_hyperband import replay_optuna
 from frostline.research.replay.recorded import Goal, RecordedTask, goal_of, with_typical_seconds
 from frostline.research.replay.simulation import replay
 from frostline.research.replay.trace import Trace
-from frostline.search.budget import Budget
-from frostline.search.budgeted import BudgetedHalving
-from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
-from frostline.search.hyperband import Hyperband
+from frostline.search.algorithms.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.algorithms.hyperband import Hyperband
+from frostline.search.algorithms.sweep import FullFidelity
+from frostline.search.budgets.budget import Budget
+from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.search.ladder import Ladder
-from frostline.search.sampling import GP, TPE, Sampling
-from frostline.search.sweep import FullFidelity
+from frostline.search.proposals.sampling import GP, TPE, Sampling
 from frostline.text_tables import text_table
 
 HERE = Path(__file__).parent

@@ -36,18 +36,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from frostline.records import Cost, Evaluation, Job, Status
+from frostline.run.execution.simulated import SimulatedExecutor
 from frostline.run.ledger import MemoryLedger
 from frostline.run.loop import Observer, climb
-from frostline.run.simulated import SimulatedExecutor
-from frostline.search.budget import Budget
-from frostline.search.budgeted import BudgetedHalving
-from frostline.search.halving import SuccessiveHalving
+from frostline.search.algorithms.halving import SuccessiveHalving
+from frostline.search.algorithms.sweep import FullFidelity
+from frostline.search.budgets.budget import Budget
+from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.search.history import History
 from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
-from frostline.search.sampling import GP, RANDOM, TPE, Draws, Sampling
-from frostline.search.space import space_of
-from frostline.search.sweep import FullFidelity
+from frostline.search.proposals.sampling import GP, RANDOM, TPE, Draws, Sampling
+from frostline.search.spaces.space import space_of
 from frostline.text_tables import text_table
 
 NUM_TRAINED = 1200

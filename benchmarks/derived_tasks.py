@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, TensorDataset, random_split
 
 import frostline
 from frostline.integrations.lightning import task_from_module, tune
-from frostline.run.result import TuneResult
+from frostline.run.outcome.result import TuneResult
 from frostline.search.ladder import Ladder
 
 FULL = 6 * 1500

@@ -37,9 +37,9 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 from transformers.trainer_callback import PrinterCallback
 
 import frostline
-from frostline.integrations import lightning as lightning_tuning
-from frostline.integrations import transformers as transformers_tuning
-from frostline.run.result import TuneResult
+from frostline.integrations.lightning import lightning_tuning
+from frostline.integrations.transformers import transformers_tuning
+from frostline.run.outcome.result import TuneResult
 from frostline.search.ladder import Ladder
 
 NUM_TRAINED = 1500

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from frostline import Configuration, Task, inspect_freezing
 from frostline.tasks.loading import load_task
-from frostline.training.devices import DevicePlan, move_batch, resolve_device
+from frostline.training.machine.devices import DevicePlan, move_batch, resolve_device
 from frostline.training.session import Session, begin_session
 
 WARM_UP_STEPS = 3

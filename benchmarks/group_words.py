@@ -27,7 +27,7 @@ from rich.table import Table
 
 import frostline
 from frostline.records import Status
-from frostline.tasks.group_words import group_words
+from frostline.tasks.builtin.group_words import group_words
 
 VALIDATED_TIMES = 3
 

@@ -26,13 +26,13 @@ from torch.utils.data import TensorDataset
 from frostline import Configuration, SearchSpace, SupervisedTask
 from frostline.records import Value
 from frostline.seeding import derive_seed
-from frostline.tasks.corpus import python_source
-from frostline.tasks.digits import load_digits
-from frostline.tasks.images import shift_images
-from frostline.tasks.mlp import MLPSettings, build_mlp
-from frostline.tasks.python_source_gpt import python_source_gpt
-from frostline.tasks.tokenization import cache_directory
-from frostline.training.model_files import write_model
+from frostline.tasks.builtin.python_source_gpt import python_source_gpt
+from frostline.tasks.data.corpus import python_source
+from frostline.tasks.data.digits import load_digits
+from frostline.tasks.data.images import shift_images
+from frostline.tasks.data.tokenization import cache_directory
+from frostline.tasks.models.mlp import MLPSettings, build_mlp
+from frostline.training.files.model_files import write_model
 
 DEFAULTS: dict[str, Value] = {
     "learning_rate": 1e-3,

@@ -31,7 +31,12 @@ from frostline.cli.main import main as command
 from frostline.store.reading import read_study
 
 TASK = Path(__file__).with_name("waiting_task.py")
-PRELOADED = ("frostline.run.in_process", "frostline.cli.shown_search", "frostline.tasks.loading", "torch._dynamo")
+PRELOADED = (
+    "frostline.run.execution.in_process",
+    "frostline.cli.shown_search",
+    "frostline.tasks.loading",
+    "torch._dynamo",
+)
 _SECONDS_BETWEEN_LOOKS = 0.01
 
 

@@ -13,9 +13,9 @@ from contest import regrets_of, table_of
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from frostline.search.budgets.planned_climb import PlannedClimb, usual_shares
 from frostline.search.ladder import Ladder
-from frostline.search.planned_climb import PlannedClimb, usual_shares
-from frostline.search.unit_cube import unit_points
+from frostline.search.spaces.unit_cube import unit_points
 
 Array = NDArray[np.float64]
 

@@ -31,7 +31,7 @@ from rich.table import Table
 from torch import nn
 
 from frostline.populations.stacking.stacked import StackedStep
-from frostline.training.devices import resolve_device, synchronise
+from frostline.training.machine.devices import resolve_device, synchronise
 
 SHAPES = ((16, 3), (32, 3), (64, 4), (96, 4), (128, 4), (256, 4))
 """Width and depth."""

@@ -20,8 +20,8 @@ import numpy as np
 from contest import Table, recorded, regrets_of, table_of
 
 from frostline.research.replay.simulation import replay
-from frostline.search.budget import Budget
-from frostline.search.budgeted import BudgetedHalving
+from frostline.search.budgets.budget import Budget
+from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.search.ladder import Ladder
 from frostline.text_tables import text_table
 

@@ -42,11 +42,11 @@ from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.records import Fidelity, Job
 from frostline.sizes import format_size
-from frostline.tasks.gpt import next_token_loss
-from frostline.tasks.lora import with_lora
+from frostline.tasks.models.gpt import next_token_loss
+from frostline.tasks.models.lora import with_lora
 from frostline.training.course import TrainingSettings
-from frostline.training.devices import DevicePlan
-from frostline.training.supervised import keeps_weights_small
+from frostline.training.machine.devices import DevicePlan
+from frostline.training.supervised.supervised_task import keeps_weights_small
 
 LENGTH = 128
 PYTHIA = {

@@ -31,10 +31,10 @@ from torch import nn
 import frostline
 from frostline.costs.model_cost import ModelMeter
 from frostline.records import Configuration, Status
-from frostline.run.result import TuneResult
-from frostline.tasks.digits_mlp import digits_mlp
-from frostline.tasks.mlp import MLPSettings, build_mlp
-from frostline.training.devices import DevicePlan
+from frostline.run.outcome.result import TuneResult
+from frostline.tasks.builtin.digits_mlp import digits_mlp
+from frostline.tasks.models.mlp import MLPSettings, build_mlp
+from frostline.training.machine.devices import DevicePlan
 
 NARROWEST, WIDEST = 4, 256
 NUM_HIDDEN = 4

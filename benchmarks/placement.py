@@ -28,15 +28,15 @@ from rich.console import Console
 from rich.table import Table
 
 from frostline.records import Cost, Evaluation, Job, Request, Status
+from frostline.run.execution.placement import Choice
+from frostline.run.execution.simulated import SimulatedDevices
 from frostline.run.ledger import MemoryLedger
 from frostline.run.loop import Observer, climb
-from frostline.run.placement import Choice
-from frostline.run.simulated import SimulatedDevices
-from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.algorithms.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
-from frostline.search.sampling import RANDOM, Draws
-from frostline.search.space import SearchSpace
+from frostline.search.proposals.sampling import RANDOM, Draws
+from frostline.search.spaces.space import SearchSpace
 from frostline.seeding import derive_seed
 
 GIB = 2**30

@@ -51,19 +51,19 @@ from frostline.populations.prefix.shared_prefix import SharedPrefix
 from frostline.populations.prefix.shared_weights import copy_sharing_frozen
 from frostline.populations.stacking.captured import WARM_UP_STEPS as WARM_UP_STEPS_TO_CAPTURE
 from frostline.populations.stacking.stacked import StackedStep
-from frostline.run.options import TrainingOptions
+from frostline.run.execution.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import default_ladder
-from frostline.store.storage import open_storage
-from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss
+from frostline.store.backends.storage import open_storage
 from frostline.tasks.loading import load_task
-from frostline.tasks.mlp import MLPSettings, build_mlp
-from frostline.tasks.resnet import ResNet, ResNetSettings
+from frostline.tasks.models.gpt import GPT, GPTSettings, next_token_loss
+from frostline.tasks.models.mlp import MLPSettings, build_mlp
+from frostline.tasks.models.resnet import ResNet, ResNetSettings
 from frostline.training.course import TrainingSettings
-from frostline.training.devices import DevicePlan, move_batch, resolve_device, synchronise
-from frostline.training.randomness import borrowed_generators
+from frostline.training.machine.devices import DevicePlan, move_batch, resolve_device, synchronise
+from frostline.training.machine.randomness import borrowed_generators
 from frostline.training.session import Session, begin_session, session_of
-from frostline.training.task_layers import layers_of
+from frostline.training.supervised.task_layers import layers_of
 
 STACKED_WAYS: dict[str, dict[str, bool]] = {
     "stacked": {}, "updated_each": {"joint": False}, "updated_at_once": {"joint": True}, "compiled": {"compiled": True},

@@ -28,12 +28,12 @@ from rich.table import Table
 from frostline.integrations import RayExecutor
 from frostline.protocols import Executor
 from frostline.records import Configuration, Evaluation, Fidelity, Job
+from frostline.run.execution.workload import Workload
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
-from frostline.run.workload import Workload
-from frostline.search.halving import AsynchronousHalving
+from frostline.search.algorithms.halving import AsynchronousHalving
 from frostline.search.ladder import Ladder
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 
 SPACE = SearchSpace(distributions={f"x{i}": FloatDistribution(0.0, 1.0) for i in range(5)})
 LADDER = Ladder.explicit([(1, 1), (1, 3), (1, 9)], num_layers=1, full_samples=9)

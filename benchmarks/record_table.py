@@ -34,15 +34,15 @@ from frostline.audit.csv_table import write_table
 from frostline.audit.landscape import Landscape
 from frostline.audit.stored_landscape import read_landscape
 from frostline.records import Fidelity, Job
-from frostline.run.local import local_executor
-from frostline.run.options import TrainingOptions
+from frostline.run.execution.local import local_executor
+from frostline.run.execution.options import TrainingOptions
+from frostline.run.execution.workload import TaskTraining, Workload
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import default_ladder
-from frostline.run.workload import TaskTraining, Workload
 from frostline.search.history import History
-from frostline.search.sampling import RANDOM, Draws
+from frostline.search.proposals.sampling import RANDOM, Draws
 from frostline.tasks.loading import load_task
-from frostline.training.task_layers import layers_of
+from frostline.training.supervised.task_layers import layers_of
 
 OPTIONS = {
     "python-source-gpt": {"full_tokens": 96 * 2048},

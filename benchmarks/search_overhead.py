@@ -27,14 +27,14 @@ from rich.table import Table
 
 from frostline.records import Cost, Evaluation, Job, Status
 from frostline.run.loop import Observer, climb
-from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.algorithms.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.algorithms.sweep import FullFidelity
 from frostline.search.history import History
 from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
-from frostline.search.sampling import RANDOM, TPE, Draws, Sampling
-from frostline.search.space import SearchSpace
-from frostline.search.sweep import FullFidelity
-from frostline.store.storage import open_storage, opened
+from frostline.search.proposals.sampling import RANDOM, TPE, Draws, Sampling
+from frostline.search.spaces.space import SearchSpace
+from frostline.store.backends.storage import open_storage, opened
 from frostline.store.study import SearchStudy
 from frostline.store.terms import Terms
 

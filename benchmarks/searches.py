@@ -43,27 +43,27 @@ from frostline.audit.recommendation import recommend
 from frostline.records import Configuration, Evaluation, Fidelity, Job, loss_sign
 from frostline.research.replay.comparison import median_seconds, ratio_of_medians
 from frostline.research.replay.recorded import goal_of
+from frostline.run.execution.options import TrainingOptions
 from frostline.run.loop import Observer
-from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.task_search import TaskSearch
 from frostline.run.tuning import search_task
+from frostline.search.algorithms.halving import SuccessiveHalving
+from frostline.search.algorithms.hyperband import Hyperband
+from frostline.search.algorithms.realigned import RealignedSearch
+from frostline.search.algorithms.sweep import FullFidelity
 from frostline.search.alignment import IDENTITY, Alignment
-from frostline.search.halving import SuccessiveHalving
 from frostline.search.history import History
-from frostline.search.hyperband import Hyperband
 from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
-from frostline.search.realigned import RealignedSearch
-from frostline.search.sweep import FullFidelity
 from frostline.seeding import derive_seed
-from frostline.store.storage import MEMORY
+from frostline.store.backends.storage import MEMORY
 from frostline.tasks.loading import load_task
 from frostline.training.course import Course
-from frostline.training.randomness import borrowed_generators
+from frostline.training.machine.randomness import borrowed_generators
 from frostline.training.session import begin_session
-from frostline.training.supervised import SupervisedTask
-from frostline.training.task_layers import layers_of
+from frostline.training.supervised.supervised_task import SupervisedTask
+from frostline.training.supervised.task_layers import layers_of
 
 VALIDATIONS = 10
 RANDOM, OPTUNA = "random search, full trainings", "Optuna's Hyperband pruner with TPE"

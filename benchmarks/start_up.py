@@ -42,7 +42,7 @@ STUDY = "measured"
 UNTIL_TRAINED = f"""
 import os
 from frostline.populations.population import Population
-from frostline.run import workload
+from frostline.run.execution import workload
 Population.__init__ = workload.train_serially = lambda *_, **__: os._exit(0)
 {RUN}
 """

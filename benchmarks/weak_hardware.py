@@ -36,11 +36,11 @@ from frostline.records import Configuration, Fidelity
 from frostline.run.single_training import train_task
 from frostline.sizes import format_size
 from frostline.tasks.loading import load_task
-from frostline.training.devices import DevicePlan
-from frostline.training.memory import available_bytes
-from frostline.training.randomness import borrowed_generators
+from frostline.training.machine.devices import DevicePlan
+from frostline.training.machine.memory import available_bytes
+from frostline.training.machine.randomness import borrowed_generators
 from frostline.training.session import begin_session
-from frostline.training.task_layers import layers_of
+from frostline.training.supervised.task_layers import layers_of
 
 # How frozen weights and logits are kept, from plain freezing on.
 WAYS: dict[str, dict[str, Any]] = {

@@ -19,8 +19,8 @@ from contest import BOOTSTRAPS, Array, Table, default, recorded, regrets_of, tab
 
 from frostline.research.replay.simulation import replay
 from frostline.research.replay.trace import Trace
-from frostline.search.budget import Budget
-from frostline.search.budgeted import BudgetedHalving
+from frostline.search.budgets.budget import Budget
+from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.text_tables import text_table
 
 SHARES = (0.1, 0.2, 0.4, 1.0)

@@ -29,16 +29,16 @@ from rich.console import Console
 from rich.table import Table
 
 from frostline.records import Configuration, Evaluation, Fidelity
-from frostline.run.executors import SerialExecutor
+from frostline.run.execution.executors import SerialExecutor
 from frostline.run.loop import Observer, climb, job_of
+from frostline.run.outcome.summary import expected_of
 from frostline.run.plan import SearchPlan
-from frostline.run.summary import expected_of
-from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.algorithms.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
-from frostline.search.sampling import RANDOM
-from frostline.search.space import SearchSpace
-from frostline.store.storage import opened
+from frostline.search.proposals.sampling import RANDOM
+from frostline.search.spaces.space import SearchSpace
+from frostline.store.backends.storage import opened
 from frostline.store.study import SearchStudy
 from frostline.store.terms import Terms
 from frostline.training.black_box import BlackBox

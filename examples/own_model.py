@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import frostline
-from frostline.store.storage import DEFAULT_STORAGE
+from frostline.store.backends.storage import DEFAULT_STORAGE
 
 CONTEXT, BATCH = 32, 8
 

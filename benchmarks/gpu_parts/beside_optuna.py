@@ -13,7 +13,7 @@ from population import search_row
 from searches import Bench, OptunaMethod
 
 from frostline.records import loss_sign
-from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised.supervised_task import SupervisedTask
 
 
 def measurements(setting: Setting) -> list[Measurement]:

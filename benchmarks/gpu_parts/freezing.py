@@ -11,7 +11,7 @@ from population import task_of
 
 from frostline.costs.measurement import FailedStep, measure_step, measure_steps, num_layers_of
 from frostline.costs.step_cost import StepCost
-from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised.supervised_task import SupervisedTask
 
 
 def measurements(setting: Setting) -> Iterable[Measurement]:

@@ -19,10 +19,10 @@ GROUPS = (
     (("tests/rehearsal/test_captured_on_card.py", "tests/rehearsal/test_streams_on_card.py"), 15),
     ((
         "tests/training", "tests/tasks", "tests/costs/test_measurement.py", "tests/layers/freezing/test_freeze.py",
-        "tests/populations/prefix/test_prefix_cache.py", "tests/run/test_executors.py",
+        "tests/populations/prefix/test_prefix_cache.py", "tests/run/execution/test_executors.py",
     ), 20),
 )  # fmt: skip
-TINY = ((("tests/training/test_memory.py",), 30),)
+TINY = ((("tests/training/machine/test_memory.py",), 30),)
 SECONDS_TO_END = 5
 
 

@@ -10,14 +10,14 @@ import torch
 from gpu_parts.rows import Measurement, Row, Setting
 from gpu_parts.tokens import SMALL_WEIGHTS, tokens_task
 
-from frostline.costs.prediction import predict_step
-from frostline.costs.true_peak import PeakBytes
+from frostline.costs.predicted.prediction import predict_step
+from frostline.costs.predicted.true_peak import PeakBytes
 from frostline.records import Configuration
 from frostline.tasks.loading import load_task
-from frostline.training.devices import DevicePlan
-from frostline.training.randomness import borrowed_generators
+from frostline.training.machine.devices import DevicePlan
+from frostline.training.machine.randomness import borrowed_generators
 from frostline.training.session import begin_session
-from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised.supervised_task import SupervisedTask
 
 # The model's options, and how many layers are trained; the large ones last.
 FULL: tuple[tuple[Mapping[str, Any], int], ...] = (

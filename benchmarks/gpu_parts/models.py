@@ -8,9 +8,9 @@ from functools import partial
 from population import GPT_128, MODELS, Model, draw_inputs, draw_tokens
 from torch import nn
 
-from frostline.tasks.gpt import GPT, GPTSettings
-from frostline.tasks.mlp import MLPSettings, build_mlp
-from frostline.tasks.resnet import ResNet, ResNetSettings
+from frostline.tasks.models.gpt import GPT, GPTSettings
+from frostline.tasks.models.mlp import MLPSettings, build_mlp
+from frostline.tasks.models.resnet import ResNet, ResNetSettings
 
 # 16 blocks of 13 million parameters; a step of 4,096 tokens keeps every card busy.
 GPT_1024 = GPTSettings(num_blocks=16, num_heads=16, width=1024, context_length=1024, vocabulary_size=16384)

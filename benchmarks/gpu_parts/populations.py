@@ -9,8 +9,8 @@ from gpu_parts.models import FULL, LARGE, TINY
 from gpu_parts.rows import Measurement, Row, Setting
 from population import Watched, step_row, task_of
 
-from frostline.training.supervised import SupervisedTask
-from frostline.training.task_layers import layers_of
+from frostline.training.supervised.supervised_task import SupervisedTask
+from frostline.training.supervised.task_layers import layers_of
 
 MEMBERS = (1, 4, 8, 16, 32)
 LARGE_MEMBERS = (1, 4, 8)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from frostline.training.devices import resolve_device
+from frostline.training.machine.devices import resolve_device
 
 Row = Mapping[str, Any]
 

@@ -11,7 +11,7 @@ from gpu_parts.rows import Measurement, Row, Setting
 from population import search_row, task_of
 
 from frostline.tasks.loading import load_task
-from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised.supervised_task import SupervisedTask
 
 
 def measurements(setting: Setting) -> list[Measurement]:

@@ -18,10 +18,10 @@ from gpu_parts.tokens import tokens_task
 from population import WARM_UP_STEPS, Contestants, Ground, session_steps, take_turns, task_of
 
 from frostline.layers.weights.widening import Widened
-from frostline.training.devices import DevicePlan, synchronise
-from frostline.training.pinning import pinned_batches
+from frostline.training.machine.devices import DevicePlan, synchronise
+from frostline.training.machine.pinning import pinned_batches
 from frostline.training.session import Session
-from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised.supervised_task import SupervisedTask
 
 STREAMED = {"model": "600M", "frozen_placement": "stream"}
 

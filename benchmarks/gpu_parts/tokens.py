@@ -11,7 +11,7 @@ from torch import nn
 
 from frostline.records import Configuration
 from frostline.tasks.loading import load_task
-from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised.supervised_task import SupervisedTask
 
 SMALL_WEIGHTS = {"frozen_dtype": "bfloat16", "chunked_logits": True}
 

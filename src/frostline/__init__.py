@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from frostline.protocols import Executor, Task
     from frostline.records import Configuration, Evaluation, Fidelity
     from frostline.report.study_page import write_report
+    from frostline.run.execution.options import TrainingOptions
+    from frostline.run.execution.workload import Workload
     from frostline.run.loop import SILENT, Observer
-    from frostline.run.options import TrainingOptions
+    from frostline.run.outcome.result import TuneResult
     from frostline.run.own_objective import tune
     from frostline.run.plan import SearchPlan
-    from frostline.run.result import TuneResult
     from frostline.run.task_search import TaskSearch
     from frostline.run.tuning import tune_task
-    from frostline.run.workload import Workload
-    from frostline.search import sampling
-    from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
-    from frostline.search.hyperband import Hyperband
+    from frostline.search.algorithms.halving import AsynchronousHalving, SuccessiveHalving
+    from frostline.search.algorithms.hyperband import Hyperband
+    from frostline.search.algorithms.sweep import FullFidelity, Sweep
     from frostline.search.ladder import Ladder
-    from frostline.search.space import SearchSpace
-    from frostline.search.sweep import FullFidelity, Sweep
-    from frostline.training.supervised import SupervisedTask
+    from frostline.search.proposals import sampling
+    from frostline.search.spaces.space import SearchSpace
+    from frostline.training.supervised.supervised_task import SupervisedTask
 
 __all__ = [
     "SILENT",
@@ -105,26 +105,26 @@ _NAMES_OF = {
     "frostline.objectives.trial": ("Trial",),
     "frostline.report.study_page": ("write_report",),
     "frostline.run.loop": ("SILENT", "Observer"),
-    "frostline.run.options": ("TrainingOptions",),
+    "frostline.run.execution.options": ("TrainingOptions",),
     "frostline.run.plan": ("SearchPlan",),
-    "frostline.run.result": ("TuneResult",),
+    "frostline.run.outcome.result": ("TuneResult",),
     "frostline.run.own_objective": ("tune",),
     "frostline.run.task_search": ("TaskSearch",),
     "frostline.run.tuning": ("tune_task",),
-    "frostline.run.workload": ("Workload",),
+    "frostline.run.execution.workload": ("Workload",),
     "frostline.search": ("sampling",),
-    "frostline.search.halving": (
+    "frostline.search.algorithms.halving": (
         "AsynchronousHalving",
         "SuccessiveHalving",
     ),
-    "frostline.search.hyperband": ("Hyperband",),
+    "frostline.search.algorithms.hyperband": ("Hyperband",),
     "frostline.search.ladder": ("Ladder",),
-    "frostline.search.space": ("SearchSpace",),
-    "frostline.search.sweep": (
+    "frostline.search.spaces.space": ("SearchSpace",),
+    "frostline.search.algorithms.sweep": (
         "FullFidelity",
         "Sweep",
     ),
-    "frostline.training.supervised": ("SupervisedTask",),
+    "frostline.training.supervised.supervised_task": ("SupervisedTask",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from frostline.layers import LayerStack
     from frostline.records import Configuration, Direction, Evaluation, Job, Value
-    from frostline.search.space import SearchSpace
+    from frostline.search.spaces.space import SearchSpace
 
 Batch = Any
 """Whatever a task's batches are: training only hands them back to the task and moves them between devices."""

@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 
 from frostline.audit.landscape import Landscape
 from frostline.records import Configuration
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 
 
 def landscape(

@@ -17,22 +17,22 @@ from frostline.audit.auditor import AuditPlan, audit_task, predicted_costs
 from frostline.audit.csv_table import read_table, write_table
 from frostline.audit.reuse import AuditedEvaluations
 from frostline.audit.stored_landscape import landscape_of, read_aligned, repeat_study
-from frostline.costs.prediction import predict_step
+from frostline.costs.predicted.prediction import predict_step
 from frostline.errors import AlignmentError, AuditError, StudyError
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job, Status
-from frostline.run.executors import RememberingExecutor
-from frostline.run.options import TrainingOptions
+from frostline.run.execution.executors import RememberingExecutor
+from frostline.run.execution.options import TrainingOptions
+from frostline.run.execution.simulated import SimulatedExecutor
 from frostline.run.plan import SearchPlan
-from frostline.run.simulated import SimulatedExecutor
 from frostline.run.single_training import train_task
 from frostline.run.task_search import TaskSearch
 from frostline.run.tuning import search_task
+from frostline.search.algorithms.halving import SuccessiveHalving
 from frostline.search.alignment import Alignment
-from frostline.search.halving import SuccessiveHalving
 from frostline.search.ladder import Ladder
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
+from frostline.store.backends.storage import MEMORY
 from frostline.store.reading import read_study
-from frostline.store.storage import MEMORY
 from tests.executing import Watching
 from tests.tiny_task import make
 

@@ -17,7 +17,7 @@ from frostline.audit.csv_table import read_table, write_table
 from frostline.audit.landscape import Landscape
 from frostline.errors import AuditError
 from frostline.records import Configuration
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 from tests.audit.landscapes import landscape
 
 SPACE = SearchSpace(

@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from frostline.audit.landscape import Landscape
 from frostline.audit.optima import Optimum, move_sentences, optima
 from frostline.errors import AuditError
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 from tests.audit.landscapes import landscape
 
 SPACE = SearchSpace(

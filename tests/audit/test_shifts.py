@@ -17,7 +17,7 @@ from frostline.errors import AuditError
 from frostline.records import Fidelity
 from frostline.search.alignment import Alignment
 from frostline.search.ladder import Ladder
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 from tests.audit.landscapes import landscape
 
 SPACE = SearchSpace(

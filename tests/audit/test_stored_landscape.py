@@ -14,7 +14,7 @@ from frostline.audit.stored_landscape import landscape_of, repeated_scores
 from frostline.errors import AuditError
 from frostline.records import Configuration, Cost, CurvePoint, Direction, Evaluation, Fidelity, Status
 from frostline.search.history import History
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 from frostline.store.terms import TaskReference, Terms, TrainingTerms
 
 SPACE = SearchSpace(distributions={"rate": FloatDistribution(0.0, 1.0)})

@@ -17,7 +17,7 @@ import pytest
 
 import frostline
 from frostline.cli.main import main
-from frostline.run.summary import best_evaluation
+from frostline.run.outcome.summary import best_evaluation
 from frostline.store.reading import read_study
 from tests.cli.command_line import run
 

@@ -14,7 +14,7 @@ import pytest
 
 from frostline.cli.main import main
 from frostline.cli.watched_study import climb_of
-from frostline.search.budgeted import BudgetedHalving
+from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.store.reading import read_study
 from tests.cli.command_line import run
 

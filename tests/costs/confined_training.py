@@ -15,20 +15,20 @@ from optuna.distributions import FloatDistribution
 from torch import Tensor, nn
 from torch.nn import functional
 
-from frostline.costs.allocations import storage_bytes
+from frostline.costs.predicted.allocations import storage_bytes
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.records import Configuration, Fidelity, Job
-from frostline.search.space import SearchSpace
-from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss
-from frostline.tasks.mlp import MLPSettings, build_mlp
-from frostline.tasks.random_images import RandomImages
-from frostline.tasks.random_tokens import RandomTokens
+from frostline.search.spaces.space import SearchSpace
+from frostline.tasks.builtin.random_images import RandomImages
+from frostline.tasks.builtin.random_tokens import RandomTokens
+from frostline.tasks.models.gpt import GPT, GPTSettings, next_token_loss
+from frostline.tasks.models.mlp import MLPSettings, build_mlp
 from frostline.training.course import TrainingSettings
-from frostline.training.devices import DevicePlan
 from frostline.training.failures import is_out_of_memory
+from frostline.training.machine.devices import DevicePlan
 from frostline.training.session import begin_session
-from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised.supervised_task import SupervisedTask
 
 CPU = DevicePlan(device=torch.device("cpu"))
 VOCABULARY, CONTEXT, IMAGE, SMALL_IMAGE = 2000, 128, 64, 8

@@ -13,17 +13,17 @@ from torch import nn
 from torch.utils.data import TensorDataset
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from frostline.costs.allocations import LiveBytes
 from frostline.costs.capacity import Capacity
+from frostline.costs.predicted.allocations import LiveBytes
 from frostline.layers import freezing_of
 from frostline.layers.weights.kept_parameter import KeptParameter
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.records import Configuration
-from frostline.tasks.gpt import next_token_loss
-from frostline.tasks.lora import with_lora
+from frostline.tasks.models.gpt import next_token_loss
+from frostline.tasks.models.lora import with_lora
 from frostline.training.serial import train_serially
-from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised.supervised_task import SupervisedTask
 from tests.populations.cases import DEFAULTS, SPACE, configuration_of, jobs_of
 from tests.training.cases import settings_of
 

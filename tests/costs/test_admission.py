@@ -13,11 +13,11 @@ from frostline.costs.admission import require_memory
 from frostline.costs.capacity import Capacity
 from frostline.errors import NotEnoughMemoryError
 from frostline.records import Fidelity, Status
-from frostline.run.options import TrainingOptions
+from frostline.run.execution.options import TrainingOptions
 from frostline.run.single_training import train_task
 from frostline.run.tuning import tune_task
-from frostline.store.storage import MEMORY
-from frostline.tasks.digits_mlp import digits_mlp
+from frostline.store.backends.storage import MEMORY
+from frostline.tasks.builtin.digits_mlp import digits_mlp
 
 
 def test_a_training_that_does_not_fit_is_refused_with_what_does() -> None:

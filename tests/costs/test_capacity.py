@@ -10,7 +10,7 @@ from frostline.costs.capacity import Capacity, largest_fitting
 from frostline.costs.step_cost import Memory, StepCost
 from frostline.errors import OptionError, PredictionError
 from frostline.records import Fidelity
-from frostline.tasks.digits_resnet import digits_resnet
+from frostline.tasks.builtin.digits_resnet import digits_resnet
 
 MEBIBYTE = 2**20
 

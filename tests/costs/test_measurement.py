@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import frostline
-from frostline.costs.allocations import storage_bytes
 from frostline.costs.measurement import (
     FailedStep,
     checked_layers,
@@ -24,6 +23,7 @@ from frostline.costs.measurement import (
     num_layers_of,
     own_batch_size,
 )
+from frostline.costs.predicted.allocations import storage_bytes
 from frostline.costs.step_cost import StepCost
 from frostline.errors import FidelityError, HyperparameterError, OptionError, TaskError
 

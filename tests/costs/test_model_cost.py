@@ -12,7 +12,7 @@ from frostline.costs import model_cost
 from frostline.costs.model_cost import ModelMeter
 from frostline.errors import OptionError
 from frostline.records import Configuration
-from frostline.training.devices import DevicePlan
+from frostline.training.machine.devices import DevicePlan
 from tests import wide_task
 from tests.wide_task import num_biases, num_weights
 

@@ -6,8 +6,8 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from frostline.costs.cost_tables import Circumstances, CostRow
 from frostline.costs.measurement import FailedStep
+from frostline.costs.shown.cost_tables import Circumstances, CostRow
 from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
 
 KINDS = ("parameters", "gradients", "optimizer_state", "activations", "peak")

@@ -14,11 +14,11 @@ import pytest
 from optuna.distributions import FloatDistribution
 
 from frostline.records import Configuration, Evaluation, Fidelity, Job, Request, Status
+from frostline.run.execution.workload import Workload
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
-from frostline.run.workload import Workload
 from frostline.search.ladder import Ladder
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 from frostline.store.reading import read_study
 
 pytestmark = pytest.mark.multiprocess

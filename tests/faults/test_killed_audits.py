@@ -14,8 +14,8 @@ from frostline.audit.auditor import AuditPlan, audit_task
 from frostline.audit.landscape import Landscape
 from frostline.audit.stored_landscape import read_landscape
 from frostline.records import Evaluation
+from frostline.run.execution.options import TrainingOptions
 from frostline.run.loop import Observer
-from frostline.run.options import TrainingOptions
 from frostline.run.task_search import TaskSearch
 from frostline.search.history import History
 from tests.tiny_task import make

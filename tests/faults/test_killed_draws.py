@@ -13,14 +13,14 @@ from optuna.distributions import FloatDistribution
 
 from frostline.records import Cost, Evaluation, Job, Status
 from frostline.run.loop import Loop, Observer
-from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
-from frostline.search.hyperband import Hyperband
+from frostline.search.algorithms.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.algorithms.hyperband import Hyperband
 from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
-from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Draws, Sampling
-from frostline.search.space import SearchSpace
-from frostline.store.any_storage import PublicAccess
-from frostline.store.storage import close_storage, open_storage, opened
+from frostline.search.proposals.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Draws, Sampling
+from frostline.search.spaces.space import SearchSpace
+from frostline.store.backends.any_storage import PublicAccess
+from frostline.store.backends.storage import close_storage, open_storage, opened
 from frostline.store.study import SearchStudy
 from frostline.store.terms import Terms
 from tests.store.dying import Fragile, KilledError

@@ -21,20 +21,20 @@ import pytest
 from optuna.trial import TrialState
 
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job
-from frostline.run.executors import SerialExecutor
+from frostline.run.execution.executors import SerialExecutor
+from frostline.run.execution.workload import Workload
 from frostline.run.loop import Observer
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
-from frostline.run.workload import Workload
-from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.algorithms.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.algorithms.hyperband import Hyperband
+from frostline.search.algorithms.realigned import RealignedSearch
+from frostline.search.algorithms.sweep import FullFidelity, Sweep
+from frostline.search.algorithms.watched import WatchedHalving
 from frostline.search.history import History
-from frostline.search.hyperband import Hyperband
 from frostline.search.ladder import Ladder
-from frostline.search.realigned import RealignedSearch
-from frostline.search.sampling import CMA_ES, QMC, RANDOM, TPE, Sampling
-from frostline.search.sweep import FullFidelity, Sweep
-from frostline.search.watched import WatchedHalving
-from frostline.store.storage import close_storage, open_storage
+from frostline.search.proposals.sampling import CMA_ES, QMC, RANDOM, TPE, Sampling
+from frostline.store.backends.storage import close_storage, open_storage
 from tests.postgresql import database_of
 from tests.run.test_faults import LADDER, SPACE, bowl
 

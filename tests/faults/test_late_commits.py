@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from frostline.store.storage import close_storage
+from frostline.store.backends.storage import close_storage
 from tests.faults.test_kills import database_of
+from tests.store.sharing.test_workers import study_in, turn_at
 from tests.store.test_claims import Worker
-from tests.store.test_workers import study_in, turn_at
 
 SERVER = os.environ.get("FROSTLINE_TEST_DATABASE", "")
 

@@ -12,8 +12,8 @@ from frostline.records import Evaluation
 from frostline.run.loop import Observer
 from frostline.run.plan import SearchPlan
 from frostline.search.history import History
-from frostline.training.checkpoints import Checkpoints
-from frostline.training.kept_models import KeptModels
+from frostline.training.files.checkpoints import Checkpoints
+from frostline.training.files.kept_models import KeptModels
 from tests import tiny_task
 from tests.store.dying import KilledError
 

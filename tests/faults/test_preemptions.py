@@ -13,14 +13,14 @@ from torch import nn
 
 import frostline
 from frostline.records import Configuration, Request, Status
-from frostline.run.kept_samples import KeptSamples
+from frostline.run.execution.workload import TaskTraining, Workload
 from frostline.run.loop import job_of
-from frostline.run.workload import TaskTraining, Workload
+from frostline.run.outcome.kept_samples import KeptSamples
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
-from frostline.store.deaths import Deaths
 from frostline.store.reading import read_study
+from frostline.store.sharing.deaths import Deaths
 from tests import tiny_task
 
 PREEMPTED = 2

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from frostline.records import Cost, Request
-from frostline.store import presence, workers
-from frostline.store.any_storage import access_to
-from frostline.store.storage import open_storage
-from frostline.store.workers import SharedTurn
+from frostline.store.backends.any_storage import access_to
+from frostline.store.backends.storage import open_storage
+from frostline.store.sharing import presence, workers
+from frostline.store.sharing.workers import SharedTurn
 from tests.store.test_claims import Worker, ended, trials_of
 
 HOUR = 3600.0

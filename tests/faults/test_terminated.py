@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from frostline.cli.main import main
-from frostline.store.storage import close_storage, open_storage
+from frostline.store.backends.storage import close_storage, open_storage
 
 pytestmark = pytest.mark.multiprocess
 

@@ -15,10 +15,10 @@ from frostline.records import Configuration, Fidelity
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
 from frostline.search.ladder import Ladder
-from frostline.search.space import SearchSpace
-from frostline.store import workers
-from frostline.store.storage import Storage, close_storage, open_storage
-from frostline.store.vanishing import StudyFile
+from frostline.search.spaces.space import SearchSpace
+from frostline.store.backends.storage import Storage, close_storage, open_storage
+from frostline.store.backends.vanishing import StudyFile
+from frostline.store.sharing import workers
 
 SPACE = SearchSpace(distributions={"rate": FloatDistribution(0.0, 1.0)})
 LADDER = Ladder.diagonal(num_layers=10, full_samples=1000)

@@ -16,8 +16,8 @@ from frostline.folders.folder import Folder
 from frostline.folders.local_folder import LocalFolder
 from frostline.folders.remote_folder import RemoteFolder
 from frostline.records import Configuration, Fidelity
-from frostline.training.checkpoints import CheckpointKey, Checkpoints
-from frostline.training.kept_models import KeptModels
+from frostline.training.files.checkpoints import CheckpointKey, Checkpoints
+from frostline.training.files.kept_models import KeptModels
 
 KEYS = [
     CheckpointKey(

@@ -13,7 +13,7 @@ from frostline.errors import OptionError
 from frostline.folders.local_folder import LocalFolder
 from frostline.folders.places import check_place, folder_at, local_path
 from frostline.folders.remote_folder import RemoteFolder
-from frostline.run.options import DEFAULT_RUNS, TrainingOptions
+from frostline.run.execution.options import DEFAULT_RUNS, TrainingOptions
 
 
 @pytest.mark.parametrize("place", ["runs", "../a b", "/x", "C:/x", "a:b", "a://b", "s3:/bucket", Path("deep/er")])

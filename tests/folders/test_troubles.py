@@ -19,9 +19,9 @@ from frostline.errors import FolderError, OptionError
 from frostline.folders.places import folder_at
 from frostline.objectives import pending_checkpoint
 from frostline.records import Configuration, Fidelity
+from frostline.run.outcome.study_folder import study_folder
 from frostline.run.plan import SearchPlan
-from frostline.run.study_folder import study_folder
-from frostline.training.checkpoints import CheckpointKey, Checkpoints
+from frostline.training.files.checkpoints import CheckpointKey, Checkpoints
 from tests import tiny_task
 from tests.folders.test_folders import contents_of, put
 from tests.folders.troubled import Troubled

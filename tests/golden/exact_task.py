@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import frostline
-from frostline.tasks.gpt import GPTSettings
-from frostline.tasks.language_modelling import LanguageModelBudget, language_model_task
+from frostline.tasks.builtin.language_modelling import LanguageModelBudget, language_model_task
+from frostline.tasks.models.gpt import GPTSettings
 
 
 def points(num_points: int, seed: int) -> TensorDataset:

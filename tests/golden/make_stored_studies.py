@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 import frostline
-from frostline.run.options import TrainingOptions
+from frostline.run.execution.options import TrainingOptions
 from frostline.run.tuning import search_function
 from frostline.store.terms import TaskReference
 from tests.golden.black_boxes import LADDER, SPACE, bowl

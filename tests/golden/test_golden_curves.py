@@ -12,14 +12,14 @@ import pytest
 from optuna.distributions import FloatDistribution
 
 import frostline
-from frostline.run.options import TrainingOptions
+from frostline.run.execution.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.task_search import TaskSearch
 from frostline.run.tuning import search_task
 from frostline.search.alignment import Alignment
-from frostline.tasks.digits_mlp import digits_mlp
-from frostline.tasks.digits_resnet import digits_resnet
-from frostline.training.task_layers import layers_of
+from frostline.tasks.builtin.digits_mlp import digits_mlp
+from frostline.tasks.builtin.digits_resnet import digits_resnet
+from frostline.training.supervised.task_layers import layers_of
 from tests.golden.exact_task import make, small_gpt
 from tests.golden.golden_files import FLOAT32, GoldenFiles
 

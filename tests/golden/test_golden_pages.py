@@ -19,9 +19,9 @@ from frostline.audit.console_tables import correlation_table, ladder_comparison_
 from frostline.audit.csv_table import read_table, write_table
 from frostline.audit.recommendation import recommend
 from frostline.audit.shifts import shifts
-from frostline.report.audit_page import audit_page
-from frostline.report.search_page import search_page
-from frostline.run.options import TrainingOptions
+from frostline.report.audits.audit_page import audit_page
+from frostline.report.searches.search_page import search_page
+from frostline.run.execution.options import TrainingOptions
 from tests.cli.command_line import run
 from tests.golden.exact_task import make
 from tests.golden.golden_files import FLOAT32, HERE, MASK, TABLES, GoldenFiles, masked, rounded, visible_text

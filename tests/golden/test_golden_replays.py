@@ -26,7 +26,7 @@ from frostline.research.replay.simulation import replay
 from frostline.research.replay.synthetic import hartmann
 from frostline.research.replay.synthetic_tables import SyntheticGrid, synthetic_landscape
 from frostline.research.replay.trace import Patience, Trace
-from frostline.search.sampling import TPE
+from frostline.search.proposals.sampling import TPE
 from tests.golden.golden_files import TABLES, GoldenFiles, columns, rounded
 
 NUM_AUDITED = 16

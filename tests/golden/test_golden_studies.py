@@ -14,13 +14,13 @@ from optuna.storages.journal import JournalFileBackend
 
 import frostline
 from frostline import SearchPlan
+from frostline.run.execution.options import TrainingOptions
 from frostline.run.loop import SILENT
-from frostline.run.options import TrainingOptions
 from frostline.run.tuning import search_function
-from frostline.search.realigned import RealignedSearch
-from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Sampling, grid
-from frostline.search.watched import WatchedHalving
-from frostline.store.storage import close_storage, open_storage
+from frostline.search.algorithms.realigned import RealignedSearch
+from frostline.search.algorithms.watched import WatchedHalving
+from frostline.search.proposals.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Sampling, grid
+from frostline.store.backends.storage import close_storage, open_storage
 from tests.cli.command_line import run
 from tests.executing import Watching
 from tests.golden.black_boxes import LADDER, SCALES, SPACE, bowl, failing

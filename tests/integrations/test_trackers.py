@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import frostline
 from frostline.integrations import MLflowTracker, TensorBoardTracker, TrackioTracker, WandbTracker
 from frostline.run.loop import Together
-from frostline.run.result import TuneResult
+from frostline.run.outcome.result import TuneResult
 from tests.cli.command_line import run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the trackers' own

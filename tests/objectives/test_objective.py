@@ -23,10 +23,10 @@ from frostline.folders.places import folder_at
 from frostline.objectives.look import look
 from frostline.records import Status
 from frostline.run.own_objective import study_name_of
-from frostline.search.sampling import TPE
+from frostline.search.proposals.sampling import TPE
 from frostline.seeding import derive_seed
 from frostline.store.reading import read_study
-from frostline.training.kept_models import KeptModels
+from frostline.training.files.kept_models import KeptModels
 
 GENERATOR = torch.Generator().manual_seed(0)
 POINTS = torch.randn(64, 4, generator=GENERATOR)

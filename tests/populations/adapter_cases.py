@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
 
-from frostline.tasks.gpt import next_token_loss
+from frostline.tasks.models.gpt import next_token_loss
 from tests.populations.cases import Case, gpt, tokens
 
 

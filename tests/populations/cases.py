@@ -13,11 +13,11 @@ from torch.utils.data import TensorDataset
 from transformers import ViTConfig, ViTForImageClassification
 
 from frostline.records import Configuration, Fidelity, Job
-from frostline.search.space import SearchSpace
-from frostline.tasks.delta_product import DeltaProductModel, DeltaProductSettings
-from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss
-from frostline.tasks.resnet import ResNet, ResNetSettings
-from frostline.training.supervised import SupervisedTask
+from frostline.search.spaces.space import SearchSpace
+from frostline.tasks.models.delta_product import DeltaProductModel, DeltaProductSettings
+from frostline.tasks.models.gpt import GPT, GPTSettings, next_token_loss
+from frostline.tasks.models.resnet import ResNet, ResNetSettings
+from frostline.training.supervised.supervised_task import SupervisedTask
 
 BATCH_SIZE = 4
 NUM_STEPS = 20

@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.training.serial import train_serially
-from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised.supervised_task import SupervisedTask
 from tests.layers.split_families import cases
 from tests.training.cases import SPACE, configured, job_of, settings_of
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.training.serial import train_serially
-from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised.supervised_task import SupervisedTask
 from tests.populations.cases import DEFAULTS, SPACE, configuration_of, jobs_of
 from tests.training.cases import settings_of
 

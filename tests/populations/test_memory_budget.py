@@ -18,11 +18,11 @@ from frostline.populations.prefix.share import Share
 from frostline.populations.prefix.shared_prefix import SharedPrefix
 from frostline.protocols import Task
 from frostline.records import Job
-from frostline.run import in_process
-from frostline.run.executors import PopulationExecutor
-from frostline.run.local import local_executor
-from frostline.run.options import TrainingOptions
-from frostline.run.workload import TaskTraining, Workload
+from frostline.run.execution import in_process
+from frostline.run.execution.executors import PopulationExecutor
+from frostline.run.execution.local import local_executor
+from frostline.run.execution.options import TrainingOptions
+from frostline.run.execution.workload import TaskTraining, Workload
 from frostline.search.ladder import Ladder
 from tests.populations.cases import CASES, configuration_of, jobs_of
 from tests.training.cases import settings_of
@@ -43,8 +43,8 @@ class Noted(Exception):
 
 @pytest.fixture
 def free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("frostline.training.memory.kernel_bytes", lambda _: FREE)
-    monkeypatch.setattr("frostline.training.memory.cgroup_bytes", lambda *_: None)
+    monkeypatch.setattr("frostline.training.machine.memory.kernel_bytes", lambda _: FREE)
+    monkeypatch.setattr("frostline.training.machine.memory.cgroup_bytes", lambda *_: None)
 
 
 def given(monkeypatch: pytest.MonkeyPatch, directory: Path, **changes: str) -> Noted:
@@ -83,7 +83,7 @@ def test_what_is_kept_already_is_not_subtracted_twice_from_what_is_free(
     population_on(store)
     assert store.held_bytes > 0
     # The machine has as much less to give.
-    monkeypatch.setattr("frostline.training.memory.kernel_bytes", lambda _: FREE - store.held_bytes)
+    monkeypatch.setattr("frostline.training.machine.memory.kernel_bytes", lambda _: FREE - store.held_bytes)
     assert budget.left_beside(store) == pytest.approx(empty + 0.2 * store.held_bytes, abs=2)
 
 

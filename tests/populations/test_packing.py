@@ -22,7 +22,7 @@ from frostline.populations.population import Population
 from frostline.populations.prefix.share import CannotShareError
 from frostline.populations.programs import Program
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job, Progress, Status
-from frostline.run.executors import PopulationExecutor
+from frostline.run.execution.executors import PopulationExecutor
 from frostline.run.view.event_lines import progress_line
 from frostline.training.session import begin_session
 from tests.executing import Watching, evaluations_by

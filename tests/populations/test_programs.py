@@ -17,12 +17,16 @@ from frostline.errors import HyperparameterError
 from frostline.populations.programs import ABSENT, Program, Programs
 from frostline.protocols import Batch, Task
 from frostline.records import Configuration, Value
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 from frostline.seeding import derive_seed
-from frostline.tasks.digits_resnet import digits_resnet
-from frostline.tasks.python_source_gpt import python_source_gpt
-from frostline.training.hyperparameter_reads import CompletedHyperparameters, Reads, WatchedHyperparameters
-from frostline.training.supervised import SupervisedTask
+from frostline.tasks.builtin.digits_resnet import digits_resnet
+from frostline.tasks.builtin.python_source_gpt import python_source_gpt
+from frostline.training.supervised.hyperparameter_reads import (
+    CompletedHyperparameters,
+    Reads,
+    WatchedHyperparameters,
+)
+from frostline.training.supervised.supervised_task import SupervisedTask
 from tests.training.cases import SPACE, configured, perceptron, regression_task
 
 FLOAT = FloatDistribution(0.0, 1.0)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from frostline.records import Evaluation, Job
-from frostline.training.devices import DevicePlan
+from frostline.training.machine.devices import DevicePlan
 from frostline.training.serial import train_model
 from frostline.training.session import Session, begin_session
-from frostline.training.task_layers import layers_of
+from frostline.training.supervised.task_layers import layers_of
 from tests.populations.cases import BATCH_SIZE, CASES, configuration_of, jobs_of
 from tests.training.cases import CPU, settings_of
 

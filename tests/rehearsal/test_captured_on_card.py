@@ -18,12 +18,12 @@ from frostline.populations.prefix.share import CannotShareError
 from frostline.populations.stacking.captured import WARM_UP_STEPS, CapturedStep
 from frostline.protocols import Task
 from frostline.records import Job
-from frostline.run.options import TrainingOptions
+from frostline.run.execution.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import tune_task
 from frostline.search.ladder import Ladder
-from frostline.training.finiteness import Readings
 from frostline.training.serial import train_serially
+from frostline.training.steps.finiteness import Readings
 from tests.populations.cases import BATCH_SIZE, CASES, OPTIMIZERS, Case, configuration_of, jobs_of
 from tests.rehearsal.cases import BY_NAME, CARD, ON_A_CARD, assert_same_evaluation, is_rehearsed, task_layers
 from tests.training.cases import settings_of

@@ -25,15 +25,15 @@ from frostline.populations.prefix.prefix_store import PrefixStore
 from frostline.populations.stacking import stacked_outcome
 from frostline.populations.stacking.stacked import StackedStep
 from frostline.records import Fidelity, Job, Status
-from frostline.run.options import TrainingOptions
+from frostline.run.execution.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import tune_task
 from frostline.search.ladder import Ladder
 from frostline.training.course import checkpoints_of, kept_models_of
-from frostline.training.devices import DevicePlan, move_batch
-from frostline.training.optimizers import offered_optimizers
+from frostline.training.machine.devices import DevicePlan, move_batch
 from frostline.training.serial import train_serially
 from frostline.training.session import Session, begin_session
+from frostline.training.steps.optimizers import offered_optimizers
 from tests.layers.models import FAMILY_CASES
 from tests.layers.models import Case as FamilyCase
 from tests.populations.cases import BATCH_SIZE, CASES, DEFAULTS, Case, configuration_of, jobs_of

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from frostline.costs.cuda_rules import CUBLAS_BYTES
 from frostline.costs.measurement import measure_steps
-from frostline.costs.prediction import predict_step
+from frostline.costs.predicted.cuda_rules import CUBLAS_BYTES
+from frostline.costs.predicted.prediction import predict_step
 from frostline.costs.step_cost import StepCost
 from frostline.layers import freeze
 from frostline.layers.weights.deferred import build_deferred, move
@@ -22,10 +22,16 @@ from frostline.populations.engines import Engine
 from frostline.populations.memory_budget import MemoryBudget
 from frostline.populations.population import Population
 from frostline.populations.prefix.prefix_store import PrefixStore
-from frostline.tasks.digits_mlp import digits_mlp
-from frostline.training.devices import move_batch, peak_bytes, reset_peak_bytes, resolve_device, synchronise
+from frostline.tasks.builtin.digits_mlp import digits_mlp
 from frostline.training.failures import give_memory_back
-from frostline.training.memory import available_bytes
+from frostline.training.machine.devices import (
+    move_batch,
+    peak_bytes,
+    reset_peak_bytes,
+    resolve_device,
+    synchronise,
+)
+from frostline.training.machine.memory import available_bytes
 from frostline.training.serial import train_serially
 from tests.layers.models import Decoder
 from tests.layers.models import tokens as token_ids

@@ -12,7 +12,7 @@ from frostline.audit.landscape import Landscape
 from frostline.records import Configuration, Cost, CurvePoint, Direction, Evaluation, Fidelity, Status
 from frostline.report.study_record import StudyRecord
 from frostline.search.history import History
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 from frostline.store.terms import TaskReference, Terms, TrainingTerms
 
 RUNGS = ((2, 1000), (4, 3000), (9, 9000))

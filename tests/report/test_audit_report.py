@@ -14,11 +14,11 @@ from frostline.audit.landscape import Landscape
 from frostline.audit.recommendation import recommend
 from frostline.audit.shifts import CellShift, shifts
 from frostline.pages.parts import Multiples
-from frostline.report.audit_page import audit_page
-from frostline.report.cells import optima_section
-from frostline.report.levels import pairs_section
-from frostline.report.maps import ladders_of, threshold_map
-from frostline.report.verdict import headline
+from frostline.report.audits.audit_page import audit_page
+from frostline.report.audits.cells import optima_section
+from frostline.report.audits.levels import pairs_section
+from frostline.report.audits.maps import ladders_of, threshold_map
+from frostline.report.audits.verdict import headline
 from frostline.search.ladder import Ladder
 from frostline.statistics.bootstrap import Estimate
 from tests.report.cases import NASTY, landscape

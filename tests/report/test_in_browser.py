@@ -14,8 +14,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from frostline.audit.audit import audit_of
 from frostline.audit.recommendation import recommend
 from frostline.audit.shifts import shifts
-from frostline.report.audit_page import audit_page
-from frostline.report.search_page import search_page
+from frostline.report.audits.audit_page import audit_page
+from frostline.report.searches.search_page import search_page
 from tests.report.cases import NASTY, PLAIN, landscape, search_record
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from frostline.report.search_page import search_page
-from frostline.run.front import best_front
+from frostline.report.searches.search_page import search_page
+from frostline.run.outcome.front import best_front
 from frostline.search.history import History
 from tests.report.cases import NASTY, PLAIN, evaluation, search_record
 

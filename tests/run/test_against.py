@@ -10,9 +10,9 @@ import pytest
 import frostline
 from frostline.errors import OptionError, StudyError
 from frostline.records import Evaluation
-from frostline.run.front import cost_words
+from frostline.run.execution.options import alone
 from frostline.run.loop import Observer
-from frostline.run.options import alone
+from frostline.run.outcome.front import cost_words
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
 from frostline.search.fronts import climbing_order

@@ -23,11 +23,11 @@ from frostline.errors import LadderError, OptionError, StudyError
 from frostline.records import Configuration, Fidelity, Status
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
-from frostline.search.halving import AsynchronousHalving
+from frostline.search.algorithms.halving import AsynchronousHalving
 from frostline.search.ladder import Ladder
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
+from frostline.store.backends.storage import close_storage, open_storage
 from frostline.store.reading import read_study
-from frostline.store.storage import close_storage, open_storage
 from tests import tiny_task
 
 pytestmark = pytest.mark.multiprocess

@@ -15,15 +15,15 @@ from optuna.trial import TrialState
 from frostline import Configuration, Evaluation, Fidelity, Ladder, SearchPlan, SearchSpace, Workload
 from frostline.errors import OptionError
 from frostline.records import Cost, Job, Request, Status
+from frostline.run.execution.simulated import SimulatedExecutor
 from frostline.run.ledger import MemoryLedger
 from frostline.run.loop import Observer, climb
-from frostline.run.simulated import SimulatedExecutor
 from frostline.run.tuning import search_function
-from frostline.search.grid import Grid
-from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.algorithms.grid import Grid
+from frostline.search.algorithms.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.history import History
-from frostline.search.sampling import RANDOM, Draws
-from frostline.store.storage import open_storage
+from frostline.search.proposals.sampling import RANDOM, Draws
+from frostline.store.backends.storage import open_storage
 
 LADDER = Ladder.diagonal(num_layers=10, full_samples=1000)
 SPACE = SearchSpace(distributions={"rate": FloatDistribution(0.0, 1.0)})

@@ -10,12 +10,12 @@ from optuna.distributions import FloatDistribution
 from frostline.errors import OptionError, SearchSpaceError
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
-from frostline.search import sampling
-from frostline.search.halving import SuccessiveHalving
-from frostline.search.hyperband import Hyperband
+from frostline.search.algorithms.halving import SuccessiveHalving
+from frostline.search.algorithms.hyperband import Hyperband
+from frostline.search.algorithms.sweep import FullFidelity
 from frostline.search.ladder import Ladder
-from frostline.search.space import SearchSpace, space_of
-from frostline.search.sweep import FullFidelity
+from frostline.search.proposals import sampling
+from frostline.search.spaces.space import SearchSpace, space_of
 
 LADDER = Ladder.diagonal(num_layers=4, full_samples=400)
 SPACE = {"rate": FloatDistribution(1e-3, 1.0, log=True)}

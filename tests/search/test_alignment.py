@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from frostline.errors import AlignmentError
 from frostline.records import Configuration, Fidelity
 from frostline.search.alignment import IDENTITY, Alignment, Span
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 
 SPACE = SearchSpace(
     distributions={

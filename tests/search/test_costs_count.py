@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 
 from frostline.records import Configuration, Request, Status
 from frostline.search.history import History
-from frostline.search.sampling import GP, RANDOM, TPE, Draws, near
-from frostline.search.space import SearchSpace
+from frostline.search.proposals.sampling import GP, RANDOM, TPE, Draws, near
+from frostline.search.spaces.space import SearchSpace
 from tests.search.simulation import ended
 
 SPACE = SearchSpace(distributions={"rate": FloatDistribution(-1.0, 1.0), "width": IntDistribution(1, 64)})

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frostline.records import Request
+from frostline.search.algorithms.halving import SuccessiveHalving
 from frostline.search.fronts import climbing_order, fronts, num_dominating
-from frostline.search.halving import SuccessiveHalving
 from tests.search.simulation import LADDER, Simulation
 
 # Few values, so that many are equal in one thing or both.

@@ -11,16 +11,16 @@ from optuna.distributions import FloatDistribution
 
 from frostline.errors import LadderError
 from frostline.records import Configuration, Request, Status
-from frostline.search.budget import Budget
-from frostline.search.budgeted import BudgetedHalving
-from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.algorithms.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.algorithms.hyperband import Hyperband
+from frostline.search.algorithms.realigned import RealignedSearch
+from frostline.search.algorithms.sweep import FullFidelity, Sweep
+from frostline.search.algorithms.watched import WatchedHalving
+from frostline.search.budgets.budget import Budget
+from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.search.history import History
-from frostline.search.hyperband import Hyperband
 from frostline.search.ladder import Ladder
-from frostline.search.realigned import RealignedSearch
-from frostline.search.space import SearchSpace
-from frostline.search.sweep import FullFidelity, Sweep
-from frostline.search.watched import WatchedHalving
+from frostline.search.spaces.space import SearchSpace
 from tests.search.simulation import LADDER, Delegating, Simulation, ended, evaluated, same_facts
 
 # One hyperparameter: a surrogate is fitted in a second.

@@ -18,13 +18,13 @@ from optuna.trial import FrozenTrial, TrialState
 from frostline.errors import StudyError
 from frostline.records import Cost, Evaluation, Job, Request, Status
 from frostline.run.loop import Loop
+from frostline.search.algorithms.sweep import Sweep
 from frostline.search.ladder import Ladder
-from frostline.search.sampling import RANDOM, Draws
-from frostline.search.space import SearchSpace
-from frostline.search.sweep import Sweep
-from frostline.store.any_storage import PublicAccess
+from frostline.search.proposals.sampling import RANDOM, Draws
+from frostline.search.spaces.space import SearchSpace
+from frostline.store.backends.any_storage import PublicAccess
+from frostline.store.backends.storage import Storage, open_storage
 from frostline.store.reading import read_study
-from frostline.store.storage import Storage, open_storage
 from frostline.store.study import SearchStudy
 from frostline.store.terms import Terms
 from tests.store.dying import Fragile, KilledError

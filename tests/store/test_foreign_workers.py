@@ -10,12 +10,12 @@ import pytest
 from optuna.trial import TrialState
 
 from frostline.errors import StudyError
-from frostline.store.any_storage import access_to
-from frostline.store.deaths import Deaths, deaths_in
-from frostline.store.news import Claimed, Inbox
-from frostline.store.presence import Presence, living_workers
-from frostline.store.storage import open_storage
-from frostline.store.workers import SharedTurn
+from frostline.store.backends.any_storage import access_to
+from frostline.store.backends.storage import open_storage
+from frostline.store.sharing.deaths import Deaths, deaths_in
+from frostline.store.sharing.news import Claimed, Inbox
+from frostline.store.sharing.presence import Presence, living_workers
+from frostline.store.sharing.workers import SharedTurn
 from tests.store.test_claims import Worker
 
 RECORD: dict[str, Any] = {

@@ -21,10 +21,10 @@ from frostline.records import Configuration, Fidelity
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
 from frostline.search.ladder import Ladder
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
+from frostline.store.backends.storage import Storage
 from frostline.store.parsing import parse_state
 from frostline.store.reading import TERMS, StoredStudy, read_study
-from frostline.store.storage import Storage
 
 SPACE = SearchSpace(distributions={"rate": FloatDistribution(0.0, 1.0)})
 LADDER = Ladder.diagonal(num_layers=5, full_samples=100)

@@ -17,12 +17,12 @@ from frostline.errors import SearchFailedError, StudyError
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Request, Status
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
-from frostline.search import sampling
-from frostline.search.watched import WatchedHalving
+from frostline.search.algorithms.watched import WatchedHalving
+from frostline.search.proposals import sampling
+from frostline.store.backends.storage import open_storage, opened
 from frostline.store.maintenance import retry_failed
 from frostline.store.reading import read_study
 from frostline.store.retries import counting_trials
-from frostline.store.storage import open_storage, opened
 from frostline.store.study import SearchStudy
 from tests.executing import Watching
 
@@ -63,7 +63,7 @@ def failed(place: str) -> list[tuple[int, int]]:
 @pytest.fixture(autouse=True)
 def no_collections(monkeypatch: pytest.MonkeyPatch) -> None:
     """Garbage collections take longer than these trainings."""
-    monkeypatch.setattr("frostline.run.executors.give_memory_back", lambda: None)
+    monkeypatch.setattr("frostline.run.execution.executors.give_memory_back", lambda: None)
 
 
 @pytest.mark.parametrize("name", SEARCHES)

@@ -11,10 +11,10 @@ import pytest
 
 from frostline.errors import StudyError
 from frostline.records import Request, Station
-from frostline.store import workers
 from frostline.store.parsing import MOST_SHOWN
-from frostline.store.presence import Presence
 from frostline.store.reading import found_study
+from frostline.store.sharing import workers
+from frostline.store.sharing.presence import Presence
 from frostline.store.watching import StudyWatch
 from tests.store.test_claims import Worker
 

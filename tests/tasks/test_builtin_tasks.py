@@ -13,14 +13,14 @@ import torch
 
 from frostline.errors import OptionError, TaskError
 from frostline.records import Configuration
-from frostline.tasks.corpus import synthetic_source
-from frostline.tasks.digits_mlp import digits_mlp
-from frostline.tasks.digits_resnet import digits_resnet
-from frostline.tasks.finetuned_gpt import finetuned_gpt
-from frostline.tasks.finetuned_resnet import finetuned_resnet
-from frostline.tasks.python_source_gpt import python_source_gpt
-from frostline.tasks.text_gpt import text_gpt
-from frostline.training.supervised import SupervisedTask
+from frostline.tasks.builtin.digits_mlp import digits_mlp
+from frostline.tasks.builtin.digits_resnet import digits_resnet
+from frostline.tasks.builtin.finetuned_gpt import finetuned_gpt
+from frostline.tasks.builtin.finetuned_resnet import finetuned_resnet
+from frostline.tasks.builtin.python_source_gpt import python_source_gpt
+from frostline.tasks.builtin.text_gpt import text_gpt
+from frostline.tasks.data.corpus import synthetic_source
+from frostline.training.supervised.supervised_task import SupervisedTask
 
 
 def small_python_source_gpt() -> SupervisedTask:

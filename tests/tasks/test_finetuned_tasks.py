@@ -14,13 +14,13 @@ from frostline.errors import OptionError, TaskError
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.records import Configuration, Fidelity, Job
-from frostline.tasks import finetuned_resnet as finetuned_resnet_module
-from frostline.tasks.corpus import python_source, python_topics
-from frostline.tasks.finetuned_gpt import finetuned_gpt
-from frostline.tasks.finetuned_resnet import finetuned_resnet
-from frostline.tasks.resnet import ResNetSettings
+from frostline.tasks.builtin import finetuned_resnet as finetuned_resnet_module
+from frostline.tasks.builtin.finetuned_gpt import finetuned_gpt
+from frostline.tasks.builtin.finetuned_resnet import finetuned_resnet
+from frostline.tasks.data.corpus import python_source, python_topics
+from frostline.tasks.models.resnet import ResNetSettings
 from frostline.training.serial import train_model, train_serially
-from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised.supervised_task import SupervisedTask
 from tests.training.cases import settings_of
 
 small_gpt = partial(

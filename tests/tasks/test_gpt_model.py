@@ -7,7 +7,15 @@ import torch
 
 from frostline.errors import OptionError
 from frostline.layers import split_layers
-from frostline.tasks.gpt import GPT, GPT_14M, GPT_600M, PYTHIA_1_4B, GPTSettings, count_parameters, next_token_loss
+from frostline.tasks.models.gpt import (
+    GPT,
+    GPT_14M,
+    GPT_600M,
+    PYTHIA_1_4B,
+    GPTSettings,
+    count_parameters,
+    next_token_loss,
+)
 
 LITGPT_STYLE = GPTSettings(num_blocks=2, num_heads=2, width=32, context_length=16, vocabulary_size=40)
 GPT2_STYLE = replace(LITGPT_STYLE, positions="learned", parallel_residual=False)

@@ -5,8 +5,8 @@ import torch
 
 from frostline.errors import OptionError
 from frostline.layers import split_layers
-from frostline.tasks.mlp import MLPSettings, build_mlp
-from frostline.tasks.resnet import ResNet, ResNetSettings
+from frostline.tasks.models.mlp import MLPSettings, build_mlp
+from frostline.tasks.models.resnet import ResNet, ResNetSettings
 
 
 @pytest.mark.parametrize("widths", [(16, 16, 32, 32, 64, 64, 128, 128), (4,), (8, 4)])

@@ -9,7 +9,7 @@ import pytest
 from frostline.errors import OptionError, TaskError
 from frostline.records import Configuration
 from frostline.tasks.loading import load_task
-from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised.supervised_task import SupervisedTask
 
 TINY = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 

@@ -7,11 +7,11 @@ import torch
 
 from frostline.errors import OptionError
 from frostline.records import Configuration
-from frostline.tasks.gpt import count_parameters, named_settings
+from frostline.tasks.builtin.random_images import RandomImages, random_images
+from frostline.tasks.builtin.random_tokens import RandomTokens, random_tokens
 from frostline.tasks.loading import load_task
-from frostline.tasks.random_images import RandomImages, random_images
-from frostline.tasks.random_tokens import RandomTokens, random_tokens
-from frostline.training.supervised import SupervisedTask
+from frostline.tasks.models.gpt import count_parameters, named_settings
+from frostline.training.supervised.supervised_task import SupervisedTask
 
 
 def defaults_of(task: SupervisedTask, **changes: object) -> Configuration:

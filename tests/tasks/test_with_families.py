@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from frostline.errors import OptionError, TaskError
-from frostline.tasks.cifar100_resnet18 import cifar100_resnet18
+from frostline.tasks.builtin.cifar100_resnet18 import cifar100_resnet18
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ import torchvision
 
 from frostline.errors import TaskError
 from frostline.records import Configuration
-from frostline.tasks.cifar100_resnet18 import cifar100_resnet18
-from frostline.tasks.gpt import GPT, GPT_14M, PYTHIA_1_4B, count_parameters
-from frostline.training.supervised import SupervisedTask
+from frostline.tasks.builtin.cifar100_resnet18 import cifar100_resnet18
+from frostline.tasks.models.gpt import GPT, GPT_14M, PYTHIA_1_4B, count_parameters
+from frostline.training.supervised.supervised_task import SupervisedTask
 
 
 def counterpart(settings, **options):

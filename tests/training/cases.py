@@ -13,10 +13,10 @@ from torch.utils.data import TensorDataset
 
 from frostline.folders.places import folder_at
 from frostline.records import Configuration, Fidelity, Job
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 from frostline.training.course import TrainingSettings
-from frostline.training.devices import DevicePlan
-from frostline.training.supervised import SupervisedTask
+from frostline.training.machine.devices import DevicePlan
+from frostline.training.supervised.supervised_task import SupervisedTask
 
 CPU = torch.device("cpu")
 SPACE = SearchSpace(distributions={"learning_rate": FloatDistribution(1e-5, 1.0, log=True)})

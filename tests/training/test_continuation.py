@@ -12,7 +12,7 @@ from frostline.errors import FidelityError
 from frostline.records import Configuration, Evaluation, Job, Status
 from frostline.training.course import TrainingSettings, checkpoints_of
 from frostline.training.serial import train_serially
-from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised.supervised_task import SupervisedTask
 from tests.training.cases import configured, job_of, noisy_network, regression_task, settings_of
 
 COOLED = configured(3, warmup_fraction=0.2, cooldown_fraction=0.5, weight_decay=0.1)

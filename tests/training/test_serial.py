@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from frostline.errors import FidelityError, OptionError, TaskError
 from frostline.records import Configuration, Evaluation, Fidelity, Status
 from frostline.seeding import derive_seed
-from frostline.training.devices import DevicePlan
+from frostline.training.machine.devices import DevicePlan
 from frostline.training.serial import train_model, train_serially
 from tests.training.cases import (
     CPU,

@@ -11,7 +11,7 @@ from frostline.errors import HyperparameterError, TaskError
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.records import Configuration
-from frostline.training.devices import DevicePlan
+from frostline.training.machine.devices import DevicePlan
 from frostline.training.serial import train_model
 from frostline.training.session import begin_session
 from tests.populations.cases import CASES, configuration_of, jobs_of

@@ -15,17 +15,17 @@ from frostline.audit.stored_landscape import read_aligned, read_landscape
 from frostline.errors import StudyError
 from frostline.protocols import Task
 from frostline.records import Configuration, Evaluation, Value
-from frostline.run.options import TrainingOptions
-from frostline.run.summary import best_evaluation
+from frostline.run.execution.options import TrainingOptions
+from frostline.run.outcome.summary import best_evaluation
+from frostline.search.algorithms.halving import CONFIGURATIONS
+from frostline.search.algorithms.watched import WatchedHalving
 from frostline.search.alignment import Alignment
-from frostline.search.halving import CONFIGURATIONS
 from frostline.search.history import History
 from frostline.search.interface import Rungs
 from frostline.search.ladder import Ladder
-from frostline.search.watched import WatchedHalving
+from frostline.store.backends.storage import Storage
 from frostline.store.reading import read_study
-from frostline.store.storage import Storage
-from frostline.training.task_layers import layers_of
+from frostline.training.supervised.task_layers import layers_of
 
 # A small audit: few configurations, so few numbers of layers too. It still costs as much as many full trainings.
 _SMALL_CONFIGURATIONS = 12

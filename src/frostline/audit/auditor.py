@@ -17,27 +17,27 @@ from frostline.audit.stored_landscape import (
     repeat_study,
 )
 from frostline.costs.asked_batch import completed, first_batch
-from frostline.costs.prediction import predict_step
+from frostline.costs.predicted.prediction import predict_step
 from frostline.errors import AuditError, PredictionError, StudyError
 from frostline.inputs.whole_numbers import MOST_CONFIGURATIONS, shown
 from frostline.protocols import Task, metric_of
 from frostline.records import Progress, Value
-from frostline.run.local import local_executor
+from frostline.run.execution.local import local_executor
+from frostline.run.execution.options import TrainingOptions
+from frostline.run.execution.workload import ExecutorFactory
 from frostline.run.loop import Observer
-from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.task_search import TaskSearch
 from frostline.run.tuning import search_task
 from frostline.run.view.search_view import observing
-from frostline.run.workload import ExecutorFactory
-from frostline.search.grid import Grid
-from frostline.search.halving import check_configurations
+from frostline.search.algorithms.grid import Grid
+from frostline.search.algorithms.halving import check_configurations
+from frostline.search.algorithms.sweep import FullFidelity, Sweep
 from frostline.search.interface import Search
-from frostline.search.sweep import FullFidelity, Sweep
 from frostline.statistics.ranks import FEWEST
+from frostline.store.backends.storage import DEFAULT_STORAGE, Storage, opened
 from frostline.store.reading import StoredStudy, read_study, write_note
-from frostline.store.storage import DEFAULT_STORAGE, Storage, opened
-from frostline.training.task_layers import layers_of
+from frostline.training.supervised.task_layers import layers_of
 
 # Every training is validated at every budget; each seed trains the repeats in full.
 _MOST_BUDGETS = 1000

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import TYPE_CHECKING
 
-from frostline.search.halving import divided
+from frostline.search.algorithms.halving import divided
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,7 +20,7 @@ from frostline.audit.landscape import Landscape
 from frostline.errors import AuditError
 from frostline.records import Configuration
 from frostline.search.alignment import Alignment
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from frostline.records import Value

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from frostline.records import Configuration, Direction
-    from frostline.search.space import SearchSpace
+    from frostline.search.spaces.space import SearchSpace
 
     Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from frostline.audit.agreement import require_enough
-from frostline.search.unit_cube import one_hot
+from frostline.search.spaces.unit_cube import one_hot
 from frostline.statistics.bootstrap import Estimate, estimate_of, fall_probabilities, holm, resampled_counts
 from frostline.statistics.replicates import places
 

@@ -16,7 +16,7 @@ from frostline.audit.agreement import require_rankings
 from frostline.audit.chains import Chains, Plan, is_below
 from frostline.audit.noise import seed_noise
 from frostline.errors import AuditError
-from frostline.search.halving import CONFIGURATIONS, divided
+from frostline.search.algorithms.halving import CONFIGURATIONS, divided
 from frostline.search.ladder import Ladder
 from frostline.statistics.ranks import FEWEST
 

@@ -20,7 +20,7 @@ from frostline.audit.landscape import distance
 from frostline.audit.stored_landscape import configuration_key
 from frostline.records import HEAD, Fidelity
 from frostline.search.alignment import Alignment, is_of_head
-from frostline.search.surrogate import Coordinates, Response, ranking_shifts
+from frostline.search.proposals.surrogate import Coordinates, Response, ranking_shifts
 from frostline.statistics.bootstrap import Estimate, estimate_of, resampled_counts
 from frostline.statistics.ranks import rank_correlation_replicates
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from frostline.audit.landscape import Landscape
     from frostline.search.interface import Rungs
-    from frostline.search.space import SearchSpace
+    from frostline.search.spaces.space import SearchSpace
 
     Array = NDArray[np.float64]
 

@@ -16,15 +16,15 @@ from frostline.audit.landscape import Landscape, LayerCost
 from frostline.errors import AuditError, OptionError, StudyError
 from frostline.records import Status, loss_sign
 from frostline.search.alignment import IDENTITY
+from frostline.store.backends.storage import Storage, opened
 from frostline.store.reading import read_study
-from frostline.store.storage import Storage, opened
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from frostline.records import Evaluation, Value
     from frostline.search.history import History
-    from frostline.search.space import SearchSpace
+    from frostline.search.spaces.space import SearchSpace
     from frostline.store.terms import Terms
 
 logger = logging.getLogger(__name__)

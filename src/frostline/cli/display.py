@@ -17,7 +17,7 @@ from frostline.run.view.surfaces import surface_of
 
 if TYPE_CHECKING:
     from frostline.records import Configuration
-    from frostline.run.front import FrontMember
+    from frostline.run.outcome.front import FrontMember
     from frostline.store.terms import Terms
 
 
@@ -54,7 +54,7 @@ def configuration_table(configuration: Configuration) -> Table:
 def show_front(console: Console, front: Sequence[FrontMember], terms: Terms) -> None:
     """Print the front of a search against what its models cost; nothing where there is none."""
     # Slow to import.
-    from frostline.run.front import front_rows, front_words
+    from frostline.run.outcome.front import front_rows, front_words
 
     if not front:
         return

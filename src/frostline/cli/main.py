@@ -13,27 +13,27 @@ from typing import Annotated
 import typer
 
 import frostline
-from frostline.cli.audit_command import audit_command
-from frostline.cli.best_command import best_command
-from frostline.cli.cost_command import cost_command
-from frostline.cli.delete_command import delete_command
-from frostline.cli.fit_command import fit_command
-from frostline.cli.ladder_command import ladder_command
-from frostline.cli.layers_command import layers_command
-from frostline.cli.report_command import report_command
-from frostline.cli.reproduce_command import reproduce_command
-from frostline.cli.retry_command import retry_command
-from frostline.cli.status_command import status_command
-from frostline.cli.train_command import train_command
-from frostline.cli.tune_command import tune_command
-from frostline.cli.worker_command import worker_command
+from frostline.cli.commands.audit_command import audit_command
+from frostline.cli.commands.best_command import best_command
+from frostline.cli.commands.cost_command import cost_command
+from frostline.cli.commands.delete_command import delete_command
+from frostline.cli.commands.fit_command import fit_command
+from frostline.cli.commands.ladder_command import ladder_command
+from frostline.cli.commands.layers_command import layers_command
+from frostline.cli.commands.report_command import report_command
+from frostline.cli.commands.reproduce_command import reproduce_command
+from frostline.cli.commands.retry_command import retry_command
+from frostline.cli.commands.status_command import status_command
+from frostline.cli.commands.train_command import train_command
+from frostline.cli.commands.tune_command import tune_command
+from frostline.cli.commands.worker_command import worker_command
 from frostline.errors import FrostlineError, OptionError, TrainingBugError
 from frostline.inputs.credentials import Secrets, holds_password, without_password
 from frostline.inputs.foreign_errors import foreign_error, foreign_places
 from frostline.inputs.printable import printable
 from frostline.inputs.whole_numbers import shown
 from frostline.run.installed_programs import frostline_program
-from frostline.store.storage import MEMORY
+from frostline.store.backends.storage import MEMORY
 
 # What typer returns for Ctrl-C, as shells do.
 _INTERRUPTED = 130

@@ -10,24 +10,24 @@ from frostline.audit.audited_search import AuditedSearch, alignment_of_audit, se
 from frostline.audit.console_tables import ladder_comparison_table
 from frostline.audit.rung_watch import AgreementWatch
 from frostline.cli.display import echo
-from frostline.cli.naming import AUDIT, AUTO, parse_alignment
-from frostline.cli.search_size import SearchSize
+from frostline.cli.options.naming import AUDIT, AUTO, parse_alignment
+from frostline.cli.options.search_size import SearchSize
 from frostline.cli.shown_audit import run_audit
 from frostline.errors import OptionError
-from frostline.run.local import local_executor
+from frostline.run.execution.local import local_executor
+from frostline.run.execution.options import OFF, TrainingOptions
 from frostline.run.loop import SILENT, Observer
-from frostline.run.options import OFF, TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.task_search import TaskSearch
+from frostline.search.algorithms.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.algorithms.hyperband import Hyperband
+from frostline.search.algorithms.realigned import RealignedSearch
+from frostline.search.algorithms.search_names import HALVING, ClimbFactory, search_named
+from frostline.search.algorithms.sweep import FullFidelity, Sweep
+from frostline.search.algorithms.watched import WatchedHalving
 from frostline.search.alignment import IDENTITY, Alignment
-from frostline.search.budgeted import BudgetedHalving
-from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
-from frostline.search.hyperband import Hyperband
-from frostline.search.realigned import RealignedSearch
-from frostline.search.search_names import HALVING, ClimbFactory, search_named
-from frostline.search.sweep import FullFidelity, Sweep
-from frostline.search.watched import WatchedHalving
-from frostline.store.storage import MEMORY
+from frostline.search.budgets.budgeted import BudgetedHalving
+from frostline.store.backends.storage import MEMORY
 from frostline.store.terms import TaskReference, Terms
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from frostline.protocols import Task
     from frostline.records import Evaluation, Job, Value
+    from frostline.run.execution.workload import ExecutorFactory
     from frostline.run.view.search_view import SearchView
-    from frostline.run.workload import ExecutorFactory
     from frostline.search.interface import Climb
     from frostline.search.ladder import Ladder
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import frostline
-from frostline.cli.arguments import LadderArguments, SamplingArguments
-from frostline.cli.naming import AUDIT, AUTO
-from frostline.cli.search_arguments import SearchArguments
+from frostline.cli.options.arguments import LadderArguments, SamplingArguments
+from frostline.cli.options.naming import AUDIT, AUTO
+from frostline.cli.options.search_arguments import SearchArguments
 from frostline.errors import OptionError, StudyError
 from frostline.inputs.task_names import BUILT_IN
 from frostline.inputs.whole_numbers import check_seed
-from frostline.search.search_names import check_several_scores
+from frostline.search.algorithms.search_names import check_several_scores
 from frostline.store.terms import TaskReference
 
 # What lies in such a folder was installed, and is nobody's own task.

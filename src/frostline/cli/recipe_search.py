@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from frostline.cli.executor_arguments import ExecutorArguments
-from frostline.cli.naming import AUDIT, AUTO, ladder_named
+from frostline.cli.options.executor_arguments import ExecutorArguments
+from frostline.cli.options.naming import AUDIT, AUTO, ladder_named
+from frostline.cli.options.search_size import ladder_table
 from frostline.cli.recipe import check_against
-from frostline.cli.search_size import ladder_table
 from frostline.inputs.credentials import without_password
+from frostline.run.execution.options import TrainingOptions, usual_horizon
 from frostline.run.installed_programs import frostline_program
 from frostline.run.loop import SILENT, Observer, Together
-from frostline.run.options import TrainingOptions, usual_horizon
-from frostline.store.storage import DEFAULT_STORAGE
+from frostline.store.backends.storage import DEFAULT_STORAGE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -140,7 +140,7 @@ def _planned(
     """Return what is searched, and the audit that recommends it, if one does."""
     from frostline.cli import planned_search
     from frostline.store.begun import begun_ladder
-    from frostline.training.task_layers import layers_of
+    from frostline.training.supervised.task_layers import layers_of
 
     search, ladder = recipe.search, recipe.ladder
     size = search.size(ladder.search)

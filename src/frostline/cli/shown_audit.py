@@ -13,8 +13,8 @@ from frostline.audit.shifts import shift_sentences, shifts, some_budgets
 from frostline.audit.stored_landscape import read_aligned, read_landscape
 from frostline.cli.display import echo
 from frostline.protocols import metric_of
-from frostline.run.local import local_executor
-from frostline.store.storage import MEMORY
+from frostline.run.execution.local import local_executor
+from frostline.store.backends.storage import MEMORY
 from frostline.wording import counted
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from frostline.audit.landscape import Landscape
     from frostline.audit.shifts import CellShift
     from frostline.protocols import Task
+    from frostline.run.execution.workload import ExecutorFactory
     from frostline.run.plan import SearchPlan
     from frostline.run.task_search import TaskSearch
     from frostline.run.view.search_view import SearchView
-    from frostline.run.workload import ExecutorFactory
-    from frostline.store.storage import Storage
+    from frostline.store.backends.storage import Storage
 
 
 def run_audit(

@@ -11,21 +11,21 @@ from frostline.cli.display import configuration_table, show_front
 from frostline.inputs.credentials import without_password
 from frostline.protocols import metric_of
 from frostline.records import loss_sign
+from frostline.run.execution.options import TrainingOptions
 from frostline.run.installed_programs import frostline_program, program
 from frostline.run.loop import Together
-from frostline.run.options import TrainingOptions
+from frostline.run.outcome.sentences import best_words, how_to_train, score_words
 from frostline.run.plan import SearchPlan
-from frostline.run.sentences import best_words, how_to_train, score_words
 from frostline.run.single_training import train_task
 from frostline.run.task_search import TaskSearch
 from frostline.run.tuning import search_task
 from frostline.run.view.drawing_board import rung_table
 from frostline.run.view.event_lines import outcome
-from frostline.search.budget import FEWEST_FULL_TRAININGS
-from frostline.search.budgeted import BudgetedHalving
-from frostline.search.realigned import RealignedSearch, reading_sentences
+from frostline.search.algorithms.realigned import RealignedSearch, reading_sentences
+from frostline.search.budgets.budget import FEWEST_FULL_TRAININGS
+from frostline.search.budgets.budgeted import BudgetedHalving
+from frostline.store.backends.storage import DEFAULT_STORAGE, MEMORY
 from frostline.store.reading import READINGS_NOTE, write_note
-from frostline.store.storage import DEFAULT_STORAGE, MEMORY
 from frostline.wording import duration
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from frostline.cli.planned_search import Place, PlannedSearch
     from frostline.protocols import Task
     from frostline.records import Direction
-    from frostline.run.result import TuneResult
+    from frostline.run.outcome.result import TuneResult
     from frostline.run.view.search_view import SearchView
     from frostline.search.interface import Climb
-    from frostline.search.sampling import Sampling
+    from frostline.search.proposals.sampling import Sampling
 
 
 class StudyArguments(TypedDict):

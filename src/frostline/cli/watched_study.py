@@ -12,8 +12,8 @@ from frostline.cli.recipe import Recipe
 from frostline.errors import FrostlineError
 from frostline.run.view.study_board import StudyBoard
 from frostline.run.view.surfaces import PlainSurface, surface_of
-from frostline.search.budget import Budget
-from frostline.search.budgeted import BudgetedHalving
+from frostline.search.budgets.budget import Budget
+from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.search.ladder import Ladder
 from frostline.store.reading import found_study
 from frostline.store.watching import StudyWatch

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from frostline.costs.capacity import Capacity
-from frostline.costs.prediction import weight_bytes
+from frostline.costs.predicted.prediction import weight_bytes
 from frostline.errors import NotEnoughMemoryError, PredictionError
 from frostline.sizes import format_size
 from frostline.wording import counted

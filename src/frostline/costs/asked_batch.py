@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from frostline.errors import OptionError, TaskError
 from frostline.inputs.whole_numbers import check_whole
 from frostline.records import Configuration
-from frostline.training.data import LARGEST_BATCH
-from frostline.training.devices import first_tensor
+from frostline.training.machine.devices import first_tensor
+from frostline.training.supervised.data import LARGEST_BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

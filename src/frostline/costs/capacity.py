@@ -85,7 +85,7 @@ class Capacity:
         self.margin = margin
         self.device = device
         if predict is None:
-            from frostline.costs.prediction import StepPredictor
+            from frostline.costs.predicted.prediction import StepPredictor
 
             predict = StepPredictor(task, configuration=configuration, device=device).cost
         self._predict = predict

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from frostline.costs.allocations import storage_bytes
 from frostline.costs.asked_batch import completed, first_batch
-from frostline.costs.flops import count_flops
+from frostline.costs.predicted.allocations import storage_bytes
+from frostline.costs.predicted.flops import count_flops
+from frostline.costs.predicted.true_peak import PeakBytes
 from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
-from frostline.costs.true_peak import PeakBytes
 from frostline.errors import FidelityError, HyperparameterError, OptionError
 from frostline.inputs.whole_numbers import check_whole
 from frostline.layers import freezing_of
 from frostline.layers.cutting.nesting import tensors
 from frostline.layers.freezing.saved_tensors import SavedTensors
-from frostline.training.devices import DevicePlan, first_tensor, move_batch, synchronise
-from frostline.training.randomness import borrowed_generators
+from frostline.training.machine.devices import DevicePlan, first_tensor, move_batch, synchronise
+from frostline.training.machine.randomness import borrowed_generators
 from frostline.training.session import Session, begin_session
-from frostline.training.task_layers import layers_of_frozen
+from frostline.training.supervised.task_layers import layers_of_frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from frostline.costs.allocations import storage_bytes
-from frostline.costs.prediction import forward_flops
+from frostline.costs.predicted.allocations import storage_bytes
+from frostline.costs.predicted.prediction import forward_flops
 from frostline.errors import OptionError, PredictionError
 from frostline.inputs.model_costs import BYTES, FLOPS, SECONDS
 from frostline.layers.weights.deferred import build_shapes, fill, move
 from frostline.records import Configuration
-from frostline.training.devices import move_batch, synchronise
-from frostline.training.randomness import borrowed_generators, seed_generators
+from frostline.training.machine.devices import move_batch, synchronise
+from frostline.training.machine.randomness import borrowed_generators, seed_generators
 
 if TYPE_CHECKING:
     from frostline.protocols import Task
-    from frostline.training.devices import DevicePlan
+    from frostline.training.machine.devices import DevicePlan
 
 logger = logging.getLogger(__name__)
 

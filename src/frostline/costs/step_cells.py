@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from frostline.costs.measurement import measure_steps
-from frostline.costs.prediction import predict_step
+from frostline.costs.predicted.prediction import predict_step
 from frostline.errors import PredictionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from frostline.costs.cost_tables import CostRow
+    from frostline.costs.shown.cost_tables import CostRow
     from frostline.protocols import Task
     from frostline.records import Value
-    from frostline.training.devices import DevicePlan
+    from frostline.training.machine.devices import DevicePlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from frostline.integrations.ray import RayExecutor
+    from frostline.integrations.ray.ray_executor import RayExecutor
     from frostline.integrations.trackers import MLflowTracker, TensorBoardTracker, TrackioTracker, WandbTracker
 
 __all__ = ["MLflowTracker", "RayExecutor", "TensorBoardTracker", "TrackioTracker", "WandbTracker"]

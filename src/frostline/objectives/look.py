@@ -22,7 +22,7 @@ from frostline.objectives.suggestions import MiddleFirst
 from frostline.objectives.surroundings import Surroundings
 from frostline.objectives.trial import Trial
 from frostline.records import Fidelity, Value
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 from frostline.seeding import derive_seed
 from frostline.training.black_box import seeded
 

@@ -15,7 +15,7 @@ from optuna.distributions import (
 from optuna.samplers import RandomSampler
 
 from frostline.errors import ObjectiveError
-from frostline.search.space import holds
+from frostline.search.spaces.space import holds
 from frostline.seeding import derive_seed
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from frostline.objectives.trial import Trial
 from frostline.records import Cost, Evaluation, Job, Progress
 from frostline.seeding import derive_seed
 from frostline.training.black_box import evaluation_by, seeded
-from frostline.training.checkpoints import CheckpointKey, Checkpoints
-from frostline.training.kept_models import KeptModels
+from frostline.training.files.checkpoints import CheckpointKey, Checkpoints
+from frostline.training.files.kept_models import KeptModels
 
 if TYPE_CHECKING:
     from frostline.objectives.look import Objective, Sketch

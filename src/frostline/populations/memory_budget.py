@@ -9,7 +9,7 @@ import torch
 
 from frostline.populations.prefix.prefix_store import PrefixStore
 from frostline.sizes import parse_size
-from frostline.training.memory import available_bytes
+from frostline.training.machine.memory import available_bytes
 
 # Of what is free when nobody says how much may be taken: other processes grow too.
 _SHARE_OF_FREE = 0.8

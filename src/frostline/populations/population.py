@@ -21,11 +21,11 @@ from frostline.populations.stacking.stacks import Stacks
 from frostline.records import Evaluation, Job, Progress
 from frostline.sizes import format_size
 from frostline.training.course import Course, TrainingSettings, checkpoints_of
-from frostline.training.devices import peak_bytes, reset_peak_bytes, synchronise
 from frostline.training.failures import failed, is_out_of_memory
-from frostline.training.pinning import pinned_batches
-from frostline.training.randomness import borrowed_generators
-from frostline.training.threads import Threads
+from frostline.training.machine.devices import peak_bytes, reset_peak_bytes, synchronise
+from frostline.training.machine.pinning import pinned_batches
+from frostline.training.machine.randomness import borrowed_generators
+from frostline.training.machine.threads import Threads
 
 if TYPE_CHECKING:
     from frostline.populations.prefix.prefix_store import PrefixStore

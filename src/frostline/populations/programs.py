@@ -12,8 +12,8 @@ import torch
 
 from frostline.records import Configuration
 from frostline.seeding import derive_seed
-from frostline.training.hyperparameter_reads import Reads, WatchedHyperparameters
-from frostline.training.randomness import borrowed_generators, seed_generators
+from frostline.training.machine.randomness import borrowed_generators, seed_generators
+from frostline.training.supervised.hyperparameter_reads import Reads, WatchedHyperparameters
 
 if TYPE_CHECKING:
     from frostline.protocols import Task

@@ -12,8 +12,8 @@ from frostline.audit.recommendation import recommend
 from frostline.audit.shifts import shifts, some_budgets
 from frostline.audit.stored_landscape import read_aligned, read_landscape
 from frostline.errors import AuditError
-from frostline.report.audit_page import audit_page
-from frostline.report.search_page import search_page
+from frostline.report.audits.audit_page import audit_page
+from frostline.report.searches.search_page import search_page
 from frostline.report.study_record import read_record
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from frostline.audit.recommendation import Recommendation
     from frostline.audit.shifts import CellShift
     from frostline.report.study_record import StudyRecord
-    from frostline.run.result import TuneResult
-    from frostline.store.storage import Storage
+    from frostline.run.outcome.result import TuneResult
+    from frostline.store.backends.storage import Storage
 
 _TABLES = (".csv", ".csv.gz")
 

@@ -8,7 +8,7 @@ from frostline.inputs.credentials import without_password
 from frostline.pages.drawing import better, shown
 from frostline.pages.page import CLOSING
 from frostline.pages.parts import Command, Folded, Paragraph, Table
-from frostline.run.sentences import train_command
+from frostline.run.outcome.sentences import train_command
 from frostline.wording import counted
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from frostline.store.reading import READINGS_NOTE, read_study
 
 if TYPE_CHECKING:
     from frostline.search.history import History
-    from frostline.search.space import SearchSpace
-    from frostline.store.storage import Storage
+    from frostline.search.spaces.space import SearchSpace
+    from frostline.store.backends.storage import Storage
     from frostline.store.terms import Terms
 
 

@@ -11,10 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from frostline.records import Configuration, Fidelity, Job, Status
-from frostline.run.bugs import stop_at_bug
-from frostline.run.stations import stations_of
+from frostline.run.execution.bugs import stop_at_bug
+from frostline.run.execution.stations import stations_of
 from frostline.search.interface import Climb
-from frostline.store.workers import TurnLostError
+from frostline.store.sharing.workers import TurnLostError
 
 if TYPE_CHECKING:
     from frostline.protocols import Executor
@@ -30,7 +30,7 @@ _MOST_AHEAD, _AHEAD_PER_TURN = 31, 4
 
 
 class Proposer(Protocol):
-    """Draws new configurations: ``search.sampling.Draws``, or whatever stands in for it."""
+    """Draws new configurations: ``search.proposals.sampling.Draws``, or whatever stands in for it."""
 
     def draw(self, history: History) -> Configuration:
         """Return the configuration that comes next in ``history``, without adding it there."""

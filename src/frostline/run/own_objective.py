@@ -15,29 +15,29 @@ from frostline.folders.places import check_place, folder_at
 from frostline.inputs.safe_names import folder_name
 from frostline.objectives.look import look
 from frostline.objectives.training import ObjectiveTraining, function_of, name_of
-from frostline.run.affordable import within_budget
-from frostline.run.local import local_executor
+from frostline.run.execution.affordable import within_budget
+from frostline.run.execution.local import local_executor
+from frostline.run.execution.options import DEFAULT_RUNS
 from frostline.run.loop import Observer
-from frostline.run.options import DEFAULT_RUNS
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_training
 from frostline.run.view.search_view import observing
 from frostline.search.ladder import Ladder
-from frostline.search.sampling import CMA_ES, GP, QMC, RANDOM, TPE
+from frostline.search.proposals.sampling import CMA_ES, GP, QMC, RANDOM, TPE
+from frostline.store.backends.storage import DEFAULT_STORAGE, Storage
 from frostline.store.begun import begun_ladder, terms_in
-from frostline.store.storage import DEFAULT_STORAGE, Storage
-from frostline.training.checkpoints import Checkpoints
-from frostline.training.kept_models import KeptModels
+from frostline.training.files.checkpoints import Checkpoints
+from frostline.training.files.kept_models import KeptModels
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
     from frostline.objectives.look import Objective
     from frostline.records import Direction, Value
+    from frostline.run.execution.workload import ExecutorFactory
+    from frostline.run.outcome.result import TuneResult
     from frostline.run.plan import SearchFactory
-    from frostline.run.result import TuneResult
-    from frostline.run.workload import ExecutorFactory
-    from frostline.search.sampling import Sampling
+    from frostline.search.proposals.sampling import Sampling
 
 _SAMPLINGS: dict[type[BaseSampler], Sampling] = {
     RandomSampler: RANDOM,

@@ -10,15 +10,15 @@ from frostline.errors import OptionError
 from frostline.inputs.model_costs import check_model_cost
 from frostline.inputs.whole_numbers import check_seed, shown
 from frostline.records import Direction, Value
-from frostline.search.budget import Budget
-from frostline.search.budgeted import BudgetedHalving
-from frostline.search.halving import CONFIGURATIONS, SuccessiveHalving
+from frostline.search.algorithms.halving import CONFIGURATIONS, SuccessiveHalving
+from frostline.search.algorithms.search_names import check_several_scores, sampling_named, search_named
+from frostline.search.budgets.budget import Budget
+from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
-from frostline.search.mirror import Learning
-from frostline.search.sampling import RANDOM, Draws, Sampling
-from frostline.search.search_names import check_several_scores, sampling_named, search_named
-from frostline.search.space import SearchSpace
+from frostline.search.proposals.mirror import Learning
+from frostline.search.proposals.sampling import RANDOM, Draws, Sampling
+from frostline.search.spaces.space import SearchSpace
 
 
 class SearchFactory(Protocol):

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from frostline.costs.admission import require_memory
 from frostline.records import Configuration, Fidelity
-from frostline.run.options import TrainingOptions, memory_of
+from frostline.run.execution.options import TrainingOptions, memory_of
 from frostline.training.course import TrainingSettings
+from frostline.training.machine.threads import Threads
 from frostline.training.serial import train_model
-from frostline.training.task_layers import layers_of
-from frostline.training.threads import Threads
+from frostline.training.supervised.task_layers import layers_of
 
 if TYPE_CHECKING:
     from torch import nn

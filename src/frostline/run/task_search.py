@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.errors import OptionError
 from frostline.protocols import metric_of
-from frostline.run.options import TrainingOptions
-from frostline.run.summary import expected_of
+from frostline.run.execution.options import TrainingOptions
+from frostline.run.outcome.summary import expected_of
+from frostline.search.algorithms.sweep import Sweep
 from frostline.search.alignment import IDENTITY, Alignment
-from frostline.search.sweep import Sweep
+from frostline.store.backends.storage import Storage, opened
 from frostline.store.opening import join_study, open_study
-from frostline.store.storage import Storage, opened
 from frostline.store.terms import TaskReference, Terms
-from frostline.training.sources import source_digest
+from frostline.training.supervised.sources import source_digest
 
 if TYPE_CHECKING:
     from frostline.protocols import Task

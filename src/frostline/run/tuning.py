@@ -10,41 +10,41 @@ from typing import TYPE_CHECKING
 from frostline.costs.model_cost import ModelMeter
 from frostline.errors import LadderError, OptionError, SearchFailedError, SearchSpaceError
 from frostline.protocols import metric_of
-from frostline.run.affordable import within_budget
-from frostline.run.executors import AligningExecutor, MeteringExecutor, RememberingExecutor
-from frostline.run.keeping import KeepingTheBest
-from frostline.run.kept_samples import KeptSamples
-from frostline.run.local import local_executor
+from frostline.run.execution.affordable import within_budget
+from frostline.run.execution.executors import AligningExecutor, MeteringExecutor, RememberingExecutor
+from frostline.run.execution.local import local_executor
+from frostline.run.execution.options import TrainingOptions, alone, usual_horizon
+from frostline.run.execution.workload import ExecutorFactory, TaskTraining, Workload
 from frostline.run.loop import SILENT, Observer, Proposer, climb
-from frostline.run.options import TrainingOptions, alone, usual_horizon
+from frostline.run.outcome.keeping import KeepingTheBest
+from frostline.run.outcome.kept_samples import KeptSamples
+from frostline.run.outcome.result import TuneResult, why_nothing_was_found
+from frostline.run.outcome.summary import best_evaluation, summarise
 from frostline.run.plan import SearchPlan
-from frostline.run.result import TuneResult, why_nothing_was_found
-from frostline.run.summary import best_evaluation, summarise
 from frostline.run.task_search import TaskSearch, terms_of, terms_of_task
 from frostline.run.view.search_view import observing
-from frostline.run.workload import ExecutorFactory, TaskTraining, Workload
-from frostline.search.budgeted import BudgetedHalving
-from frostline.search.halving import AsynchronousHalving
+from frostline.search.algorithms.halving import AsynchronousHalving
+from frostline.search.algorithms.realigned import inner_search
+from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.search.interface import Climb, Search
 from frostline.search.ladder import Ladder
-from frostline.search.realigned import inner_search
-from frostline.search.space import space_of
+from frostline.search.spaces.space import space_of
+from frostline.store.backends.storage import DEFAULT_STORAGE, Storage, opened
 from frostline.store.begun import begun_against, begun_horizon, begun_ladder, terms_in
-from frostline.store.storage import DEFAULT_STORAGE, Storage, opened
 from frostline.store.study import SearchStudy
 from frostline.training.black_box import BlackBox
-from frostline.training.kept_models import KeptModels
-from frostline.training.sources import source_digest
-from frostline.training.task_layers import layers_of
+from frostline.training.files.kept_models import KeptModels
+from frostline.training.supervised.sources import source_digest
+from frostline.training.supervised.task_layers import layers_of
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
     from frostline.protocols import Executor, Task
     from frostline.records import Evaluation, Value
-    from frostline.run.workload import OwnTraining
+    from frostline.run.execution.workload import OwnTraining
     from frostline.search.history import History
-    from frostline.search.space import SearchSpace
+    from frostline.search.spaces.space import SearchSpace
     from frostline.store.terms import Terms
     from frostline.training.black_box import TrainFunction
 

@@ -21,7 +21,7 @@ from frostline.wording import counted
 
 if TYPE_CHECKING:
     from frostline.records import Configuration, Fidelity, Value
-    from frostline.search.space import SearchSpace
+    from frostline.search.spaces.space import SearchSpace
 
 _BETWEEN = ".."
 _LARGEST_FACTOR = 1e6

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from frostline.errors import LadderError
 from frostline.search.ladder import Ladder
+from frostline.store.backends.storage import Storage, exists, opened
 from frostline.store.reading import read_terms
-from frostline.store.storage import Storage, exists, opened
 
 if TYPE_CHECKING:
     from frostline.store.terms import Terms

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from frostline.errors import StudyError
-from frostline.store.any_storage import access_to
-from frostline.store.presence import living_workers
+from frostline.store.backends.any_storage import access_to
+from frostline.store.backends.storage import Storage, opened
 from frostline.store.reading import TERMS, found_study, read_study
-from frostline.store.storage import Storage, opened
+from frostline.store.sharing.presence import living_workers
 from frostline.store.study import SearchStudy
 
 

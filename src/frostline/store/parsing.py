@@ -17,8 +17,8 @@ from frostline.inputs.printable import one_line, printable
 from frostline.inputs.safe_names import MOST_CHARACTERS, is_printable
 from frostline.inputs.whole_numbers import LARGEST, shown
 from frostline.records import Fidelity, Status
-from frostline.search.grid import MOST_CELLS
-from frostline.store.pickled_samplers import is_sampler_state
+from frostline.search.algorithms.grid import MOST_CELLS
+from frostline.store.backends.pickled_samplers import is_sampler_state
 
 _MOST_TEXT = 100_000
 _MOST_LINES = 1000

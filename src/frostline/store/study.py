@@ -17,21 +17,21 @@ from optuna.trial import FrozenTrial, TrialState
 from frostline.errors import StudyError
 from frostline.records import Configuration, Evaluation, Request, Station, Status
 from frostline.search.history import History
-from frostline.search.space import SearchSpace
-from frostline.store.access import Claims
-from frostline.store.any_storage import access_to
-from frostline.store.deaths import SamplesKept, nothing_kept, set_aside
-from frostline.store.news import Claimed, Ended, Event, Made, Recorded, Retried
+from frostline.search.spaces.space import SearchSpace
+from frostline.store.backends.access import Claims
+from frostline.store.backends.any_storage import access_to
+from frostline.store.backends.storage import Storage
+from frostline.store.backends.vanishing import StudyFile
 from frostline.store.opening import join_study, open_study
 from frostline.store.reading import TERMS
 from frostline.store.retries import counting_trials, has_only_failed, retrials
-from frostline.store.shared_history import SharedHistory
-from frostline.store.storage import Storage
+from frostline.store.sharing.deaths import SamplesKept, nothing_kept, set_aside
+from frostline.store.sharing.news import Claimed, Ended, Event, Made, Recorded, Retried
+from frostline.store.sharing.shared_history import SharedHistory
+from frostline.store.sharing.turns import SoleWorker, Turn
+from frostline.store.sharing.workers import SharedTurn
 from frostline.store.terms import Terms
 from frostline.store.trials import Claim, claim_of, new_trial, outcome_of, record_of
-from frostline.store.turns import SoleWorker, Turn
-from frostline.store.vanishing import StudyFile
-from frostline.store.workers import SharedTurn
 from frostline.wording import counted
 
 logger = logging.getLogger(__name__)

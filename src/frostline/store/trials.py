@@ -25,7 +25,7 @@ from frostline.store.parsing import parse_claim, parse_configuration, parse_eval
 
 if TYPE_CHECKING:
     from frostline.search.history import History
-    from frostline.search.space import SearchSpace
+    from frostline.search.spaces.space import SearchSpace
 
 _CLAIM = "frostline:claim "
 SAMPLER = "frostline:sampler"

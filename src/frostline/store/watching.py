@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from frostline.errors import StudyError
-from frostline.store.any_storage import access_to
-from frostline.store.presence import Watch, living_workers
+from frostline.store.backends.any_storage import access_to
 from frostline.store.reading import read_terms
-from frostline.store.shared_history import SharedHistory
+from frostline.store.sharing.presence import Watch, living_workers
+from frostline.store.sharing.shared_history import SharedHistory
 
 if TYPE_CHECKING:
     from frostline.search.history import History
-    from frostline.store.presence import Presence
-    from frostline.store.storage import Storage
+    from frostline.store.backends.storage import Storage
+    from frostline.store.sharing.presence import Presence
     from frostline.store.terms import Terms
 
 # Reading all trials takes at most one part in so many of the time.

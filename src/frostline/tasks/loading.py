@@ -56,7 +56,7 @@ def load_task(reference: str, options: Mapping[str, Any]) -> Task:
             f"path/to/file.py:NAME."
         )
     # Only now, as it loads torch: a name that is none is refused at once.
-    from frostline.training.supervised import SupervisedTask
+    from frostline.training.supervised.supervised_task import SupervisedTask
 
     of_the_task = _of_every_task(made, options)
     options = {name: value for name, value in options.items() if name not in of_the_task}
@@ -78,7 +78,7 @@ def load_task(reference: str, options: Mapping[str, Any]) -> Task:
 
 def _check_facts(task: Task, reference: str) -> None:
     """Check what a task says of itself, whoever made it. Raises: TaskError; OptionError if its name is none."""
-    from frostline.search.space import SearchSpace
+    from frostline.search.spaces.space import SearchSpace
 
     check_name("task", task.name)
     check_name("unit of samples", task.sample_unit)
@@ -96,7 +96,7 @@ def _check_facts(task: Task, reference: str) -> None:
 def task_named(reference: str, options: list[str] | None) -> Task:
     """Return the task behind ``reference``; where its frozen weights are kept small, let this process be small too."""
     task = load_task(reference, parse_assignments("--set", options))
-    from frostline.training.supervised import keeps_weights_small
+    from frostline.training.supervised.supervised_task import keeps_weights_small
 
     if keeps_weights_small(task):
         return_freed_memory()

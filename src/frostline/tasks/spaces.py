@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from frostline.records import Value
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 
 TRANSFORMER_DEFAULTS = {
     "learning_rate": 4e-4,

@@ -12,10 +12,10 @@ from frostline.errors import FidelityError, OptionError, TaskError
 from frostline.inputs.whole_numbers import check_seed
 from frostline.layers import freezing_of
 from frostline.records import Cost, CurvePoint, Evaluation, Fidelity, Job, Status
-from frostline.training.checkpoints import CheckpointKey, Checkpoints
-from frostline.training.finiteness import Readings
-from frostline.training.kept_models import KeptModels
-from frostline.training.schedules import share_done
+from frostline.training.files.checkpoints import CheckpointKey, Checkpoints
+from frostline.training.files.kept_models import KeptModels
+from frostline.training.steps.finiteness import Readings
+from frostline.training.steps.schedules import share_done
 from frostline.wording import counted
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from frostline.folders.folder import Folder
     from frostline.protocols import Batch, Task
-    from frostline.training.devices import DevicePlan
+    from frostline.training.machine.devices import DevicePlan
     from frostline.training.session import Session
 
 logger = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ import torch
 from frostline.layers import freezing_of
 from frostline.records import Configuration, Evaluation, Fidelity, Job, Progress
 from frostline.training.course import Course, TrainingSettings, checkpoints_of
-from frostline.training.devices import peak_bytes, reset_peak_bytes
-from frostline.training.pinning import pinned_batches
-from frostline.training.randomness import borrowed_generators
+from frostline.training.machine.devices import peak_bytes, reset_peak_bytes
+from frostline.training.machine.pinning import pinned_batches
+from frostline.training.machine.randomness import borrowed_generators
+from frostline.training.machine.threads import Threads
 from frostline.training.session import Session, begin_session
-from frostline.training.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from frostline.protocols import Task
-    from frostline.training.checkpoints import Checkpoints
+    from frostline.training.files.checkpoints import Checkpoints
 
 
 # What ``populations.engines`` calls this way to train.

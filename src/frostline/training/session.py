@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from frostline.layers.weights.deferred import move
 from frostline.seeding import derive_seed
-from frostline.training.checkpoints import Checkpoint
-from frostline.training.devices import DevicePlan, move_batch
-from frostline.training.layer_groups import build_group_optimizer
-from frostline.training.randomness import seed_generators
+from frostline.training.files.checkpoints import Checkpoint
+from frostline.training.machine.devices import DevicePlan, move_batch
+from frostline.training.machine.randomness import seed_generators
+from frostline.training.steps.layer_groups import build_group_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -27,7 +27,7 @@ from transformers import (
 from frostline.errors import ModelError
 from frostline.layers import freeze, split_layers
 from frostline.layers.weights.deferred import build_deferred, build_shapes, deferred_of, fill
-from frostline.tasks.gpt import GPT, GPTSettings
+from frostline.tasks.models.gpt import GPT, GPTSettings
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 

@@ -28,8 +28,8 @@ from frostline.layers.weights.weight_file import WeightFile, WeightFileWriter
 from frostline.populations.prefix.recorded_outputs import Replay, StandIns
 from frostline.populations.prefix.shared_weights import copy_sharing_frozen, share_frozen
 from frostline.records import Configuration
-from frostline.tasks.digits_mlp import digits_mlp
-from frostline.tasks.gpt import GPT, GPTSettings
+from frostline.tasks.builtin.digits_mlp import digits_mlp
+from frostline.tasks.models.gpt import GPT, GPTSettings
 from tests.layers.models import ALL_CASES, Case, gpt2, named, tokens
 
 OPTIONS: list[dict[str, Any]] = [

@@ -14,10 +14,10 @@ from frostline.populations.stacking.joint_update import MOST_NUMBERS, cannot_joi
 from frostline.populations.stacking.stacked import StackedStep
 from frostline.protocols import Batch
 from frostline.records import Configuration
-from frostline.training.devices import DevicePlan
-from frostline.training.randomness import borrowed_generators
+from frostline.training.machine.devices import DevicePlan
+from frostline.training.machine.randomness import borrowed_generators
 from frostline.training.session import Session, begin_session
-from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised.supervised_task import SupervisedTask
 from tests.training.cases import CPU, configured, perceptron, regression_task
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {

@@ -18,12 +18,12 @@ from frostline.errors import ModelError
 from frostline.populations.stacking.stacked import StackedStep
 from frostline.protocols import Batch
 from frostline.records import Configuration
-from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss
-from frostline.tasks.resnet import ResNet, ResNetSettings
-from frostline.training.devices import DevicePlan
-from frostline.training.randomness import borrowed_generators
+from frostline.tasks.models.gpt import GPT, GPTSettings, next_token_loss
+from frostline.tasks.models.resnet import ResNet, ResNetSettings
+from frostline.training.machine.devices import DevicePlan
+from frostline.training.machine.randomness import borrowed_generators
 from frostline.training.session import Session, begin_session
-from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised.supervised_task import SupervisedTask
 from tests.training.cases import CPU, Block, configured, noisy_network, perceptron, regression_task
 
 OPTIMIZERS: tuple[dict[str, Any], ...] = (

@@ -7,7 +7,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from frostline.audit.landscape import Landscape
 from frostline.records import Configuration, Direction
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 
 SPACE = SearchSpace(
     distributions={

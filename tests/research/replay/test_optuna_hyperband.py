@@ -13,7 +13,7 @@ from frostline.research.replay.optuna_hyperband import _NearestRecorded, replay_
 from frostline.research.replay.recorded import RecordedTask, goal_of
 from frostline.research.replay.trace import Patience
 from frostline.research.replay.unused import Unused
-from frostline.search.mirror import private_storage
+from frostline.search.proposals.mirror import private_storage
 from frostline.seeding import derive_seed
 from tests.research.replay.tables import table
 

@@ -18,11 +18,11 @@ from frostline.research.replay.synthetic import hartmann
 from frostline.research.replay.synthetic_tables import synthetic_landscape
 from frostline.research.replay.trace import Patience, Step, Trace
 from frostline.research.replay.unused import Unused
-from frostline.search.halving import AsynchronousHalving, SuccessiveHalving
-from frostline.search.hyperband import Hyperband
+from frostline.search.algorithms.halving import AsynchronousHalving, SuccessiveHalving
+from frostline.search.algorithms.hyperband import Hyperband
+from frostline.search.algorithms.sweep import FullFidelity, Sweep
 from frostline.search.ladder import Ladder
-from frostline.search.sampling import TPE
-from frostline.search.sweep import FullFidelity, Sweep
+from frostline.search.proposals.sampling import TPE
 from tests.research.replay.tables import table
 
 # Continued once, then from scratch, then continued again.

@@ -5,7 +5,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from frostline.research.replay.unused import Unused, comparable_points
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 from tests.research.replay.tables import table
 
 

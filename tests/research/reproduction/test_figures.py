@@ -13,7 +13,7 @@ from optuna.distributions import FloatDistribution
 from frostline.audit.agreement import agreement, rank_correlation
 from frostline.audit.csv_table import read_table
 from frostline.audit.landscape import Landscape
-from frostline.costs.prediction import predict_step
+from frostline.costs.predicted.prediction import predict_step
 from frostline.errors import AuditError
 from frostline.records import Configuration
 from frostline.research.reproduction import architectures, choices, parallel_halving, steps
@@ -23,7 +23,7 @@ from frostline.research.reproduction.paired import at_budgets, correlation_diffe
 from frostline.research.reproduction.reproduced import Reproduced, Verdict
 from frostline.research.reproduction.scales import Scale
 from frostline.research.reproduction.workbench import Workbench
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 from frostline.store.reading import read_study
 from frostline.tasks.loading import load_task
 from tests.research.reproduction.recipes import micro

@@ -13,9 +13,9 @@ from frostline.research.reproduction.catalogue import FIGURES, figure_named
 from frostline.research.reproduction.scales import BUDGETS, Data, Scale, recipe_of, resnet_grid, transformer_grid
 from frostline.research.reproduction.workbench import Workbench, plan_of
 from frostline.search.history import History
-from frostline.search.sampling import Draws
+from frostline.search.proposals.sampling import Draws
 from frostline.tasks.loading import load_task
-from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised.supervised_task import SupervisedTask
 from tests.research.reproduction.recipes import micro
 
 MODELS = sorted({model for figure in FIGURES for model in figure.models})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from frostline.run.summary import expected_of, summarise
+from frostline.run.outcome.summary import expected_of, summarise
 from frostline.run.view.pace import Pace, Work, work_of
-from frostline.search.budget import Budget
-from frostline.search.budgeted import BudgetedHalving
+from frostline.search.budgets.budget import Budget
+from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.search.ladder import Ladder
-from tests.run.test_summary import EXPECTED, RUNGS, history_of
+from tests.run.outcome.test_summary import EXPECTED, RUNGS, history_of
 
 LADDER = Ladder.explicit([(1, 100), (6, 100), (6, 200)], num_layers=6, full_samples=200)
 

@@ -24,12 +24,12 @@ from frostline.run.tuning import search_function
 from frostline.run.view.board import Board
 from frostline.run.view.search_view import SearchView, observing
 from frostline.run.view.surfaces import NotebookSurface, PlainSurface, TerminalSurface, surface_of
-from frostline.search.halving import SuccessiveHalving
+from frostline.search.algorithms.halving import SuccessiveHalving
+from frostline.search.algorithms.sweep import Sweep
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
-from frostline.search.space import SearchSpace
-from frostline.search.sweep import Sweep
-from tests.run.test_summary import history_of
+from frostline.search.spaces.space import SearchSpace
+from tests.run.outcome.test_summary import history_of
 
 LADDER = Ladder.explicit([(1, 100), (6, 100), (6, 200)], num_layers=6, full_samples=200)
 SEARCH = SuccessiveHalving(ladder=LADDER, configurations=9)

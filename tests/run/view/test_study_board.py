@@ -10,11 +10,11 @@ from rich.console import Console
 
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Request, Station, Status
 from frostline.run.view.study_board import StudyBoard
-from frostline.search.budget import Budget
-from frostline.search.budgeted import BudgetedHalving
+from frostline.search.budgets.budget import Budget
+from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
-from frostline.store.presence import Presence
+from frostline.store.sharing.presence import Presence
 from frostline.store.terms import Terms
 from frostline.store.watching import Sight
 

@@ -13,18 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset, TensorDataset
 
-from frostline.costs.prediction import predict_step
-from frostline.costs.true_peak import PeakBytes
+from frostline.costs.predicted.prediction import predict_step
+from frostline.costs.predicted.true_peak import PeakBytes
 from frostline.errors import TaskError
 from frostline.layers.freezing.saved_tensors import SavedTensors
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.records import Configuration
-from frostline.search.space import SearchSpace
-from frostline.tasks.gpt import GPT, GPTSettings, next_token_loss
+from frostline.search.spaces.space import SearchSpace
+from frostline.tasks.models.gpt import GPT, GPTSettings, next_token_loss
 from frostline.training.losses.lazy_logits import LazyLogits, lazy_output
 from frostline.training.serial import train_serially
-from frostline.training.supervised import SupervisedTask
+from frostline.training.supervised.supervised_task import SupervisedTask
 from tests.populations.cases import configuration_of, gpt, jobs_of, token_case
 from tests.training.cases import settings_of
 

@@ -10,10 +10,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from frostline.errors import TaskError
 from frostline.integrations.derived.optimizer_settings import OptimizerSettings
 from frostline.records import Configuration, Value
-from frostline.search.space import SearchSpace
-from frostline.training.blueprint import ALWAYS_READ
-from frostline.training.hyperparameter_reads import Reads, WatchedHyperparameters
-from frostline.training.optimizers import hyperparameters_of
+from frostline.search.spaces.space import SearchSpace
+from frostline.training.steps.optimizers import hyperparameters_of
+from frostline.training.supervised.blueprint import ALWAYS_READ
+from frostline.training.supervised.hyperparameter_reads import Reads, WatchedHyperparameters
 
 Made = TypeVar("Made")
 

@@ -19,7 +19,7 @@ from frostline.integrations.derived.optimizer_settings import OptimizerSettings,
 from frostline.integrations.derived.rehearsal import Rehearsed, Steps, copied_state
 from frostline.integrations.derived.stepped_schedule import SteppedSchedule, Stepping, schedule_of
 from frostline.process import only_warnings
-from frostline.training.randomness import borrowed_generators
+from frostline.training.machine.randomness import borrowed_generators
 
 NUM_VALIDATION_BATCHES = 2
 _CPU = torch.device("cpu")

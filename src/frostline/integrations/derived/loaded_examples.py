@@ -24,7 +24,7 @@ from torch.utils.data import (
 
 from frostline.errors import TaskError
 from frostline.layers.cutting.nesting import leaves, tensors
-from frostline.training.data import data_identity, num_examples
+from frostline.training.supervised.data import data_identity, num_examples
 
 # Enough to tell data apart, and read in a moment.
 _NUM_HASHED = 64

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from frostline.errors import TaskError
 from frostline.records import Value
-from frostline.training.optimizers import named_in_full, offered_optimizers
+from frostline.training.steps.optimizers import named_in_full, offered_optimizers
 
 # A group's own, and what a schedule notes in it.
 _OF_GROUPS = ("params", "lr", "weight_decay", "initial_lr")

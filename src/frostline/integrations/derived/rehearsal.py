@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from frostline.errors import TaskError
 from frostline.records import Configuration
 from frostline.seeding import derive_seed
-from frostline.training.devices import DevicePlan
-from frostline.training.randomness import seed_generators
-from frostline.training.schedules import share_done
+from frostline.training.machine.devices import DevicePlan
+from frostline.training.machine.randomness import seed_generators
 from frostline.training.session import Session, session_of
-from frostline.training.supervised import SupervisedTask
+from frostline.training.steps.schedules import share_done
+from frostline.training.supervised.supervised_task import SupervisedTask
 
 NUM_STEPS = 3
 

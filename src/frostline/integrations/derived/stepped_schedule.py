@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from frostline.errors import TaskError
-from frostline.training.schedules import schedule_from_hyperparameters
+from frostline.training.steps.schedules import schedule_from_hyperparameters
 
 if TYPE_CHECKING:
     from frostline.protocols import Schedule

@@ -19,7 +19,7 @@ from frostline.integrations.derived.given_batches import given_batches
 from frostline.integrations.derived.optimizer_settings import OptimizerSettings, names_of, settings_of
 from frostline.integrations.derived.rehearsal import NUM_STEPS, Rehearsed, Steps, copied_state
 from frostline.integrations.derived.stepped_schedule import SteppedSchedule, Stepping, schedule_of
-from frostline.training.randomness import borrowed_generators
+from frostline.training.machine.randomness import borrowed_generators
 
 NUM_VALIDATION_BATCHES = 2
 SCORE = "eval_loss"

@@ -21,7 +21,7 @@ from frostline.layers.cutting.execution import undisturbed
 from frostline.populations.prefix.recorded_outputs import Call, Needs, Recording
 from frostline.populations.prefix.share import CannotShareError, Share
 from frostline.populations.prefix.shared_prefix import SharedPrefix
-from frostline.training.randomness import generator_states
+from frostline.training.machine.randomness import generator_states
 
 if TYPE_CHECKING:
     from frostline.protocols import Batch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from frostline.errors import FrostlineError
 from frostline.layers import Freezing, freezing_of
 from frostline.populations.prefix.recorded_outputs import Recording, Replay, StandIns
-from frostline.training.devices import move_batch
+from frostline.training.machine.devices import move_batch
 
 if TYPE_CHECKING:
     from frostline.protocols import Batch

@@ -17,7 +17,7 @@ from torch import Tensor
 from frostline.inputs.printable import first_line
 from frostline.layers.cutting.nesting import map_tensors, tensors
 from frostline.populations.prefix.share import CannotShareError
-from frostline.training.devices import move_batch
+from frostline.training.machine.devices import move_batch
 
 if TYPE_CHECKING:
     from frostline.protocols import Batch

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.populations.stacking.update_rules import RULES, Rule
-from frostline.training.optimizers import has_only_own_hooks
+from frostline.training.steps.optimizers import has_only_own_hooks
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

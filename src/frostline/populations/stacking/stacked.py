@@ -21,8 +21,8 @@ from frostline.populations.stacking.joint_update import JointUpdate, cannot_join
 from frostline.populations.stacking.stacked_losses import stacked_losses
 from frostline.populations.stacking.stacked_outcome import Outcome, State, moved_apart, tolerance_of
 from frostline.seeding import derive_seed
-from frostline.training.devices import move_batch
-from frostline.training.randomness import seed_generators
+from frostline.training.machine.devices import move_batch
+from frostline.training.machine.randomness import seed_generators
 
 if TYPE_CHECKING:
     from frostline.protocols import Batch

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from frostline.research.replay.optuna_hyperband import replay_optuna
 from frostline.research.replay.simulation import replay
-from frostline.search.halving import SuccessiveHalving
-from frostline.search.hyperband import Hyperband
+from frostline.search.algorithms.halving import SuccessiveHalving
+from frostline.search.algorithms.hyperband import Hyperband
+from frostline.search.algorithms.realigned import RealignedSearch
+from frostline.search.algorithms.sweep import FullFidelity
 from frostline.search.ladder import Ladder
-from frostline.search.realigned import RealignedSearch
-from frostline.search.sweep import FullFidelity
 
 if TYPE_CHECKING:
     from frostline.audit.landscape import Landscape
     from frostline.research.replay.recorded import RecordedTask
     from frostline.research.replay.simulation import SearchOf
     from frostline.research.replay.trace import Patience, Trace
-    from frostline.search.sampling import Sampling
+    from frostline.search.proposals.sampling import Sampling
 
 Recommend = Callable[["Landscape"], tuple[Ladder, int]]
 """Returns the ladder and the reduction factor that an audit recommends, from the audit's configurations alone."""

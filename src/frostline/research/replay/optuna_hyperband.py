@@ -16,11 +16,11 @@ from frostline.errors import AuditError
 from frostline.records import Fidelity, Request
 from frostline.research.replay.trace import Step, Trace, step_of
 from frostline.research.replay.unused import Unused
+from frostline.run.execution.simulated import SimulatedExecutor
 from frostline.run.ledger import MemoryLedger
 from frostline.run.loop import Observer, climb
-from frostline.run.simulated import SimulatedExecutor
-from frostline.search.grid import Grid
-from frostline.search.mirror import private_storage
+from frostline.search.algorithms.grid import Grid
+from frostline.search.proposals.mirror import private_storage
 from frostline.seeding import derive_seed
 
 if TYPE_CHECKING:

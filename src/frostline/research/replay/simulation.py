@@ -8,11 +8,11 @@ from frostline.errors import LadderError
 from frostline.records import Configuration
 from frostline.research.replay.trace import Patience, Step, Trace, step_of
 from frostline.research.replay.unused import Unused
+from frostline.run.execution.simulated import SimulatedExecutor
 from frostline.run.ledger import MemoryLedger
 from frostline.run.loop import Observer, climb
-from frostline.run.simulated import SimulatedExecutor
-from frostline.search.sampling import Draws
-from frostline.search.sweep import FullFidelity
+from frostline.search.algorithms.sweep import FullFidelity
+from frostline.search.proposals.sampling import Draws
 from frostline.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from frostline.research.replay.recorded import RecordedTask
     from frostline.search.history import History
     from frostline.search.interface import Rungs, Search
-    from frostline.search.sampling import Sampling
+    from frostline.search.proposals.sampling import Sampling
 
 
 class SearchOf(Protocol):

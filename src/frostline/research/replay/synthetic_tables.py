@@ -15,7 +15,7 @@ from optuna.distributions import FloatDistribution
 from frostline.audit.landscape import Landscape
 from frostline.errors import OptionError
 from frostline.records import Configuration
-from frostline.search.space import SearchSpace
+from frostline.search.spaces.space import SearchSpace
 from frostline.seeding import derive_seed
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from optuna.distributions import CategoricalDistribution
 
-from frostline.search.unit_cube import num_coordinates, unit_points
+from frostline.search.spaces.unit_cube import num_coordinates, unit_points
 from frostline.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from frostline.audit.landscape import Array, Landscape
     from frostline.records import Value
-    from frostline.search.space import SearchSpace
+    from frostline.search.spaces.space import SearchSpace
 
 
 class Unused:

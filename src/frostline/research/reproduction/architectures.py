@@ -10,7 +10,7 @@ from frostline.pages.drawing import line_style, new_figure
 from frostline.pages.parts import figure_section
 from frostline.research.reproduction.reproduced import Finding, Reproduced
 from frostline.tasks.loading import load_task
-from frostline.training.task_layers import layers_of
+from frostline.training.supervised.task_layers import layers_of
 
 if TYPE_CHECKING:
     from frostline.research.reproduction.reproduced import Cell

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from frostline.audit.auditor import predicted_costs
-from frostline.costs.prediction import predict_step
+from frostline.costs.predicted.prediction import predict_step
 from frostline.errors import OptionError, PredictionError
 from frostline.research.reproduction import parallel_halving
 from frostline.research.reproduction.architectures import ARCHITECTURES, figure_2_right

@@ -11,12 +11,12 @@ from frostline.pages.drawing import line_style, new_figure
 from frostline.pages.parts import figure_section
 from frostline.research.reproduction.reproduced import Finding, Reproduced, held
 from frostline.research.reproduction.scales import Scale
-from frostline.run.result import TuneResult
+from frostline.run.outcome.result import TuneResult
 from frostline.run.tuning import search_task
-from frostline.search.halving import SuccessiveHalving
+from frostline.search.algorithms.halving import SuccessiveHalving
 from frostline.search.ladder import Ladder
 from frostline.sizes import format_size
-from frostline.training.task_layers import layers_of
+from frostline.training.supervised.task_layers import layers_of
 
 if TYPE_CHECKING:
     from frostline.protocols import Task

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from optuna.distributions import CategoricalDistribution
 
 from frostline.errors import OptionError
-from frostline.search.sampling import RANDOM, Sampling, grid
-from frostline.search.space import SearchSpace
-from frostline.tasks.gpt import GPT_14M, count_parameters
+from frostline.search.proposals.sampling import RANDOM, Sampling, grid
+from frostline.search.spaces.space import SearchSpace
 from frostline.tasks.loading import load_task
-from frostline.training.supervised import SupervisedTask
+from frostline.tasks.models.gpt import GPT_14M, count_parameters
+from frostline.training.supervised.supervised_task import SupervisedTask
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.costs.cost_figures import lines_figure, peak_figure
 from frostline.costs.cost_monotonicity import cost_violations
-from frostline.costs.cost_tables import full_costs
 from frostline.costs.measurement import FailedStep, measure_steps, num_layers_of
-from frostline.costs.prediction import predict_step
+from frostline.costs.predicted.prediction import predict_step
+from frostline.costs.shown.cost_figures import lines_figure, peak_figure
+from frostline.costs.shown.cost_tables import full_costs
 from frostline.costs.step_cost import StepCost
 from frostline.errors import PredictionError, TaskError
 from frostline.pages.parts import Section, figure_section
@@ -21,7 +21,7 @@ from frostline.research.reproduction.scales import Scale
 from frostline.tasks.loading import load_task
 
 if TYPE_CHECKING:
-    from frostline.costs.cost_tables import CostRow
+    from frostline.costs.shown.cost_tables import CostRow
     from frostline.research.reproduction.reproduced import Cell
     from frostline.research.reproduction.workbench import Workbench
 

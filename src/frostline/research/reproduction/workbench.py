@@ -12,13 +12,13 @@ import torch
 from frostline.audit.auditor import AuditPlan, audit_task
 from frostline.audit.csv_table import read_table, write_table
 from frostline.research.reproduction.scales import Data, Recipe, Scale, recipe_of
+from frostline.run.execution.options import TrainingOptions
 from frostline.run.loop import Observer
-from frostline.run.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.task_search import TaskSearch
 from frostline.store.terms import TaskReference
 from frostline.tasks.loading import task_named
-from frostline.training.devices import resolve_device
+from frostline.training.machine.devices import resolve_device
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from frostline.run.sentences import best_words, silence_lines
-from frostline.run.summary import Summary, best_evaluation, expected_of, summarise
+from frostline.run.outcome.sentences import best_words, silence_lines
+from frostline.run.outcome.summary import Summary, best_evaluation, expected_of, summarise
 from frostline.run.view.event_lines import progress_line, scores_words
 from frostline.run.view.pace import Pace, work_of
 from frostline.wording import counted

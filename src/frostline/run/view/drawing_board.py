@@ -10,12 +10,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from frostline.inputs.printable import printable
-from frostline.run.sentences import rung_rows
+from frostline.run.outcome.sentences import rung_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from frostline.run.summary import Summary
+    from frostline.run.outcome.summary import Summary
     from frostline.run.view.board import Board
 
 _BAR_WIDTH = 30

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from frostline.records import loss_sign
-from frostline.run.sentences import score_name
+from frostline.run.outcome.sentences import score_name
 from frostline.wording import counted
 
 if TYPE_CHECKING:

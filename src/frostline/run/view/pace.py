@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from frostline.search.budgeted import BudgetedHalving
+from frostline.search.budgets.budgeted import BudgetedHalving
 
 if TYPE_CHECKING:
-    from frostline.run.summary import Summary
+    from frostline.run.outcome.summary import Summary
     from frostline.search.history import History
     from frostline.search.interface import Search
 
@@ -27,7 +27,7 @@ class Work:
 def work_of(search: Search, history: History, summary: Summary) -> Work:
     """Return how much of its budget, or of its expected evaluations, a search has done."""
     # Slow to import; a view that is being prepared does without.
-    from frostline.search.realigned import inner_search
+    from frostline.search.algorithms.realigned import inner_search
 
     asked = inner_search(search)
     if not isinstance(asked, BudgetedHalving):

@@ -15,7 +15,7 @@ from frostline.run.view.board import Board
 from frostline.run.view.drawing_board import board_drawing
 from frostline.run.view.event_lines import evaluation_line, progress_line, scores_words, training_title
 from frostline.run.view.surfaces import NotebookSurface, surface_of
-from frostline.store.storage import MEMORY
+from frostline.store.backends.storage import MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

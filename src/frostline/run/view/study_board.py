@@ -9,8 +9,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from frostline.inputs.printable import printable
-from frostline.run.sentences import best_words
-from frostline.run.summary import best_evaluation, summarise
+from frostline.run.outcome.sentences import best_words
+from frostline.run.outcome.summary import best_evaluation, summarise
 from frostline.run.view.board import clock
 from frostline.run.view.drawing_board import rung_table
 from frostline.run.view.pace import Pace, Work, work_of
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from frostline.records import Request, Station
-    from frostline.run.summary import Summary
+    from frostline.run.outcome.summary import Summary
     from frostline.search.interface import Climb
-    from frostline.store.presence import Presence
+    from frostline.store.sharing.presence import Presence
     from frostline.store.watching import Sight
 
 HEADER = ("process", "device", "rung", "configurations", "since", "memory")

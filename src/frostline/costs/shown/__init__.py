@@ -1,0 +1,1 @@
+"""Costs and what fits, as tables, as tidy files, and as pages."""

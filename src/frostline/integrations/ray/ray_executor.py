@@ -1,0 +1,123 @@
+"""``RayExecutor``: hand it over as ``executor=``, and the nodes of a Ray cluster train while this process decides."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from frostline.errors import OptionError
+from frostline.folders.places import local_path
+from frostline.integrations.ray.cluster_executor import ClusterExecutor
+from frostline.integrations.ray.node_shares import Node, NodeShares, smallest_device
+from frostline.integrations.ray.ray_cluster import RayCluster
+from frostline.integrations.ray.requirements import Requirements
+from frostline.integrations.ray.sending import pickled
+from frostline.objectives.training import ObjectiveTraining
+from frostline.records import Progress
+from frostline.run.execution.options import AUTO
+from frostline.run.execution.side_worker import SideWork
+from frostline.run.execution.workload import OwnTraining, TaskTraining
+
+if TYPE_CHECKING:
+    from frostline.folders.folder import Folder
+    from frostline.run.execution.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayExecutor:
+    """Evaluates on a Ray cluster: hand it over as ``executor=`` to ``tune``, ``tune_task`` or ``audit_task``.
+
+    ``address`` is "auto" for the cluster that this machine is in, "local" for one that is started here and ends with the
+    search, or HOST:PORT. ``workers_per_node`` is how many processes train on a node at most (on a GPU, of each GPU); "auto"
+    for as many as it has cores, and one for a GPU. Each computes with one thread unless the options say another number.
+    Where a search may take part of the memory only, ``TrainingOptions.memory`` says of how much on each node.
+    """
+
+    address: str = "auto"
+    workers_per_node: int | Literal["auto"] = AUTO
+
+    def __call__(self, workload: Workload) -> ClusterExecutor:
+        """Return what evaluates ``workload`` on the nodes that are there, and on those that join later.
+
+        Raises: OptionError if there is no Ray, no cluster, a node that cannot take part, a folder of checkpoints that is not
+        shared, a task that cannot be sent, or another driver on this study; NotEnoughMemoryError if no node holds the
+        largest training.
+        """
+        training = workload.training
+        runs, study = _place_of(training)
+        cluster = RayCluster(self.address, runs=runs, study=study)
+        try:
+            return _executor_on(cluster, workload, self.workers_per_node)
+        except BaseException:
+            cluster.leave()
+            raise
+
+
+def _executor_on(cluster: RayCluster, workload: Workload, workers: int | Literal["auto"]) -> ClusterExecutor:
+    training = workload.training
+    nodes = cluster.nodes()
+    uses_gpus = _uses_gpus(training, nodes)
+    if isinstance(training, TaskTraining):
+        options = training.options
+        own = replace(
+            options,
+            device="cuda" if uses_gpus else "cpu",
+            threads=1 if options.threads == AUTO else options.threads,
+            runs=options.runs if local_path(options.runs) is None else options.local_runs.resolve(),
+            workers=1,
+        )
+        sent: TaskTraining | OwnTraining = replace(training, options=own)
+        cores = own.threads if isinstance(own.threads, int) else 1
+        memory = options.memory
+    else:
+        sent, cores, memory = _without_listener(training), 1, AUTO
+    level = logging.getLogger("frostline").getEffectiveLevel()
+    work = pickled(
+        SideWork(training=sent, ladder=workload.ladder, log_level=level),
+        what=f"the task {training.task.name}"
+        if isinstance(training, TaskTraining)
+        else f"the training {training.name}",
+        owner=training.task if isinstance(training, TaskTraining) else training,
+    )
+    shares = NodeShares(
+        requirements=Requirements.of(workload, smallest=smallest_device(nodes)),
+        uses_gpus=uses_gpus,
+        most=None if workers == AUTO else workers,
+        cores_each=cores,
+        memory=memory,
+    )
+    executor = ClusterExecutor(cluster=cluster, workload=workload, work=work, shares=shares)
+    executor.begin(nodes)
+    return executor
+
+
+def _place_of(training: TaskTraining | OwnTraining) -> tuple[Folder | None, str]:
+    """Return the folder that every node has to reach, None if there is none, and the name of the study in it."""
+    if isinstance(training, TaskTraining):
+        return training.options.folder, training.study
+    if training.models is None:
+        return None, training.name
+    # RUNS/STUDY/models
+    folder = training.models.folder.parent
+    return folder.parent, folder.name
+
+
+def _uses_gpus(training: TaskTraining | OwnTraining, nodes: Sequence[Node]) -> bool:
+    device = training.options.device if isinstance(training, TaskTraining) else AUTO
+    has_gpus = any(node.num_gpus for node in nodes)
+    if device == "cuda" and not has_gpus:
+        raise OptionError("device is cuda, but no node of the cluster has a GPU: use device cpu or auto.")
+    if device == "mps":
+        raise OptionError("device is mps, but nodes of a cluster train on cpu or cuda: use one of them, or auto.")
+    return has_gpus and device != "cpu"
+
+
+def _without_listener(training: OwnTraining) -> OwnTraining:
+    """Return the training with nobody to tell its progress to, who would have to travel along."""
+    return replace(training, progress=_unheard) if isinstance(training, ObjectiveTraining) else training
+
+
+def _unheard(progress: Progress) -> None:
+    """Tell nobody."""

@@ -1,0 +1,118 @@
+"""Some configurations and a score for each: what hyperparameters are judged by, and the study Optuna draws it from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
+
+from frostline.pages.drawing import safe
+from frostline.search.algorithms.silence import silent_rungs
+from frostline.wording import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from frostline.records import Configuration, Direction
+    from frostline.report.study_record import StudyRecord
+    from frostline.search.spaces.space import SearchSpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """Configurations of one space, each with its score at one and the same fidelity."""
+
+    space: SearchSpace
+    direction: Direction
+    configurations: tuple[Configuration, ...]
+    scores: tuple[float, ...]
+    """All finite."""
+    num_diverged: int
+    """How many more were trained there and have no score."""
+    where: str
+    """The fidelity in words."""
+    is_selected: bool
+    """Whether a lower rung chose these configurations."""
+
+    @property
+    def caution(self) -> str:
+        """What is to be kept in mind of these scores, to follow another sentence."""
+        words = ""
+        if self.num_diverged:
+            words += f" {self.num_diverged} more have no score, because they diverged or failed, and are left out."
+        if self.where != "full fidelity":
+            words += " At full fidelity it may be otherwise."
+        if self.is_selected:
+            words += " These configurations were chosen by a lower rung."
+        return words
+
+    def study(self, names: Mapping[str, str]) -> optuna.Study:
+        """Return an Optuna study in memory of these configurations, whose hyperparameters are called as ``names`` say."""
+        storage = InMemoryStorage()
+        direction = StudyDirection.MINIMIZE if self.direction == "minimize" else StudyDirection.MAXIMIZE
+        storage.create_new_study([direction], "report")
+        study = optuna.load_study(study_name="report", storage=storage)
+        distributions = {
+            names[name]: _safe_distribution(distribution)
+            for name, distribution in self.space.distributions.items()
+        }
+        for configuration, score in zip(self.configurations, self.scores, strict=True):
+            params: dict[str, Any] = {
+                names[name]: safe(value) if isinstance(value, str) else value
+                for name, value in configuration.items()
+            }
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=score))
+        return study
+
+
+def scored_at(record: StudyRecord) -> Scored | None:
+    """Return the configurations of the rung that says most of hyperparameters; None if no rung has a score.
+
+    That is the rung that most configurations were trained at, and the highest of these: a higher one holds only survivors,
+    and among those a hyperparameter that decided who survived seems to matter no longer. Rungs that tell nothing are no use.
+    """
+    history, terms = record.history, record.terms
+    silent = silent_rungs(history, terms.rungs)
+    counts = [0 if rung in silent else len(history.rung(rung).ranking) for rung in range(len(terms.rungs))]
+    if not max(counts):
+        return None
+    rung = max(index for index, count in enumerate(counts) if count == max(counts))
+    layers, samples = terms.rungs[rung].trainable_layers, terms.rungs[rung].samples
+    numbers = sorted(history.rung(rung).ranking)
+    scores = []
+    for number in numbers:
+        evaluation = history.evaluation(number, rung)
+        assert evaluation is not None
+        assert evaluation.score is not None
+        assert math.isfinite(evaluation.score)
+        scores.append(evaluation.score)
+    last = rung == len(terms.rungs) - 1
+    return Scored(
+        space=record.space,
+        direction=terms.direction,
+        configurations=tuple(history.configurations[number] for number in numbers),
+        scores=tuple(scores),
+        num_diverged=history.rung(rung).num_ended - len(numbers),
+        where="full fidelity"
+        if last
+        else f"rung {rung} ({counted(layers, 'layer')}, {samples:,} {terms.sample_unit})",
+        is_selected=rung > 0 and not terms.is_sweep and any(counts[:rung]),
+    )
+
+
+def safe_names(names: Sequence[str]) -> dict[str, str]:
+    """Return each name as a figure may show it."""
+    return {name: safe(name) for name in names}
+
+
+def _safe_distribution(distribution: BaseDistribution) -> BaseDistribution:
+    if isinstance(distribution, CategoricalDistribution):
+        return CategoricalDistribution(
+            [safe(choice) if isinstance(choice, str) else choice for choice in distribution.choices]
+        )
+    return distribution

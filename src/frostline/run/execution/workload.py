@@ -1,0 +1,101 @@
+"""What an executor is to evaluate, and who makes it for that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from frostline.run.execution.executors import Evaluator
+from frostline.training.course import samples_kept
+from frostline.training.machine.threads import Threads
+from frostline.training.serial import train_serially
+
+if TYPE_CHECKING:
+    from frostline.protocols import Executor, Task
+    from frostline.records import Evaluation, Job, Progress
+    from frostline.run.execution.options import TrainingOptions
+    from frostline.search.interface import Rungs
+    from frostline.training.course import TrainingSettings
+    from frostline.training.files.kept_models import KeptModels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskTraining:
+    """The trainings of a task in one study: what becomes of a job, wherever that is. It can be pickled if the task can."""
+
+    task: Task
+    options: TrainingOptions
+    study: str
+    seed: int
+
+    @property
+    def settings(self) -> TrainingSettings:
+        """How they run."""
+        return self.options.settings(study=self.study, seed=self.seed)
+
+    def __call__(
+        self, job: Job, *, threads: Threads | None = None, observe: Callable[[Progress], None] = lambda _: None
+    ) -> Evaluation:
+        """Train one configuration by itself, and return its evaluation; ``threads`` know what was measured before."""
+        settings = self.settings
+        threads = threads or Threads.of(self.options.threads, settings.device_plan.device)
+        return train_serially(self.task, job, settings, threads=threads, observe=observe)
+
+    def samples_kept(self, job: Job) -> int:
+        """Return after how many samples the training of ``job`` would be gone on with."""
+        return samples_kept(self.task, job, self.settings)
+
+
+class OwnTraining(Protocol):
+    """A training of the user's own: what it does inside, nobody here knows."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in a study."""
+        ...
+
+    @property
+    def models(self) -> KeptModels | None:
+        """Where it keeps the models that it trains in full; None if nowhere."""
+        ...
+
+    def __call__(self, job: Job) -> Evaluation:
+        """Return the evaluation of ``job``."""
+        ...
+
+    def samples_kept(self, job: Job) -> int:
+        """Return after how many samples the training of ``job`` would be gone on with; 0: it begins anew."""
+        ...
+
+    def forget(self, number: int) -> None:
+        """Let go of whatever is kept to continue configuration ``number``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """The trainings of one search. What of it travels to other processes is ``training``; the rest stays with the loop."""
+
+    training: TaskTraining | OwnTraining
+    ladder: Rungs
+    learns: bool = False
+    """Whether configurations are drawn by what was evaluated: then few are to be under way at once."""
+    in_waves: bool = False
+    """Whether it matters which evaluations have ended when it is decided what comes next. One process then evaluates all
+    that was decided before it decides again: a killed search begins with the rest of that, and goes on as if nothing was."""
+    progress: Callable[[Progress], None] = lambda _: None
+    """To be told how far populations are."""
+
+    @property
+    def evaluate(self) -> Evaluator:
+        """Evaluates one job in the process that calls it, by itself; one that raises is an evaluation that failed."""
+        return Evaluator(train=self.training)
+
+
+class ExecutorFactory(Protocol):
+    """Makes the executor of a search: ``local_executor``, or what stands in for it."""
+
+    def __call__(self, workload: Workload) -> Executor:
+        """Return the executor of ``workload``; raise what makes it impossible before anything is trained."""
+        ...

@@ -1,0 +1,1 @@
+"""Which configuration is evaluated next, and at which rung: halving, Hyperband, sweeps, grids."""

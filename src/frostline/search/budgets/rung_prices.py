@@ -1,0 +1,140 @@
+"""What the rungs of a ladder cost: guessed from layers and samples, and measured while a search within a budget runs."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING
+
+from frostline.records import Status
+from frostline.search.algorithms.silence import reference_loss
+from frostline.search.budgets.savings import pace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.records import Evaluation
+    from frostline.search.budgets.budget import Budget
+    from frostline.search.history import History, RungHistory
+    from frostline.search.ladder import Ladder
+
+# How many configurations share a pass through the frozen layers, for a first guess of what rungs cost. What is measured
+# replaces the guess.
+_TOGETHER = 16
+
+# Means of fewer costs say little.
+_FEWEST_COSTS = 3
+
+# Of a full training: whatever a clock says, nothing is free.
+_LEAST_SHARE = 1e-6
+
+
+def guessed_prices(ladder: Ladder) -> list[float]:
+    """Return what climbing to each rung from the one below is guessed to cost, in full trainings.
+
+    Of a share u of the layers trained, forward and backward count 3u of 3; the frozen layers' forward is shared by several.
+    Where as many layers are trained as at the rung below, training goes on.
+    """
+    whole = [0.0]
+    for fidelity in ladder.rungs:
+        share = fidelity.trainable_layers / ladder.num_layers
+        whole.append(((1 - share) / _TOGETHER + 3 * share) / 3 * fidelity.samples / ladder.full_samples)
+    return [here - below if ladder.continues(rung) else here for rung, (below, here) in enumerate(pairwise(whole))]
+
+
+class Costs:
+    """What a search has cost so far. The first have ended. Units: seconds."""
+
+    def __init__(self, history: History, *, ladder: Ladder, budget: Budget, first: range, first_rung: int) -> None:
+        self.history = history
+        self._ladder = ladder
+        self._budget = budget
+        self._first, self._first_rung = first, first_rung
+        found = [history.evaluation(number, first_rung) for number in first]
+        ended = [evaluation for evaluation in found if evaluation is not None]
+        self.first = sum(evaluation.cost.seconds for evaluation in ended)
+        self.reference = reference_loss(history, first, first_rung)
+        self.full_training = self._full_training(ended)
+
+    def budget(self, full_training: float) -> float:
+        """Return the budget where a full training takes so long."""
+        return self._budget.in_seconds(full_training)
+
+    def full_training_by(self, known: int, *, early: Sequence[int] = ()) -> float:
+        """Return what a full training takes, as far as the lowest ``known`` rungs tell, and those that went ``early``.
+
+        Where the first told it from a small share of the samples, all who were trained on as many tell it better: the first
+        may be unlike them, and what a process starts once falls to it. And those that have gone on since tell what more
+        samples take, of which starting and validation are a smaller part.
+        """
+        begin, rungs = self._first_rung, self._ladder.rungs
+        if begin == len(rungs) - 1:
+            return self.full_training
+        numbers = self.history.rung(begin).ranking if known > begin else [*self._first, *early]
+        there = self._paces(numbers, begin)
+        typical = median(there.values()) * self._ladder.full_samples if there else self.full_training
+        share = rungs[begin].samples / self._ladder.full_samples
+        for rung in range(known - 1, begin, -1):
+            here = self._paces(self.history.rung(rung).ranking, rung)
+            growths = [here[number] / there[number] for number in here.keys() & there.keys()]
+            if growths:
+                return typical * (share + (1 - share) * median(growths))
+        return typical
+
+    def at(self, rung: int, numbers: range) -> RungHistory:
+        """Return what is known of ``rung`` by those of ``numbers``."""
+        return self.history.rung(rung, part=numbers)
+
+    def mean_of(self, numbers: Sequence[int], rung: int) -> float | None:
+        """Return what those of ``numbers`` took each that finished ``rung``, 0 if none; None before all have ended."""
+        found = [self.history.evaluation(number, rung) for number in numbers]
+        if any(evaluation is None for evaluation in found):
+            return None
+        seconds = [each.cost.seconds for each in found if each is not None and each.status is Status.FINISHED]
+        return sum(seconds) / len(seconds) if seconds else 0.0
+
+    def prices(self, candidates: range, *, known: int, full_training: float, dearness: float = 1.0) -> list[float]:
+        """Return what climbing to each rung from the one below costs: measured at the first ``known``, guessed above.
+
+        Guesses are corrected by how wrong they were at the rungs that are known, those for all layers apart from those for
+        fewer. While none of all layers is known, a full training that was measured is compared with, and who climbs so far
+        takes ``dearness`` times as long as candidates do on the average.
+        """
+        ladder = self._ladder
+        prices = [price * full_training for price in guessed_prices(ladder)]
+        # By whether all layers are trained.
+        correction = {False: 1.0, True: dearness}
+        for rung, guessed in enumerate(prices):
+            here = self.at(rung, candidates)
+            trains_all = ladder.rungs[rung].trainable_layers == ladder.num_layers
+            prices[rung] *= correction[trains_all]
+            if rung < known and here.num_ended >= _FEWEST_COSTS:
+                prices[rung] = max(here.seconds / here.num_ended, _LEAST_SHARE * full_training)
+                correction[trains_all] = prices[rung] / guessed
+        return prices
+
+    def share_saved(self, numbers: Sequence[int], rung: int, higher: int) -> float | None:
+        """Return which share of a sample's seconds at ``higher`` those of ``numbers`` saved at ``rung``.
+
+        None before they have ended there; 1 if there is nothing to tell it by.
+        """
+        if self.mean_of(numbers, higher) is None:
+            return None
+        whole = self._pace(numbers, higher)
+        return 1 - self._pace(numbers, rung) / whole if whole > 0 else 1.0
+
+    def _paces(self, numbers: Sequence[int], rung: int) -> dict[int, float]:
+        """Return the seconds that a sample took each of ``numbers`` that was trained at ``rung``."""
+        return {number: pace for number in numbers if (pace := self._pace([number], rung)) > 0}
+
+    def _pace(self, numbers: Sequence[int], rung: int) -> float:
+        """Return the seconds that a sample took those of ``numbers`` at ``rung``, 0 if nobody was trained there."""
+        found = (self.history.evaluation(number, rung) for number in numbers)
+        return pace([evaluation for evaluation in found if evaluation is not None]) or 0.0
+
+    def _full_training(self, first: Sequence[Evaluation]) -> float:
+        """Return what a full training takes, by the first; of one that ended early, by how far it came."""
+        full = self._ladder.full_samples
+        seconds = [each.cost.seconds * full / each.cost.samples for each in first if each.cost.samples > 0]
+        # If the clock stood still or nothing was trained, any positive number keeps the proportions.
+        return max(sum(seconds) / len(seconds), 1e-9) if seconds else 1.0

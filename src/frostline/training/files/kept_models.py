@@ -1,0 +1,146 @@
+"""The best models of a study, kept as its trainings in full end: their weights, one file for each configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from frostline.errors import FrostlineError, ModelError
+from frostline.folders.local_folder import LocalFolder
+from frostline.inputs.safe_names import folder_name
+from frostline.training.files.model_files import SUFFIX, Model, model_writer, read_model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from frostline.folders.folder import Folder
+    from frostline.records import Configuration
+
+FOLDER = "models"
+"""Where they lie in the folder of a study."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptModels:
+    """The weights of configurations of one study that were trained in full. Losing one costs nothing but the file."""
+
+    folder: Folder
+    data: str = ""
+    """The fingerprint of what they were trained on: another study's of the same name are not taken for this one's."""
+
+    @classmethod
+    def of_study(cls, runs: Folder, study: str, *, data: str = "") -> KeptModels:
+        """Return those of ``study`` below the folder ``runs``, where its checkpoints are too."""
+        return cls.in_folder(runs.below(folder_name(study)), data=data)
+
+    @classmethod
+    def in_folder(cls, folder: Folder, *, data: str = "") -> KeptModels:
+        """Return those in the ``folder`` of a study."""
+        return cls(folder=folder.below(FOLDER), data=data)
+
+    def name_of(self, configuration: Configuration) -> str:
+        """Return the name of a configuration's file, whether it is there or not."""
+        values = sorted((name, repr(value)) for name, value in configuration.hyperparameters.items())
+        digest = hashlib.sha256(json.dumps([self.data, values]).encode()).hexdigest()[:16]
+        return f"{configuration.number:06d}-{digest}{SUFFIX}"
+
+    def place_of(self, configuration: Configuration) -> str:
+        """Return where the file of a configuration lies, as it may be shown, whether it is there or not."""
+        return self.folder.place_of(self.name_of(configuration))
+
+    def keep(self, model: nn.Module, configuration: Configuration, *, score: float) -> bool:
+        """Write the weights of ``model``, whole or not at all, and return whether that worked.
+
+        A full disk, a store that does not answer, or a model with a state that cannot be saved, costs the file and not the
+        evaluation: it is logged.
+        """
+        about = {
+            "configuration": f"{configuration.number}",
+            "hyperparameters": json.dumps(dict(configuration.hyperparameters)),
+            "score": repr(score),
+        }
+        name = self.name_of(configuration)
+        try:
+            write = model_writer(model, about={"frostline": json.dumps(about)})
+            with self.folder.new_file(prefix=f".{name}") as new:
+                write(new.file)
+                new.named(name)
+        except (FrostlineError, OSError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            logger.warning("the weights of configuration %d are not kept: %s", configuration.number, reason)
+            return False
+        return True
+
+    def load(self, configuration: Configuration, model: Model) -> Model:
+        """Return ``model``, freshly built, with the weights of ``configuration``.
+
+        Raises: ModelError if they are not here, or of another model.
+        """
+        with self.fetched(configuration) as path:
+            return read_model(path, model, place=self.place_of(configuration))
+
+    def has(self, configuration: Configuration) -> bool:
+        """Return whether the file of a configuration is here. Raises: OSError if that cannot be known."""
+        name = self.name_of(configuration)
+        return name in self.folder.names(name)
+
+    @contextmanager
+    def fetched(self, configuration: Configuration) -> Iterator[Path]:
+        """Return the file of a configuration, on this machine as long as the context lasts.
+
+        Raises: ModelError if it is not here; OSError if it cannot be read.
+        """
+        if not self.has(configuration):
+            raise ModelError(
+                f"there are no weights of configuration {configuration.number} in {self.folder}: the search ran "
+                f"elsewhere, or could not write them; name its folder of runs, or train the configuration again."
+            )
+        with self.folder.fetched(self.name_of(configuration)) as path:
+            yield path
+
+    def existing(self, configuration: Configuration) -> Path:
+        """Return the file of a configuration. Raises: ModelError if it is not here, or not on this machine."""
+        with self.fetched(configuration) as path:
+            if not isinstance(self.folder, LocalFolder):
+                raise ModelError(
+                    f"the weights are {self.place_of(configuration)}, no file of this machine: load_model reads them, and "
+                    f"`frostline best STUDY --runs URL --weights FILE` copies them."
+                )
+            return path
+
+    def prune(
+        self, configurations: Sequence[Configuration], *, has_ended: Callable[[int], bool], kept: Collection[int]
+    ) -> None:
+        """Delete what was written of those ``configurations`` that have ended in full, but for those that are ``kept``.
+
+        So goes what a study of the same name left of other configurations. What has not ended by what is known here may have
+        been written by another process.
+        """
+        for name in self._listed():
+            number = name.removeprefix(".").partition("-")[0]
+            if not number.isdecimal() or int(number) >= len(configurations):
+                continue
+            own = self.name_of(configurations[int(number)])
+            # A file that is being written has a name that begins like that.
+            is_wanted = name == own if has_ended(int(number)) else name.removeprefix(".").startswith(own)
+            if is_wanted and (int(number) in kept or not has_ended(int(number))):
+                continue
+            try:
+                self.folder.delete(name)
+            except OSError as error:
+                logger.warning("%s could not be deleted: %s", self.folder.place_of(name), error)
+
+    def _listed(self) -> list[str]:
+        try:
+            return self.folder.names()
+        except OSError as error:
+            logger.warning("worse models are not deleted: %s", error)
+            return []

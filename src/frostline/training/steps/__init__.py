@@ -1,0 +1,1 @@
+"""What a training step does beside the model: optimizers, rates and their schedules, whether all is finite."""

@@ -1,0 +1,292 @@
+"""Lightning's Trainer under a trial."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import frostline
+from frostline.errors import ObjectiveError, OptionError
+from frostline.objectives.kept_training import KeptTraining
+from frostline.objectives.look import look
+from frostline.objectives.suggestions import Suggestions
+from frostline.objectives.surroundings import Surroundings
+from frostline.objectives.trial import Trial
+from frostline.records import Fidelity
+from frostline.training.black_box import seeded
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's, and those of what it loads
+
+lightning = pytest.importorskip("frostline.integrations.lightning.lightning_tuning")
+
+from tests.integrations.lightning.lightning_digits import BATCH, Digits, build, digits, loaders  # noqa: E402
+
+NUM_LAYERS = 4
+EPOCH = 150
+
+
+def fitting(**trainer: Any) -> Any:
+    return lightning.Fitting(build=build, monitor="val_loss", trainer=trainer, data=loaders())
+
+
+class Training:
+    """One training of an objective at one rung, and what it left."""
+
+    def __init__(
+        self,
+        objective: Any,
+        samples: int,
+        *,
+        full_samples: int | None = None,
+        layers: int = NUM_LAYERS,
+        kept: KeptTraining | None = None,
+    ) -> None:
+        self.written: list[KeptTraining] = []
+        fidelity = Fidelity(trainable_layers=layers, samples=samples)
+        sketch = look(objective, samples=samples)
+        surroundings = Surroundings(
+            full_samples=full_samples or samples,
+            num_layers=NUM_LAYERS,
+            layers=sketch.layers,
+            kept=kept,
+            keep=self.written.append,
+        )
+        self.trial = Trial(0, fidelity, Suggestions(values={"rate": 0.01}, seed=0), surroundings)
+        with seeded(3):
+            self.curve = self.trial.ended(objective(self.trial))
+        assert isinstance(self.trial.model, Digits)
+        self.module = self.trial.model
+
+    @property
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        return self.module.state_dict()
+
+
+def test_layers_stand_in_the_order_in_which_a_training_step_runs_them() -> None:
+    sketch = look(fitting(), samples=100)
+    assert sketch.layers is not None
+    assert [layer.name for layer in sketch.layers][-1] == "head"
+    assert list(sketch.space.distributions) == ["rate"]
+
+
+def test_a_rung_trains_its_layers_on_its_samples() -> None:
+    training = Training(fitting(), 130, layers=1)
+    # Six whole batches of 20 fit into 130 samples, the seventh does not.
+    assert training.trial.samples_seen == len(training.module.seen) == 120
+    assert [point.samples for point in training.curve] == [120]
+    optimizer = training.module.trainer.optimizers[0]
+    assert {id(each) for group in optimizer.param_groups for each in group["params"]} == {
+        id(each) for each in training.module.head.parameters()
+    }
+    with seeded(3):
+        fresh = Digits(0.01)
+    for name, parameter in fresh.named_parameters():
+        assert torch.equal(parameter, training.weights[name]) == (not name.startswith("head"))
+
+
+def test_a_score_is_reported_at_each_validation() -> None:
+    training = Training(fitting(), 2 * EPOCH + 40)
+    assert [point.samples for point in training.curve] == [EPOCH, 2 * EPOCH, 2 * EPOCH + 40]
+
+
+def test_a_rung_ends_with_a_validation_in_whatever_epoch() -> None:
+    assert [point.samples for point in Training(fitting(check_val_every_n_epoch=3), 2 * EPOCH + 40).curve] == [
+        2 * EPOCH + 40
+    ]
+
+
+def test_every_pass_begins_at_the_input() -> None:
+    modes: list[bool] = []
+
+    def make(trial: Trial) -> Digits:
+        module = build(trial)
+        module.body[3].register_forward_hook(lambda dropout, *_: modes.append(dropout.training))
+        return module
+
+    Training(lightning.Fitting(build=make, monitor="val_loss", data=loaders()), 100, layers=1)
+    # Dropout of the frozen part is off in the second step as in the first.
+    assert len(modes) > 5
+    assert not any(modes)
+
+
+@pytest.mark.parametrize("stop", [EPOCH, 100, EPOCH + 60], ids=["at an epoch's end", "in it", "in the second"])
+def test_a_rung_that_goes_on_is_what_it_would_have_been(stop: int) -> None:
+    whole = Training(fitting(), 3 * EPOCH)
+    first = Training(fitting(), stop)
+    second = Training(fitting(), 3 * EPOCH, kept=KeptTraining.of(first.written[-1].contents()))
+    assert first.module.seen + second.module.seen == whole.module.seen
+    assert second.curve[-1] == whole.curve[-1]
+    assert all(torch.equal(value, second.weights[name]) for name, value in whole.weights.items())
+
+
+def test_accumulated_gradients_count_as_one_step() -> None:
+    training = Training(fitting(accumulate_grad_batches=3), 110)
+    assert training.trial.samples_seen == 60
+    assert training.module.trainer.global_step == 1
+
+
+def test_several_loaders_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.utils.data import DataLoader
+
+    both = {name: DataLoader(digits(0, 150), batch_size=BATCH, shuffle=True) for name in ("left", "right")}
+
+    class Two(Digits):
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            return super().training_step(batch["left"], batch_idx)
+
+    objective = lightning.Fitting(
+        build=lambda trial: Two(trial.suggest_float("rate", 1e-3, 1e-1)),
+        monitor="val_loss",
+        data={**loaders(), "train_dataloaders": both},
+    )
+    assert Training(objective, 100).trial.samples_seen == 100
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_a_schedule_knows_the_length_of_a_full_training(interval: str) -> None:
+    objective = lightning.Fitting(
+        build=lambda trial: Digits(trial.suggest_float("rate", 1e-3, 1e-1), schedule=interval),
+        monitor="val_loss",
+        data=loaders(),
+    )
+    training = Training(objective, 100, full_samples=440)
+    assert training.trial.samples_seen == 100
+    assert training.module.trainer.lr_scheduler_configs[0].scheduler.total_steps == 24  # rounded up
+    assert training.module.max_epochs == 3
+
+
+@pytest.mark.parametrize("stop", [EPOCH, 100], ids=["at an epoch's end", "in it"])
+@pytest.mark.parametrize("schedule", ["cosine", "epoch"])
+def test_a_rung_cuts_a_schedule_short_and_the_next_goes_on_with_it(schedule: str, stop: int) -> None:
+    objective = lightning.Fitting(
+        build=lambda trial: Digits(trial.suggest_float("rate", 1e-3, 1e-1), schedule=schedule),
+        monitor="val_loss",
+        data=loaders(),
+    )
+    first = Training(objective, stop, full_samples=440)
+    second = Training(objective, 440, kept=KeptTraining.of(first.written[-1].contents()))
+    whole = Training(objective, 440)
+    assert [*first.module.rates, *second.module.rates] == whole.module.rates
+    assert second.curve[-1] == whole.curve[-1]
+    assert all(torch.equal(value, second.weights[name]) for name, value in whole.weights.items())
+
+
+def test_a_search_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = loaders()
+    result = lightning.tune(
+        build, monitor="val_loss", samples=4 * EPOCH, budget=3, observer=frostline.SILENT, **data
+    )
+    assert result.study_name == "lightning_digits-build"
+    model = result.load_model(Digits()).eval()
+    images, targets = digits(150, 250).tensors
+    with torch.no_grad():
+        assert nn.functional.cross_entropy(model.head(model.body(images)), targets).item() == pytest.approx(
+            result.score, abs=1e-6
+        )
+    assert not list(tmp_path.glob("lightning_logs*"))
+
+
+def test_a_trainer_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lightning as L
+
+    monkeypatch.chdir(tmp_path)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+    def objective(trial: Trial) -> float:
+        callback = lightning.TrialCallback(trial, monitor="val_loss")
+        trainer = L.Trainer(max_epochs=1, callbacks=[callback], enable_checkpointing=False, **quiet)
+        trainer.fit(build(trial), **loaders(), ckpt_path=callback.ckpt_path)
+        return callback.score(trainer)
+
+    # A last batch of 20 would not have fitted.
+    assert Training(objective, 2 * EPOCH).trial.samples_seen == 2 * EPOCH - 10
+
+    def forgetful(trial: Trial) -> float:
+        callback = lightning.TrialCallback(trial, monitor="val_loss")
+        trainer = L.Trainer(callbacks=[callback], enable_checkpointing=False, **quiet)
+        trainer.fit(build(trial), **loaders())
+        return callback.score(trainer)
+
+    with pytest.raises(ObjectiveError, match=r"ckpt_path=callback\.ckpt_path"):
+        look(forgetful, samples=100)
+
+
+class Late(Digits):
+    def setup(self, stage: str) -> None:
+        self.more = nn.Linear(2, 2)
+
+
+class Bare(Digits):
+    def __init__(self, rate: float = 0.01) -> None:
+        super().__init__(rate)
+        self.made = (self.head, self.body)
+        del self.head, self.body
+
+    def configure_model(self) -> None:
+        self.head, self.body = self.made
+
+
+def test_layers_that_are_made_later() -> None:
+    def objective(module: type[Digits]) -> Any:
+        def make(trial: Trial) -> Digits:
+            return module(trial.suggest_float("rate", 1e-3, 1e-1))
+
+        return lightning.Fitting(build=make, monitor="val_loss", data=loaders())
+
+    assert Training(objective(Bare), 100).trial.samples_seen == 100
+    with pytest.raises(ObjectiveError, match=r"more\.weight was made after the model was frozen"):
+        look(objective(Late), samples=100)
+
+
+def test_what_is_wrong_is_said_in_a_line() -> None:
+    def tuned(**options: Any) -> None:
+        lightning.tune(**{"build": build, "monitor": "val_loss", "samples": 100, **loaders(), **options})
+
+    with pytest.raises(OptionError, match="the trainer is given max_epochs, but how long it trains say the rungs"):
+        tuned(trainer={"max_epochs": 3})
+    with pytest.raises(OptionError, match="'ddp' starts the whole script again"):
+        tuned(trainer={"strategy": "ddp"})
+    with pytest.raises(ObjectiveError, match="the function returned a int: return a LightningModule"):
+        tuned(build=lambda trial: 3)
+    missing = lightning.Fitting(build=build, monitor="accuracy", data=loaders())
+    with pytest.raises(ObjectiveError, match="monitor is 'accuracy', but the module logs train_loss, val_loss"):
+        Training(missing, 100)
+
+
+def test_without_lightning_the_extra_is_named() -> None:
+    code = "import sys; sys.modules['lightning'] = None; import frostline.integrations.lightning"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "pip install 'frostline[lightning]'" in ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.multiprocess
+@pytest.mark.parametrize("strategy", ["ddp_fork", pytest.param("ddp_spawn", marks=pytest.mark.torture)])
+def test_two_processes_train_one_configuration(strategy: str) -> None:
+    training = Training(fitting(strategy=strategy, devices=2, accelerator="cpu"), 130, layers=1)
+    # Each step is one on 20 samples in each of two processes.
+    assert training.trial.samples_seen == 120
+    assert [point.samples for point in training.curve] == [120]
+    assert training.trial.model is training.module
+    model = training.module.eval()
+    images, targets = digits(150, 250).tensors
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(model.head(model.body(images)), targets).item()
+    assert loss == pytest.approx(training.curve[-1].score, abs=1e-5)
+    kept = training.written[-1]
+    assert kept.samples_seen == 120
+    # A rung that goes on begins all of its processes with it.
+    further = Training(
+        fitting(strategy=strategy, devices=2, accelerator="cpu"),
+        240,
+        layers=1,
+        kept=KeptTraining.of(kept.contents()),
+    )
+    assert [point.samples for point in further.curve] == [120, 150, 230]

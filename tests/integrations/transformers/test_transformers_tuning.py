@@ -1,0 +1,224 @@
+"""transformers' Trainer under a trial."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import frostline
+from frostline.errors import ObjectiveError
+from frostline.objectives.kept_training import KeptTraining
+from frostline.objectives.look import look
+from frostline.objectives.suggestions import Suggestions
+from frostline.objectives.surroundings import Surroundings
+from frostline.objectives.trial import Trial
+from frostline.records import Fidelity
+from frostline.training.black_box import seeded
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # those of transformers and accelerate
+
+pytest.importorskip("accelerate")
+ours = pytest.importorskip("frostline.integrations.transformers.transformers_tuning")
+
+from transformers import Trainer, TrainerCallback  # noqa: E402
+
+from tests.integrations.transformers.transformers_digits import (  # noqa: E402
+    BATCH,
+    LAYERS,
+    arguments,
+    digits,
+    make_trainer,
+    model,
+)
+
+EPOCH = 160  # eight batches, of which the last is half as large
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+class Watching(TrainerCallback):
+    def __init__(self) -> None:
+        self.schedule: list[float] = []
+        self.optimized: set[int] = set()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.schedule.append(kwargs["lr_scheduler"].get_last_lr()[0])
+        self.optimized = {id(each) for group in kwargs["optimizer"].param_groups for each in group["params"]}
+
+
+class Training:
+    """One training at one rung, and what it left."""
+
+    def __init__(
+        self,
+        make: Callable[[Trial], Trainer],
+        samples: int,
+        *,
+        full_samples: int | None = None,
+        layers: int | None = None,
+        kept: KeptTraining | None = None,
+        **options: Any,
+    ) -> None:
+        self.watching = Watching()
+
+        def objective(trial: Trial) -> float:
+            trainer = make(trial)
+            trainer.add_callback(self.watching)
+            return ours.train(trainer, trial, **options)
+
+        self.written: list[KeptTraining] = []
+        sketch = look(objective, samples=samples)
+        self.watching.schedule.clear()
+        surroundings = Surroundings(
+            full_samples=full_samples or samples,
+            num_layers=sketch.num_layers,
+            layers=sketch.layers,
+            kept=kept,
+            keep=self.written.append,
+        )
+        fidelity = Fidelity(trainable_layers=layers or sketch.num_layers, samples=samples)
+        self.trial = Trial(0, fidelity, Suggestions(values={"rate": 0.01}, seed=0), surroundings)
+        with seeded(3):
+            self.curve = self.trial.ended(objective(self.trial))
+        assert self.trial.model is not None
+
+    @property
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        assert self.trial.model is not None
+        return self.trial.model.state_dict()
+
+
+def test_a_rung_trains_its_layers_on_its_samples() -> None:
+    training = Training(make_trainer, 130, layers=1)
+    assert training.trial.samples_seen == 120
+    assert [point.samples for point in training.curve] == [120]
+    assert training.watching.optimized == {id(each) for each in training.trial.parameters}
+    with seeded(3):
+        fresh = model().state_dict()
+    changed = {name for name, value in training.weights.items() if not torch.equal(fresh[name], value)}
+    assert changed
+    assert not any(name.startswith(("bert.embeddings", "bert.encoder")) for name in changed)
+
+
+def test_a_rung_cuts_the_schedule_of_a_full_training_short() -> None:
+    first = Training(make_trainer, 100, full_samples=200)
+    second = Training(make_trainer, 200, kept=KeptTraining.of(first.written[-1].contents()))
+    rates = pytest.approx([0.01 * (1 - step / 10) for step in range(1, 11)])
+    assert [*first.watching.schedule, *second.watching.schedule] == rates
+
+
+@pytest.mark.parametrize("stop", [EPOCH, 100], ids=["at an epoch's end", "in it"])
+def test_a_rung_that_goes_on_is_what_it_would_have_been(stop: int) -> None:
+    def make(trial: Trial) -> Trainer:
+        return make_trainer(trial, lr_scheduler_type="cosine")
+
+    whole = Training(make, 2 * EPOCH)
+    first = Training(make, stop, full_samples=2 * EPOCH)
+    second = Training(make, 2 * EPOCH, kept=KeptTraining.of(first.written[-1].contents()))
+    assert second.curve[-1] == whole.curve[-1]
+    assert all(torch.equal(value, second.weights[name]) for name, value in whole.weights.items())
+
+
+def test_a_model_init_that_reads_the_trial() -> None:
+    seen: list[object] = []
+
+    def make(trial: Trial) -> Trainer:
+        def model_init(given: Trial | None) -> Any:
+            seen.append(given)
+            return model(0.1 if given is None else given.suggest_float("dropout", 0.0, 0.5))
+
+        rate = trial.suggest_float("rate", 1e-3, 1e-1, log=True)
+        return Trainer(
+            model_init=model_init,
+            args=arguments(learning_rate=rate),
+            train_dataset=digits(0, 150),
+            eval_dataset=digits(150, 250),
+        )
+
+    training = Training(make, 60, layers=1)
+    assert seen[-1] is training.trial
+    assert set(training.trial.params) == {"rate", "dropout"}
+    assert training.watching.optimized == {id(each) for each in training.trial.parameters}
+
+
+def test_an_optimizer_of_ones_own_holds_what_is_trained() -> None:
+    def make(trial: Trial) -> Trainer:
+        own = model()
+        optimizer = torch.optim.SGD(own.parameters(), lr=trial.suggest_float("rate", 1e-3, 1e-1))
+        return Trainer(
+            model=own,
+            args=arguments(),
+            train_dataset=digits(0, 150),
+            eval_dataset=digits(150, 250),
+            optimizers=(optimizer, None),
+        )
+
+    training = Training(make, 60, layers=1)
+    assert training.watching.optimized == {id(each) for each in training.trial.parameters}
+
+
+def test_accumulated_gradients_count_as_one_step_and_samples_may_be_tokens() -> None:
+    def make(trial: Trial) -> Trainer:
+        return make_trainer(trial, gradient_accumulation_steps=2)
+
+    training = Training(make, 2_000, samples_per_example=16)
+    assert training.trial.samples_seen == 3 * 2 * BATCH * 16
+
+
+def test_evaluations_of_ones_own_are_the_curve() -> None:
+    def make(trial: Trial) -> Trainer:
+        return make_trainer(trial, eval_strategy="steps", eval_steps=2)
+
+    assert [point.samples for point in Training(make, 100).curve] == [40, 80, 100]
+
+
+def test_a_search_in_a_line(tmp_path: Path) -> None:
+    def compute_metrics(prediction: Any) -> dict[str, float]:
+        return {"accuracy": float((prediction.predictions.argmax(1) == prediction.label_ids).mean())}
+
+    def make(trial: Trial) -> Trainer:
+        trainer = make_trainer(trial)
+        trainer.compute_metrics = compute_metrics
+        return trainer
+
+    result = ours.tune_trainer(
+        make,
+        samples=300,
+        monitor="eval_accuracy",
+        direction="maximize",
+        budget=2,
+        observer=frostline.SILENT,
+    )
+    best = result.load_model(model()).eval()
+    examples = digits(150, 250)
+    with torch.no_grad():
+        logits = best(input_ids=torch.stack([each["input_ids"] for each in examples])).logits
+    labels = torch.stack([each["labels"] for each in examples])
+    assert float((logits.argmax(1) == labels).float().mean()) == pytest.approx(result.score)
+    assert result.terms.num_layers > LAYERS
+    # Its own folder is made by the Trainer, and stays empty.
+    assert not [*(tmp_path / "out").iterdir()]
+
+
+def test_what_is_wrong_is_said_in_a_line() -> None:
+    with pytest.raises(ObjectiveError, match=r"the function returned a int: return a transformers\.Trainer"):
+        ours.tune_trainer(lambda trial: 3, samples=100)
+    with pytest.raises(
+        ObjectiveError, match=r"monitor is 'eval_f1', but Trainer\.evaluate gives epoch, eval_loss"
+    ):
+        Training(make_trainer, 60, monitor="eval_f1")
+
+
+def test_without_transformers_the_extra_is_named() -> None:
+    code = "import sys; sys.modules['transformers'] = None; import frostline.integrations.transformers"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "pip install 'frostline[hf]'" in ended.stderr.splitlines()[-1]

@@ -1,0 +1,122 @@
+"""Storages that open, and those that cannot: one line each."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import InMemoryStorage, JournalStorage
+
+from frostline.errors import OptionError, StudyError
+from frostline.store.backends.storage import MEMORY, StorageErrors, exists, open_storage
+from frostline.store.reading import read_study
+
+
+def test_a_url_a_path_and_memory_open_the_three_kinds(tmp_path: Path) -> None:
+    assert isinstance(open_storage(MEMORY), InMemoryStorage)
+    assert isinstance(open_storage(str(tmp_path / "journal.log")), JournalStorage)
+    storage = open_storage(f"sqlite:///{tmp_path}/study.db")
+    optuna.create_study(storage=storage, study_name="x")
+    assert [study.study_name for study in open_storage(f"sqlite:///{tmp_path}/study.db").get_all_studies()] == [
+        "x"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("storage", "words"),
+    [
+        ("sqlite:////no/such/folder/study.db", "unable to open database file"),
+        ("nonsense://somewhere/db", "nonsense"),
+        ("postgresql://user:secret@localhost:1/db", "user@localhost:1/db"),
+        ("/no/such/folder/journal.log", "in a folder that exists"),
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_one_line(storage: str, words: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        open_storage(storage)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    path.write_bytes(b"this is not a database " * 100)
+    with pytest.raises(StudyError, match=r"study\.db.*file is not a database"):
+        open_storage(f"sqlite:///{path}")
+
+
+def test_a_corrupt_journal_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "journal.log"
+    path.write_text('{"op_code": 0, "worker_id"\n{"op_code": 0}\n')
+    with pytest.raises(StudyError, match=r"journal\.log' is corrupt"):
+        open_storage(str(path))
+
+
+def test_a_torn_last_line_of_a_journal_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "journal.log"
+    optuna.create_study(storage=open_storage(str(path)), study_name="kept")
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"op_code": 4, "worker')
+    storage = open_storage(str(path))
+    assert path.read_bytes() == whole
+    optuna.create_study(storage=storage, study_name="added")
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+    assert {study.study_name for study in open_storage(str(path)).get_all_studies()} == {"kept", "added"}
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "postgresql://u:{}@h:port/x",
+        "postgresql://u:{}@[::1/x",
+        "postgresql://u@[h:1]:{}/x",
+        "postgresql://u:{}/x",
+        "postgresql:u:{}@h/x",
+        "postgresql:u:{}",
+        "//u:{}@h/x",
+        "nonsense://u:{}@h/x",
+        "://u:{}@h/x",
+        "sqlite://u:{}@h/x",
+        "sqlite:////no/such/folder/{}?password={}",
+    ],
+)
+def test_a_malformed_url_is_one_line_without_its_password(storage: str, tmp_path: Path) -> None:
+    place = storage.replace("{}", "hunter2-Xyzzy", 1).replace("{}", "hunter2-Xyzzy")
+    with suppress(StudyError):
+        exists(place)
+    with pytest.raises(StudyError) as caught:
+        open_storage(place)
+    assert "\n" not in str(caught.value)
+    trace = "".join(traceback.format_exception(caught.value))
+    assert "hunter2-Xyzzy" not in trace.replace("/folder/hunter2-Xyzzy", "")
+
+
+@pytest.mark.parametrize("path", ["/dev/full", "/dev/null"])
+def test_a_journal_is_a_file(path: str) -> None:
+    with pytest.raises(StudyError, match="name a file in a folder that exists"):
+        open_storage(path)
+
+
+@pytest.mark.parametrize("place", ["\0", f"sqlite:///{'x' * 5000}", "x" * 5000, "sqlite:///\udcff/x"])
+def test_what_is_no_path_is_one_line(place: str) -> None:
+    with pytest.raises(StudyError, match="cannot be"):
+        open_storage(place)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 513, "a\udcff", "a\nb", "postgresql://u:hunter2@h/x"])
+def test_what_cannot_be_the_name_of_a_study_is_one_line(name: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        read_study(MEMORY, name)
+    assert "name" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_other_errors_pass_through() -> None:
+    with pytest.raises(ZeroDivisionError), StorageErrors("sqlite:///x.db"):
+        _ = 1 / 0
