@@ -81,8 +81,8 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 # What tests have done in processes of their own, and what of it takes long to load.
 LOADED_ONCE = (
     "alembic.command", "cmaes", "optuna.storages", "scipy.stats", "sqlalchemy", "torch._dynamo",
-    "frostline.run.execution.in_process", "frostline.store.backends.tables", "frostline.cli.shown_search", "frostline.cli.planned_search",
-    "frostline.tasks.loading", "frostline.training.supervised.supervised_task",
+    "frostline.run.execution.in_process", "frostline.store.backends.tables", "frostline.cli.planned_search",
+    "frostline.cli.shown_search", "frostline.tasks.loading", "frostline.training.supervised.supervised_task",
     "tests.faults.test_deaths", "tests.faults.test_killed_audits", "tests.faults.test_killed_workers",
     "tests.faults.test_kills", "tests.faults.test_preemptions", "tests.run.side_tasks", "tests.run.test_faults",
     "tests.run.test_loop", "tests.tiny_task",

@@ -18,7 +18,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -50,6 +50,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MOST_ENTRIES_AT_THE_ROOT = 12
+MOST_MODULES_IN_A_FOLDER = 20
 
 
 def name_of(path: Path) -> str:
@@ -75,6 +76,12 @@ def imports_of(path: Path) -> Iterator[tuple[str, int]]:
 def room_of(module: str) -> str:
     _, _, inner = module.partition(".")
     return inner.split(".")[0] or "__init__"
+
+
+def sub_room_of(module: str) -> str | None:
+    """The folder within a room that a module lies in, as ``room/folder``; nothing where it lies in the room itself."""
+    parts = module.split(".")[1:3]
+    return "/".join(parts) if len(parts) == 2 and PACKAGE.joinpath(*parts).is_dir() else None
 
 
 def ids(path: Path) -> str:
@@ -106,6 +113,24 @@ def test_folders_stand_beside_few_modules() -> None:
     assert len(beside) <= MOST_ENTRIES_AT_THE_ROOT
 
 
+def test_folders_hold_no_more_modules_than_can_be_looked_over() -> None:
+    sizes = Counter(path.parent for path in MODULES if path.stem != "__init__")
+    assert {ids(folder): size for folder, size in sizes.items() if size > MOST_MODULES_IN_A_FOLDER} == {}
+
+
+def test_sub_rooms_import_each_other_one_way() -> None:
+    seen: defaultdict[str, set[str]] = defaultdict(set)
+    for path in MODULES:
+        mine = sub_room_of(name_of(path))
+        for theirs in {sub_room_of(target) for target, _ in imports_of(path)} - {mine, None}:
+            if mine is not None and theirs is not None:
+                seen[mine].add(theirs)
+    try:
+        TopologicalSorter(seen).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
+
+
 def test_no_two_modules_share_a_name() -> None:
     stems = Counter(path.stem for path in MODULES if path.stem != "__init__")
     assert [stem for stem, times in stems.items() if times > 1] == []
@@ -127,7 +152,7 @@ def loaded_by(statement: str) -> set[str]:
     )
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "search").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((PACKAGE / "search").rglob("*.py")), ids=lambda path: path.stem)
 def test_search_knows_no_torch_disk_or_clock(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

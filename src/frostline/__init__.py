@@ -112,7 +112,7 @@ _NAMES_OF = {
     "frostline.run.task_search": ("TaskSearch",),
     "frostline.run.tuning": ("tune_task",),
     "frostline.run.execution.workload": ("Workload",),
-    "frostline.search": ("sampling",),
+    "frostline.search.proposals": ("sampling",),
     "frostline.search.algorithms.halving": (
         "AsynchronousHalving",
         "SuccessiveHalving",

@@ -16,6 +16,6 @@ __all__ = ["MLflowTracker", "RayExecutor", "TensorBoardTracker", "TrackioTracker
 def __getattr__(name: str) -> Any:
     # Loaded when it is used: a worker sets its process up before it loads torch.
     if name in __all__:
-        module = "ray" if name == "RayExecutor" else "trackers"
+        module = "ray.ray_executor" if name == "RayExecutor" else "trackers"
         return getattr(import_module(f"frostline.integrations.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

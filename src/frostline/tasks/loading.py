@@ -45,7 +45,7 @@ def load_task(reference: str, options: Mapping[str, Any]) -> Task:
     """
     if reference in BUILT_IN:
         name = reference.replace("-", "_")
-        made = getattr(importlib.import_module(f"frostline.tasks.{name}"), name)
+        made = getattr(importlib.import_module(f"frostline.tasks.builtin.{name}"), name)
     elif ":" in reference:
         made = _named_in_file(reference)
     elif reference.endswith(".py"):

@@ -25,7 +25,7 @@ class LiveBytes(TorchDispatchMode):
     there before do not count unless they are watched; ``ignored`` tensors never count.
 
     ``peak`` is taken after every operation, with what it was given, what it made, and what it held inside itself as far
-    as ``frostline.costs.predicted.kernel_memory`` knows. ``ignored`` tensors that are converted one after another, as those of a
+    as ``kernel_memory`` knows. ``ignored`` tensors that are converted one after another, as those of a
     module whose weights are streamed, are in memory meanwhile: the pages of their file, until something is computed.
 
     With an ``allocator`` sizes are those of its blocks, and what operations hold inside themselves is CUDA's.

@@ -57,11 +57,11 @@ def predict_step(
     lost on nobody. One batch of the task is real. ``configuration`` overrides the task's defaults; ``batch_size``, in
     examples, is set as the hyperparameter of that name.
 
-    Bytes are those of tensors, and of what kernels are known to hold inside themselves (``frostline.costs.predicted.kernel_memory``).
+    Bytes are those of tensors, and of what kernels are known to hold inside themselves (``kernel_memory``).
     Frozen parameters that are streamed count in nothing but the peak, as long as they are read.
 
     For "cuda" no card is needed: bytes are those of the caching allocator's blocks, attention and optimizers are those that
-    torch chooses there (``frostline.costs.predicted.cuda_rules``). What cuDNN works in, and the context, come on top. None of it was
+    torch chooses there (``cuda_rules``). What cuDNN works in, and the context, come on top. None of it was
     measured.
     Raises: PredictionError if the model, its freezing or its optimizer need tensors' values, so that it must be measured;
         OptionError if ``device`` is neither "cpu" nor "cuda", if ``batch_size`` is below 1, or if the task's batches have
@@ -84,7 +84,7 @@ def weight_bytes(task: Task) -> int:
 def forward_flops(task: Task, configuration: Mapping[str, Value] | None = None) -> float:
     """Return the FLOPs that the task's model and its loss take forward for one example; nothing is computed.
 
-    They are counted as those of a step (``costs.predicted.flops``), in evaluation mode. ``configuration`` overrides the defaults.
+    They are counted as those of a step (``flops``), in evaluation mode. ``configuration`` overrides the defaults.
     Raises: PredictionError if it does not run without tensors' values.
     """
     plan = _Plan.of(task, None, configuration)

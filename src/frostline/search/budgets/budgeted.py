@@ -49,7 +49,7 @@ class BudgetedHalving:
     candidates, some begin at the lowest rung; when these have ended their mean cost says how many more do. When a rung has
     closed, as many of its best climb as the rest of the budget pays for, each with the climb that is planned for it: of the
     candidates at a rung the share ``kept`` of that rung goes on.
-    Where a rung of few layers tells nothing (``search/algorithms/silence.py``), nobody climbs to another of as few: the search goes on
+    Where a rung of few layers tells nothing (``silence``), nobody climbs to another of as few: the search goes on
     with more layers, for as many as that leaves.
     Who took longer than others is reckoned to take longer above; where all layers are trained for the first time, a third of
     those who climb tell what that takes, and so how many more do.

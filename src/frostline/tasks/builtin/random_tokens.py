@@ -56,7 +56,7 @@ def random_tokens(
 ) -> SupervisedTask:
     """Return the task of training a GPT on random tokens: for its costs, not for its score.
 
-    What is not given is the model's own (``frostline.tasks.models.gpt``). Units: ``batch_size`` counts windows of the context's
+    What is not given is the model's own (``tasks.models.gpt``). Units: ``batch_size`` counts windows of the context's
     length. AdamW, gradients clipped to a norm of 1.
     Raises: OptionError for a model that does not exist, or a number below 1.
     """

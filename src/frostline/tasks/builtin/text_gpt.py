@@ -37,7 +37,7 @@ def text_gpt(
     needed; or a text file, a folder or a pattern such as "texts/**/*.txt", whose text gets a byte-level BPE of its
     own. What is not given is the model's own (``frostline.tasks.models.gpt``: ``GPT_14M``, ``GPT_600M``,
     ``PYTHIA_1_4B``, ``PYTHIA_6_9B``), except for the budget, the method's 20 tokens per parameter, and the batch,
-    about 8,192 tokens. For another architecture see ``frostline.tasks.builtin.language_modelling.language_model_task``. Units:
+    about 8,192 tokens. For another architecture see ``language_modelling.language_model_task``. Units:
     ``full_tokens`` counts tokens, ``batch_size`` windows of the context's length. With ``chunked_logits`` the logits over
     the whole vocabulary are never held at once: less memory, the same loss to rounding.
     Raises: TaskError if there is nothing to train on there, or a token is outside the vocabulary; OptionError.
