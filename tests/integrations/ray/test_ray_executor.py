@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,23 @@ def test_a_node_that_cannot_take_part_is_named(two: Any, tmp_path: Path, said: s
         assert said in refusal(two, tmp_path)
     finally:
         two.remove_node(bad)
+
+
+def test_what_a_node_says_of_itself_is_compared_with_the_driver(two: Any, tmp_path: Path) -> None:
+    cluster = ray_cluster.RayCluster(two.address, runs=tmp_path, study="s")
+    try:
+        node = cluster.nodes()[0]
+        facts = cluster.facts(cluster.ask(node))
+        assert cluster.why_not(node, facts) is None
+        without = cluster.why_not(node, replace(facts, versions={"frostline": None, "torch": None}))
+        other = cluster.why_not(node, replace(facts, versions=facts.versions | {"frostline": "9.9"}))
+    finally:
+        cluster.leave()
+    version = frostline.__version__
+    assert without == f"the node {node.name} has no frostline: install frostline {version} there."
+    assert f"{other}".startswith(
+        f"the node {node.name} has frostline 9.9, and the driver {version}: install the same"
+    )
 
 
 def test_an_address_that_nobody_answers_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
