@@ -11,6 +11,7 @@ import pytest
 
 import frostline
 from frostline.run.installed_programs import frostline_program, program
+from frostline.store.backends.storage import open_storage
 from tests import tiny_task
 from tests.cli.command_line import run
 
@@ -93,4 +94,4 @@ def test_what_is_told_of_a_python_study_is_no_command_that_does_not_know_its_tas
     assert code == 0
     assert "train it in full with the program that made the study: {" in out
     assert "frostline train" not in out
-    assert len(optuna.load_study(study_name="s", storage="sqlite:///frostline.db").trials) == 1
+    assert len(optuna.load_study(study_name="s", storage=open_storage("sqlite:///frostline.db")).trials) == 1

@@ -186,7 +186,7 @@ def test_what_diverges_or_raises_is_recorded_and_the_search_goes_on(tmp_path: Pa
     by_status = {status: [e for e in history.evaluations() if e.status is status] for status in Status}
     assert all(by_status.values()), "the landscape should give all three"
     assert result.score < 1
-    trials = optuna.load_study(study_name="s", storage=place).trials
+    trials = optuna.load_study(study_name="s", storage=open_storage(place)).trials
     for evaluation in by_status[Status.FAILED]:
         assert trials[evaluation.number].state is optuna.trial.TrialState.FAIL
         assert trials[evaluation.number].user_attrs["reason"] == evaluation.reason
@@ -239,7 +239,9 @@ def test_a_study_of_something_else_is_refused(tmp_path: Path) -> None:
     search(place, configurations=12)
     with pytest.raises(StudyError, match="holds 12 configurations, and this run asks for 9 in total"):
         tune(SPACE, LADDER)
-    optuna.create_study(study_name="foreign", storage=place).optimize(lambda trial: trial.number, n_trials=1)
+    optuna.create_study(study_name="foreign", storage=open_storage(place)).optimize(
+        lambda trial: trial.number, n_trials=1
+    )
     with pytest.raises(StudyError, match="trials that frostline did not make"):
         tune(SPACE, LADDER, study="foreign")
 
@@ -259,7 +261,7 @@ def test_optuna_logs_no_line_amid_the_view_when_a_study_is_made(
         search_function(bowl, SPACE, LADDER, study="s", storage=place, plan=SearchPlan(configurations=9))
         assert lines == []
         # Of studies that are not ours it goes on to speak.
-        optuna.create_study(storage=place, study_name="other")
+        optuna.create_study(storage=open_storage(place), study_name="other")
         assert "other" in lines[0]
     finally:
         logging.getLogger("optuna").removeHandler(handler)

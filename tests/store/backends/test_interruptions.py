@@ -146,3 +146,5 @@ def test_what_is_interrupted_is_written_whole_and_locks_nobody_out(
     assert first.system_attrs["claim 1"] == "x"
     assert first.user_attrs == {"rung 0": {}, "reason": "reached the top"}
     assert first.state == TrialState.COMPLETE
+    for database in (storage, other):
+        database.engine.dispose()

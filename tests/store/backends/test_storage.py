@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
+import sqlite3
 import traceback
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.storages import InMemoryStorage, JournalStorage
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 
 from frostline.errors import OptionError, StudyError
-from frostline.store.backends.storage import MEMORY, StorageErrors, exists, open_storage
+from frostline.store.backends.storage import MEMORY, StorageErrors, close_storage, exists, open_storage
 from frostline.store.reading import read_study
 
 
@@ -48,6 +54,65 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"this is not a database " * 100)
     with pytest.raises(StudyError, match=r"study\.db.*file is not a database"):
         open_storage(f"sqlite:///{path}")
+
+
+@pytest.fixture
+def connections() -> Iterator[list[sqlite3.Connection]]:
+    """Every connection that is made to a database, held: none is closed by being collected."""
+    made: list[sqlite3.Connection] = []
+
+    def hold(connection: sqlite3.Connection, _: object) -> None:
+        made.append(connection)
+
+    event.listen(Pool, "connect", hold)
+    yield made
+    event.remove(Pool, "connect", hold)
+
+
+def is_closed(connection: sqlite3.Connection) -> bool:
+    try:
+        connection.execute("select 1")
+    except sqlite3.ProgrammingError:
+        return True
+    except sqlite3.DatabaseError:  # open, and no database
+        pass
+    return False
+
+
+def test_a_database_that_nobody_holds_any_more_is_closed(
+    tmp_path: Path, connections: list[sqlite3.Connection]
+) -> None:
+    study = optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path}/s.db"), study_name="s")
+    close_storage(study._storage)
+    assert study.trials == []  # connects again, as whoever looks into a result does
+    *before, now = connections
+    assert before
+    assert all(map(is_closed, before))
+    assert not is_closed(now)
+    del study
+    gc.collect()
+    assert all(map(is_closed, connections))
+
+
+def test_a_fork_leaves_its_parents_connections_alone(
+    tmp_path: Path, connections: list[sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/s.db")
+    monkeypatch.setattr(os, "getpid", lambda: -1)  # as in one
+    del storage
+    gc.collect()
+    assert not any(map(is_closed, connections))
+    for connection in connections:
+        connection.close()
+
+
+def test_what_cannot_be_opened_is_left_closed(tmp_path: Path, connections: list[sqlite3.Connection]) -> None:
+    path = tmp_path / "study.db"
+    path.write_bytes(b"this is not a database " * 100)
+    with pytest.raises(StudyError):
+        open_storage(f"sqlite:///{path}")
+    (connection,) = connections
+    assert is_closed(connection)
 
 
 def test_a_corrupt_journal_is_named(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import traceback
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from frostline.inputs.credentials import Secrets, holds_password, without_passwo
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+    from sqlalchemy import Engine
 
 # Optuna is imported where it is used: the names of storages are needed before anything is opened.
 DEFAULT_STORAGE = "sqlite:///frostline.db"
@@ -123,20 +126,40 @@ def close_storage(storage: BaseStorage) -> None:
 
 
 def _open_database(url: str) -> RDBStorage:
-    from optuna.storages import RDBStorage
-
     engine_arguments: dict[str, object] = {}
     if url.startswith("sqlite:"):
         engine_arguments["connect_args"] = {"timeout": _SQLITE_WAIT_SECONDS}
     for _ in range(_OPENING_ATTEMPTS - 1):
         try:
-            return RDBStorage(url, engine_kwargs=engine_arguments)
+            return _connected(url, engine_arguments)
         except Exception as error:
             # Two processes that open a new database at once both make its tables, and one of them fails (Optuna 5.0).
             if not any(words in str(error) for words in ("UNIQUE constraint", "already exists", "duplicate key")):
                 raise
             time.sleep(0.2)
-    return RDBStorage(url, engine_kwargs=engine_arguments)
+    return _connected(url, engine_arguments)
+
+
+def _connected(url: str, engine_arguments: dict[str, object]) -> RDBStorage:
+    """Return Optuna's storage of a database, which gives its connections back when nobody holds it any more."""
+    from optuna.storages import RDBStorage
+
+    database = RDBStorage.__new__(RDBStorage)  # so that what it has connected to is known even where it fails
+    try:
+        RDBStorage.__init__(database, url, engine_kwargs=engine_arguments)
+    except BaseException:
+        if hasattr(database, "engine"):
+            database.engine.dispose()
+        raise
+    # A result's study, which has no end of its own, connects again after the search has closed everything.
+    weakref.finalize(database, _give_back, database.engine, os.getpid())
+    return database
+
+
+def _give_back(engine: Engine, process: int) -> None:
+    # A fork has its parent's connections too, and would end them for both.
+    if os.getpid() == process:
+        engine.dispose()
 
 
 def _open_journal(path: Path) -> JournalStorage:
