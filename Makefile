@@ -46,7 +46,7 @@ gpu:
 	$(PYTHON) benchmarks/gpu.py
 
 # With the oldest versions that are supported: gigabytes to install (torch comes with CUDA), and minutes to run.
-# An older anyio, which comes with transformers, has a plugin that warns of what pytest will rename.
+# An older anyio, which transformers brings, has a plugin that uses what pytest has renamed.
 oldest: .venv-oldest/installed
 	.venv-oldest/bin/python -m pytest -p no:anyio -n 2 --dist worksteal -m "not slow and not multiprocess and not torture" $(addprefix tests/,layers objectives report search store training)
 
