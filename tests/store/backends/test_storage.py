@@ -18,6 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
 from frostline.errors import OptionError, StudyError
+from frostline.store.backends.any_storage import access_to
 from frostline.store.backends.storage import MEMORY, StorageErrors, close_storage, exists, open_storage
 from frostline.store.reading import read_study
 
@@ -90,6 +91,17 @@ def test_a_database_that_nobody_holds_any_more_is_closed(
     assert all(map(is_closed, before))
     assert not is_closed(now)
     del study
+    gc.collect()
+    assert all(map(is_closed, connections))
+
+
+def test_what_reads_a_study_holds_its_database(tmp_path: Path, connections: list[sqlite3.Connection]) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/s.db")
+    access = access_to(storage, storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], "s"))
+    del storage
+    gc.collect()
+    assert access.num_trials() == 0
+    del access
     gc.collect()
     assert all(map(is_closed, connections))
 

@@ -59,6 +59,7 @@ class TableAccess:
     """A study in a database, as ``store.backends.access.Access`` says."""
 
     def __init__(self, storage: RDBStorage, study_id: int) -> None:
+        self._storage = storage  # which would be closed if nobody held it
         self._engine = storage.engine
         # A single statement is whole by itself: it saves the server two answers.
         self._at_once = storage.engine.execution_options(isolation_level="AUTOCOMMIT")
