@@ -105,9 +105,9 @@ def processes() -> ForkServerContext:
 @pytest.fixture(scope="session")
 def other_libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What torchvision, timm and LitGPT are to the package, asked once for all workers in a process apart."""
-    folder = ROOT / ".families"
+    folder = ROOT / os.environ.get("FAMILIES", ".families")
     if not (folder / "litgpt").is_dir():
-        pytest.skip("the libraries are not installed: make .families/installed")
+        pytest.skip(f"the libraries are not installed: make {folder.name}/installed")
     common = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         common = common.parent

@@ -17,6 +17,7 @@ import pytest
 import frostline
 
 ROOT = Path(__file__).parents[1]
+KINDS = [pytest.param("*.whl", id="wheel"), pytest.param("*.tar.gz", id="sdist")]
 SCRIPT = """
 import frostline, torch
 
@@ -52,30 +53,52 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def environment(released: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the programs of an environment with the wheel in it, and with what frostline depends on."""
-    folder = tmp_path_factory.mktemp("environment")
+def empty_environment(folder: Path) -> list[str | Path]:
+    """Make an environment with nothing in it; return the words of a command that installs into it."""
     venv.create(folder, with_pip=False)
-    site = folder / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
-    # Of a folder that is named in a .pth file no .pth file is read: the repository's own, installed in place, stays out.
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    (wheel,) = released.glob("*.whl")
-    pip = [sys.executable, "-m", "pip", "--python", folder, "install", "--quiet", "--no-deps", "--no-index", wheel]
-    run(*pip, folder=folder)
-    return folder / "bin"
+    return [sys.executable, "-m", "pip", "--python", folder, "install", "--quiet"]
+
+
+def check_it_runs(programs: Path, folder: Path) -> None:
+    """Tune an objective and a built-in task, and ask the commands, with nothing but ``programs`` in an empty folder."""
+    (folder / "search.py").write_text(SCRIPT)
+    place, score = run(programs / "python", "search.py", folder=folder).splitlines()
+    assert Path(place).is_relative_to(programs.parent)
+    assert float(score) < 1
+    assert run(programs / "frostline", "--version", folder=folder) == f"{frostline.__version__}\n"
+    assert "configuration" in run(programs / "frostline", "best", "packaged", folder=folder)
+    assert (folder / "report.html").stat().st_size > 1_000_000
+    tune = ("tune", "digits-mlp", "--study", "digits", "--configurations", "9")
+    run(programs / "frostline", *tune, folder=folder)
+    assert "digits-mlp" in run(programs / "frostline", "status", "digits", folder=folder)
 
 
 @pytest.mark.slow
 @pytest.mark.multiprocess
-def test_an_objective_is_tuned_and_the_commands_answer(environment: Path, tmp_path: Path) -> None:
-    (tmp_path / "search.py").write_text(SCRIPT)
-    place, score = run(environment / "python", "search.py", folder=tmp_path).splitlines()
-    assert Path(place).is_relative_to(environment.parent)
-    assert float(score) < 1
-    assert run(environment / "frostline", "--version", folder=tmp_path) == f"{frostline.__version__}\n"
-    assert "configuration" in run(environment / "frostline", "best", "packaged", folder=tmp_path)
-    assert (tmp_path / "report.html").stat().st_size > 1_000_000
+def test_the_wheel_runs_beside_what_it_depends_on(released: Path, tmp_path: Path) -> None:
+    environment, folder = tmp_path / "environment", tmp_path / "empty"
+    folder.mkdir()
+    install = empty_environment(environment)
+    site = environment / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    # Of a folder that is named in a .pth file no .pth file is read: the repository's own, installed in place, stays out.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (wheel,) = released.glob("*.whl")  # made from the source distribution
+    run(*install, "--no-deps", "--no-index", wheel, folder=folder)
+    check_it_runs(environment / "bin", folder)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_released_needs_nothing_that_it_does_not_declare(
+    kind: str, released: Path, tmp_path: Path
+) -> None:
+    environment, folder = tmp_path / "environment", tmp_path / "empty"
+    folder.mkdir()
+    (file,) = released.glob(kind)
+    install = empty_environment(environment)
+    run(*install, "--no-compile", "-c", ROOT / "constraints.txt", file, folder=folder)
+    check_it_runs(environment / "bin", folder)
 
 
 @pytest.mark.slow
@@ -91,6 +114,13 @@ def test_the_oldest_versions_are_those_that_are_declared() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     tested = (ROOT / "tests" / "oldest.txt").read_text().splitlines()
     assert {line.replace(">=", "==") for line in declared} <= set(tested)
+
+
+def test_the_pythons_that_are_declared_are_those_that_make_tests() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [found[1] for line in project["classifiers"] if (found := re.fullmatch(r".*:: (3\.\d+)", line))]
+    (others,) = re.findall(r"^PYTHONS \?= (.+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert [project["requires-python"].removeprefix(">="), *others.split()] == declared
 
 
 def test_the_version_has_a_section_in_the_changelog() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import distributions
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 WIDTH, VOCABULARY = 8, 11
+# What make oldest installs; later ones have moved things, and call them otherwise.
+OLDEST_TRANSFORMERS = any(library.version == "5.0.0" for library in distributions(name="transformers"))
 
 
 def tokens() -> Tensor:
@@ -339,7 +342,7 @@ FAMILY_CASES = [
         name="vit",
         build=_vit,
         inputs=_pixels,
-        layers=("embedding", *_blocks("vit.layers", 2), "head"),
+        layers=("embedding", *_blocks("vit.encoder.layer" if OLDEST_TRANSFORMERS else "vit.layers", 2), "head"),
     ),
     Case(
         name="resnet-18",
