@@ -34,6 +34,7 @@ def s3_server() -> Iterator[dict[str, str]]:
             assert server.stdout is not None
             url = f"http://127.0.0.1:{int(server.stdout.readline())}"
             urllib.request.urlopen(urllib.request.Request(f"{url}/bucket", method="PUT"), timeout=30).close()
+            forget_others()
             yield {
                 "AWS_ENDPOINT_URL": url,
                 "AWS_ACCESS_KEY_ID": "somebody",
@@ -43,6 +44,14 @@ def s3_server() -> Iterator[dict[str, str]]:
             }
         finally:
             server.kill()
+            forget_others()
+
+
+def forget_others() -> None:
+    """Let s3:// be what the environment says by now: s3fs goes on with whatever server it was first connected to."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def objects(server: dict[str, str], prefix: str = "") -> dict[str, int]:
