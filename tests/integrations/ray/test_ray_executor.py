@@ -20,6 +20,7 @@ import pytest
 import frostline
 from frostline.costs.capacity import Capacity
 from frostline.errors import NotEnoughMemoryError, OptionError
+from frostline.folders.local_folder import LocalFolder
 from frostline.integrations import RayExecutor
 from frostline.integrations.ray import ray_cluster
 from frostline.integrations.ray.cluster_executor import ClusterExecutor
@@ -294,7 +295,7 @@ def test_a_node_that_cannot_take_part_is_named(two: Any, tmp_path: Path, said: s
 
 
 def test_what_a_node_says_of_itself_is_compared_with_the_driver(two: Any, tmp_path: Path) -> None:
-    cluster = ray_cluster.RayCluster(two.address, runs=tmp_path, study="s")
+    cluster = ray_cluster.RayCluster(two.address, runs=LocalFolder(path=tmp_path), study="s")
     try:
         node = cluster.nodes()[0]
         facts = cluster.facts(cluster.ask(node))

@@ -69,8 +69,12 @@ class RayCluster:
         digest = hashlib.sha256(f"{self._runs} {study}".encode()).hexdigest()[:16]
         self._prefix, self._own = f"frostline {digest} ", uuid.uuid4().hex[:8]
         self._num_started = 0
-        self._wait_for_others(study)
-        self._token = None if self._runs is None else token_in(self._runs)
+        try:
+            self._wait_for_others(study)
+            self._token = None if self._runs is None else token_in(self._runs)
+        except BaseException:
+            self.leave()
+            raise
 
     def nodes(self) -> list[Node]:
         """Return the machines that are there."""
