@@ -11,10 +11,9 @@ import pytest
 
 import frostline
 from frostline.errors import OptionError
-from frostline.store.backends.storage import open_storage
 from frostline.store.reading import read_study
 from tests import tiny_task
-from tests.cli.command_line import run
+from tests.cli.command_line import run, study_here
 
 TINY, MADE = (f"{Path(__file__).parents[1] / 'tiny_task.py'}:{name}" for name in ("task", "make"))
 
@@ -26,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def trials() -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name="s", storage=open_storage("sqlite:///frostline.db")).trials
+    return study_here("s").trials
 
 
 def test_a_budget_plans_trains_ones_own_first_and_says_what_was_spent(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,7 +40,7 @@ def test_a_budget_plans_trains_ones_own_first_and_says_what_was_spent(capsys: py
     assert own.params == {name: tiny_task.task.defaults[name] for name in own.params}
     assert others
     assert all(trial.state.is_finished() for trial in others)
-    best = optuna.load_study(study_name="s", storage=open_storage("sqlite:///frostline.db")).best_trial
+    best = study_here("s").best_trial
     assert best.value is not None
     assert own.value is not None
     assert best.value <= own.value

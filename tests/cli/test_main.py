@@ -12,15 +12,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import optuna
 import pytest
 
 import frostline
 from frostline.cli.main import main
 from frostline.run.outcome.summary import best_evaluation
-from frostline.store.backends.storage import open_storage
 from frostline.store.reading import read_study
-from tests.cli.command_line import run
+from tests.cli.command_line import run, study_here
 
 TINY = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 
@@ -50,10 +48,7 @@ def test_a_search_from_start_to_finish(capsys: pytest.CaptureFixture[str]) -> No
     assert f"score {score} after" in out  # trained again outside the search, it gets the very score
     code, out, _ = run("best first --json", capsys)
     best = json.loads(out)
-    assert (
-        best
-        == optuna.load_study(study_name="first", storage=open_storage("sqlite:///frostline.db")).best_trial.params
-    )
+    assert best == study_here("first").best_trial.params
 
 
 def test_the_same_command_continues_and_a_larger_total_adds(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +56,7 @@ def test_the_same_command_continues_and_a_larger_total_adds(capsys: pytest.Captu
     _, again, _ = run(f"tune {TINY} --study s --configurations 9", capsys)
     assert "configuration 0  " not in again  # nothing is evaluated a second time
     run(f"tune {TINY} --study s --configurations 12", capsys)
-    assert len(optuna.load_study(study_name="s", storage=open_storage("sqlite:///frostline.db")).trials) == 12
+    assert len(study_here("s").trials) == 12
 
 
 # The evaluations of 22 configurations at each rung, and the best configuration.
@@ -115,7 +110,7 @@ def test_a_function_with_options_and_a_space_of_ones_own(folder: Path, capsys: p
         f"tune {make} --set size=128 --space space.toml --study f --configurations 9 --no-defaults", capsys
     )
     assert (code, err) == (0, "")
-    trials = optuna.load_study(study_name="f", storage=open_storage("sqlite:///frostline.db")).trials
+    trials = study_here("f").trials
     assert all(0.001 <= trial.params["learning_rate"] <= 0.01 for trial in trials)
 
 
@@ -266,9 +261,7 @@ def test_an_interrupt_says_that_nothing_is_lost(folder: Path) -> None:
     assert process.returncode == 130
     assert err.startswith("frostline: stopped. Every evaluation that ended is saved; go on with: ")
     assert err.endswith(f"frostline tune {TINY} -n 2000 --study s\n")
-    assert (
-        1 <= len(optuna.load_study(study_name="s", storage=open_storage("sqlite:///frostline.db")).trials) < 2000
-    )
+    assert 1 <= len(study_here("s").trials) < 2000
 
 
 @pytest.mark.multiprocess

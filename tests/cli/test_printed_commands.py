@@ -6,14 +6,12 @@ import re
 import subprocess
 from pathlib import Path
 
-import optuna
 import pytest
 
 import frostline
 from frostline.run.installed_programs import frostline_program, program
-from frostline.store.backends.storage import open_storage
 from tests import tiny_task
-from tests.cli.command_line import run
+from tests.cli.command_line import run, study_here
 
 TINY = f"{Path(__file__).parents[1] / 'tiny_task.py'}:make"
 SPACE = "[space.learning_rate]\nlow = 0.001\nhigh = 0.1\nlog = true\n"
@@ -94,4 +92,4 @@ def test_what_is_told_of_a_python_study_is_no_command_that_does_not_know_its_tas
     assert code == 0
     assert "train it in full with the program that made the study: {" in out
     assert "frostline train" not in out
-    assert len(optuna.load_study(study_name="s", storage=open_storage("sqlite:///frostline.db")).trials) == 1
+    assert len(study_here("s").trials) == 1

@@ -11,7 +11,7 @@ import pytest
 
 from frostline.errors import OptionError
 from frostline.folders.local_folder import LocalFolder
-from frostline.folders.places import check_place, folder_at, local_path
+from frostline.folders.places import checked_folder, folder_at, local_path
 from frostline.folders.remote_folder import RemoteFolder
 from frostline.run.execution.options import DEFAULT_RUNS, TrainingOptions
 
@@ -19,7 +19,7 @@ from frostline.run.execution.options import DEFAULT_RUNS, TrainingOptions
 @pytest.mark.parametrize("place", ["runs", "../a b", "/x", "C:/x", "a:b", "a://b", "s3:/bucket", Path("deep/er")])
 def test_a_path_stays_a_path(place: str | Path) -> None:
     assert folder_at(place) == LocalFolder(path=Path(place))
-    check_place(place)
+    checked_folder(place)
 
 
 def test_a_url_of_this_machine_is_its_path(tmp_path: Path) -> None:
@@ -76,10 +76,10 @@ def test_a_package_that_is_not_there_is_named(protocol: str, package: str, named
 def test_fsspec_is_loaded_for_a_url_alone() -> None:
     code = """
 import sys
-from frostline.folders.places import check_place, folder_at
-check_place("runs"), folder_at("runs").names(), check_place("file:///tmp")
+from frostline.folders.places import checked_folder, folder_at
+checked_folder("runs"), folder_at("runs").names(), checked_folder("file:///tmp")
 assert "fsspec" not in sys.modules
-check_place("memory://a")
+checked_folder("memory://a")
 assert "fsspec" in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Protocol
+
+logger = logging.getLogger(__name__)
 
 
 class NewFile(Protocol):
@@ -79,3 +82,11 @@ class Folder(Protocol):
     def clear(self) -> None:
         """Delete the folder and all that is in it."""
         ...
+
+
+def delete_if_possible(folder: Folder, name: str) -> None:
+    """Delete a file that costs nothing but its room: where that fails, a warning is logged."""
+    try:
+        folder.delete(name)
+    except OSError as error:
+        logger.warning("%s could not be deleted: %s", folder.place_of(name), error)

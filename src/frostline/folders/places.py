@@ -5,15 +5,11 @@ from __future__ import annotations
 import importlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from frostline.errors import OptionError
 from frostline.folders.local_folder import LocalFolder
 from frostline.folders.remote_folder import RemoteFolder
 from frostline.inputs.credentials import without_password
-
-if TYPE_CHECKING:
-    from frostline.folders.folder import Folder
 
 # One letter is a drive of Windows.
 _URL = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]+)://(?P<place>.*)", re.IGNORECASE | re.DOTALL)
@@ -26,7 +22,7 @@ _WAS_URL = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _EXTRAS = {"s3fs": "s3", "gcsfs": "gcs"}
 
 
-def folder_at(place: Path | str) -> Folder:
+def folder_at(place: Path | str) -> LocalFolder | RemoteFolder:
     """Return the folder at a path, or at a URL; file:///... is the path.
 
     Raises: OptionError for a URL that is none.
@@ -34,13 +30,12 @@ def folder_at(place: Path | str) -> Folder:
     path = local_path(place)
     if path is not None:
         return LocalFolder(path=path)
-    protocol, _, rest = f"{place}".rstrip("/").partition("://")
-    url = f"{protocol.lower()}://{rest}"
-    if "::" in url or not _parts(url)[1].strip("/"):
+    protocol, _, inner = f"{place}".partition("://")
+    if "::" in inner or not inner.strip("/"):
         raise OptionError(
             f"{without_password(f'{place}')!r} names no folder: write PROTOCOL://PLACE, such as s3://bucket/folder."
         )
-    return RemoteFolder(url=url)
+    return RemoteFolder(url=f"{protocol.lower()}://{inner.rstrip('/')}")
 
 
 def local_path(place: Path | str) -> Path | None:
@@ -60,15 +55,17 @@ def local_path(place: Path | str) -> Path | None:
     return path
 
 
-def check_place(place: Path | str) -> None:
-    """Raise OptionError if a place cannot be a folder: a file, no URL, or one whose package is not installed."""
-    path = local_path(place)
-    if path is not None:
-        if path.exists() and not path.is_dir():
-            raise OptionError(f"runs is {str(path)!r}, which is a file: name a folder for the checkpoints.")
-        return
+def checked_folder(place: Path | str) -> LocalFolder | RemoteFolder:
+    """Return the folder at a place, as ``folder_at``.
+
+    Raises: OptionError if there can be none: it is a file, no URL, or one whose package is not installed.
+    """
     folder = folder_at(place)
-    protocol = _parts(f"{place}")[0]
+    if isinstance(folder, LocalFolder):
+        if folder.path.exists() and not folder.path.is_dir():
+            raise OptionError(f"runs is {str(folder)!r}, which is a file: name a folder for the checkpoints.")
+        return folder
+    protocol = folder.protocol
     try:
         importlib.import_module("fsspec").get_filesystem_class(protocol)
     except ValueError:
@@ -82,12 +79,7 @@ def check_place(place: Path | str) -> None:
         raise OptionError(
             f"runs is {str(folder)!r}, but what reads {protocol}:// is not installed: {how}."
         ) from None
-
-
-def _parts(url: str) -> tuple[str, str]:
-    match = _URL.fullmatch(url)
-    assert match is not None, "it is a URL"
-    return match["protocol"].lower(), match["place"]
+    return folder
 
 
 def _package_of(protocol: str) -> str | None:

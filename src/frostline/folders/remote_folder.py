@@ -51,6 +51,11 @@ class RemoteFolder:
         return f"RemoteFolder(url={without_password(self.url)!r})"
 
     @property
+    def protocol(self) -> str:
+        """What comes before "://"."""
+        return self.url.partition("://")[0]
+
+    @property
     def name(self) -> str:
         """See ``Folder``."""
         return self.url.rpartition("/")[2]
@@ -128,9 +133,8 @@ class RemoteFolder:
         """Copy a file of this machine to the name ``name``, in one piece. Raises: FolderError."""
         with self._errors("nothing can be written to"):
             filesystem, place = self._filesystem()
-            protocol = self.url.partition("://")[0]
-            if protocol in _PUT_WHOLE:
-                copied(filesystem.put_file, f"{file}", f"{place}/{name}", **_PUT_WHOLE[protocol])
+            if self.protocol in _PUT_WHOLE:
+                copied(filesystem.put_file, f"{file}", f"{place}/{name}", **_PUT_WHOLE[self.protocol])
                 return
             answered(lambda: filesystem.makedirs(place, exist_ok=True))
             partial = f"{place}/{prefix}.{uuid4().hex[:12]}.partial"

@@ -11,7 +11,7 @@ from optuna.samplers import CmaEsSampler, GPSampler, QMCSampler, RandomSampler, 
 from optuna.study import Study, StudyDirection
 
 from frostline.errors import ObjectiveError, OptionError
-from frostline.folders.places import check_place, folder_at
+from frostline.folders.places import checked_folder
 from frostline.inputs.safe_names import folder_name
 from frostline.objectives.look import look
 from frostline.objectives.training import ObjectiveTraining, function_of, name_of
@@ -119,7 +119,7 @@ def tune(
         full; what the objective raises where it is called for the first time.
     """
     _check(objective, samples)
-    check_place(runs)
+    kept_in = checked_folder(runs)
     make_ladder = options.pop("ladder", None)
     fields = cast("PlanFields", options)
     place: str | Storage = storage
@@ -135,7 +135,7 @@ def tune(
         if make_ladder is None:
             ladder = begun_ladder(terms_in(place, name), ladder)
         watching = within_budget(plan.search_on(ladder), watching)
-        folder = folder_at(runs).below(folder_name(name))
+        folder = kept_in.below(folder_name(name))
         training = ObjectiveTraining(
             objective=objective,
             sketch=sketch,

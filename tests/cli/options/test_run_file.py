@@ -7,12 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import optuna
 import pytest
 
-from frostline.store.backends.storage import open_storage
 from frostline.store.reading import read_study
-from tests.cli.command_line import run
+from tests.cli.command_line import run, study_here
 
 TINY = f"{Path(__file__).parents[2] / 'tiny_task.py'}"
 
@@ -106,7 +104,7 @@ def test_a_hyperparameter_that_a_space_adds_has_a_default(
     tune = f"tune {TINY} --space space.toml --study s --budget 2 --device cpu"
     code, _, err = run(tune, capsys)
     assert (code, err) == (0, "")
-    (own,) = optuna.load_study(study_name="s", storage=open_storage("sqlite:///frostline.db")).trials
+    (own,) = study_here("s").trials
     assert own.params == {"learning_rate": 0.001, "batch_size": 32}
     with (folder / "space.toml").open("a") as file:
         file.write("[space.beta1]\nlow = 0.8\nhigh = 0.99\n")
@@ -116,7 +114,7 @@ def test_a_hyperparameter_that_a_space_adds_has_a_default(
     words = "--default beta1=0.95 --default batch_size=16 --study t"
     code, _, err = run(tune.replace("--study s", words), capsys)
     assert (code, err) == (0, "")
-    (own,) = optuna.load_study(study_name="t", storage=open_storage("sqlite:///frostline.db")).trials
+    (own,) = study_here("t").trials
     assert own.params == {"learning_rate": 0.001, "batch_size": 16, "beta1": 0.95}
 
 

@@ -47,14 +47,14 @@ def best_command(
     from rich.console import Console
 
     from frostline.cli.display import configuration_table, show_front
-    from frostline.folders.places import check_place, folder_at
+    from frostline.folders.places import checked_folder
     from frostline.run.outcome.front import best_front
     from frostline.run.outcome.sentences import how_to_train
     from frostline.run.outcome.summary import best_evaluation
     from frostline.store.reading import read_study
     from frostline.training.files.kept_models import KeptModels
 
-    check_place(runs)
+    folder = checked_folder(runs)
     if weights is not None:
         check_writable(weights)
     stored = read_study(storage, study)
@@ -68,7 +68,7 @@ def best_command(
     configuration = history.configuration_of(best)
     last = len(terms.rungs) - 1
     drawn = history.configurations[best.number]
-    models = KeptModels.of_study(folder_at(runs), study, data=terms.data)
+    models = KeptModels.of_study(folder, study, data=terms.data)
     if weights is not None:
         if best.rung < last:
             raise OptionError(

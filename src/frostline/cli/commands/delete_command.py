@@ -24,12 +24,11 @@ def delete_command(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete a study, and its folder of checkpoints and weights."""
-    from frostline.folders.places import check_place, folder_at
+    from frostline.folders.places import checked_folder
     from frostline.run.outcome.study_folder import delete_study_folder, study_folder
     from frostline.store.maintenance import delete_study, num_trials
 
-    check_place(runs)
-    folder = study_folder(folder_at(runs), study)
+    folder = study_folder(checked_folder(runs), study)
     held = f"{counted(num_trials(storage, study), 'trial')} in {without_password(storage)}"
     beside = "" if folder is None else f" and the folder {folder}"
     if not yes:

@@ -61,11 +61,12 @@ def _executor_on(cluster: RayCluster, workload: Workload, workers: int | Literal
     uses_gpus = _uses_gpus(training, nodes)
     if isinstance(training, TaskTraining):
         options = training.options
+        path = local_path(options.runs)
         own = replace(
             options,
             device="cuda" if uses_gpus else "cpu",
             threads=1 if options.threads == AUTO else options.threads,
-            runs=options.runs if local_path(options.runs) is None else options.local_runs.resolve(),
+            runs=options.runs if path is None else path.resolve(),
             workers=1,
         )
         sent: TaskTraining | OwnTraining = replace(training, options=own)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from frostline.errors import OptionError
-from frostline.folders.places import check_place, folder_at, local_path
+from frostline.folders.places import checked_folder, folder_at, local_path
 from frostline.inputs.model_costs import SECONDS
 from frostline.inputs.safe_names import folder_name
 from frostline.inputs.whole_numbers import parse_whole, shown
@@ -73,7 +73,7 @@ class TrainingOptions:
                 raise OptionError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}.")
         _check_count("threads", self.threads, most=num_cores(), why=", the cores of this machine")
         _check_count("workers", self.workers, most=_MOST_WORKERS)
-        check_place(self.runs)
+        checked_folder(self.runs)
 
     def terms(self, alignment: Alignment = IDENTITY) -> TrainingTerms:
         """Return what of it, and of the alignment that trainings run under, changes the numbers."""

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
+from frostline.folders.folder import delete_if_possible
 from frostline.records import Configuration, CurvePoint, Fidelity
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Checkpoints:
         newest = self.save_contents(key, contents)
         for name in self._names(key) if newest is not None else ():
             if name != newest:
-                self._delete(name)
+                delete_if_possible(self.folder, name)
         return newest is not None
 
     def save_contents(self, key: CheckpointKey, contents: Mapping[str, Any]) -> str | None:
@@ -171,7 +172,7 @@ class Checkpoints:
     def forget(self, number: int) -> None:
         """Delete the checkpoints of configuration ``number``: it will never be continued."""
         for name in self._listed(f"{number:06d}-"):
-            self._delete(name)
+            delete_if_possible(self.folder, name)
 
     def _names(self, key: CheckpointKey) -> list[str]:
         return [name for name in self._listed(f"{key.stem}.") if name.endswith(_SUFFIX)]
@@ -182,12 +183,6 @@ class Checkpoints:
         except OSError as error:
             logger.warning("no checkpoint %s* is found: %s", prefix, error)
             return []
-
-    def _delete(self, name: str) -> None:
-        try:
-            self.folder.delete(name)
-        except OSError as error:
-            logger.warning("%s could not be deleted: %s", self.folder.place_of(name), error)
 
 
 def _hash_of(file: IO[bytes]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from frostline.errors import FrostlineError, ModelError
+from frostline.folders.folder import delete_if_possible
 from frostline.folders.local_folder import LocalFolder
 from frostline.inputs.safe_names import folder_name
 from frostline.training.files.model_files import SUFFIX, Model, model_writer, read_model
@@ -133,10 +134,7 @@ class KeptModels:
             is_wanted = name == own if has_ended(int(number)) else name.removeprefix(".").startswith(own)
             if is_wanted and (int(number) in kept or not has_ended(int(number))):
                 continue
-            try:
-                self.folder.delete(name)
-            except OSError as error:
-                logger.warning("%s could not be deleted: %s", self.folder.place_of(name), error)
+            delete_if_possible(self.folder, name)
 
     def _listed(self) -> list[str]:
         try:
