@@ -202,6 +202,19 @@ def test_the_curve_has_equal_shares_and_ends_with_the_score() -> None:
     assert [point.samples for point in many.curve] == [8, 16, 24]
 
 
+@pytest.mark.parametrize(
+    ("samples", "validated"),
+    [(16, [16]), (40, [40]), (64, [40, 64]), (96, [40, 80, 96]), (160, [40, 80, 120, 160])],
+)
+def test_a_training_cut_short_is_validated_where_the_full_one_is_and_where_it_ends(
+    samples: int, validated: list[int]
+) -> None:
+    settings = settings_of(horizon="full", num_validations=4)
+    evaluation = train_serially(regression_task(), job_of(configured(), samples=samples), settings)
+    assert [point.samples for point in evaluation.curve] == validated
+    assert evaluation.curve[-1].score == evaluation.score
+
+
 def test_the_horizon_is_that_of_the_rung_or_of_the_full_budget() -> None:
     task = regression_task(model=noisy_network)
     cooled = configured(cooldown_fraction=0.5)

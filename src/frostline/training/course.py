@@ -41,8 +41,8 @@ class TrainingSettings:
     """How a study trains, the same for all of its configurations.
 
     ``horizon`` "rung" compresses the learning-rate schedule to the samples of the rung, "full" cuts the full one
-    short. ``num_validations`` are made in every rung, after equal shares of its samples; the last one is the
-    score.
+    short. ``num_validations`` are made after equal shares of the samples that the schedule is for, and one where the rung
+    ends, which is the score: cut short, a training is validated where the full one is, and seldom on few samples.
     Raises: OptionError if ``horizon``, ``num_validations`` or the seed is out of range.
     """
 
@@ -131,9 +131,10 @@ class Course:
 
     def rate_factor(self, num_samples: int) -> float:
         """Return the schedule's factor on the learning rate for a batch of ``num_samples``."""
-        horizon = self._budget if self._settings.horizon == "rung" else self.session.task.full_samples
         return self._schedule(
-            share_done(samples_seen=self.session.samples_seen, batch_samples=num_samples, horizon_samples=horizon)
+            share_done(
+                samples_seen=self.session.samples_seen, batch_samples=num_samples, horizon_samples=self._horizon
+            )
         )
 
     def learn(self, batch: Batch) -> None:
@@ -163,7 +164,7 @@ class Course:
 
     def _is_due(self, before: int, now: int) -> bool:
         shares = self._settings.num_validations
-        return now * shares // self._budget > before * shares // self._budget
+        return now * shares // self._horizon > before * shares // self._horizon
 
     def evaluation(self, *, peak_bytes: int | None, population: int = 1) -> Evaluation:
         """Return what a finished course came to; ``population`` configurations were trained together."""
@@ -188,6 +189,11 @@ class Course:
     @property
     def _budget(self) -> int:
         return self._path[self._rung].samples
+
+    @property
+    def _horizon(self) -> int:
+        """The samples that the schedule is for."""
+        return self._budget if self._settings.horizon == "rung" else self.session.task.full_samples
 
     def _resumed(self, begin: Callable[[], Session]) -> tuple[Session, int]:
         """Return a session after the highest fidelity that has a checkpoint, or a new one, and which one comes next."""
