@@ -120,3 +120,11 @@ def other_libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             kept.write_text(ended.stdout.splitlines()[-1])
     found: dict[str, Any] = json.loads(kept.read_text())
     return found
+
+
+@pytest.fixture
+def nothing_frozen() -> Iterator[None]:
+    """As in a process that leaves the garbage collector alone: see ``keep_what_is_there``."""
+    gc.unfreeze()
+    yield
+    gc.freeze()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,28 @@ def test_cores_are_those_that_it_may_use(
         file.write_text(f"{quota}\n")
     monkeypatch.setattr(process, "_QUOTA", file)
     assert process.num_cores() == cores
+
+
+class Ring:
+    """Garbage that only a collection finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.usefixtures("nothing_frozen")
+def test_collections_pass_over_what_was_there_until_the_end_and_free_what_was_garbage_before() -> None:
+    held, garbage = Ring(), weakref.ref(Ring())
+    old = weakref.ref(held)
+    with process.old_objects_passed_over():
+        assert garbage() is None
+        new = weakref.ref(Ring())
+        del held
+        gc.collect()
+        assert (old() is None, new() is None) == (False, True)
+        with process.old_objects_passed_over():
+            pass
+        gc.collect()
+        assert old() is not None, "the inner one ended what it had not begun"
+    gc.collect()
+    assert old() is None

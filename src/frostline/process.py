@@ -72,6 +72,23 @@ def resident_bytes(pid: int | None = None) -> int | None:
 
 
 @contextmanager
+def old_objects_passed_over() -> Iterator[None]:
+    """While this lasts the garbage collector passes over what was there before, but for garbage, which it frees first.
+
+    A collection takes a fifth of a second with torch and what it loads, or a tenth of that for what came since.
+    """
+    if gc.get_freeze_count():  # somebody has said so already, for longer
+        yield
+        return
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@contextmanager
 def only_warnings(name: str) -> Iterator[None]:
     """While this lasts the logger ``name``, and those below it that have no level of their own, log nothing less."""
     logger = logging.getLogger(name)

@@ -22,11 +22,14 @@ import frostline
 from frostline.errors import StudyError
 from frostline.records import Configuration, Evaluation, Fidelity, Job, Request, Status
 from frostline.run.execution.executors import Evaluator, RememberingExecutor, SerialExecutor, is_out_of_memory
+from frostline.run.execution.in_process import in_process_executor
 from frostline.run.execution.stations import stations_of
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
 from frostline.training.black_box import BlackBox
+from frostline.training.machine.threads import Threads
 from tests.executing import evaluations_by
+from tests.run.execution.test_side_by_side import workload_of
 
 FIDELITY = Fidelity(trainable_layers=2, samples=100)
 
@@ -202,3 +205,11 @@ def test_an_executor_tells_what_it_trains_while_it_does() -> None:
 
 class Silent:
     """An executor of somebody else's, as far as stations are concerned."""
+
+
+@pytest.mark.usefixtures("nothing_frozen")
+def test_collections_after_populations_pass_over_what_was_there_before(tmp_path: Path) -> None:
+    executor = in_process_executor(workload_of(tmp_path), Threads.as_they_are())
+    assert gc.get_freeze_count() > 0
+    executor.close()
+    assert gc.get_freeze_count() == 0

@@ -6,11 +6,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from frostline.errors import BudgetTooSmallError, ObjectiveError
 from frostline.populations.prefix.share import CannotShareError
+from frostline.process import old_objects_passed_over
 from frostline.run.execution.stations import Here, stations_of
 from frostline.training.failures import failed, give_memory_back, is_out_of_memory
 
@@ -125,6 +127,11 @@ class PopulationExecutor:
     _ending: Iterator[Evaluation] = field(default_factory=lambda: iter(()))
     _reasons: set[str] = field(default_factory=set)
     _began: float = 0.0
+    _until_closed: ExitStack = field(default_factory=ExitStack)
+
+    def __post_init__(self) -> None:
+        # After every population what it held is collected.
+        self._until_closed.enter_context(old_objects_passed_over())
 
     @property
     def is_training(self) -> bool:
@@ -167,6 +174,7 @@ class PopulationExecutor:
         self._waiting.clear()
         self._training.clear()
         self._ending = iter(())
+        self._until_closed.close()
 
     def _train_next(self) -> Iterator[Evaluation]:
         """Yield the evaluations of the next population, or of the next job that is trained alone."""
