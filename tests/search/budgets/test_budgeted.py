@@ -182,6 +182,27 @@ def test_if_the_good_ones_cost_more_than_others_fewer_of_them_climb(ladder: Ladd
 
 
 @pytest.mark.parametrize("ladder", LADDERS)
+@pytest.mark.parametrize("budget", [6, 8, 12, 24])
+def test_with_none_of_ones_own_a_full_training_is_that_of_a_typical_configuration_even_if_the_good_ones_cost_more(
+    ladder: Ladder, budget: float
+) -> None:
+    spending = []
+    for seed in range(20):
+
+        def times(number: int, seed: int = seed) -> float:
+            return 10 ** Random(f"{seed} {number}").uniform(-0.5, 0.5)
+
+        run = Run(
+            ladder=ladder,
+            outcome=lambda request, seed=seed: Random(f"{seed} {request}").random() - times(request.number) / 2,
+            seconds=lambda request, guessed: guessed * times(request.number),
+        )
+        spending.append(spent(run.of(budget, num_own=0)) / budget)
+    assert 0.9 <= mean(spending) <= 1.15
+    assert max(spending) <= 1.6
+
+
+@pytest.mark.parametrize("ladder", LADDERS)
 @pytest.mark.parametrize("budget", [4, 6, 8, 12, 24])
 def test_a_machine_that_slows_down_after_the_first_keeps_the_budget(ladder: Ladder, budget: float) -> None:
     run = Run(ladder=ladder, seconds=lambda request, guessed: guessed * (1 if request.number == 0 else 1.4))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from frostline.records import Request
 from frostline.search.algorithms.halving import first_requests
 from frostline.search.algorithms.silence import tells_nothing
 from frostline.search.budgets.budget import FEWEST_FULL_TRAININGS, Budget
-from frostline.search.budgets.decided_climb import DecidedClimb, with_early
+from frostline.search.budgets.decided_climb import DecidedClimb, Scouts, with_early
 from frostline.search.budgets.planned_climb import PlannedClimb, usual_shares
 from frostline.search.budgets.rung_prices import Costs, guessed_prices
 from frostline.search.budgets.savings import LEAST_SAVED
@@ -31,6 +30,7 @@ _LARGEST_FIRST_WAVE = 16
 # So many of them begin first, and so many of these train all layers next: they tell whether few layers save enough time.
 # If not, the others begin with all layers (docs/decisions/0039-few-layers-once.md).
 _SCOUTS, _EARLY = 6, 2
+_NO_SCOUTS = Scouts()
 
 # By how much of the budget the last full training may exceed it.
 _TOLERANCE = 0.03
@@ -216,25 +216,28 @@ class BudgetedHalving:
     def _plan(self, history: History) -> DecidedClimb:
         """Return what is decided. The first have ended."""
         costs = self._costs(history)
-        scouts = self._scouts(costs)
-        plan = DecidedClimb(scouts, range(scouts.stop, scouts.stop), {0: len(scouts)})
-        few = costs.at(0, scouts)
-        early = few.order[:_EARLY]
-        if few.num_ended < len(scouts):
+        numbers = self._scouts(costs)
+        plan = DecidedClimb(numbers, range(numbers.stop, numbers.stop), {0: len(numbers)})
+        few = costs.at(0, numbers)
+        scouts = Scouts(numbers, few.order[:_EARLY])
+        if few.num_ended < len(numbers):
             return plan
-        saved = costs.share_saved(early, 0, self._lowest_whole)
+        saved = costs.share_saved(scouts.early, 0, self._lowest_whole)
         if saved is None:
-            return replace(plan, wave={1: len(early)})
+            return replace(plan, wave={1: len(scouts.early)})
         if saved < LEAST_SAVED:
-            late = self._late(costs, scouts, early)
-            quotas = {0: len(scouts), 1: len(early)}
+            late = self._late(costs, scouts)
+            quotas = {0: len(numbers), 1: len(scouts.early)}
             return self._climbed(costs, replace(plan, late=late, quotas=quotas, besides={1: len(late)}), rung=1)
-        begun = self._begun(costs, self._first_wave(costs), early)
+        begun = self._begun(costs, self._first_wave(costs), scouts)
         candidates = range(self.first.stop, max(self.first.stop + begun, len(history.configurations)))
         none_late = range(candidates.stop, candidates.stop)
-        return self._climbed(costs, DecidedClimb(candidates, none_late, {0: len(candidates)}), rung=0, early=early)
+        decided = DecidedClimb(candidates, none_late, {0: len(candidates)})
+        return self._climbed(costs, decided, rung=0, scouts=scouts)
 
-    def _climbed(self, costs: Costs, plan: DecidedClimb, *, rung: int, early: Sequence[int] = ()) -> DecidedClimb:
+    def _climbed(
+        self, costs: Costs, plan: DecidedClimb, *, rung: int, scouts: Scouts = _NO_SCOUTS
+    ) -> DecidedClimb:
         """Return ``plan`` with what is decided from ``rung`` on."""
         quotas, dearness = plan.quotas, 1.0
         everyone = plan.everyone
@@ -245,23 +248,27 @@ class BudgetedHalving:
                 break
             spent = sum(costs.at(below, self._contenders(everyone, below)).seconds for below in range(rung + 1))
             spent += costs.first if rung < self.first_rung else 0.0
-            full_training = costs.full_training_by(rung + 1, early=early)
+            full_training = costs.full_training_by(rung + 1, by=scouts.early, alike=scouts.numbers)
             prices = costs.prices(everyone, known=rung + 1, full_training=full_training, dearness=dearness)
             higher = self._next_rung(rung, here, costs)
             budget = costs.budget(full_training)
             left = budget * (1 + _TOLERANCE) - spent
-            climbing = partial(self._quota, budget, left, rung=higher, climbing=here)
-            quota = climbing(prices)
+            quota = self._quota(budget, left, prices, rung=higher, climbing=here)
             if higher == self._lowest_whole:
                 # What candidates take with all layers is a guess until some have: a third of them tell it.
                 wave = (quota + 2) // 3
-                mean = costs.mean_of(here.order[:wave], higher)
+                tellers = here.order[:wave]
+                mean = costs.mean_of(tellers, higher)
                 if mean is None:
                     return replace(plan, wave={higher: wave})
                 off = mean / (prices[higher] * here.dearness(wave)) if mean > 0 else 1.0
-                quota = max(wave, climbing([price * off for price in prices]))
+                # They tell what a full training takes, too.
+                budget = costs.budget(costs.full_training_by(higher, by=[*scouts.early, *tellers]))
+                left = budget * (1 + _TOLERANCE) - spent
+                prices = [price * off for price in prices]
+                quota = max(wave, self._quota(budget, left, prices, rung=higher, climbing=here))
                 # Those that went early take places of others.
-                quota, plan.besides[higher] = with_early(quota, here.order, early, least=wave)
+                quota, plan.besides[higher] = with_early(quota, here.order, scouts.early, least=wave)
             quotas[higher] = quota
             dearness *= here.dearness(quota)
             rung = higher
@@ -272,17 +279,18 @@ class BudgetedHalving:
         number = min(_SCOUTS, self._first_wave(costs)) if self._lowest_whole == 1 else 0
         return range(self.first.stop, self.first.stop + number)
 
-    def _late(self, costs: Costs, scouts: range, early: Sequence[int]) -> range:
+    def _late(self, costs: Costs, scouts: Scouts) -> range:
         """Return those who begin with all layers, since few save no time: as many as is left pays for."""
-        full_training = costs.full_training_by(1, early=early)
-        prices = costs.prices(scouts, known=1, full_training=full_training)
-        mean = costs.mean_of(early, 1) or prices[1]
+        begin = scouts.numbers.stop
+        full_training = costs.full_training_by(1, by=scouts.early, alike=scouts.numbers)
+        prices = costs.prices(scouts.numbers, known=1, full_training=full_training)
+        mean = costs.mean_of(scouts.early, 1) or prices[1]
         prices = [price * mean / prices[1] for price in prices]
-        left = costs.budget(full_training) - costs.first - costs.at(0, scouts).seconds
-        number = self._climb.affordable(left, prices, 1) - len(early)
+        left = costs.budget(full_training) - costs.first - costs.at(0, scouts.numbers).seconds
+        number = self._climb.affordable(left, prices, 1) - len(scouts.early)
         if self.most is not None:
-            number = min(number, self.most - scouts.stop)
-        return range(scouts.stop, max(scouts.stop, scouts.stop + number, len(costs.history.configurations)))
+            number = min(number, self.most - begin)
+        return range(begin, max(begin, begin + number, len(costs.history.configurations)))
 
     def _quota(
         self, budget: float, left: float, prices: Sequence[float], *, rung: int, climbing: RungHistory
@@ -307,13 +315,13 @@ class BudgetedHalving:
         more = (higher for higher in range(rung + 1, len(rungs)) if rungs[higher].trainable_layers > layers)
         return next(more, rung + 1)
 
-    def _begun(self, costs: Costs, wave: int, early: Sequence[int]) -> int:
+    def _begun(self, costs: Costs, wave: int, scouts: Scouts) -> int:
         """Return how many candidates are to begin: a first wave, and after that what its costs allow."""
         numbers = range(self.first.stop, self.first.stop + wave)
         here = costs.at(0, numbers)
         if wave == 0 or here.num_ended < wave:
             return wave
-        full_training = costs.full_training_by(1, early=early)
+        full_training = costs.full_training_by(1, by=scouts.early, alike=scouts.numbers)
         left = costs.budget(full_training) - costs.first
         prices = costs.prices(numbers, known=1, full_training=full_training)
         if not _told_nothing(here, costs):

@@ -10,6 +10,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Scouts:
+    """The candidates that begin first, and those of them that train all layers before their rung is closed."""
+
+    numbers: range = range(0)
+    early: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class DecidedClimb:
     """What a search has decided: whoever it names climbs, whatever becomes known later."""
 

@@ -60,19 +60,22 @@ class Costs:
         """Return the budget where a full training takes so long."""
         return self._budget.in_seconds(full_training)
 
-    def full_training_by(self, known: int, *, early: Sequence[int] = ()) -> float:
-        """Return what a full training takes, as far as the lowest ``known`` rungs tell, and those that went ``early``.
+    def full_training_by(self, known: int, *, by: Sequence[int] = (), alike: range | None = None) -> float:
+        """Return what a full training takes, as far as the lowest ``known`` rungs tell, and those who went on before.
 
         Where the first told it from a small share of the samples, all who were trained on as many tell it better: the first
         may be unlike them, and what a process starts once falls to it. And those that have gone on since tell what more
-        samples take, of which starting and validation are a smaller part.
+        samples take, of which starting and validation are a smaller part. ``by`` are those who went on before their rung was
+        closed: they are compared with those ``alike``, by default all, who were trained below in the same company.
         """
         begin, rungs = self._first_rung, self._ladder.rungs
         if begin == len(rungs) - 1:
             return self.full_training
-        numbers = self.history.rung(begin).ranking if known > begin else [*self._first, *early]
+        numbers = self.history.rung(begin).ranking if known > begin else [*self._first, *by]
         there = self._paces(numbers, begin)
-        typical = median(there.values()) * self._ladder.full_samples if there else self.full_training
+        lowest = self.history.rung(0, part=alike if known <= begin else None)
+        below = self._paces(lowest.ranking, 0) if begin > 0 else {}
+        typical = _typical(there, below) * self._ladder.full_samples if there else self.full_training
         share = rungs[begin].samples / self._ladder.full_samples
         for rung in range(known - 1, begin, -1):
             here = self._paces(self.history.rung(rung).ranking, rung)
@@ -138,3 +141,13 @@ class Costs:
         seconds = [each.cost.seconds * full / each.cost.samples for each in first if each.cost.samples > 0]
         # If the clock stood still or nothing was trained, any positive number keeps the proportions.
         return max(sum(seconds) / len(seconds), 1e-9) if seconds else 1.0
+
+
+def _typical(there: dict[int, float], below: dict[int, float]) -> float:
+    """Return what a sample takes a typical configuration at a rung, by the paces of those who were trained ``there``.
+
+    These are few, and others than most: the best of the rung below may take longer than the rest, or less. How much longer
+    they took than ``below`` tells what all would take that were trained below.
+    """
+    growths = [pace / below[number] for number, pace in there.items() if number in below]
+    return median(below.values()) * median(growths) if growths else median(there.values())
