@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ prepare_process()
 import numpy as np
 import optuna
 import torch
+from full_trainings import validations
 from optuna.pruners import HyperbandPruner
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState
@@ -40,7 +40,7 @@ from frostline.audit.csv_table import read_table
 from frostline.audit.landscape import Landscape
 from frostline.audit.noise import seed_noise
 from frostline.audit.recommendation import recommend
-from frostline.records import Configuration, Evaluation, Fidelity, Job, loss_sign
+from frostline.records import Evaluation, Fidelity, loss_sign
 from frostline.research.replay.comparison import median_seconds, ratio_of_medians
 from frostline.research.replay.recorded import goal_of
 from frostline.run.execution.options import TrainingOptions
@@ -59,11 +59,7 @@ from frostline.search.ladder import Ladder
 from frostline.seeding import derive_seed
 from frostline.store.backends.storage import MEMORY
 from frostline.tasks.loading import load_task
-from frostline.training.course import Course
-from frostline.training.machine.randomness import borrowed_generators
-from frostline.training.session import begin_session
 from frostline.training.supervised.supervised_task import SupervisedTask
-from frostline.training.supervised.task_layers import layers_of
 
 VALIDATIONS = 10
 RANDOM, OPTUNA = "random search, full trainings", "Optuna's Hyperband pruner with TPE"
@@ -144,10 +140,9 @@ class OptunaMethod:
             sampler=TPESampler(seed=seed % 2**32),
             pruner=HyperbandPruner(min_resource=1, max_resource=VALIDATIONS, reduction_factor=3),
         )
-        num_layers = layers_of(bench.task).num_layers
         while True:
             trial = study.ask(dict(bench.task.space.distributions))
-            score = trained(trial, bench, seed, num_layers=num_layers)
+            score = trained(trial, bench, seed)
             if score is None:
                 study.tell(trial, state=TrialState.PRUNED)
             else:
@@ -155,35 +150,16 @@ class OptunaMethod:
             yield score
 
 
-def trained(trial: optuna.Trial, bench: Bench, seed: int, *, num_layers: int) -> float | None:
+def trained(trial: optuna.Trial, bench: Bench, seed: int) -> float | None:
     """Return the score of a full training that the trial watches; None if it was pruned or diverged."""
-    task, settings = bench.task, bench.options().settings(study="search", seed=seed)
-    configuration = Configuration(number=trial.number, hyperparameters=trial.params)
-    begin = partial(
-        begin_session,
-        task,
-        configuration,
-        trainable_layers=num_layers,
-        device_plan=settings.device_plan,
-        root_seed=seed,
-    )
-    full = Fidelity(trainable_layers=num_layers, samples=task.full_samples)
-    with borrowed_generators(settings.device_plan.device):
-        course = Course(Job(configuration=configuration, rung=0, fidelity=full), begin, settings)
-        for batch in task.training_batches(configuration, seed=seed, skip_samples=0):
-            before = len(course.session.curve)
-            if not course.wants(task.num_samples(batch)):
-                break
-            course.learn(batch)
-            if course.finished:
-                break
-            curve = course.session.curve
-            if len(curve) > before:
-                trial.report(curve[-1].score, len(curve))
-                if trial.should_prune():
-                    return None
-        course.close()
-    return course.evaluation(peak_bytes=None).score
+    steps = validations(bench.task, trial.number, trial.params, bench.options(), seed=seed)
+    for step, (score, is_last) in enumerate(steps, start=1):
+        if is_last:
+            return score
+        trial.report(score, step)
+        if trial.should_prune():
+            return None
+    return None
 
 
 def methods_of(bench: Bench, tables: list[Landscape]) -> dict[str, Method | OptunaMethod]:
