@@ -68,6 +68,13 @@ def test_a_full_training_costs_all_the_rungs_that_it_went_on_from() -> None:
     assert summary.full_trainings == pytest.approx(25 / 12)
 
 
+def test_one_that_was_trained_in_full_at_once_tells_what_that_takes_and_not_who_climbed() -> None:
+    history = history_of((0, 2, 0.4, 9.0), (1, 0, 0.5, 1.0), (1, 1, 0.45, 20.0), (1, 2, 0.3, 15.0))
+    summary = summarise(history, RUNGS, EXPECTED)
+    assert summary.full_training_seconds == 9
+    assert summary.full_trainings == 5
+
+
 def test_what_is_left_is_reckoned_from_the_rung_itself_or_from_the_highest_one_seen() -> None:
     summary = summarise(history_of((0, 0, 0.5, 2.0), (1, 0, 0.4, 4.0)), RUNGS, EXPECTED)
     assert summary.seconds_left_at(summary.rungs[0]) == 2 * 3.0

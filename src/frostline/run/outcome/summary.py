@@ -38,8 +38,8 @@ class RungSummary:
 class Summary:
     """A search in figures.
 
-    ``full_training_seconds`` is the mean time of training one configuration in full from scratch, as this search measured
-    it, and None until it has.
+    ``full_training_seconds`` is the mean time of training one configuration in full, as this search measured it, and None
+    until it has; under a budget that of one's own, by which it is counted.
     """
 
     rungs: tuple[RungSummary, ...]
@@ -131,13 +131,18 @@ def best_evaluation(history: History) -> Evaluation | None:
 
 
 def _full_training_seconds(history: History, rungs: Sequence[Fidelity]) -> float | None:
-    """Return the mean seconds of a full training, with the rungs that it continued counted in."""
+    """Return the mean seconds of a full training: of those made at once, as one's own under a budget.
+
+    If there are none, of all, with the rungs that they continued counted in.
+    """
     last = len(rungs) - 1
     first = last
     while first > 0 and rungs[first - 1].trainable_layers == rungs[last].trainable_layers:
         first -= 1
-    seconds = []
+    at_once, in_rungs = [], []
     for number in history.rung(last).ranking:
-        chain = [history.evaluation(number, rung) for rung in range(first, last + 1)]
-        seconds.append(sum(evaluation.cost.seconds for evaluation in chain if evaluation is not None))
+        found = (history.evaluation(number, rung) for rung in range(first, last + 1))
+        chain = [evaluation.cost.seconds for evaluation in found if evaluation is not None]
+        (at_once if len(chain) == 1 else in_rungs).append(sum(chain))
+    seconds = at_once or in_rungs
     return sum(seconds) / len(seconds) if seconds else None
