@@ -35,6 +35,7 @@ prepare_process()
 
 import numpy as np
 import optuna
+from matching import cost_for
 from numpy.typing import NDArray
 from rivals import OPTIONS, RIVALS, TASKS, Bench, Clock, TimeUp, warm_up
 
@@ -169,26 +170,15 @@ def summed_up(runs: list[Run], budget: float) -> dict[str, Any]:
     rivals = {method: losses[method, of].mean() for method, of in groups if method != DEFAULT}
     best = min(rivals, key=lambda method: rivals[method])
     budgets = sorted(of for method, of in groups if method == DEFAULT)
-    reached = np.minimum.accumulate([losses[DEFAULT, of].mean() for of in budgets])
+    reached = [float(losses[DEFAULT, of].mean()) for of in budgets]
     times = [seconds[DEFAULT, of] for of in budgets]
-    needed = time_to(float(rivals[best]), times, reached)
+    needed = cost_for(float(rivals[best]), times, reached)
     return {
         "seeds": len(ours),
         "methods": rows,
         "best_rival": best,
         "times_less": None if needed is None else times[-1] / needed,
     }
-
-
-def time_to(loss: float, times: list[float], reached: Array) -> float | None:
-    """Return after which time the falling means ``reached`` are as good as ``loss``, between their times; None if never."""
-    for index, found in enumerate(reached):
-        if found <= loss:
-            if index == 0:
-                return times[0]
-            share = (reached[index - 1] - loss) / (reached[index - 1] - found)
-            return float(times[index - 1] + share * (times[index] - times[index - 1]))
-    return None
 
 
 def main() -> None:
