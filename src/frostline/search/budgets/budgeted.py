@@ -239,8 +239,7 @@ class BudgetedHalving:
         self, costs: Costs, plan: DecidedClimb, *, rung: int, scouts: Scouts = _NO_SCOUTS
     ) -> DecidedClimb:
         """Return ``plan`` with what is decided from ``rung`` on."""
-        quotas, dearness = plan.quotas, 1.0
-        everyone = plan.everyone
+        everyone, dearness = plan.everyone, 1.0
         while rung < len(self.kept):
             here = costs.at(rung, self._contenders(everyone, rung))
             expected = plan.expected(rung) + self._num_first_at(rung)
@@ -254,6 +253,7 @@ class BudgetedHalving:
             budget = costs.budget(full_training)
             left = budget * (1 + _TOLERANCE) - spent
             quota = self._quota(budget, left, prices, rung=higher, climbing=here)
+            others = 0
             if higher == self._lowest_whole:
                 # What candidates take with all layers is a guess until some have: a third of them tell it.
                 wave = (quota + 2) // 3
@@ -268,8 +268,8 @@ class BudgetedHalving:
                 prices = [price * off for price in prices]
                 quota = max(wave, self._quota(budget, left, prices, rung=higher, climbing=here))
                 # Those that went early take places of others.
-                quota, plan.besides[higher] = with_early(quota, here.order, scouts.early, least=wave)
-            quotas[higher] = quota
+                quota, others = with_early(quota, here.order, scouts.early, least=wave)
+            plan = plan.climbing(higher, quota, others=others)
             dearness *= here.dearness(quota)
             rung = higher
         return plan

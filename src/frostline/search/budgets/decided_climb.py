@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ class DecidedClimb:
     def everyone(self) -> range:
         """The numbers of all who compete, but for the first."""
         return range(self.candidates.start, self.late.stop)
+
+    def climbing(self, rung: int, quota: int, *, others: int = 0) -> DecidedClimb:
+        """Return the same with a ``quota`` of the best that climbs to ``rung``, where ``others`` come besides."""
+        return replace(self, quotas=self.quotas | {rung: quota}, besides=self.besides | {rung: others})
 
     def expected(self, rung: int) -> int:
         """Return how many come to ``rung``, beside the first."""
