@@ -128,7 +128,9 @@ class Costs:
 
     def _paces(self, numbers: Sequence[int], rung: int) -> dict[int, float]:
         """Return the seconds that a sample took each of ``numbers`` that was trained at ``rung``."""
-        return {number: pace for number in numbers if (pace := self._pace([number], rung)) > 0}
+        found = (self.history.evaluation(number, rung) for number in numbers)
+        costs = ((each.number, each.cost) for each in found if each is not None)
+        return {number: cost.seconds / cost.samples for number, cost in costs if cost.samples * cost.seconds > 0}
 
     def _pace(self, numbers: Sequence[int], rung: int) -> float:
         """Return the seconds that a sample took those of ``numbers`` at ``rung``, 0 if nobody was trained there."""
