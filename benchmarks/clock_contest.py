@@ -6,9 +6,9 @@
 In an environment of its own, made by ``pip install -e '.[tasks]' neural-pipeline-search 'ray[tune]'``. All search the task's
 own space, on one thread. frostline goes first, with each of its budgets in full trainings; every other method has as many
 seconds as the largest of them took, and what it finds then is its answer: the best configuration that was trained in full
-by that time. Nobody has a configuration of one's own, but PriorBand is told the task's defaults as its prior. The seconds
-begin with the first training, once everything is loaded; Ray's own processes and PriorBand's files count. Trainings go on
-where a method lets them.
+by that time. All begin with the task's defaults; they are PriorBand's prior, and what frostline draws near, where it is told
+to. The seconds begin with the first training, once everything is loaded; Ray's own processes and PriorBand's files count.
+Trainings go on where a method lets them.
 
 Each run is written as it ends: the same command goes on where it was stopped. Intervals are of 95 %, from the bootstrap
 over seeds. *Times less* is how much less time the default needs for the mean of the best rival, read between its budgets.
@@ -22,9 +22,10 @@ import logging
 import math
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -42,16 +43,18 @@ from rivals import OPTIONS, RIVALS, TASKS, Bench, Clock, TimeUp, warm_up
 from frostline.records import Evaluation, Fidelity
 from frostline.run.loop import Observer
 from frostline.run.plan import SearchPlan
-from frostline.run.task_search import TaskSearch
-from frostline.run.tuning import default_ladder, search_task
+from frostline.run.tuning import own_configuration, tune_task
 from frostline.search.history import History
+from frostline.search.proposals.sampling import RANDOM, Sampling, near
 from frostline.store.backends.storage import MEMORY
+from frostline.tasks.loading import load_task
 from frostline.text_tables import text_table
+from frostline.training.supervised.task_layers import layers_of
 
 Array = NDArray[np.float64]
 
-DEFAULT = "default"
-BUDGETS = (3.0, 4.0, 6.0)  # beside the largest, for the time that is needed to match
+DEFAULT, NEAR = "default", "default, near one's own"
+BUDGETS = (4.0, 6.0)  # beside the largest, for the time that is needed to match
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,26 +85,31 @@ class Noting(Observer):
             self.clock.trained(evaluation.score)
 
 
-def frostline_search(bench: Bench, budget: float) -> None:
-    plan = SearchPlan(budget=budget, seed=bench.seed)
+def frostline_search(bench: Bench, budget: float, sampling: Sampling) -> None:
+    task = bench.task
+    full = Fidelity(trainable_layers=layers_of(task).num_layers, samples=task.full_samples)
     with tempfile.TemporaryDirectory() as runs:
         bench.clock.look()
-        search = plan.search_on(default_ladder(bench.task, plan))
-        search_task(
-            bench.task,
-            search,
+        tune_task(
+            task,
             study="search",
             storage=MEMORY,
-            plan=plan,
-            training=TaskSearch(options=replace(OPTIONS, runs=Path(runs))),
-            observer=Noting(bench.clock, search.ladder.rungs[-1]),
+            plan=SearchPlan(budget=budget, seed=bench.seed, sampling=sampling),
+            training=replace(OPTIONS, runs=Path(runs)),
+            observer=Noting(bench.clock, full),
         )
+
+
+OURS: dict[str, Callable[[Bench, float], None]] = {
+    DEFAULT: partial(frostline_search, sampling=RANDOM),
+    NEAR: lambda bench, budget: frostline_search(bench, budget, near(bench.own)),
+}
 
 
 def run_of(name: str, method: str, seed: int, *, budget: float, limit: float) -> Run:
     bench = Bench(name=name, task=TASKS[name](), seed=seed, clock=Clock(limit=limit))
     with suppress(TimeUp):
-        frostline_search(bench, budget) if method == DEFAULT else RIVALS[method](bench)
+        OURS[method](bench, budget) if method in OURS else RIVALS[method](bench)
     clock = bench.clock
     best = [(second, loss) for second, loss in clock.best if second <= limit]
     return Run(
@@ -120,7 +128,7 @@ def runs_of(tasks: list[str], methods: list[str], seeds: int, budget: float, fil
     known = [Run(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
     runs = {(each.task, each.method, each.seed, each.budget): each for each in known}
     wanted = [(DEFAULT, each) for each in (*BUDGETS, budget) if each <= budget]
-    wanted += [(method, budget) for method in methods]
+    wanted += [(method, budget) for method in (NEAR, *methods)]
     for seed in range(seeds):
         for name in tasks:
             limit = math.inf
@@ -167,7 +175,7 @@ def summed_up(runs: list[Run], budget: float) -> dict[str, Any]:
         }
         for method, of in groups
     ]
-    rivals = {method: losses[method, of].mean() for method, of in groups if method != DEFAULT}
+    rivals = {method: losses[method, of].mean() for method, of in groups if method not in OURS}
     best = min(rivals, key=lambda method: rivals[method])
     budgets = sorted(of for method, of in groups if method == DEFAULT)
     reached = [float(losses[DEFAULT, of].mean()) for of in budgets]
@@ -194,6 +202,9 @@ def main() -> None:
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore")
     warm_up()
+    small = load_task("digits-mlp", {"full_images": 1280})
+    for sampling in (RANDOM, near(own_configuration(small))):  # load what searches and their storage are made with
+        frostline_search(Bench(name="", task=small, seed=0, clock=Clock(limit=math.inf)), 3.0, sampling)
     found: dict[str, list[Run]] = {}
     for run in runs_of(words.tasks.split(","), words.methods.split("|"), words.seeds, words.budget, words.results):
         found.setdefault(run.task, []).append(run)

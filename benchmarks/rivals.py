@@ -17,11 +17,12 @@ import torch
 from full_trainings import validations
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.trial import TrialState
 
 from frostline.records import Value
 from frostline.run.execution.options import TrainingOptions
+from frostline.run.tuning import own_configuration
 from frostline.tasks.loading import load_task
 from frostline.training.supervised.supervised_task import SupervisedTask
 
@@ -82,6 +83,11 @@ class Bench:
     seed: int
     clock: Clock
 
+    @property
+    def own(self) -> dict[str, Value]:
+        """The task's defaults, of what is searched."""
+        return own_configuration(self.task)
+
     def steps(self, number: int, values: dict[str, Value]) -> Iterator[float]:
         """Train in full while there is time; yield each validation's loss, the last one noted."""
         self.clock.look()
@@ -98,6 +104,7 @@ class Bench:
 
 def optuna_search(bench: Bench, sampler: BaseSampler, pruner: BasePruner) -> None:
     study = optuna.create_study(study_name=f"{bench.seed}", sampler=sampler, pruner=pruner)
+    study.enqueue_trial(bench.own)
     bench.clock.look()
     while True:
         trial = study.ask(dict(bench.task.space.distributions))
@@ -118,7 +125,7 @@ def optuna_search(bench: Bench, sampler: BaseSampler, pruner: BasePruner) -> Non
 
 
 def priorband(bench: Bench) -> None:
-    """PriorBand, with the task's defaults as a prior of medium confidence; trainings are kept in memory and go on."""
+    """PriorBand around the task's defaults, with medium confidence, after these; trainings are kept in memory and go on."""
     import neps
 
     def domain(name: str, distribution: BaseDistribution) -> Any:
@@ -157,7 +164,7 @@ def priorband(bench: Bench) -> None:
             evaluate_pipeline,
             space(),
             root_directory=Path(folder) / "neps",  # which must not be there
-            optimizer="neps_priorband",
+            optimizer=("neps_priorband", {"sample_prior_first": "highest_fidelity"}),
             worker_cost_to_spend=1.0,
         )
 
@@ -170,6 +177,7 @@ def asha(bench: Bench) -> None:
     import ray
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
+    from ray.tune.search import BasicVariantGenerator
 
     name, seed, clock = bench.name, bench.seed, bench.clock
 
@@ -213,8 +221,8 @@ def asha(bench: Bench) -> None:
                 metric="loss",
                 mode="min",
                 num_samples=-1,
-                max_concurrent_trials=1,
                 reuse_actors=True,
+                search_alg=BasicVariantGenerator(points_to_evaluate=[bench.own], max_concurrent=1),
                 scheduler=ASHAScheduler(
                     time_attr="training_iteration", max_t=VALIDATIONS, grace_period=1, reduction_factor=3
                 ),
@@ -247,7 +255,6 @@ def report_to_tune(name: str, seed: int, values: dict[str, Value]) -> None:
 # --- All of them ------------------------------------------------------------------------------------------------------
 
 RIVALS: dict[str, Callable[[Bench], None]] = {
-    "random, full trainings": lambda bench: optuna_search(bench, RandomSampler(seed=bench.seed), NopPruner()),
     "Optuna, TPE": lambda bench: optuna_search(bench, TPESampler(seed=bench.seed), NopPruner()),
     "Optuna, Gaussian process": lambda bench: optuna_search(bench, GPSampler(seed=bench.seed), NopPruner()),
     "Optuna, TPE and Hyperband": lambda bench: optuna_search(

@@ -144,6 +144,23 @@ def _paired_difference(losses: Sequence[float], others: Sequence[float]) -> str:
     return f"{differences.mean():+.3f} ({low:+.3f} to {high:+.3f})"
 
 
+def clock_contest() -> str:
+    """Return what is found in real trainings in the same time, and by how much that is worse than the default's answer."""
+    record = results_of("clock-contest.json")
+    lines = []
+    for task, found in record["tasks"].items():
+        for row in found["methods"]:
+            name = row["method"] if row["budget"] == record["budget"] else f"{row['method']}, budget {row['budget']:g}"
+            worse = ""
+            if row["less_the_default"] is not None and row["budget"] == record["budget"]:
+                low, high = row["interval"]
+                worse = f"{row['less_the_default']:+.3f} ({low:+.3f} to {high:+.3f})"
+            line = [f"`{task}`", name, f"{row['loss']:.3f}", f"{row['median']:.3f}", worse]
+            lines.append([*line, f"{row['seconds']:.1f}", f"{row['full_trainings']:.1f}", f"{found['seeds']}"])
+    head = ("task", "method", "mean loss", "median", "less the default's", "seconds", "trained in full", "seeds")
+    return markdown(head, grouped_rows(lines))
+
+
 SEARCH_TABLES: dict[str, Callable[[], str]] = {
     "contest-means": contest_means,
     "contest-tables": contest_tables,
@@ -154,4 +171,5 @@ SEARCH_TABLES: dict[str, Callable[[], str]] = {
     "joint-model-dense": joint_model_dense,
     "joint-model-held-out": joint_model_held_out,
     "continuous-spaces": continuous_spaces,
+    "clock-contest": clock_contest,
 }
