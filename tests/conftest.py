@@ -7,8 +7,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import chdir
 from multiprocessing import forkserver
@@ -20,6 +18,9 @@ import pytest
 import torch
 from filelock import FileLock
 from hypothesis import settings
+
+from tests.forks import Fork
+from tests.other_libraries import ask_other_libraries
 
 # Two workers on two cores: more threads would only fight each other.
 torch.set_num_threads(1)
@@ -103,7 +104,7 @@ def processes() -> ForkServerContext:
 
 
 @pytest.fixture(scope="session")
-def other_libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def other_libraries(tmp_path_factory: pytest.TempPathFactory, processes: ForkServerContext) -> dict[str, Any]:
     """What torchvision, timm and LitGPT are to the package, asked once for all workers in a process apart."""
     folder = ROOT / os.environ.get("FAMILIES", ".families")
     if not (folder / "litgpt").is_dir():
@@ -114,9 +115,8 @@ def other_libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     kept = common / "other_libraries.json"
     with FileLock(f"{kept}.lock"):
         if not kept.exists():
-            command = [sys.executable, "-m", "tests.other_libraries", str(folder)]
-            ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+            with Fork(processes, ask_other_libraries, folder, kept) as fork:
+                ended = fork.ended()
             assert ended.returncode == 0, ended.stderr
-            kept.write_text(ended.stdout.splitlines()[-1])
     found: dict[str, Any] = json.loads(kept.read_text())
     return found
