@@ -18,6 +18,7 @@ import pytest
 import torch
 from filelock import FileLock
 from hypothesis import settings
+from optuna.storages._rdb.storage import _VersionManager
 
 from tests.forks import Fork
 from tests.other_libraries import ask_other_libraries
@@ -53,11 +54,11 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+def pytest_runtest_teardown() -> Iterator[None]:
     yield
-    ends_module = nextitem is None or nextitem.path != item.path
-    # What tests load on the way, such as torch's compiler, stays as well.
-    if ends_module and len(gc.get_objects(generation=2)) > MANY_OBJECTS:
+    # What tests load on the way, such as torch's compiler, stays as well. Every search collects at its end, and every
+    # training of accelerate's.
+    if len(gc.get_objects(generation=2)) > MANY_OBJECTS:
         keep_what_is_there()
 
 
@@ -72,6 +73,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker(pytest.mark.no_cover)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _scripts_of_optuna() -> Iterator[None]:
+    """Optuna's scripts for older tables are read once: two to three times for each new database otherwise, 15 ms each."""
+    own = _VersionManager._create_alembic_script
+    read: list[Any] = []
+
+    def script(manager: _VersionManager) -> Any:
+        if not read:
+            read.append(own(manager))
+        return read[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_VersionManager, "_create_alembic_script", script)
+        yield
 
 
 @pytest.fixture(params=available_devices())

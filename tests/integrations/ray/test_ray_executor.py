@@ -254,7 +254,10 @@ class TestBucket:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        there, here = search(tmp_path, executor=RayExecutor(address=two.address), runs="s3://bucket/ray"), undisturbed
+        there, here = (
+            search(tmp_path, executor=RayExecutor(address=two.address), runs="s3://bucket/ray"),
+            undisturbed,
+        )
         # The samples of each with them: those of a rung above are what goes on from the checkpoint of the one below.
         assert everything(there) == everything(here)
         assert {each.cost.samples for each in there.history.evaluations() if each.request.rung == 1} == {256}
