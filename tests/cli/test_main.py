@@ -197,7 +197,7 @@ def test_the_installed_command_keeps_freed_memory_but_for_models_that_are_kept_s
     # Each in a fork of a process that was prepared before it loaded torch.
     code = (
         "from frostline.process import prepare_process; prepare_process()\n"
-        "import os, resource, sys, torch\n"
+        "import os, resource, sys, torch, sklearn.datasets\n"  # which the task would load in each
         "from frostline.tasks.loading import task_named\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "for options in ([], ['frozen_placement=stream'], ['frozen_dtype=bfloat16']):\n"
