@@ -82,7 +82,7 @@ def test_every_part_measures_on_the_cpu(gpu: ModuleType, processes: ForkServerCo
     assert [row["program"] for row in rows["beside_optuna"]] == ["frostline", "Optuna, TPE and Hyperband"]
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 @pytest.mark.skipif(
     sys.platform != "linux" or torch.cuda.is_available() or not torch.__version__.startswith("2.13."),
     reason="the card of host memory is for a CPU build of torch 2.13 on Linux",

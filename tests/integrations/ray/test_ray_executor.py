@@ -339,11 +339,9 @@ SHADOWS = {
 }
 
 
-# Each joins a node and asks all of them anew. One that is found wanting is enough, but for ``make torture``.
-@pytest.mark.parametrize(
-    "said",
-    [said if "is not shared" in said else pytest.param(said, marks=pytest.mark.torture) for said in SHADOWS],
-)
+# Each joins a node and asks all of them anew: that of another bucket is enough, but for ``make torture``.
+@pytest.mark.torture
+@pytest.mark.parametrize("said", SHADOWS)
 def test_a_node_that_cannot_take_part_is_named(two: Any, tmp_path: Path, said: str) -> None:
     for name, code in SHADOWS[said].items():
         file = tmp_path / "shadow" / name
