@@ -35,7 +35,7 @@ released: $(VENV)/dev
 	$(BIN)/python -m pytest -m torture tests/test_package.py -s
 
 torture: $(VENV)/dev
-	$(BIN)/python -m pytest -m torture tests/costs tests/faults tests/integrations tests/populations tests/rehearsal tests/test_slurm_page.py -s
+	$(BIN)/python -m pytest -m torture tests/benchmarks tests/costs tests/faults tests/integrations tests/populations tests/rehearsal tests/test_slurm_page.py -s
 
 # Every test for a GPU on a card of host memory, and which lines that name a device were run.
 rehearse: $(VENV)/dev

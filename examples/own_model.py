@@ -65,6 +65,7 @@ def tune_gpt2(study: str, storage: str) -> frostline.TuneResult:
         objective,
         samples=64 * BATCH * CONTEXT,
         unit="tokens",
+        configurations=9,
         initial={"learning_rate": 1e-3, "weight_decay": 1e-2},
         study=study,
         storage=storage,

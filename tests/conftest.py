@@ -7,8 +7,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import chdir
 from multiprocessing import forkserver
@@ -20,6 +18,10 @@ import pytest
 import torch
 from filelock import FileLock
 from hypothesis import settings
+from optuna.storages._rdb.storage import _VersionManager
+
+from tests.forks import Fork
+from tests.other_libraries import ask_other_libraries
 
 # Two workers on two cores: more threads would only fight each other.
 torch.set_num_threads(1)
@@ -52,11 +54,11 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+def pytest_runtest_teardown() -> Iterator[None]:
     yield
-    ends_module = nextitem is None or nextitem.path != item.path
-    # What tests load on the way, such as torch's compiler, stays as well.
-    if ends_module and len(gc.get_objects(generation=2)) > MANY_OBJECTS:
+    # What tests load on the way, such as torch's compiler, stays as well. Every search collects at its end, and every
+    # training of accelerate's.
+    if len(gc.get_objects(generation=2)) > MANY_OBJECTS:
         keep_what_is_there()
 
 
@@ -71,6 +73,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker(pytest.mark.no_cover)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _scripts_of_optuna() -> Iterator[None]:
+    """Optuna's scripts for older tables are read once: two to three times for each new database otherwise, 15 ms each."""
+    own = _VersionManager._create_alembic_script
+    read: list[Any] = []
+
+    def script(manager: _VersionManager) -> Any:
+        if not read:
+            read.append(own(manager))
+        return read[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_VersionManager, "_create_alembic_script", script)
+        yield
 
 
 @pytest.fixture(params=available_devices())
@@ -103,7 +121,7 @@ def processes() -> ForkServerContext:
 
 
 @pytest.fixture(scope="session")
-def other_libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def other_libraries(tmp_path_factory: pytest.TempPathFactory, processes: ForkServerContext) -> dict[str, Any]:
     """What torchvision, timm and LitGPT are to the package, asked once for all workers in a process apart."""
     folder = ROOT / os.environ.get("FAMILIES", ".families")
     if not (folder / "litgpt").is_dir():
@@ -114,10 +132,9 @@ def other_libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     kept = common / "other_libraries.json"
     with FileLock(f"{kept}.lock"):
         if not kept.exists():
-            command = [sys.executable, "-m", "tests.other_libraries", str(folder)]
-            ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+            with Fork(processes, ask_other_libraries, folder, kept) as fork:
+                ended = fork.ended()
             assert ended.returncode == 0, ended.stderr
-            kept.write_text(ended.stdout.splitlines()[-1])
     found: dict[str, Any] = json.loads(kept.read_text())
     return found
 

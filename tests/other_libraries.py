@@ -1,6 +1,4 @@
-"""torchvision, timm and LitGPT in a process of their own: prints what the tests ask of them, as one JSON object.
-
-    python -m tests.other_libraries .families
+"""torchvision, timm and LitGPT in a process of their own: writes what the tests ask of them, as one JSON object.
 
 Of their own because a torchvision beside a torch that was built without its operators breaks transformers; one for all tests
 because these libraries take seconds to load.
@@ -23,6 +21,11 @@ def make_importable(folder: Path) -> torch.library.Library:
     package = ModuleType("litgpt")
     package.__path__ = [str(folder / "litgpt")]
     sys.modules["litgpt"] = package
+    # Of it the model takes a function for older checkpoints; it would bring Lightning along, and that torchmetrics.
+    conversion = ModuleType("litgpt.scripts.convert_hf_checkpoint")
+    conversion.qkv_reassemble = None  # type: ignore[attr-defined]
+    sys.modules[conversion.__name__] = conversion
+    sys.modules["wandb"] = None  # type: ignore[assignment]  # timm would load it, and go on without
     # The CPU build of torch lacks two operators that torchvision expects to find when it is imported.
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
@@ -30,9 +33,10 @@ def make_importable(folder: Path) -> torch.library.Library:
     return library
 
 
-def main() -> None:
+def ask_other_libraries(folder: Path, kept: Path) -> None:
+    """Write to ``kept`` what is found of the libraries in ``folder``."""
     torch.set_num_threads(1)
-    library = make_importable(Path(sys.argv[1]))
+    library = make_importable(folder)
     from tests.layers import split_families
     from tests.populations import share_families
     from tests.tasks import with_families
@@ -43,8 +47,4 @@ def main() -> None:
         "tasks": with_families.found(),
     }
     del library
-    sys.stdout.write(json.dumps(found) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    kept.write_text(json.dumps(found))

@@ -68,7 +68,7 @@ def check_it_runs(programs: Path, folder: Path) -> None:
     assert run(programs / "frostline", "--version", folder=folder) == f"{frostline.__version__}\n"
     assert "configuration" in run(programs / "frostline", "best", "packaged", folder=folder)
     assert (folder / "report.html").stat().st_size > 1_000_000
-    tune = ("tune", "digits-mlp", "--study", "digits", "--configurations", "9")
+    tune = ("tune", "digits-mlp", "--study", "digits", "--configurations", "9", "--set", "full_images=256")
     run(programs / "frostline", *tune, folder=folder)
     assert "digits-mlp" in run(programs / "frostline", "status", "digits", folder=folder)
 

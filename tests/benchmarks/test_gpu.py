@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,34 +16,32 @@ from typing import Any
 import pytest
 import torch
 
+from tests.forks import Fork
+
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "benchmarks" / "gpu.py"
-# All in one process: each by itself would load torch anew.
-IN_ONE_PROCESS = """
-import gc
-import sys
-from pathlib import Path
-device, benchmarks, rows, *parts = sys.argv[1:]
-sys.path.insert(0, benchmarks)
-if device == "cuda":
-    import tests.rehearsal.plugin
-else:  # without machine code, which takes longer to make than all else together
-    import torch
-    own = torch.compile
-    torch.compile = lambda function, options=None, **rest: own(function, backend="aot_eager", **rest)
-import torch._dynamo
-from gpu_parts.rows import write_rows
-for part in parts:
-    gc.freeze()  # every measurement ends with a collection: what has been loaded is not looked at each time
-    write_rows(part, Path(rows, part), device=device, tiny=True)
-"""
 
 
-def rows_of(parts: Sequence[str], device: str, folder: Path) -> dict[str, list[dict[str, Any]]]:
+def write_parts(device: str, parts: Sequence[str], folder: Path) -> None:
+    """Run parts with small models, one after the other, in a process that is left as it is then."""
+    sys.path.insert(0, str(FILE.parent))
+    if device == "cuda":
+        importlib.import_module("tests.rehearsal.plugin")
+    else:  # without machine code, which takes longer to make than all else together
+        own = torch.compile
+        torch.compile = lambda function, options=None, **rest: own(function, backend="aot_eager", **rest)
+    rows: Any = importlib.import_module("gpu_parts.rows")
+    for part in parts:
+        gc.freeze()  # every measurement ends with a collection: what has been loaded is not looked at each time
+        rows.write_rows(part, folder / part, device=device, tiny=True)
+
+
+def rows_of(
+    processes: ForkServerContext, parts: Sequence[str], device: str, folder: Path
+) -> dict[str, list[dict[str, Any]]]:
     """Run parts with small models, and return the rows of each; no measurement may fail."""
-    command = [sys.executable, "-c", IN_ONE_PROCESS, device, str(FILE.parent), str(folder), *parts]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    with Fork(processes, write_parts, device, parts, folder) as fork:
+        ended = fork.ended()
     assert ended.returncode == 0, ended.stderr
     rows = {part: [json.loads(line) for line in (folder / part).read_text().splitlines()] for part in parts}
     assert not [row for part in parts for row in rows[part] if "failed" in row]
@@ -61,9 +60,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.mark.slow
-def test_every_part_measures_on_the_cpu(gpu: ModuleType, tmp_path: Path) -> None:
+def test_every_part_measures_on_the_cpu(gpu: ModuleType, processes: ForkServerContext, tmp_path: Path) -> None:
     parts = [name for name in gpu.PARTS if name not in ("machine", "gpu_tests")]
-    rows = rows_of(parts, "cpu", tmp_path)
+    rows = rows_of(processes, parts, "cpu", tmp_path)
     assert len(rows["synchronisation"]) == 12
     on_cuda = "a step is captured on CUDA, not on cpu"
     assert {row["left_out"] for row in rows["synchronisation"]} == {"waiting raises: needs a card", on_cuda}
@@ -83,13 +82,16 @@ def test_every_part_measures_on_the_cpu(gpu: ModuleType, tmp_path: Path) -> None
     assert [row["program"] for row in rows["beside_optuna"]] == ["frostline", "Optuna, TPE and Hyperband"]
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 @pytest.mark.skipif(
     sys.platform != "linux" or torch.cuda.is_available() or not torch.__version__.startswith("2.13."),
     reason="the card of host memory is for a CPU build of torch 2.13 on Linux",
 )
-def test_what_needs_a_card_is_rehearsed_on_one_of_host_memory(tmp_path: Path) -> None:
-    rows = rows_of(["machine", "memory", "synchronisation", "search"], "cuda", tmp_path)
+def test_what_needs_a_card_is_rehearsed_on_one_of_host_memory(
+    processes: ForkServerContext, tmp_path: Path
+) -> None:
+    parts = ["machine", "memory", "synchronisation", "search"]
+    rows = rows_of(processes, parts, "cuda", tmp_path)
     assert rows["machine"][0]["name"] == "a card of host memory"
     # It has no workspace of cuBLAS and rounds nothing: how far the two are apart says nothing.
     assert all(row["reserved"] >= row["allocated"] > 0 for row in rows["memory"])

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ import frostline
 from frostline.cli.main import main
 from frostline.run.outcome.summary import best_evaluation
 from frostline.store.reading import read_study
+from tests import forks
 from tests.cli.command_line import run, study_here
 
 TINY = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
@@ -196,7 +197,7 @@ def test_the_installed_command_keeps_freed_memory_but_for_models_that_are_kept_s
     # Each in a fork of a process that was prepared before it loaded torch.
     code = (
         "from frostline.process import prepare_process; prepare_process()\n"
-        "import os, resource, sys, torch\n"
+        "import os, resource, sys, torch, sklearn.datasets\n"  # which the task would load in each
         "from frostline.tasks.loading import task_named\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "for options in ([], ['frozen_placement=stream'], ['frozen_dtype=bfloat16']):\n"
@@ -230,37 +231,22 @@ def test_debug_shows_the_traceback() -> None:
 
 @pytest.mark.multiprocess
 @pytest.mark.slow
-def test_an_interrupt_says_that_nothing_is_lost(folder: Path) -> None:
-    command = [
-        sys.executable,
-        "-c",
-        # A shell's background jobs, and all they start, ignore the interrupt otherwise.
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from frostline.cli.main import main; main()",
-        "tune",
-        TINY,
-        "-n",
-        "2000",
-        "--study",
-        "s",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
+def test_an_interrupt_says_that_nothing_is_lost(folder: Path, processes: ForkServerContext) -> None:
+    with forks.Fork(processes, forks.frostline, ["tune", TINY, "-n", "2000", "--study", "s"]) as search:
+        for line in search.stdout:
             if "score" in line:
                 break
         # Python loses an exception in what the garbage collector calls back (SQLAlchemy's weak references): press again.
         # But not while it ends, which takes seconds on a busy machine, without the command's way out.
         for _ in range(3):
             time.sleep(0.2)
-            process.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=60)
+            search.send_signal(signal.SIGINT)
+            if search.wait(timeout=60) is not None:
                 break
-        err = process.stderr.read() if process.stderr is not None else ""
-    assert process.returncode == 130
-    assert err.startswith("frostline: stopped. Every evaluation that ended is saved; go on with: ")
-    assert err.endswith(f"frostline tune {TINY} -n 2000 --study s\n")
+        ended = search.ended()
+    assert ended.returncode == 130
+    assert ended.stderr.startswith("frostline: stopped. Every evaluation that ended is saved; go on with: ")
+    assert ended.stderr.endswith(f"frostline tune {TINY} -n 2000 --study s\n")
     assert 1 <= len(study_here("s").trials) < 2000
 
 

@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 
 import frostline
+from frostline.cli.main import main
 from tests.cli.command_line import run
 
 SLOW = {"torch", "numpy", "optuna", "scipy", "sklearn", "sqlalchemy", "plotly", "transformers", "tokenizers"}
@@ -82,10 +84,10 @@ def loaded_by(commands: subprocess.Popen[str], tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds the study of a search."""
+    """A folder that holds the study of a search, which is made here, where torch is loaded."""
     place = tmp_path_factory.mktemp("studies")
-    command = ["-m", "frostline", "tune", TINY, "--study", "first", "--configurations", "9"]
-    subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=place)
+    with chdir(place), pytest.raises(SystemExit, match="0"):
+        main(["tune", TINY, "--study", "first", "--configurations", "9"])
     return place
 
 

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
 
-from frostline.cli.main import main
 from frostline.cli.watched_study import climb_of
 from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.store.reading import read_study
 from tests.cli.command_line import run
+from tests.forks import Fork, frostline
 
 HERE = "sqlite:///frostline.db"
+# However fast the machine is, nobody learns before they have been seen.
+UNTIL_SEEN = """
+import time
+from dataclasses import replace
+from pathlib import Path
+
+
+def schedule(configuration):
+    def rate(share):
+        while not Path("seen").exists():
+            time.sleep(0.01)
+        return 1.0
+
+    return rate
+
+
+task = replace(task, schedule=schedule)
+"""
 
 
 @pytest.fixture
@@ -32,15 +48,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_search_is_watched_to_its_end(
     size: str, folder: Path, processes: ForkServerContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    with Path("tiny_task.py").open("a") as file:
+        file.write(UNTIL_SEEN)
     assert run(f"tune tiny_task.py:task --study s --for-workers {size}", capsys)[0] == 0
-    worker = processes.Process(target=main, args=(["worker", "s", "--workers", "1", "--device", "cpu"],))
-    worker.start()
-    watch = [sys.executable, "-m", "frostline", "status", "s", "--watch", "--every", "0.1"]
-    watched = subprocess.run(watch, capture_output=True, text=True, timeout=120, check=False)
-    worker.join(60)
-    out = watched.stdout
+    with (
+        Fork(processes, frostline, ["worker", "s", "--workers", "1", "--device", "cpu"]) as worker,
+        Fork(processes, frostline, ["status", "s", "--watch", "--every", "0.1"]) as watching,
+    ):
+        seen = ""
+        while f":{worker.pid}  cpu  " not in seen and (line := watching.stdout.readline()):
+            seen += line
+        Path("seen").touch()
+        watched = watching.ended()
+        assert worker.ended().returncode == 0
+    out = seen + watched.stdout
     assert (watched.returncode, watched.stderr) == (0, "")
-    assert worker.exitcode == 0
     assert f":{worker.pid}  cpu  " in out
     assert "1 worker on 1 machine; " in out
     assert "the search is over" in out
@@ -49,27 +71,20 @@ def test_a_search_is_watched_to_its_end(
     assert len(read_study(HERE, "s").history.configurations) > 3
 
 
-def test_ctrl_c_ends_it_cleanly(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_ends_it_cleanly(
+    folder: Path, processes: ForkServerContext, capsys: pytest.CaptureFixture[str]
+) -> None:
     run("tune tiny_task.py:task --study s --for-workers -n 9", capsys)
-    command = [sys.executable, "-m", "frostline", "status", "s", "--watch", "--every", "20"]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell's background jobs, and all they start, ignore the interrupt otherwise.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        assert process.stdout is not None
-        first = process.stdout.readline()
+    with Fork(processes, frostline, ["status", "s", "--watch", "--every", "20"]) as watching:
+        first = watching.stdout.readline()
         begin = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, "")
+        watching.send_signal(signal.SIGINT)
+        watched = watching.ended()
+    assert (watched.returncode, watched.stderr) == (0, "")
     # Not at the end of its twenty seconds.
     assert time.monotonic() - begin < 15
     assert first == "s: 0/9, 0/3, 0/1 evaluations at its rungs; nobody works on it\n"
-    assert "study 's' in sqlite:///frostline.db: task tiny, 0 configurations" in out
+    assert "study 's' in sqlite:///frostline.db: task tiny, 0 configurations" in watched.stdout
 
 
 def test_how_often_is_refused_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

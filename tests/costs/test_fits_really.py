@@ -63,7 +63,7 @@ def populations(family: str) -> Iterator[Case]:
 # their steps take in ``test_prediction``.
 @pytest.mark.parametrize(
     "families",
-    [("gpt", "mlp"), pytest.param(("vit", "resnet"), marks=pytest.mark.torture)],
+    [("gpt",), pytest.param(("mlp", "vit", "resnet"), marks=pytest.mark.torture)],
     ids=" ".join,
 )
 def test_the_largest_batch_or_population_trains_and_twice_that_does_not(families: tuple[str, ...]) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import pytest
 
 from frostline.cli.main import main
 from frostline.store.backends.storage import close_storage, open_storage
+from tests.forks import Fork, frostline
 
 pytestmark = pytest.mark.multiprocess
 
@@ -42,32 +40,26 @@ def trials_and_workers(folder: Path, name: str) -> tuple[list[Any], dict[str, An
     return trials, {key: value for key, value in attributes.items() if "worker" in key}
 
 
-def lines_until_evaluated(process: subprocess.Popen[str]) -> Iterator[str]:
-    assert process.stdout is not None
-    for line in process.stdout:
+def lines_until_evaluated(search: Fork) -> Iterator[str]:
+    for line in search.stdout:
         yield line
         if line.startswith("rung 0  configuration 3 "):
             return
 
 
-def test_a_search_that_is_terminated_loses_nothing_and_goes_on(folder: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "frostline", *WORDS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        shown = [*lines_until_evaluated(process)]
+def test_a_search_that_is_terminated_loses_nothing_and_goes_on(folder: Path, processes: Any) -> None:
+    with Fork(processes, frostline, WORDS) as search:
+        shown = [*lines_until_evaluated(search)]
         # Python loses an exception in what the garbage collector calls back (SQLAlchemy's weak references): once more.
         for _ in range(5):
-            process.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=10)
+            search.send_signal(signal.SIGTERM)
+            if search.wait(timeout=10) is not None:
                 break
             time.sleep(0.2)
-        assert process.stdout is not None
-        assert process.stderr is not None
-        shown += process.stdout.readlines()
-        err = process.stderr.read()
-    assert process.returncode == 130
-    assert err.startswith("frostline: stopped. Every evaluation that ended is saved; go on with: ")
+        ended = search.ended()
+        shown += ended.stdout.splitlines()
+    assert ended.returncode == 130
+    assert ended.stderr.startswith("frostline: stopped. Every evaluation that ended is saved; go on with: ")
     assert any(line.startswith("best so far:") for line in shown), shown
     trials, workers = trials_and_workers(folder, "frostline.db")
     assert trials

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from frostline.integrations import MLflowTracker, TensorBoardTracker, TrackioTra
 from frostline.run.loop import Together
 from frostline.run.outcome.result import TuneResult
 from tests.cli.command_line import run
+from tests.forks import Fork
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the trackers' own
 
@@ -70,41 +72,48 @@ def runs_of(uri: str, experiment: str) -> tuple[Any, list[Any]]:
     return client, list(client.search_runs([found.experiment_id]))
 
 
+def serve(store: str, port: int) -> None:
+    """What `mlflow server` does in its second process: the first loads MLflow too, and starts no more than that."""
+    import uvicorn
+    from mlflow.server import constants
+
+    for name in (constants.BACKEND_STORE_URI_ENV_VAR, constants.ARTIFACT_ROOT_ENV_VAR):
+        os.environ[name] = store
+    uvicorn.run("mlflow.server.fastapi_app:app", host="127.0.0.1", port=port, log_level="error")
+
+
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """MLflow's own server, as `mlflow server` starts it."""
+def server(
+    processes: ForkServerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, Fork]]:
+    """MLflow's own server."""
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    store = ["--backend-store-uri", (tmp_path / "mlruns").as_uri(), "--workers", "1"]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", f"{port}", *store]
     address = f"http://127.0.0.1:{port}"
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
-        try:
-            _wait_for(f"{address}/health", process)
-            yield address, process
-        finally:
-            process.terminate()
+    with Fork(processes, serve, (tmp_path / "mlruns").as_uri(), port) as process:
+        _wait_for(f"{address}/health", process)
+        yield address, process
 
 
-def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+def _wait_for(address: str, process: Fork) -> None:
     deadline = time.monotonic() + 120
     while True:
         try:
             urllib.request.urlopen(address, timeout=5).close()
             return
         except OSError:
-            assert process.poll() is None
+            assert process.returncode is None, process.stderr.read()
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
 
 @pytest.mark.slow
 def test_mlflow_s_server_has_a_run_for_every_evaluation_and_ends_no_search_when_it_goes(
-    server: tuple[str, subprocess.Popen[bytes]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    server: tuple[str, Fork], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     address, process = server
     tracker = MLflowTracker("tiny", tracking_uri=address)
@@ -125,7 +134,7 @@ def test_mlflow_s_server_has_a_run_for_every_evaluation_and_ends_no_search_when_
         assert each.data.metrics["trainable_layers"] == evaluation.fidelity.trainable_layers
         assert each.data.metrics["seconds"] == evaluation.cost.seconds
         assert each.info.status == "FINISHED"
-    process.terminate()
+    process.send_signal(signal.SIGTERM)
     process.wait()
     tracker.ended(evaluation, result.history)
     assert (
@@ -184,14 +193,15 @@ def test_wandb_has_a_run_for_every_evaluation(tmp_path: Path, monkeypatch: pytes
 
 
 def test_wandb_without_a_key_is_refused_before_anything_is_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    processes: ForkServerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("wandb")
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     code = "from frostline.integrations import WandbTracker; WandbTracker('tiny')"
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    with Fork(processes, exec, code) as fork:
+        failed = fork.ended()
     assert failed.stderr.splitlines()[-1].endswith(
         "wandb has no key for its server: run `wandb login`, or set WANDB_MODE=offline."
     )
@@ -265,9 +275,10 @@ def test_the_command_logs(tracker: str, store: str, tmp_path: Path, capsys: pyte
         assert len([*(tmp_path / "frostline-runs" / "logged" / "tensorboard").iterdir()]) == 2
 
 
-def test_what_is_wrong_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_wrong_is_said_in_a_line(processes: ForkServerContext, capsys: pytest.CaptureFixture[str]) -> None:
     _, _, err = run("tune digits-mlp --log neptune", capsys)
     assert "--log is 'neptune', but must be one of mlflow, tensorboard, trackio, wandb." in err
     code = "import sys; sys.modules['mlflow'] = None; from frostline.integrations import MLflowTracker; MLflowTracker('x')"
-    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    with Fork(processes, exec, code) as fork:
+        failed = fork.ended()
     assert "pip install 'frostline[mlflow]'" in failed.stderr.splitlines()[-1]

@@ -308,7 +308,7 @@ def test_copying_a_large_state_takes_little_of_the_time(monkeypatch: pytest.Monk
     def slowly(tensor: torch.Tensor) -> torch.Tensor:
         nonlocal num_copies
         num_copies += 1
-        time.sleep(0.002)
+        time.sleep(0.0005)
         return tensor.clone()
 
     monkeypatch.setattr("frostline.objectives.pending_checkpoint._copied", slowly)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from coverage import CoverageData
 
 ROOT = Path(__file__).parents[2]
@@ -35,16 +36,26 @@ class DeviceLine:
     text: str
 
 
-def rehearse(*arguments: str, covered: Path | None = None) -> subprocess.CompletedProcess[str]:
+PYTEST = ("-p", "tests.rehearsal.plugin", "-p", "no:cacheprovider", "-n", "0", "-q")
+# Of the tests around it, these would divide its tests or count its lines.
+_OF_OTHERS = ("PYTEST_", "COV_")
+
+
+def rehearse(*arguments: str, covered: Path) -> subprocess.CompletedProcess[str]:
     """Run pytest on the card with these arguments; ``covered`` is the file for the lines that were run."""
-    command = [sys.executable, "-m"]
-    if covered is not None:
-        rooms = ",".join(f"{HOUSE}/{room}/*" for room in ROOMS)
-        command += ["coverage", "run", "--rcfile=/dev/null", f"--data-file={covered}", f"--include={rooms}", "-m"]
-    command += ["pytest", "-p", "tests.rehearsal.plugin", "-p", "no:cacheprovider", "-n", "0", "-q", *arguments]
-    # Of the tests around it, these would divide its tests or count its lines.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
+    rooms = ",".join(f"{HOUSE}/{room}/*" for room in ROOMS)
+    coverage = ["coverage", "run", "--rcfile=/dev/null", f"--data-file={covered}", f"--include={rooms}"]
+    command = [sys.executable, "-m", *coverage, "-m", "pytest", *PYTEST, *arguments]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_OF_OTHERS)}
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+
+
+def rehearse_here(*arguments: str) -> None:
+    """Run pytest on a card that this process gets, which is a fork, and end with its status."""
+    for name in [name for name in os.environ if name.startswith(_OF_OTHERS)]:
+        del os.environ[name]
+    os.chdir(ROOT)
+    sys.exit(pytest.main([*PYTEST, *arguments]))
 
 
 def device_lines() -> list[DeviceLine]:

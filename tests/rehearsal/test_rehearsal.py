@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import sys
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.rehearsal.rehearsed import ROOT, cannot_be_rehearsed, device_lines, rehearse, report
+from tests.forks import Fork
+from tests.rehearsal.rehearsed import (
+    ROOT,
+    cannot_be_rehearsed,
+    device_lines,
+    rehearse,
+    rehearse_here,
+    report,
+)
 
 pytestmark = [
     pytest.mark.multiprocess,
@@ -26,8 +35,9 @@ QUICK = (
 )
 
 
-def test_a_few_trainings_are_rehearsed() -> None:
-    ended = rehearse("tests/rehearsal", "-k", QUICK)
+def test_a_few_trainings_are_rehearsed(processes: ForkServerContext) -> None:
+    with Fork(processes, rehearse_here, "tests/rehearsal", "-k", QUICK) as fork:
+        ended = fork.ended()
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert " passed" in ended.stdout
     assert "skipped" not in ended.stdout

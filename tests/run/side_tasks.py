@@ -1,4 +1,4 @@
-"""A task whose configurations may end the process that trains them, and a search over it: run as a module, with workers."""
+"""A task whose configurations may end the process that trains them, and a search over it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def search(folder: Path, *, workers: int, storage: str = ":memory:") -> frostlin
 
 
 class Saying(frostline.Observer):
-    """Prints who trains and what has ended, if it is run as a module."""
+    """Prints who trains and what has ended, if it is to."""
 
     is_silent = True
 
@@ -97,8 +97,8 @@ class Saying(frostline.Observer):
             sys.stdout.flush()
 
 
-if __name__ == "__main__":
+def search_aloud(place: Path) -> None:
+    """Search in a process of its own, with two workers, and print how far it is."""
     torch.set_num_threads(1)
     Saying.is_silent = False
-    place = Path(sys.argv[1])
     search(place, workers=2, storage=f"sqlite:///{place}/study.db")

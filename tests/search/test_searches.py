@@ -119,7 +119,7 @@ def simulations(search, *, faults: float = 0.0, costs=(None,)):
         ),
         st.just(search),
         # Fewer than 24 promote too few for a rung to be read.
-        configurations=st.integers(24, 30) if search in REALIGNED else st.integers(17, 60),
+        configurations=st.integers(24, 30) if search in REALIGNED else st.integers(17, 45),
         outcome=outcome,
         workers=st.integers(1, 12),
         seed=SEEDS,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import textwrap
+import time
 from collections.abc import Iterator, Sequence
 from itertools import count
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,6 +27,7 @@ from frostline.store.backends.storage import Storage, open_storage
 from frostline.store.reading import read_study
 from frostline.store.study import SearchStudy
 from frostline.store.terms import Terms
+from tests.forks import Fork
 from tests.store.dying import Fragile, KilledError
 
 LADDER = Ladder.diagonal(num_layers=10, full_samples=1000)
@@ -251,39 +252,31 @@ def test_a_failure_does_not_end_a_trial_of_which_another_worker_evaluates_a_rung
         worker.study.close()
 
 
-# Takes two rungs of trial 0 and ends one of them, then waits to be killed; "fail" says how it ends.
-KILLED = """
-    import sys, time
-    from frostline.records import Status
-    from tests.store.test_claims import Worker
-
-    worker = Worker(sys.argv[1])
-    print(worker.take(), flush=True)
-    if sys.argv[2] != "nothing":
-        worker.record(0, 1, Status.FAILED if sys.argv[2] == "fail" else 1.0)
-    print("recorded", flush=True)
+def work_until_killed(place: str, how: str) -> None:
+    """Take two rungs of trial 0 and end one of them, then wait to be killed; "fail" says how it ends."""
+    worker = Worker(place)
+    sys.stdout.write(f"{worker.take()}\n")
+    if how != "nothing":
+        worker.record(0, 1, Status.FAILED if how == "fail" else 1.0)
+    sys.stdout.write("recorded\n")
     time.sleep(600)
-"""
 
 
 @pytest.fixture
-def kill(place: str) -> Iterator[Any]:
+def kill(place: str, processes: ForkServerContext) -> Iterator[Any]:
     """Two functions: one starts a worker and returns what it took, the other kills it."""
-    processes: list[subprocess.Popen[str]] = []
+    workers: list[Fork] = []
 
     def start(how: str) -> str:
-        command = [sys.executable, "-c", textwrap.dedent(KILLED), place, how]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
-        processes.append(process)
-        assert process.stdout is not None
-        taken = process.stdout.readline().strip()
-        assert process.stdout.readline() == "recorded\n"
+        workers.append(Fork(processes, work_until_killed, place, how))
+        taken = workers[-1].stdout.readline().strip()
+        assert workers[-1].stdout.readline() == "recorded\n"
         return taken
 
     def end() -> None:
-        while processes:
-            with processes.pop() as process:
-                process.kill()
+        while workers:
+            with workers.pop() as worker:
+                worker.kill()
 
     yield start, end
     end()

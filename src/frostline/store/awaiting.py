@@ -44,5 +44,5 @@ def awaited_terms(
         if not has_said:
             say(f"there is no study {name!r} in {shown} yet: waiting for it, for up to {seconds:g} seconds")
             has_said = True
-        sleep(_SECONDS_BETWEEN_LOOKS)
+        sleep(min(_SECONDS_BETWEEN_LOOKS, max(0.0, ends - time.monotonic())))
     return terms

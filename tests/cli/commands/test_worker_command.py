@@ -100,8 +100,9 @@ def test_a_worker_of_a_finished_search_has_nothing_to_do(folder: Path, capsys: p
 
 
 def test_a_worker_waits_for_a_study_that_is_about_to_be_made(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("frostline.store.awaiting._SECONDS_BETWEEN_LOOKS", 0.1)
     begin(capsys)
     terms = read_study(HERE, "s").terms
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Mapping
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from frostline.objectives.surroundings import Surroundings
 from frostline.objectives.trial import Trial
 from frostline.records import Fidelity
 from frostline.training.black_box import seeded
+from tests.forks import Fork
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's, and those of what it loads
 
@@ -261,9 +261,10 @@ def test_what_is_wrong_is_said_in_a_line() -> None:
         Training(missing, 100)
 
 
-def test_without_lightning_the_extra_is_named() -> None:
+def test_without_lightning_the_extra_is_named(processes: ForkServerContext) -> None:
     code = "import sys; sys.modules['lightning'] = None; import frostline.integrations.lightning"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    with Fork(processes, exec, code) as fork:
+        ended = fork.ended()
     assert "pip install 'frostline[lightning]'" in ended.stderr.splitlines()[-1]
 
 

@@ -19,7 +19,7 @@ import pytest
 
 import frostline
 from frostline.costs.capacity import Capacity
-from frostline.errors import NotEnoughMemoryError, OptionError
+from frostline.errors import ModelError, NotEnoughMemoryError, OptionError
 from frostline.folders.local_folder import LocalFolder
 from frostline.integrations import RayExecutor
 from frostline.integrations.ray import ray_cluster
@@ -34,6 +34,7 @@ from frostline.search.history import History
 from frostline.training.machine.threads import Threads
 from tests.cli.command_line import run
 from tests.executing import Watching, evaluations_by
+from tests.folders.object_store import LACKING, objects, s3_server
 from tests.integrations.ray import ray_tasks
 from tests.integrations.ray.ray_tasks import everything, search
 from tests.run import side_tasks
@@ -54,7 +55,9 @@ PROGRESS: list[Progress] = []
 
 
 def node(memory: int, **changes: Any) -> dict[str, Any]:
-    return {"num_cpus": 1, "memory": memory, "object_store_memory": 80 * MIB, **changes}
+    # Each process of Ray's own that nobody needs here would load Ray.
+    kept_small = {"object_store_memory": 80 * MIB, "include_log_monitor": False}
+    return {"num_cpus": 1, "memory": memory, **kept_small, **changes}
 
 
 @contextmanager
@@ -72,7 +75,7 @@ def cluster_of(*memories: int) -> Iterator[Any]:
         "prestart_worker_first_driver": False,
         "enable_worker_prestart": False,
     }
-    head = {**node(first), "include_dashboard": False, "_system_config": health}
+    head = {**node(first), "include_dashboard": False, "no_monitor": True, "_system_config": health}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     for memory in others:
         cluster.add_node(**node(memory))
@@ -86,7 +89,19 @@ def memory_for(layers: int) -> int:
 
 
 @pytest.fixture(scope="module")
-def two() -> Iterator[Any]:
+def s3() -> Iterator[dict[str, str]]:
+    """What leads nodes and driver to an S3 of this machine's own; nothing where its packages are not installed."""
+    if LACKING:
+        yield {}
+        return
+    with s3_server() as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def two(s3: dict[str, str]) -> Iterator[Any]:
     """Nodes that hold the last two layers of the wide task, and all: they and their workers take seconds to start."""
     with cluster_of(memory_for(2), memory_for(6)) as cluster:
         yield cluster
@@ -104,8 +119,8 @@ def alone(folder: Path, jobs: Sequence[Job]) -> dict[int, Evaluation]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    return everything(search(tmp_path_factory.mktemp("local")))
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> frostline.TuneResult:
+    return search(tmp_path_factory.mktemp("local"))
 
 
 @pytest.fixture(scope="class")
@@ -191,18 +206,18 @@ class Killing(frostline.Observer):
 
 
 def test_a_node_that_dies_costs_time_alone_and_one_that_joins_trains(
-    two: Any, tmp_path: Path, undisturbed: list[Any]
+    two: Any, tmp_path: Path, undisturbed: frostline.TuneResult
 ) -> None:
     (victim,) = two.worker_nodes
     executor = RayExecutor(address=two.address)
     result = search(tmp_path, executor=executor, observer=Killing(two, victim))
-    assert everything(result) == undisturbed
+    assert everything(result) == everything(undisturbed)
     assert not list(tmp_path.rglob("*.pt")), "checkpoints of ended configurations are left behind"
 
 
 @pytest.mark.torture
 def test_a_driver_that_is_killed_goes_on_with_the_same_command(
-    two: Any, tmp_path: Path, undisturbed: list[Any]
+    two: Any, tmp_path: Path, undisturbed: frostline.TuneResult
 ) -> None:
     command = [sys.executable, "-m", "tests.integrations.ray.ray_tasks", two.address, f"{tmp_path}"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as driver:
@@ -218,8 +233,56 @@ def test_a_driver_that_is_killed_goes_on_with_the_same_command(
         storage=f"sqlite:///{tmp_path}/study.db",
         observer=Watching(ended=ended.append),
     )
-    assert everything(result) == undisturbed
-    assert len(ended) <= len(undisturbed) - 4
+    assert everything(result) == everything(undisturbed)
+    assert len(ended) <= len(everything(undisturbed)) - 4
+
+
+class TestBucket:
+    """Nodes that share nothing but a bucket: they write and read there themselves."""
+
+    @pytest.fixture(autouse=True)
+    def _bucket(self, s3: dict[str, str]) -> None:
+        if not s3:
+            pytest.skip(f"no {', '.join(LACKING)}")
+
+    def test_a_search_keeps_all_that_it_keeps_in_the_bucket(
+        self,
+        two: Any,
+        s3: dict[str, str],
+        undisturbed: frostline.TuneResult,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        there, here = (
+            search(tmp_path, executor=RayExecutor(address=two.address), runs="s3://bucket/ray"),
+            undisturbed,
+        )
+        # The samples of each with them: those of a rung above are what goes on from the checkpoint of the one below.
+        assert everything(there) == everything(here)
+        assert {each.cost.samples for each in there.history.evaluations() if each.request.rung == 1} == {256}
+        assert {Path(key).suffix or Path(key).name[:17] for key in objects(s3, "ray/")} == {
+            ".safetensors",
+            ".frostline-shared",
+        }
+        assert not (tmp_path / "frostline-runs").exists()
+        kept, expected = (
+            result.load_model(side_tasks.network(result.configuration)).state_dict() for result in (there, here)
+        )
+        assert all(kept[name].equal(expected[name]) for name in expected)
+        with pytest.raises(ModelError, match="no file of this machine"):
+            _ = there.weights
+
+    def test_a_node_that_sees_another_bucket_of_the_same_name_is_refused(self, two: Any, tmp_path: Path) -> None:
+        with s3_server() as elsewhere:
+            bad = two.add_node(**node(PROCESS_BYTES + 100 * MIB, env_vars={**elsewhere}))
+            try:
+                assert re.match(
+                    r"the folder 's3://bucket/two' is not shared: the node .* does not see what",
+                    refusal(two, tmp_path, runs="s3://bucket/two"),
+                )
+            finally:
+                two.remove_node(bad)
 
 
 def test_an_objective_travels_with_its_script(two: Any, tmp_path: Path) -> None:
@@ -276,11 +339,9 @@ SHADOWS = {
 }
 
 
-# Each joins a node and asks all of them anew. One that is found wanting is enough, but for ``make torture``.
-@pytest.mark.parametrize(
-    "said",
-    [said if "is not shared" in said else pytest.param(said, marks=pytest.mark.torture) for said in SHADOWS],
-)
+# Each joins a node and asks all of them anew: that of another bucket is enough, but for ``make torture``.
+@pytest.mark.torture
+@pytest.mark.parametrize("said", SHADOWS)
 def test_a_node_that_cannot_take_part_is_named(two: Any, tmp_path: Path, said: str) -> None:
     for name, code in SHADOWS[said].items():
         file = tmp_path / "shadow" / name

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from frostline.objectives.surroundings import Surroundings
 from frostline.objectives.trial import Trial
 from frostline.records import Fidelity
 from frostline.training.black_box import seeded
+from tests.forks import Fork
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of transformers and accelerate
 
@@ -218,7 +218,8 @@ def test_what_is_wrong_is_said_in_a_line() -> None:
         Training(make_trainer, 60, monitor="eval_f1")
 
 
-def test_without_transformers_the_extra_is_named() -> None:
+def test_without_transformers_the_extra_is_named(processes: ForkServerContext) -> None:
     code = "import sys; sys.modules['transformers'] = None; import frostline.integrations.transformers"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    with Fork(processes, exec, code) as fork:
+        ended = fork.ended()
     assert "pip install 'frostline[hf]'" in ended.stderr.splitlines()[-1]

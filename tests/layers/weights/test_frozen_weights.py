@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from frostline.populations.prefix.shared_weights import copy_sharing_frozen, sha
 from frostline.records import Configuration
 from frostline.tasks.builtin.digits_mlp import digits_mlp
 from frostline.tasks.models.gpt import GPT, GPTSettings
+from tests.forks import Fork
 from tests.layers.models import ALL_CASES, Case, gpt2, named, tokens
 
 OPTIONS: list[dict[str, Any]] = [
@@ -577,22 +580,21 @@ def run_child(code: str) -> str:
     return child.stdout
 
 
-def test_a_process_killed_while_it_writes_leaves_no_file_under_the_name(tmp_path: Path) -> None:
-    code = f"""
-        import time, torch
-        from frostline.layers.weights.weight_file import WeightFileWriter
-        plan = {{"a": ((1000,), torch.float32), "b": ((1000,), torch.float32)}}
-        with WeightFileWriter({str(tmp_path / "f")!r}, plan, {{}}) as writer:
-            writer.write("a", torch.zeros(1000))
-            print("writing", flush=True)
-            time.sleep(60)
-    """
-    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    assert child.stdout.readline() == "writing\n"
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    child.stdout.close()
+def write_half(path: Path) -> None:
+    plan = {"a": ((1000,), torch.float32), "b": ((1000,), torch.float32)}
+    with WeightFileWriter(path, plan, {}) as writer:
+        writer.write("a", torch.zeros(1000))
+        sys.stdout.write("writing\n")
+        time.sleep(60)
+
+
+def test_a_process_killed_while_it_writes_leaves_no_file_under_the_name(
+    tmp_path: Path, processes: ForkServerContext
+) -> None:
+    with Fork(processes, write_half, tmp_path / "f") as writing:
+        assert writing.stdout.readline() == "writing\n"
+        writing.kill()
+        assert writing.wait() == -signal.SIGKILL
     assert not (tmp_path / "f").exists()
 
 

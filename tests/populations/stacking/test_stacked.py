@@ -469,7 +469,11 @@ def test_traced_steps_follow_their_twins(case: Case, traced: None) -> None:
     ],
 )
 def test_steps_in_machine_code_follow_their_twins(case: Case) -> None:
-    assert_compiled_follow_their_twins(case)
+    from torch._inductor import config as inductor_config
+
+    # What the processor has is believed, and few kernels are worth no precompiled headers: 8 and 5 s, of 26 in all.
+    with inductor_config.patch({"cpp.vec_isa_ok": True, "cpp_cache_precompile_headers": False}):
+        assert_compiled_follow_their_twins(case)
 
 
 def assert_compiled_follow_their_twins(case: Case) -> None:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from frostline.run.execution.side_by_side import SideBySideExecutor, WorkerError
 from frostline.run.execution.workload import TaskTraining, Workload
 from frostline.training.machine.threads import Threads
 from tests.executing import evaluations_by
+from tests.forks import Fork
+from tests.forks import frostline as frostline_command
 from tests.run import side_tasks
 from tests.run.test_faults import everything_in
 
@@ -241,7 +243,8 @@ def test_what_every_worker_needs_is_loaded_before_it_begins(tmp_path: Path) -> N
     # In a process of its own: tests before this one may have begun the parent of workers here, and it outlives them.
     (tmp_path / "script.py").write_text(SAYS_WHAT_IS_LOADED)
     command = [sys.executable, f"{tmp_path / 'script.py'}"]
-    ended = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
     *loaded, ending = ended.stdout.splitlines()
     assert {"torch", "torch._dynamo", "frostline.run.execution.in_process"} <= {*loaded}
@@ -299,71 +302,53 @@ def assert_all_end(session: int) -> None:
         time.sleep(0.05)
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-
-
 @contextmanager
-def started(command: Sequence[str], until: str) -> Iterator[subprocess.Popen[str]]:
+def started(processes: Any, function: Callable[..., Any], *arguments: Any, until: str) -> Iterator[Fork]:
     """Start a process in a session of its own, hand it over when it has printed ``until``, and leave none of them behind."""
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # A shell's background jobs, and all they start, ignore the interrupt otherwise.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        seen = []
-        for line in process.stdout:
-            seen.append(line)
-            if until in line:
-                break
-        else:
-            raise AssertionError("".join(seen) + process.stderr.read())
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        for stream in (process.stdout, process.stderr):
-            stream.close()
+    with Fork(processes, function, *arguments, own_session=True) as search:
+        try:
+            seen = []
+            for line in search.stdout:
+                seen.append(line)
+                if until in line:
+                    break
+            else:
+                raise AssertionError("".join(seen) + search.stderr.read())
+            yield search
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(search.pid, signal.SIGKILL)
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are counted in /proc")
 
 
 @needs_proc
-def test_an_interrupt_ends_all_and_says_one_sentence(tmp_path: Path) -> None:
+def test_an_interrupt_ends_all_and_says_one_sentence(tmp_path: Path, processes: Any) -> None:
     options = f"-n 27 --set epochs=100000 --workers 2 --storage sqlite:///{tmp_path}/s.db --runs {tmp_path}"
-    command = f"-m frostline tune {ROOT / 'tests' / 'run' / 'side_tasks.py'}:make {options}".split()
-    with started(command, "rung 0  1") as process:
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 130
-        assert errors.startswith("frostline: stopped. Every evaluation that ended is saved; go on with: ")
-        assert errors.count("\n") == 1
-        assert_all_end(process.pid)
+    words = f"tune {ROOT / 'tests' / 'run' / 'side_tasks.py'}:make {options}".split()
+    with started(processes, frostline_command, words, until="rung 0  1") as search:
+        os.killpg(search.pid, signal.SIGINT)
+        ended = search.ended()
+        assert ended.returncode == 130
+        assert ended.stderr.startswith("frostline: stopped. Every evaluation that ended is saved; go on with: ")
+        assert ended.stderr.count("\n") == 1
+        assert_all_end(search.pid)
 
 
 @pytest.mark.slow
 @needs_proc
 def test_workers_end_with_a_search_that_is_killed_and_it_gives_the_answer_of_an_undisturbed_one(
-    tmp_path: Path,
+    tmp_path: Path, processes: Any
 ) -> None:
     (tmp_path / "killed").mkdir()
     # Killed again and again in ``test_faults``, where nothing takes seconds to start.
-    with started(["-m", "tests.run.side_tasks", str(tmp_path / "killed")], "ended 2") as process:
-        assert len(in_session(process.pid)) >= 4, "this one, two workers and their parent"
+    with started(processes, side_tasks.search_aloud, tmp_path / "killed", until="ended 2") as search:
+        assert len(in_session(search.pid)) >= 4, "this one, two workers and their parent"
         time.sleep(random.Random(5).uniform(0, 0.1))
-        process.kill()
-        process.wait()
-        assert_all_end(process.pid)
+        search.kill()
+        search.wait()
+        assert_all_end(search.pid)
     places = {name: f"sqlite:///{tmp_path}/{name}.db" for name in ("killed/study", "undisturbed")}
     side_tasks.search(tmp_path / "killed", workers=2, storage=places["killed/study"])
     side_tasks.search(tmp_path / "undisturbed", workers=1, storage=places["undisturbed"])

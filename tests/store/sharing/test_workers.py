@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import textwrap
 import time
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import optuna
@@ -16,14 +15,12 @@ from frostline.store.backends.any_storage import access_to
 from frostline.store.backends.storage import open_storage
 from frostline.store.sharing.turns import SoleWorker
 from frostline.store.sharing.workers import SharedTurn
+from tests.forks import Fork
 
 
 @pytest.fixture(params=["sqlite", "journal"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/study.db" if request.param == "sqlite" else str(tmp_path / "journal.log")
-
-
-ROOT = Path(__file__).parents[3]
 
 
 def study_in(place: str) -> int:
@@ -36,51 +33,39 @@ def turn_at(place: str) -> SharedTurn:
     return SharedTurn(access_to(open_storage(place), study_in(place)))
 
 
-COUNTER = """
-    import sys
-    from pathlib import Path
-    from tests.store.sharing.test_workers import turn_at
-
-    place, counter, rounds = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+def count_up(place: str, counter: Path, rounds: int) -> None:
     turn = turn_at(place)
     for _ in range(rounds):
         with turn.take():
             counter.write_text(str(int(counter.read_text()) + 1))
     turn.leave()
-"""
-
-
-def command(code: str, *arguments: object) -> list[str]:
-    return [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
 
 
 @pytest.mark.multiprocess
 @pytest.mark.slow
-def test_two_workers_never_decide_at_once(place: str, tmp_path: Path) -> None:
+def test_two_workers_never_decide_at_once(place: str, tmp_path: Path, processes: ForkServerContext) -> None:
     study_in(place)
     counter = tmp_path / "counter"
     counter.write_text("0")
-    processes = [subprocess.Popen(command(COUNTER, place, counter, 15), cwd=ROOT) for _ in range(2)]
-    assert [process.wait(120) for process in processes] == [0, 0]
+    with (
+        Fork(processes, count_up, place, counter, 15) as one,
+        Fork(processes, count_up, place, counter, 15) as other,
+    ):
+        assert [worker.wait(120) for worker in (one, other)] == [0, 0]
     assert counter.read_text() == "30"  # a lost update would show two workers inside at once
 
 
-HOLDER = """
-    import sys, time
-    from tests.store.sharing.test_workers import turn_at
-
-    turn = turn_at(sys.argv[1])
+def hold(place: str) -> None:
+    turn = turn_at(place)
     with turn.take():
-        print(turn.worker, flush=True)
+        sys.stdout.write(f"{turn.worker}\n")
         time.sleep(600)
-"""
 
 
 @pytest.mark.multiprocess
-def test_a_worker_that_was_killed_while_deciding_is_passed_over(place: str) -> None:
+def test_a_worker_that_was_killed_while_deciding_is_passed_over(place: str, processes: ForkServerContext) -> None:
     study_in(place)
-    with subprocess.Popen(command(HOLDER, place), stdout=subprocess.PIPE, text=True, cwd=ROOT) as holder:
-        assert holder.stdout is not None
+    with Fork(processes, hold, place) as holder:
         name = holder.stdout.readline().strip()
         turn = turn_at(place)
         turn._look()

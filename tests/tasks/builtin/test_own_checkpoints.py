@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from frostline.records import Configuration
 from frostline.tasks.builtin.own_checkpoints import own_checkpoint
 from frostline.training.files.model_files import read_model
 from frostline.training.supervised.supervised_task import SupervisedTask
+from tests.forks import Fork
 from tests.tiny_task import make
 
 MADE = "is pretrained, once"
@@ -138,40 +140,26 @@ def test_a_long_training_says_how_far_it_is(
     assert caplog.messages[1:] == [f"tiny is pretrained: {percent} %" for percent in (0, 25, 50, 75, 100)]
 
 
-MAKE = """
-import logging, sys
-logging.basicConfig(stream=sys.stdout, format="%(message)s")
-from frostline.tasks.builtin.own_checkpoints import own_checkpoint
-from tests.tasks.builtin.test_own_checkpoints import small
-task = small()
-print("ready", flush=True)
-sys.stdin.readline()
-print(own_checkpoint(task))
-"""
+def make_when_asked() -> None:
+    """Make it upon a line of input, and print what is logged and where it is."""
+    logging.basicConfig(stream=sys.stdout, format="%(message)s", force=True)
+    task = small()
+    sys.stdout.write("ready\n")
+    sys.stdin.readline()
+    sys.stdout.write(f"{own_checkpoint(task)}\n")
 
 
 @pytest.mark.multiprocess
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="stops a process in the middle of its work")
-def test_one_process_makes_it_while_another_waits_which_makes_it_if_the_first_is_killed(cache: Path) -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", MAKE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-            cwd=Path(__file__).parents[3],
-        )
-        for _ in range(2)
-    ]
+def test_one_process_makes_it_while_another_waits_which_makes_it_if_the_first_is_killed(
+    cache: Path, processes: ForkServerContext
+) -> None:
+    def goes_on(fork: Fork, until: str) -> None:
+        assert until in fork.stdout.readline()
 
-    def goes_on(process: subprocess.Popen[str], until: str) -> None:
-        assert until in process.stdout.readline()
-
-    first, other = processes
-    try:
-        for process in processes:
-            goes_on(process, until="ready")
+    with Fork(processes, make_when_asked) as first, Fork(processes, make_when_asked) as other:
+        for fork in (first, other):
+            goes_on(fork, until="ready")
         first.stdin.write("\n")
         goes_on(first, until=MADE)
         first.send_signal(signal.SIGSTOP)
@@ -179,13 +167,7 @@ def test_one_process_makes_it_while_another_waits_which_makes_it_if_the_first_is
         goes_on(other, until="by another process: waiting for it")
         assert not list(cache.glob("*.safetensors"))
         first.kill()
-        made, path = other.communicate(timeout=30)[0].splitlines()
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-            process.stdout.close()
-            process.stdin.close()
+        made, path = other.ended().stdout.splitlines()
     assert MADE in made
     stamp = Path(path).stat().st_mtime_ns
     assert own_checkpoint(small()) == Path(path)
