@@ -31,6 +31,27 @@ def test_the_largest_that_fits_is_found(fixed: int, slope: int, bend: int, more:
     assert required(found + 1) > memory
 
 
+@given(
+    fixed=st.integers(0, 10_000),
+    slope=st.integers(1, 1_000),
+    block=st.integers(1, 100_000),
+    memory=st.integers(0, 10_000_000),
+)
+def test_the_largest_that_fits_is_found_where_memory_is_handed_out_in_blocks(
+    fixed: int, slope: int, block: int, memory: int
+) -> None:
+    looks: list[int] = []
+
+    def required(n: int) -> int:
+        looks.append(n)
+        return fixed + -(-slope * n // block) * block
+
+    found = largest_fitting(required, memory)
+    assert len(looks) <= 45
+    assert found == 0 or required(found) <= memory
+    assert found == 2**20 - 1 or required(found + 1) > memory
+
+
 def test_few_looks_are_needed_along_a_line() -> None:
     looks: list[int] = []
 

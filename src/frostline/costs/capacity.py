@@ -192,8 +192,9 @@ def largest_fitting(required: Callable[[int], int], memory: int, *, known: Mappi
     """Return the largest n of at least 1, or 0, for which ``required(n)``, which rises, is at most ``memory``.
 
     A step's peak is the highest of several moments' sums, each along a line of the batch: it bends upwards alone. So the
-    line through two sizes that fit is a bound to what larger ones need, and says where to look. ``known`` are values that
-    ``required`` has returned already.
+    line through two sizes that fit says where to look. Where an allocator hands memory out in blocks it rises in stairs:
+    when a look by lines has not halved what is left, the next one does. ``known`` are values that ``required`` has returned
+    already.
     """
     points = dict(known or {})
 
@@ -206,27 +207,36 @@ def largest_fitting(required: Callable[[int], int], memory: int, *, known: Mappi
         return 0
     if not fits(2):
         return 1
+    left, stride = 2 * MOST, 1
     while True:
         largest = max(n for n, needed in points.items() if needed <= memory)
         too_large = min((n for n, needed in points.items() if needed > memory), default=MOST + 1)
-        beyond = _first_beyond(points, largest, memory)
-        if min(beyond, too_large) - largest <= 1:
+        before, left = left, too_large - largest
+        if left <= 1:
             return largest
-        if beyond <= too_large or too_large not in points:
-            fits(min(beyond, too_large) - 1)
-            continue
+        if 2 * left <= before:
+            fits(_by_lines(points, largest, too_large, memory))
+        elif too_large in points:
+            fits(largest + left // 2)
+        else:
+            fits(min(largest + stride, MOST))
+            stride *= 2
+
+
+def _by_lines(points: Mapping[int, int], largest: int, too_large: int, memory: int) -> int:
+    """Return where to look between what fits and what does not, if what is needed bends upwards alone."""
+    beyond = _first_beyond(points, largest, memory)
+    if beyond > too_large and too_large in points:
         # A line from what fits to what does not runs above the curve: where it meets the memory, it fits.
         slope = -(-(points[too_large] - points[largest]) // (too_large - largest))
-        fits(min(max(largest + (memory - points[largest]) // slope, largest + 1), too_large - 1))
+        beyond = largest + (memory - points[largest]) // slope + 1
+    return min(max(beyond - 1, largest + 1), too_large - 1)
 
 
 def _first_beyond(points: Mapping[int, int], largest: int, memory: int) -> int:
     """Return the first n that does not fit if the curve goes on as steeply as it came to ``largest``, or MOST + 1."""
     before = max(n for n in points if n < largest)
-    # In whole numbers: as steep as it is or a little less, so that nothing is left out.
     rise, run = points[largest] - points[before], largest - before
-    # Each figure may be rounded by a byte.
-    rise = max(0, rise - 1)
-    if rise == 0:
+    if rise <= 0:
         return MOST + 1
-    return min(MOST + 1, largest + ((memory - points[largest] + 1) * run) // rise + 1)
+    return min(MOST + 1, largest + (memory - points[largest]) * run // rise + 1)
