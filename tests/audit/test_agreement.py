@@ -20,7 +20,7 @@ from frostline.statistics.bootstrap import (
     sign_interval,
     sign_probability,
 )
-from frostline.statistics.ranks import average_ranks, rank_correlation_replicates, rank_correlations
+from frostline.statistics.ranks import rank_correlation_replicates, rank_correlations
 from frostline.statistics.replicates import (
     pair_order_replicates,
     recall_replicates,
@@ -42,12 +42,6 @@ def in_scipy(statistic: str, first: np.ndarray, second: np.ndarray) -> float:
     # Ranks are finite where losses are not.
     ranks = stats.rankdata(first), stats.rankdata(second)
     return float(getattr(stats, statistic)(*ranks).statistic)
-
-
-@given(rows=st.lists(LOSSES, min_size=1, max_size=3).map(np.array))
-def test_ranks_are_scipys(rows: np.ndarray) -> None:
-    assert np.array_equal(average_ranks(rows), stats.rankdata(rows, axis=-1))
-    assert np.array_equal(average_ranks(rows[0]), stats.rankdata(rows[0]))
 
 
 @given(first=LOSSES, second=LOSSES)

@@ -14,7 +14,7 @@ import numpy as np
 
 from frostline.records import HEAD
 from frostline.search.spaces.unit_cube import num_coordinates, unit_points
-from frostline.statistics.ranks import average_ranks, rank_correlations
+from frostline.statistics.ranks import rank_correlations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,11 +100,12 @@ class Response:
         """
         # Slow to import, and wanted by audits and aligned searches alone.
         from scipy.special import ndtri
+        from scipy.stats import rankdata
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.gaussian_process import GaussianProcessRegressor
         from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-        scores = ndtri((average_ranks(losses) - 0.5) / len(losses))
+        scores = ndtri((rankdata(losses) - 0.5) / len(losses))
         if start is None:
             smooth = ConstantKernel(1.0, _AMPLITUDES) * Matern(np.ones(positions.shape[1]), _LENGTHS, nu=2.5)
             noise = 0.1
