@@ -14,7 +14,7 @@ from types import ModuleType
 import torch
 
 
-def make_importable(folder: Path) -> torch.library.Library:
+def make_importable(folder: Path) -> torch.library.Library | None:
     """Let the libraries be imported from ``folder`` for as long as what is returned is kept."""
     sys.path.insert(0, str(folder))
     # Only LitGPT's model: the package itself imports its command line, and with it an older huggingface-hub.
@@ -26,6 +26,8 @@ def make_importable(folder: Path) -> torch.library.Library:
     conversion.qkv_reassemble = None  # type: ignore[attr-defined]
     sys.modules[conversion.__name__] = conversion
     sys.modules["wandb"] = None  # type: ignore[assignment]  # timm would load it, and go on without
+    if torch.version.cuda is not None:
+        return None
     # The CPU build of torch lacks two operators that torchvision expects to find when it is imported.
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):

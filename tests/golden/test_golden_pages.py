@@ -29,7 +29,7 @@ from tests.report.cases import landscape, search_record
 
 TASK = f"{HERE / 'exact_task.py'}:task"
 # Who runs a page says on what: the processor, its threads and torch's version.
-MACHINE = (r"cpu [\w.]+(?=[,:; ])", r"\d+ threads", r"torch [\w.+]+")
+MACHINE = (r"cpu [\w.]+(?=[,:; ])", r"\d+ threads", r"torch [\w.+]+", r'(?<="torch": ")[\w.+]+')
 
 SEARCHES: dict[str, dict[str, Any]] = {
     "finished": {"diverged": 2, "failed": 1},

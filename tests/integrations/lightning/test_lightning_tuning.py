@@ -268,8 +268,15 @@ def test_without_lightning_the_extra_is_named(processes: ForkServerContext) -> N
     assert "pip install 'frostline[lightning]'" in ended.stderr.splitlines()[-1]
 
 
+FORKS = pytest.mark.skipif(
+    torch.version.cuda is not None, reason="torch for CUDA has threads that no fork goes with"
+)
+
+
 @pytest.mark.multiprocess
-@pytest.mark.parametrize("strategy", ["ddp_fork", pytest.param("ddp_spawn", marks=pytest.mark.torture)])
+@pytest.mark.parametrize(
+    "strategy", [pytest.param("ddp_fork", marks=FORKS), pytest.param("ddp_spawn", marks=pytest.mark.torture)]
+)
 def test_two_processes_train_one_configuration(strategy: str) -> None:
     training = Training(fitting(strategy=strategy, devices=2, accelerator="cpu"), 130, layers=1)
     # Each step is one on 20 samples in each of two processes.
