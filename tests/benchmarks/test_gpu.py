@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from tests.forks import Fork
+from tests.rehearsal.rehearsed import ON_HOST_MEMORY
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "benchmarks" / "gpu.py"
@@ -83,10 +84,7 @@ def test_every_part_measures_on_the_cpu(gpu: ModuleType, processes: ForkServerCo
 
 
 @pytest.mark.torture
-@pytest.mark.skipif(
-    sys.platform != "linux" or torch.cuda.is_available() or not torch.__version__.startswith("2.13."),
-    reason="the card of host memory is for a CPU build of torch 2.13 on Linux",
-)
+@ON_HOST_MEMORY
 def test_what_needs_a_card_is_rehearsed_on_one_of_host_memory(
     processes: ForkServerContext, tmp_path: Path
 ) -> None:

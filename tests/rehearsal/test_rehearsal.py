@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.forks import Fork
 from tests.rehearsal.rehearsed import (
+    ON_HOST_MEMORY,
     ROOT,
     cannot_be_rehearsed,
     device_lines,
@@ -19,14 +18,7 @@ from tests.rehearsal.rehearsed import (
     report,
 )
 
-pytestmark = [
-    pytest.mark.multiprocess,
-    # What torch's C++ half is told lies where it does in this version; a real card is better than one of host memory.
-    pytest.mark.skipif(
-        sys.platform != "linux" or torch.version.cuda is not None or not torch.__version__.startswith("2.13."),
-        reason="the card of host memory is for a CPU build of torch 2.13 on Linux",
-    ),
-]
+pytestmark = [pytest.mark.multiprocess, ON_HOST_MEMORY]
 
 # One of each kind: what takes minutes is left to ``make rehearse``.
 QUICK = (
