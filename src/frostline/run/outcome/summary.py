@@ -139,7 +139,8 @@ def _full_training_seconds(history: History, rungs: Sequence[Fidelity]) -> float
     first = last
     while first > 0 and rungs[first - 1].trainable_layers == rungs[last].trainable_layers:
         first -= 1
-    at_once, in_rungs = [], []
+    at_once: list[float] = []
+    in_rungs: list[float] = []
     for number in history.rung(last).ranking:
         found = (history.evaluation(number, rung) for rung in range(first, last + 1))
         chain = [evaluation.cost.seconds for evaluation in found if evaluation is not None]
