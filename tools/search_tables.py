@@ -150,7 +150,11 @@ def clock_contest() -> str:
     lines = []
     for task, found in record["tasks"].items():
         for row in found["methods"]:
-            name = row["method"] if row["budget"] == record["budget"] else f"{row['method']}, budget {row['budget']:g}"
+            name = (
+                row["method"]
+                if row["budget"] == record["budget"]
+                else f"{row['method']}, budget {row['budget']:g}"
+            )
             worse = ""
             if row["less_the_default"] is not None and row["budget"] == record["budget"]:
                 low, high = row["interval"]
