@@ -195,7 +195,12 @@ def main() -> None:
     parser.add_argument("--methods", default="|".join(RIVALS), help="the rivals, separated by |")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--budget", type=float, default=8.0)
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "clock-contest.jsonl", help="where runs are kept")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path(__file__).parent / "results" / "clock-contest.jsonl",
+        help="where runs are kept",
+    )
     parser.add_argument("--json", type=Path)
     words = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
