@@ -1,7 +1,7 @@
 """The default search against what people use, on the clock: real trainings, nothing recorded or simulated.
 
-    OMP_NUM_THREADS=1 python benchmarks/clock_contest.py [--tasks digits-mlp,byte-retention] [--methods default,...]
-        [--seeds 20] [--budget 8] [--results FILE] [--json FILE]
+    OMP_NUM_THREADS=1 python benchmarks/clock_contest.py [--tasks digits-mlp,byte-retention]
+        [--methods "Optuna, TPE|Ray Tune, ASHA"] [--seeds 20] [--budget 8] [--results FILE] [--json FILE]
 
 In an environment of its own, made by ``pip install -e '.[tasks]' neural-pipeline-search 'ray[tune]'``. All search the task's
 own space, on one thread. frostline goes first, with each of its budgets in full trainings; every other method has as many

@@ -150,13 +150,10 @@ def clock_contest() -> str:
     lines = []
     for task, found in record["tasks"].items():
         for row in found["methods"]:
-            name = (
-                row["method"]
-                if row["budget"] == record["budget"]
-                else f"{row['method']}, budget {row['budget']:g}"
-            )
-            worse = ""
-            if row["less_the_default"] is not None and row["budget"] == record["budget"]:
+            name, worse = row["method"], ""
+            if row["budget"] != record["budget"]:
+                name = f"{name}, budget {row['budget']:g}"
+            elif row["interval"] is not None:
                 low, high = row["interval"]
                 worse = f"{row['less_the_default']:+.3f} ({low:+.3f} to {high:+.3f})"
             line = [f"`{task}`", name, f"{row['loss']:.3f}", f"{row['median']:.3f}", worse]
