@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # A member by itself is updated in one pass over its memory, all together in a dozen: that pays while starting each
 # member's update takes longer than a dozen passes. On the CPU it was measured (benchmarks/joint_update.py). On a card it
 # was not: a dozen passes over a million numbers take some 0.1 ms of one, which is what the host needs to start an update.
-MOST_NUMBERS = {"cpu": 100_000, "cuda": 1_000_000}
+MOST_NUMBERS = {"cpu": 50_000, "cuda": 1_000_000}
 
 # As ``torch.nn.utils.clip_grad_norm_`` has it.
 _NORM_EPSILON = 1e-6

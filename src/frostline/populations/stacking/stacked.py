@@ -146,7 +146,8 @@ class StackedStep:
     def _hand_out(self, gradients: Sequence[Tensor | None]) -> None:
         """Give every session's parameters their gradients."""
         for name, gradient in zip(self._trained_K, gradients, strict=True):
-            each = [None] * len(self._sessions) if gradient is None else gradient.unbind()
+            # A matrix' gradient may come transposed: an optimizer that walks it beside its weights takes twice as long.
+            each = [None] * len(self._sessions) if gradient is None else gradient.contiguous().unbind()
             for member, own in zip(self._members, each, strict=True):
                 member.parameters[name].grad = own
 
