@@ -7,8 +7,10 @@ import json
 import multiprocessing
 import os
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import chdir
+from contextlib import chdir, nullcontext
+from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -20,13 +22,15 @@ from filelock import FileLock
 from hypothesis import settings
 from optuna.storages._rdb.storage import _VersionManager
 
+from frostline import process
+from frostline.run.execution import executors
 from tests.forks import Fork
 from tests.other_libraries import ask_other_libraries
 
 # Two workers on two cores: more threads would only fight each other.
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
-MANY_OBJECTS = 20_000  # a collection of them takes milliseconds
+MANY_MODULES = 20  # what so few hold is looked at in milliseconds
 MEMORY = Path("/dev/shm")  # files that never see a disk, where there is such a place
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("frostline", deadline=None, derandomize=True)
@@ -58,7 +62,7 @@ def pytest_runtest_teardown() -> Iterator[None]:
     yield
     # What tests load on the way, such as torch's compiler, stays as well. Every search collects at its end, and every
     # training of accelerate's.
-    if len(gc.get_objects(generation=2)) > MANY_OBJECTS:
+    if len(sys.modules) > _kept.num_modules + MANY_MODULES:
         keep_what_is_there()
 
 
@@ -66,6 +70,15 @@ def keep_what_is_there() -> None:
     # A collection takes a quarter of a second with all that torch and transformers hold: it is not looked at again.
     gc.collect()
     gc.freeze()
+    _kept.num_modules = len(sys.modules)
+
+
+@dataclass(slots=True)
+class _Kept:
+    num_modules: int = 0
+
+
+_kept = _Kept()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -91,6 +104,14 @@ def _scripts_of_optuna() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _searches_freeze_nothing() -> Iterator[None]:
+    """Searches do not ask how much is frozen: each would count it all, in 20 ms."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(executors, "old_objects_passed_over", nullcontext)
+        yield
+
+
 @pytest.fixture(params=available_devices())
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
@@ -103,7 +124,7 @@ LOADED_ONCE = (
     "frostline.cli.shown_search", "frostline.tasks.loading", "frostline.training.supervised.supervised_task",
     "tests.faults.test_deaths", "tests.faults.test_killed_audits", "tests.faults.test_killed_workers",
     "tests.faults.test_kills", "tests.faults.test_preemptions", "tests.run.side_tasks", "tests.run.test_faults",
-    "tests.run.test_loop", "tests.tiny_task",
+    "tests.run.test_loop", "tests.tiny_task", "tests.frozen_parent",
 )  # fmt: skip
 
 
@@ -140,8 +161,9 @@ def other_libraries(tmp_path_factory: pytest.TempPathFactory, processes: ForkSer
 
 
 @pytest.fixture
-def nothing_frozen() -> Iterator[None]:
-    """As in a process that leaves the garbage collector alone: see ``keep_what_is_there``."""
+def nothing_frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a process that leaves the garbage collector to its searches: see ``keep_what_is_there``."""
+    monkeypatch.setattr(executors, "old_objects_passed_over", process.old_objects_passed_over)
     gc.unfreeze()
     yield
     gc.freeze()

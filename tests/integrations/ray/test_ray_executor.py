@@ -61,7 +61,7 @@ def node(memory: int, **changes: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def cluster_of(*memories: int) -> Iterator[Any]:
+def cluster_of(*memories: int, **options: Any) -> Iterator[Any]:
     """A head and other nodes on this machine."""
     found = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([f"{ROOT / 'src'}", f"{ROOT}", *found]))
@@ -75,10 +75,10 @@ def cluster_of(*memories: int) -> Iterator[Any]:
         "prestart_worker_first_driver": False,
         "enable_worker_prestart": False,
     }
-    head = {**node(first), "include_dashboard": False, "no_monitor": True, "_system_config": health}
+    head = {**node(first, **options), "include_dashboard": False, "no_monitor": True, "_system_config": health}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     for memory in others:
-        cluster.add_node(**node(memory))
+        cluster.add_node(**node(memory, **options))
     yield cluster
     cluster.shutdown()
 
@@ -317,6 +317,11 @@ def refusal(two: Any, folder: Path, **changes: Any) -> str:
         search(folder, executor=RayExecutor(address=two.address), **changes)
     assert "\n" not in f"{refused.value}"
     return f"{refused.value}"
+
+
+def test_tasks_take_one_device(two: Any, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="devices_per_trial is 2, but fateful is a task, whose populations are "):
+        search(tmp_path, executor=RayExecutor(address=two.address, devices_per_trial=2))
 
 
 def test_what_cannot_be_sent_names_its_attribute(two: Any, tmp_path: Path) -> None:

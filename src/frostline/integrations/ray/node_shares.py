@@ -54,8 +54,9 @@ class Share:
 class NodeShares:
     """Divides nodes for one search: into shares that hold its largest rung, and as many as cores and memory allow.
 
-    A GPU is one share, or ``most``: alone it trains the largest population. Where ``memory`` is a size, trainings take no
-    more of a node, or of a GPU, and the rest of it stays others'.
+    A GPU is one share, or ``most``: alone it trains the largest population. Where a training takes several
+    (``devices_each``), a share has as many, whole and of one node. Where ``memory`` is a size, trainings take no more of a
+    node, or of a GPU, and the rest of it stays others'.
     """
 
     requirements: Requirements
@@ -63,6 +64,8 @@ class NodeShares:
     most: int | None = None
     """How many shares a node, or a GPU, is divided into at most; None: one for each core, one for a GPU."""
     cores_each: int = 1
+    devices_each: int = 1
+    """How many GPUs a training takes; on the CPU these are ``cores_each``."""
     memory: str = AUTO
 
     def of(self, node: Node, *, gpu_bytes: int = 0) -> list[Share]:
@@ -82,11 +85,12 @@ class NodeShares:
         slots = 1 if self.most is None else self.most
         sizes = cut(there, slots, self.requirements.of_rungs, overhead_bytes=_CONTEXT_BYTES)
         shares: list[Share] = []
-        for _ in range(node.num_gpus):
+        for _ in range(node.num_gpus // self.devices_each):
             for size in sizes:
                 # Rounded up: what is promised to others is there.
                 parts = -(-_PARTS * (size + _CONTEXT_BYTES) // gpu_bytes)
-                gpus = min(parts, _PARTS) / _PARTS
+                # Ray gives away several at once only whole.
+                gpus = min(parts, _PARTS) / _PARTS if self.devices_each == 1 else float(self.devices_each)
                 shares.append(self._share(node, len(shares), size, reserved=PROCESS_BYTES, gpus=gpus))
         return shares[: max(1, node.num_cores // self.cores_each)]
 
