@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.context import BaseContext
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -13,7 +17,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from frostline import Configuration, Evaluation, Fidelity, Ladder, SearchPlan, SearchSpace, Workload
-from frostline.errors import OptionError
+from frostline.errors import OptionError, RequestError
 from frostline.records import Cost, Job, Request, Status
 from frostline.run.execution.simulated import SimulatedExecutor
 from frostline.run.ledger import MemoryLedger
@@ -24,6 +28,8 @@ from frostline.search.algorithms.halving import AsynchronousHalving, SuccessiveH
 from frostline.search.history import History
 from frostline.search.proposals.sampling import RANDOM, Draws
 from frostline.store.backends.storage import open_storage
+from frostline.store.reading import read_study
+from tests.executing import Watching
 
 LADDER = Ladder.diagonal(num_layers=10, full_samples=1000)
 SPACE = SearchSpace(distributions={"rate": FloatDistribution(0.0, 1.0)})
@@ -142,6 +148,100 @@ def rate_of(number: int) -> float:
     random = Random(f"{number}")
     random.randrange(4)
     return random.random()
+
+
+@dataclass(kw_only=True)
+class Scripted:
+    """Asks for one list of requests after the other, whatever comes of them."""
+
+    ladder: Ladder
+    configurations: int
+    script: Sequence[Sequence[tuple[int, int]]]
+    fingerprint = "scripted"
+    num_asked = 0
+
+    def next_requests(self, history: History, *, capacity: int) -> Sequence[Request]:
+        self.num_asked += 1
+        requests = self.script[self.num_asked - 1] if self.num_asked <= len(self.script) else ()
+        return [Request(number, rung) for number, rung in requests]
+
+
+@dataclass(kw_only=True)
+class Regretting(Scripted):
+    """One that names its first configuration as eliminated."""
+
+    def evaluations_per_rung(self) -> Sequence[int]:
+        return (1, 0, 0)
+
+    def started_per_rung(self) -> Sequence[int]:
+        return (1, 0, 0)
+
+    def eliminated(self, history: History) -> Sequence[int]:
+        return [0] if history.num_evaluations and 0 not in history.eliminated else []
+
+
+FULL_LAST = "but its full training, rung 2, comes last: let it ask for nothing of a configuration after that."
+ONCE = "let it ask for every rung of a configuration once."
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        # The first of them is claimed before the second is looked at.
+        ([[(0, 2)], [(0, 1)]], f"configuration 0 at rung 1, {FULL_LAST}"),
+        ([[(0, 2), (0, 0)]], f"configuration 0 at rung 0, {FULL_LAST}"),
+        (
+            [[(0, 0), (0, 2)]],
+            "configuration 0 at rung 2, its full training, while another rung of it is under way: let",
+        ),
+        ([[(0, 0)], [(0, 0)]], f"configuration 0 at rung 0, which has ended: {ONCE}"),
+        ([[(0, 0), (1, 0), (1, 0)]], f"configuration 1 at rung 0, which is under way: {ONCE}"),
+        ([[(0, 3)]], "configuration 0 at rung 3, but its rungs are 0 to 2: let it ask for one of them."),
+        ([[(0, -1)]], "configuration 0 at rung -1, but its rungs are 0 to 2: let it ask for one of them."),
+        (
+            [[(0, 0), (2, 0)]],
+            "configuration 2 at rung 0, but the next new configuration is 1: let it number new ones",
+        ),
+        ([[(0, 0)], [(-1, 1)]], "configuration -1 at rung 1, but the next new configuration is 1: let it number"),
+    ],
+)
+@pytest.mark.parametrize("storage", ["memory", "sqlite"])
+def test_a_search_that_asks_for_what_it_may_not_is_stopped(
+    script: Sequence[Sequence[tuple[int, int]]], words: str, storage: str, tmp_path: Path
+) -> None:
+    assert "\n" not in refusal(Scripted, script, words, storage=storage, folder=tmp_path)
+
+
+def test_nothing_more_is_asked_for_of_the_eliminated(tmp_path: Path) -> None:
+    words = (
+        "configuration 0 at rung 1, but that configuration was ended: let it ask for nothing of one that it named as "
+        "eliminated."
+    )
+    for storage in ("memory", "sqlite"):
+        refusal(Regretting, [[(0, 0)], [(0, 1)]], words, storage=storage, folder=tmp_path)
+
+
+def refusal(
+    search: type[Scripted], script: Sequence[Sequence[tuple[int, int]]], words: str, *, storage: str, folder: Path
+) -> str:
+    """What a search over ``script`` raises; what had ended before is kept."""
+    place = ":memory:" if storage == "memory" else f"sqlite:///{folder}/s.db"
+    plan = SearchPlan(search=partial(search, script=script), configurations=3)
+    ended: list[Request] = []
+    with pytest.raises(RequestError, match=re.escape(f"the search {search.__name__} asks for {words}")) as caught:
+        search_function(
+            score,
+            SPACE,
+            LADDER,
+            study="s",
+            plan=plan,
+            storage=place,
+            executor=lambda workload: SimulatedExecutor(workload.evaluate, workers=3),
+            observer=Watching(ended=lambda evaluation: ended.append(evaluation.request)),
+        )
+    if storage == "sqlite":
+        assert [evaluation.request for evaluation in read_study(place, "s").history.evaluations()] == ended
+    return f"{caught.value}"
 
 
 class ProcessPool:
