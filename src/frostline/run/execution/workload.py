@@ -48,7 +48,7 @@ class TaskTraining:
 
 
 class OwnTraining(Protocol):
-    """A training of the user's own: what it does inside, nobody here knows."""
+    """A training of the user's own: what it does inside, nobody here knows. Pickled, it leaves behind who listens to it."""
 
     @property
     def name(self) -> str:
@@ -89,7 +89,10 @@ class Workload:
 
     @property
     def evaluate(self) -> Evaluator:
-        """Evaluates one job in the process that calls it, by itself; one that raises is an evaluation that failed."""
+        """Evaluates one job in the process that calls it, by itself; one that raises is an evaluation that failed.
+
+        It can be pickled if the task or the training can; whoever hears of progress stays in this process.
+        """
         return Evaluator(train=self.training)
 
 
