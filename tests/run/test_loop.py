@@ -18,7 +18,9 @@ from optuna.trial import TrialState
 
 from frostline import Configuration, Evaluation, Fidelity, Ladder, SearchPlan, SearchSpace, Workload
 from frostline.errors import OptionError, RequestError
+from frostline.protocols import Executor
 from frostline.records import Cost, Job, Request, Status
+from frostline.run.execution.local import local_executor
 from frostline.run.execution.simulated import SimulatedExecutor
 from frostline.run.ledger import MemoryLedger
 from frostline.run.loop import Observer, climb
@@ -128,8 +130,16 @@ def random_cells(*, ladder: Ladder, configurations: int) -> RandomCells:
 def test_a_search_may_name_configuration_and_fidelity(kind: str, tmp_path) -> None:
     place = {"sqlite": f"sqlite:///{tmp_path}/s.db", "journal": f"{tmp_path}/s.log", "memory": ":memory:"}[kind]
     plan = SearchPlan(search=random_cells, configurations=20)
-    result = search_function(score, SPACE, LADDER, study="s", plan=plan, storage=place)
+    workloads: list[Workload] = []
+
+    def executor(workload: Workload) -> Executor:
+        workloads.append(workload)
+        return local_executor(workload)
+
+    result = search_function(score, SPACE, LADDER, study="s", plan=plan, storage=place, executor=executor)
     history = result.history
+    # What is to be trained are the cells, and not the rungs of the ladder.
+    assert workloads[0].ladder == random_cells(ladder=LADDER, configurations=20).ladder
     assert [history.configurations[n]["rate"] for n in range(20)] == [rate_of(n) for n in range(20)]
     assert {evaluation.rung for evaluation in history.evaluations()} == {0, 1, 2, 3}
     assert all(len(history.evaluations_of(number)) == 1 for number in range(20))

@@ -114,7 +114,7 @@ def search_training(
     )
     workload = Workload(
         training=training,
-        ladder=ladder,
+        ladder=search.ladder,
         learns=plan.learns,
         in_waves=_depends_on_order(search, plan),
         progress=observer.progressed,
