@@ -17,7 +17,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from frostline import Configuration, Evaluation, Fidelity, Ladder, SearchPlan, SearchSpace, Workload
-from frostline.errors import OptionError, RequestError
+from frostline.errors import OptionError, RequestError, SearchFailedError
 from frostline.protocols import Executor
 from frostline.records import Cost, Job, Request, Status
 from frostline.run.execution.local import local_executor
@@ -252,6 +252,34 @@ def refusal(
     if storage == "sqlite":
         assert [evaluation.request for evaluation in read_study(place, "s").history.evaluations()] == ended
     return f"{caught.value}"
+
+
+FAILED = "The first one failed: KeyError: 'no such thing' (test_loop.py:"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ([], "the search asked for none. Let it ask for rung 2, the last."),
+        ([[(0, 0), (1, 1)]], "the search asked for none. Let it ask for rung 2, the last."),
+        (
+            [[(n, 0) for n in range(5)]],
+            f"1 of 5 evaluations failed or diverged, and the search asked for none. {FAILED}",
+        ),
+        (
+            [[(0, 0), (1, 0), (2, 0), (3, 2)]],
+            f"1 of 4 evaluations failed or diverged. {FAILED}",
+        ),
+    ],
+)
+def test_a_search_without_a_full_training_says_why(
+    script: Sequence[Sequence[tuple[int, int]]], words: str
+) -> None:
+    plan = SearchPlan(search=partial(Scripted, script=script), configurations=5)
+    words = f"no configuration was evaluated at full fidelity: {words}"
+    with pytest.raises(SearchFailedError, match=re.escape(words)) as caught:
+        search_function(fails_at_times, SPACE, LADDER, study="s", plan=plan, storage=":memory:")
+    assert "\n" not in f"{caught.value}"
 
 
 class ProcessPool:
