@@ -23,6 +23,10 @@ class LadderError(FrostlineError, ValueError):
     """A ladder that collapses, or does not fit its model or its number of configurations."""
 
 
+class RequestError(FrostlineError, ValueError):
+    """A search that asks for what it may not: a rung that is not there, one that it has asked for, or one too late."""
+
+
 class HyperparameterError(FrostlineError, ValueError):
     """A hyperparameter that the optimizer, the schedule or the task cannot take."""
 

@@ -17,6 +17,7 @@ import pytest
 import frostline
 from frostline.cli.main import main
 from frostline.run.outcome.summary import best_evaluation
+from frostline.search.algorithms import search_names
 from frostline.store.reading import read_study
 from tests import forks
 from tests.cli.command_line import run, study_here
@@ -60,7 +61,7 @@ def test_the_same_command_continues_and_a_larger_total_adds(capsys: pytest.Captu
     assert len(study_here("s").trials) == 12
 
 
-# The evaluations of 22 configurations at each rung, and the best configuration.
+# Of every search that has a name: the evaluations of 22 configurations at each rung, and the best configuration.
 SEARCHES = {
     "halving": ("successive halving", [22, 7, 2], 18),
     "hyperband": ("hyperband", [12, 10, 7], 12),
@@ -68,6 +69,10 @@ SEARCHES = {
     "sweep": ("sweep", [22, 22, 22], 12),
     "full": ("full fidelity", [0, 0, 22], 12),
 }
+
+
+def test_every_search_that_has_a_name_is_here() -> None:
+    assert SEARCHES.keys() == search_names.SEARCHES.keys()
 
 
 @pytest.mark.parametrize("search", SEARCHES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,12 +22,14 @@ from frostline.errors import ObjectiveError, OptionError, SearchSpaceError
 from frostline.folders.local_folder import LocalFolder
 from frostline.folders.places import folder_at
 from frostline.objectives.look import look
-from frostline.records import Status
+from frostline.records import Progress, Status
+from frostline.run.execution.executors import SerialExecutor
 from frostline.run.own_objective import study_name_of
 from frostline.search.proposals.sampling import TPE
 from frostline.seeding import derive_seed
 from frostline.store.reading import read_study
 from frostline.training.files.kept_models import KeptModels
+from tests.executing import Watching
 
 GENERATOR = torch.Generator().manual_seed(0)
 POINTS = torch.randn(64, 4, generator=GENERATOR)
@@ -97,6 +100,23 @@ def test_a_finished_search_trains_nothing_again_and_shows_what_it_found() -> Non
     again = tune(watched, storage="sqlite:///own.db", study=there.study_name)
     assert again.score == there.score
     assert not trained
+
+
+def test_what_evaluates_can_be_pickled_whoever_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frostline.objectives.training._SECONDS_BETWEEN_REPORTS", 0.0)
+
+    def elsewhere(workload: frostline.Workload) -> SerialExecutor:
+        return SerialExecutor(pickle.loads(pickle.dumps(workload.evaluate)))
+
+    told: list[Progress] = []
+    score = tune(objective, study="here", observer=Watching(progressed=told.append)).score
+    assert told
+    told.clear()
+    there = {"study": "there", "executor": elsewhere}
+    assert tune(objective, **there, observer=Watching(progressed=told.append)).score == score
+    assert not told
+    # The usual view holds locks.
+    assert tune(objective, **there).score == score
 
 
 def test_the_score_is_that_of_a_loop_without_frostline() -> None:

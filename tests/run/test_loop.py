@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.context import BaseContext
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -13,8 +17,10 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from frostline import Configuration, Evaluation, Fidelity, Ladder, SearchPlan, SearchSpace, Workload
-from frostline.errors import OptionError
+from frostline.errors import OptionError, RequestError, SearchFailedError
+from frostline.protocols import Executor
 from frostline.records import Cost, Job, Request, Status
+from frostline.run.execution.local import local_executor
 from frostline.run.execution.simulated import SimulatedExecutor
 from frostline.run.ledger import MemoryLedger
 from frostline.run.loop import Observer, climb
@@ -24,6 +30,8 @@ from frostline.search.algorithms.halving import AsynchronousHalving, SuccessiveH
 from frostline.search.history import History
 from frostline.search.proposals.sampling import RANDOM, Draws
 from frostline.store.backends.storage import open_storage
+from frostline.store.reading import read_study
+from tests.executing import Watching
 
 LADDER = Ladder.diagonal(num_layers=10, full_samples=1000)
 SPACE = SearchSpace(distributions={"rate": FloatDistribution(0.0, 1.0)})
@@ -122,8 +130,16 @@ def random_cells(*, ladder: Ladder, configurations: int) -> RandomCells:
 def test_a_search_may_name_configuration_and_fidelity(kind: str, tmp_path) -> None:
     place = {"sqlite": f"sqlite:///{tmp_path}/s.db", "journal": f"{tmp_path}/s.log", "memory": ":memory:"}[kind]
     plan = SearchPlan(search=random_cells, configurations=20)
-    result = search_function(score, SPACE, LADDER, study="s", plan=plan, storage=place)
+    workloads: list[Workload] = []
+
+    def executor(workload: Workload) -> Executor:
+        workloads.append(workload)
+        return local_executor(workload)
+
+    result = search_function(score, SPACE, LADDER, study="s", plan=plan, storage=place, executor=executor)
     history = result.history
+    # What is to be trained are the cells, and not the rungs of the ladder.
+    assert workloads[0].ladder == random_cells(ladder=LADDER, configurations=20).ladder
     assert [history.configurations[n]["rate"] for n in range(20)] == [rate_of(n) for n in range(20)]
     assert {evaluation.rung for evaluation in history.evaluations()} == {0, 1, 2, 3}
     assert all(len(history.evaluations_of(number)) == 1 for number in range(20))
@@ -142,6 +158,128 @@ def rate_of(number: int) -> float:
     random = Random(f"{number}")
     random.randrange(4)
     return random.random()
+
+
+@dataclass(kw_only=True)
+class Scripted:
+    """Asks for one list of requests after the other, whatever comes of them."""
+
+    ladder: Ladder
+    configurations: int
+    script: Sequence[Sequence[tuple[int, int]]]
+    fingerprint = "scripted"
+    num_asked = 0
+
+    def next_requests(self, history: History, *, capacity: int) -> Sequence[Request]:
+        self.num_asked += 1
+        requests = self.script[self.num_asked - 1] if self.num_asked <= len(self.script) else ()
+        return [Request(number, rung) for number, rung in requests]
+
+
+@dataclass(kw_only=True)
+class Regretting(Scripted):
+    """One that names its first configuration as eliminated."""
+
+    def evaluations_per_rung(self) -> Sequence[int]:
+        return (1, 0, 0)
+
+    def started_per_rung(self) -> Sequence[int]:
+        return (1, 0, 0)
+
+    def eliminated(self, history: History) -> Sequence[int]:
+        return [0] if history.num_evaluations and 0 not in history.eliminated else []
+
+
+FULL_LAST = "but its full training, rung 2, comes last: let it ask for nothing of a configuration after that."
+ONCE = "let it ask for every rung of a configuration once."
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        # The first of them is claimed before the second is looked at.
+        ([[(0, 2)], [(0, 1)]], f"configuration 0 at rung 1, {FULL_LAST}"),
+        ([[(0, 2), (0, 0)]], f"configuration 0 at rung 0, {FULL_LAST}"),
+        (
+            [[(0, 0), (0, 2)]],
+            "configuration 0 at rung 2, its full training, while another rung of it is under way: let",
+        ),
+        ([[(0, 0)], [(0, 0)]], f"configuration 0 at rung 0, which has ended: {ONCE}"),
+        ([[(0, 0), (1, 0), (1, 0)]], f"configuration 1 at rung 0, which is under way: {ONCE}"),
+        ([[(0, 3)]], "configuration 0 at rung 3, but its rungs are 0 to 2: let it ask for one of them."),
+        ([[(0, -1)]], "configuration 0 at rung -1, but its rungs are 0 to 2: let it ask for one of them."),
+        (
+            [[(0, 0), (2, 0)]],
+            "configuration 2 at rung 0, but the next new configuration is 1: let it number new ones",
+        ),
+        ([[(0, 0)], [(-1, 1)]], "configuration -1 at rung 1, but the next new configuration is 1: let it number"),
+    ],
+)
+@pytest.mark.parametrize("storage", ["memory", "sqlite"])
+def test_a_search_that_asks_for_what_it_may_not_is_stopped(
+    script: Sequence[Sequence[tuple[int, int]]], words: str, storage: str, tmp_path: Path
+) -> None:
+    assert "\n" not in refusal(Scripted, script, words, storage=storage, folder=tmp_path)
+
+
+def test_nothing_more_is_asked_for_of_the_eliminated(tmp_path: Path) -> None:
+    words = (
+        "configuration 0 at rung 1, but that configuration was ended: let it ask for nothing of one that it named as "
+        "eliminated."
+    )
+    for storage in ("memory", "sqlite"):
+        refusal(Regretting, [[(0, 0)], [(0, 1)]], words, storage=storage, folder=tmp_path)
+
+
+def refusal(
+    search: type[Scripted], script: Sequence[Sequence[tuple[int, int]]], words: str, *, storage: str, folder: Path
+) -> str:
+    """What a search over ``script`` raises; what had ended before is kept."""
+    place = ":memory:" if storage == "memory" else f"sqlite:///{folder}/s.db"
+    plan = SearchPlan(search=partial(search, script=script), configurations=3)
+    ended: list[Request] = []
+    with pytest.raises(RequestError, match=re.escape(f"the search {search.__name__} asks for {words}")) as caught:
+        search_function(
+            score,
+            SPACE,
+            LADDER,
+            study="s",
+            plan=plan,
+            storage=place,
+            executor=lambda workload: SimulatedExecutor(workload.evaluate, workers=3),
+            observer=Watching(ended=lambda evaluation: ended.append(evaluation.request)),
+        )
+    if storage == "sqlite":
+        assert [evaluation.request for evaluation in read_study(place, "s").history.evaluations()] == ended
+    return f"{caught.value}"
+
+
+FAILED = "The first one failed: KeyError: 'no such thing' (test_loop.py:"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ([], "the search asked for none. Let it ask for rung 2, the last."),
+        ([[(0, 0), (1, 1)]], "the search asked for none. Let it ask for rung 2, the last."),
+        (
+            [[(n, 0) for n in range(5)]],
+            f"1 of 5 evaluations failed or diverged, and the search asked for none. {FAILED}",
+        ),
+        (
+            [[(0, 0), (1, 0), (2, 0), (3, 2)]],
+            f"1 of 4 evaluations failed or diverged. {FAILED}",
+        ),
+    ],
+)
+def test_a_search_without_a_full_training_says_why(
+    script: Sequence[Sequence[tuple[int, int]]], words: str
+) -> None:
+    plan = SearchPlan(search=partial(Scripted, script=script), configurations=5)
+    words = f"no configuration was evaluated at full fidelity: {words}"
+    with pytest.raises(SearchFailedError, match=re.escape(words)) as caught:
+        search_function(fails_at_times, SPACE, LADDER, study="s", plan=plan, storage=":memory:")
+    assert "\n" not in f"{caught.value}"
 
 
 class ProcessPool:

@@ -80,8 +80,17 @@ class _Checked(Delegating):
         assert len(requests) <= capacity
         assert len(set(requests)) == len(requests)
         assert not set(requests) & history.pending
+        new = {request.number for request in requests if request.number >= len(history.configurations)}
+        assert new == set(range(len(history.configurations), len(history.configurations) + len(new)))
+        last, asked = len(self.ladder.rungs) - 1, [request.number for request in requests]
         for request in requests:
+            assert 0 <= request.rung <= last
             assert history.evaluation(request.number, request.rung) is None
+            assert not history.has_begun(request.number, last)
+            assert request.number not in history.eliminated
+            if request.rung == last:
+                assert asked.count(request.number) == 1
+                assert request.number not in {pending.number for pending in history.pending}
         self._asked.append(requests)
         return requests
 

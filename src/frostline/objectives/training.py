@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optuna import TrialPruned
 
@@ -35,7 +35,8 @@ class ObjectiveTraining:
 
     Every call begins with torch's, NumPy's and Python's global generators in the same state, derived from ``root_seed``,
     so that all configurations start from one initialisation. What a job yields is by definition the continuation of the
-    rungs right below, if the objective keeps checkpoints: one that is lost is made again.
+    rungs right below, if the objective keeps checkpoints: one that is lost is made again. It can be pickled if the objective
+    can; another process's tells its progress to nobody.
     Raises: whatever the objective raises; ObjectiveError if it does not keep to what a trial asks of it.
     """
 
@@ -47,6 +48,11 @@ class ObjectiveTraining:
     models: KeptModels
     """Where what was trained in full is kept."""
     progress: Callable[[Progress], object] = lambda _: None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Whoever hears of it shows it in this process, with what no other one can have: a terminal, threads, locks.
+        kept = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "progress"}
+        return partial(ObjectiveTraining, **kept), ()
 
     @property
     def name(self) -> str:

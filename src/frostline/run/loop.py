@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from frostline.records import Configuration, Fidelity, Job, Status
 from frostline.run.execution.bugs import stop_at_bug
 from frostline.run.execution.stations import stations_of
+from frostline.search.allowed_requests import check_request
 from frostline.search.interface import Climb
 from frostline.store.sharing.workers import TurnLostError
 
@@ -96,7 +97,8 @@ def climb(
 class Loop:
     """One run of a search. It decides again whenever the executor has room: after every evaluation if that takes one.
 
-    Raises: TrainingBugError if nothing but the same error came of the first evaluations, which are recorded by then.
+    Raises: TrainingBugError if nothing but the same error came of the first evaluations, which are recorded by then;
+    RequestError if the search asks for what it may not.
     """
 
     def __init__(self, ledger: Ledger, search: Search, proposer: Proposer, executor: Executor) -> None:
@@ -165,7 +167,7 @@ class Loop:
                 # follows from as much as if nobody had gone.
                 jobs = [self._claim(request) for request in abandoned[:room]]
                 if is_unfinished:
-                    jobs += [self._claim(request) for request in self._requests(room - len(jobs))]
+                    jobs += [self._claim_new(request) for request in self._requests(room - len(jobs))]
         except TurnLostError:
             return self._decided(room)
         return jobs
@@ -176,6 +178,11 @@ class Loop:
             return self._search.next_requests(self._ledger.history, capacity=room)
         requests = self._search.next_requests(self._ledger.history, capacity=2 * room)
         return requests[: -(-len(requests) // 2)]
+
+    def _claim_new(self, request: Request) -> Job:
+        """Claim what the search asks for now, if it may."""
+        check_request(request, self._search, self._ledger.history)
+        return self._claim(request)
 
     def _num_ahead(self) -> int:
         """Return how many jobs are worth claiming ahead: enough that this worker's turns are few."""

@@ -114,7 +114,7 @@ def search_training(
     )
     workload = Workload(
         training=training,
-        ladder=ladder,
+        ladder=search.ladder,
         learns=plan.learns,
         in_waves=_depends_on_order(search, plan),
         progress=observer.progressed,
@@ -278,7 +278,7 @@ def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpa
     history = study.history
     best = best_evaluation(history)
     if best is None or best.rung != len(terms.rungs) - 1:
-        raise SearchFailedError(why_nothing_was_found(history))
+        raise SearchFailedError(why_nothing_was_found(history, last_rung=len(terms.rungs) - 1))
     return TuneResult(
         study_name=name,
         place=place,

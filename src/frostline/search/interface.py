@@ -51,10 +51,14 @@ class Search(Protocol):
         ...
 
     def next_requests(self, history: History, *, capacity: int) -> Sequence[Request]:
-        """Return up to ``capacity`` requests, neither ended nor under way; with none and nothing pending, it is over.
+        """Return up to ``capacity`` requests; with none and nothing pending, it is over.
 
+        A rung of a configuration is asked for once: none that has ended or is under way. The last one, its full training,
+        comes last: it waits until nothing else of the configuration is under way, and nothing of it is asked for from then
+        on; neither of one that is eliminated, or that was left when the search was over.
         New configurations are numbered from ``len(history.configurations)`` on, without a gap. Their hyperparameters are
-        drawn, unless the request says them.
+        drawn, unless the request says them. What a killed process leaves is evaluated again without being asked for.
+        The loop raises RequestError where a search asks for anything else.
         """
         ...
 
@@ -79,6 +83,7 @@ class Climb(Search, Protocol):
     def eliminated(self, history: History) -> Sequence[int]:
         """Return, rising, the configurations that have an evaluation below full fidelity and will get no further.
 
-        Those that ``history.eliminate`` was told of are left out, so that this is cheap after every evaluation.
+        Nothing of them is under way. Those that ``history.eliminate`` was told of are left out, so that this is cheap after
+        every evaluation.
         """
         ...

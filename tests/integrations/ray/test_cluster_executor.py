@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -25,6 +26,7 @@ from frostline.run.execution.workload import Workload
 from frostline.training.black_box import BlackBox
 from tests.executing import evaluations_by
 from tests.integrations.ray.fake_cluster import FakeCluster, FakeWorker, GoneError, trained
+from tests.run.execution.test_workload import kept_in, two_kept
 
 LADDER = frostline.Ladder.explicit([(2, 256), (6, 1024)], num_layers=6, full_samples=1024)
 MIB = 2**20
@@ -41,8 +43,10 @@ def node(name: str, memory_mib: int, *, cores: int = 1) -> Node:
     )
 
 
-def executor_on(cluster: FakeCluster) -> ClusterExecutor:
-    workload = Workload(training=BlackBox(train=lambda c, f: 0.0, root_seed=0), ladder=LADDER)
+WORKLOAD = Workload(training=BlackBox(train=lambda c, f: 0.0, root_seed=0), ladder=LADDER)
+
+
+def executor_on(cluster: FakeCluster, workload: Workload = WORKLOAD) -> ClusterExecutor:
     requirements = Requirements(ladder=LADDER, name="tiny", bytes_by_layers=NEEDS)
     executor = ClusterExecutor(
         cluster=cluster,  # type: ignore[arg-type]
@@ -62,6 +66,12 @@ def job(number: int, *, layers: int = 2) -> Job:
 
 def numbers(evaluations: Iterable[Evaluation]) -> list[int]:
     return sorted(evaluation.number for evaluation in evaluations)
+
+
+def test_what_gets_no_further_is_forgotten_where_the_nodes_write(tmp_path: Path) -> None:
+    workload = two_kept(tmp_path)
+    executor_on(FakeCluster([node("large", 1500)]), workload).forget(1)
+    assert kept_in(tmp_path) == [0]
 
 
 def test_a_node_is_cut_as_its_rungs_need() -> None:

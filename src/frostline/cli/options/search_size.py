@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from frostline.cli.options.naming import DIAGONAL, SIEVE
 from frostline.errors import OptionError
 from frostline.search.algorithms.halving import CONFIGURATIONS
-from frostline.search.algorithms.search_names import FULL, HALVING, SWEEP, search_named
+from frostline.search.algorithms.search_names import HALVING, search_named, takes_reduction_factor
 from frostline.search.budgets.budget import FEWEST_FULL_TRAININGS, Budget
 from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.search.ladder import rows_table
@@ -31,7 +31,7 @@ class SearchSize:
     reduction_factor: int | None = None
 
     def __post_init__(self) -> None:
-        if self.reduction_factor is not None and self.search in (SWEEP, FULL):
+        if self.reduction_factor is not None and not takes_reduction_factor(self.search):
             raise OptionError(
                 f"--reduction-factor is {self.reduction_factor}, but --search {self.search} eliminates nobody: leave "
                 f"one of them out."

@@ -26,7 +26,6 @@ from frostline.run.execution.second_chances import SecondChances, WorkerError
 from frostline.run.execution.side_worker import Ready, Unable
 from frostline.run.execution.workload import TaskTraining
 from frostline.sizes import format_size
-from frostline.training.course import checkpoints_of
 
 if TYPE_CHECKING:
     from frostline.integrations.ray.node_shares import Node
@@ -72,7 +71,7 @@ class ClusterExecutor:
         self._workload = workload
         self._work = cluster.put(work)
         self._shares = shares
-        self._forget, self._groups = _forgetting(workload), _grouping(workload)
+        self._forget, self._groups = workload.forget, _grouping(workload)
         self._placement: Placement[Share, Request] = Placement()
         self._waiting: dict[Request, Job] = {}
         self._workers: dict[Share, _Worker] = {}
@@ -316,18 +315,6 @@ class ClusterExecutor:
             "no node of the cluster is left that trains, and none has joined for ten minutes: start one, and the same "
             "command goes on."
         )
-
-
-def _forgetting(workload: Workload) -> Callable[[int], None]:
-    """Return what lets go of a configuration's checkpoints, in the folder that the nodes share."""
-    training = workload.training
-    if not isinstance(training, TaskTraining):
-        return training.forget
-    # The device of this machine is of no concern: it trains nothing.
-    options = replace(training.options, device="cpu")
-    checkpoints = checkpoints_of(training.task, replace(training, options=options).settings)
-    assert checkpoints is not None, "a study keeps checkpoints"
-    return checkpoints.forget
 
 
 def _grouping(workload: Workload) -> Callable[[Sequence[Job]], list[list[Job]]]:

@@ -15,8 +15,6 @@ from frostline.integrations.ray.node_shares import Node, NodeShares, smallest_de
 from frostline.integrations.ray.ray_cluster import RayCluster
 from frostline.integrations.ray.requirements import Requirements
 from frostline.integrations.ray.sending import pickled
-from frostline.objectives.training import ObjectiveTraining
-from frostline.records import Progress
 from frostline.run.execution.options import AUTO
 from frostline.run.execution.side_worker import SideWork
 from frostline.run.execution.workload import OwnTraining, TaskTraining
@@ -90,7 +88,7 @@ def _executor_on(cluster: RayCluster, workload: Workload, asked: RayExecutor) ->
         memory = options.memory
     else:
         # Processes that a training starts beside its GPUs have a core each.
-        sent, cores, memory = _without_listener(training), devices, AUTO
+        sent, cores, memory = training, devices, AUTO
     level = logging.getLogger("frostline").getEffectiveLevel()
     work = pickled(
         SideWork(training=sent, ladder=workload.ladder, log_level=level),
@@ -151,12 +149,3 @@ def _uses_gpus(training: TaskTraining | OwnTraining, nodes: Sequence[Node]) -> b
     if device == "mps":
         raise OptionError("device is mps, but nodes of a cluster train on cpu or cuda: use one of them, or auto.")
     return has_gpus and device != "cpu"
-
-
-def _without_listener(training: OwnTraining) -> OwnTraining:
-    """Return the training with nobody to tell its progress to, who would have to travel along."""
-    return replace(training, progress=_unheard) if isinstance(training, ObjectiveTraining) else training
-
-
-def _unheard(progress: Progress) -> None:
-    """Tell nobody."""

@@ -17,7 +17,6 @@ from frostline.run.execution.executors import Evaluator, PopulationExecutor, Ser
 from frostline.run.execution.options import memory_of
 from frostline.run.execution.stations import Here
 from frostline.run.execution.workload import TaskTraining
-from frostline.training.course import checkpoints_of
 
 if TYPE_CHECKING:
     from frostline.populations.prefix.prefix_store import PrefixStore
@@ -47,12 +46,10 @@ def in_process_executor(
     memory = memory_of(options, settings)
     require_memory(training.task, trainable_layers=layers, available=memory)
     here = Here.on(settings.device_plan.device, memory)
-    checkpoints = checkpoints_of(training.task, settings)
-    assert checkpoints is not None, "a study keeps checkpoints"
     evaluate = Evaluator(train=partial(training, threads=threads, observe=workload.progress))
     engine = Engine.parse(options.engine)
     if engine is Engine.SERIAL:
-        return SerialExecutor(evaluate, forget=checkpoints.forget, here=here)
+        return SerialExecutor(evaluate, forget=workload.forget, here=here)
     budget = MemoryBudget.parse(options.memory, device=settings.device_plan.device)
     programs = Programs(training.task, root_seed=settings.root_seed)
     return PopulationExecutor(
@@ -70,7 +67,7 @@ def in_process_executor(
         capacity=capacity_of(workload),
         in_waves=workload.in_waves,
         here=here,
-        drop_checkpoints=checkpoints.forget,
+        drop_checkpoints=workload.forget,
     )
 
 

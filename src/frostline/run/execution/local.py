@@ -25,7 +25,7 @@ def local_executor(workload: Workload) -> Executor:
     """
     training = workload.training
     if not isinstance(training, TaskTraining):
-        return SerialExecutor(workload.evaluate, forget=training.forget)
+        return SerialExecutor(workload.evaluate, forget=workload.forget)
     workers, device = training.options.workers, training.settings.device_plan.device
     threads = Threads.of(training.options.threads, device)
     if workers == 1 or (workers == AUTO and device.type != "cpu"):

@@ -29,7 +29,6 @@ from frostline.run.execution.second_chances import SecondChances, WorkerError
 from frostline.run.execution.side_worker import Ready, SideWork, Started, Unable, serve
 from frostline.run.execution.workload import TaskTraining
 from frostline.sizes import format_size, parse_size
-from frostline.training.course import checkpoints_of
 from frostline.training.machine.threads import Threads
 
 if TYPE_CHECKING:
@@ -167,11 +166,7 @@ class SideBySideExecutor:
     def __init__(
         self, *, workload: Workload, pickled: bytes, num_workers: int, memory_bytes: int | None = None
     ) -> None:
-        training = workload.training
-        assert isinstance(training, TaskTraining)
-        checkpoints = checkpoints_of(training.task, training.settings)
-        assert checkpoints is not None, "a study keeps checkpoints"
-        self._forget = checkpoints.forget
+        self._forget = workload.forget
         self._progress = workload.progress
         self._pickled = pickled
         self._num_workers = num_workers

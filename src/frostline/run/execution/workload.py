@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from frostline.run.execution.executors import Evaluator
-from frostline.training.course import samples_kept
+from frostline.training.course import checkpoints_of, samples_kept
 from frostline.training.machine.threads import Threads
 from frostline.training.serial import train_serially
 
@@ -44,11 +44,22 @@ class TaskTraining:
 
     def samples_kept(self, job: Job) -> int:
         """Return after how many samples the training of ``job`` would be gone on with."""
-        return samples_kept(self.task, job, self.settings)
+        return samples_kept(self.task, job, self._anywhere)
+
+    def forget(self, number: int) -> None:
+        """Delete the checkpoints of configuration ``number``."""
+        checkpoints = checkpoints_of(self.task, self._anywhere)
+        assert checkpoints is not None, "a study keeps checkpoints"
+        checkpoints.forget(number)
+
+    @property
+    def _anywhere(self) -> TrainingSettings:
+        """The settings where nothing is trained: whoever decides may have no device such as those that train."""
+        return replace(self, options=replace(self.options, device="cpu")).settings
 
 
 class OwnTraining(Protocol):
-    """A training of the user's own: what it does inside, nobody here knows."""
+    """A training of the user's own: what it does inside, nobody here knows. Pickled, it leaves behind who listens to it."""
 
     @property
     def name(self) -> str:
@@ -89,8 +100,15 @@ class Workload:
 
     @property
     def evaluate(self) -> Evaluator:
-        """Evaluates one job in the process that calls it, by itself; one that raises is an evaluation that failed."""
+        """Evaluates one job in the process that calls it, by itself; one that raises is an evaluation that failed.
+
+        It can be pickled if the task or the training can; whoever hears of progress stays in this process.
+        """
         return Evaluator(train=self.training)
+
+    def forget(self, number: int) -> None:
+        """Let go of whatever is kept to continue configuration ``number``, wherever it was trained."""
+        self.training.forget(number)
 
 
 class ExecutorFactory(Protocol):

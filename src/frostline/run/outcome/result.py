@@ -150,14 +150,19 @@ class TuneResult:
         return f"study {self.study_name!r}: configuration {self.best.number}, {words}, at full fidelity"
 
 
-def why_nothing_was_found(history: History) -> str:
-    """Return one line about a search that evaluated no configuration at full fidelity."""
+def why_nothing_was_found(history: History, *, last_rung: int) -> str:
+    """Return one line about a search that evaluated no configuration at full fidelity, which is at ``last_rung``."""
     ended = list(history.evaluations())
     failed = [evaluation for evaluation in ended if evaluation.status is not Status.FINISHED]
-    first = f" The first one {failed[0].status}: {f'{failed[0].reason}'.removesuffix('.')}." if failed else ""
+    nothing = "no configuration was evaluated at full fidelity"
+    is_asked_for = any(evaluation.rung == last_rung for evaluation in ended)
+    if not (failed or is_asked_for):
+        return f"{nothing}: the search asked for none. Let it ask for rung {last_rung}, the last."
+    # Where nobody finished at all there was nobody to ask for.
+    unasked = "" if is_asked_for or len(failed) == len(ended) else ", and the search asked for none"
     return (
-        f"no configuration was evaluated at full fidelity: {len(failed)} of {len(ended)} evaluations failed or diverged."
-        f"{first}"
+        f"{nothing}: {len(failed)} of {len(ended)} evaluations failed or diverged{unasked}. "
+        f"The first one {failed[0].status}: {f'{failed[0].reason}'.removesuffix('.')}."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from frostline.errors import OptionError
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
     from frostline.search.ladder import Ladder
     from frostline.search.proposals.sampling import Sampling
 
-HALVING, SWEEP, FULL = "halving", "sweep", "full"
+HALVING = "halving"
 GRID = "grid"
-SEARCHES = (HALVING, "hyperband", "asynchronous", SWEEP, FULL)
 SAMPLERS = ("random", "qmc", "tpe", "gp", "cmaes", GRID)
 
 Choice = TypeVar("Choice")
@@ -33,16 +33,39 @@ class ClimbFactory(Protocol):
         """Return the search."""
 
 
+@dataclass(frozen=True, slots=True)
+class NamedSearch:
+    """What stands behind the name of a search."""
+
+    made_by: ClimbFactory
+    takes_reduction_factor: bool = True
+    """Whether it is made with a ``reduction_factor`` too: one of so many is promoted."""
+
+
+# All that a name needs, on the command line as in Python.
+SEARCHES = {
+    HALVING: NamedSearch(SuccessiveHalving),
+    "hyperband": NamedSearch(Hyperband),
+    "asynchronous": NamedSearch(AsynchronousHalving),
+    "sweep": NamedSearch(Sweep, takes_reduction_factor=False),
+    "full": NamedSearch(FullFidelity, takes_reduction_factor=False),
+}
+
+
 def search_named(name: str, reduction_factor: int | None = None) -> ClimbFactory:
     """Return the search called ``name``; None: promotes one in as many as it does by itself.
 
     Raises: OptionError if there is none.
     """
-    classes: tuple[ClimbFactory, ...] = (SuccessiveHalving, Hyperband, AsynchronousHalving, Sweep, FullFidelity)
-    made = choose("search", name, dict(zip(SEARCHES, classes, strict=True)))
-    if reduction_factor is None or name in (SWEEP, FULL):
-        return made
-    return functools.partial(made, reduction_factor=reduction_factor)  # type: ignore[call-arg]
+    named = choose("search", name, SEARCHES)
+    if reduction_factor is None or not named.takes_reduction_factor:
+        return named.made_by
+    return functools.partial(named.made_by, reduction_factor=reduction_factor)  # type: ignore[call-arg]
+
+
+def takes_reduction_factor(name: str) -> bool:
+    """Return whether the search called ``name`` promotes one of so many. Raises: OptionError if there is none."""
+    return choose("search", name, SEARCHES).takes_reduction_factor
 
 
 def sampling_named(name: str) -> Sampling:
