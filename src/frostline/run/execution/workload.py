@@ -46,11 +46,12 @@ class TaskTraining:
         """Return after how many samples the training of ``job`` would be gone on with."""
         return samples_kept(self.task, job, self._anywhere)
 
-    def forget(self, number: int) -> None:
-        """Delete the checkpoints of configuration ``number``."""
+    @property
+    def forget(self) -> Callable[[int], None]:
+        """Deletes the checkpoints of the configuration of that number; where they lie is worked out once, here."""
         checkpoints = checkpoints_of(self.task, self._anywhere)
         assert checkpoints is not None, "a study keeps checkpoints"
-        checkpoints.forget(number)
+        return checkpoints.forget
 
     @property
     def _anywhere(self) -> TrainingSettings:
@@ -106,9 +107,10 @@ class Workload:
         """
         return Evaluator(train=self.training)
 
-    def forget(self, number: int) -> None:
-        """Let go of whatever is kept to continue configuration ``number``, wherever it was trained."""
-        self.training.forget(number)
+    @property
+    def forget(self) -> Callable[[int], None]:
+        """Lets go of whatever is kept to continue the configuration of that number, wherever it was trained."""
+        return self.training.forget
 
 
 class ExecutorFactory(Protocol):
