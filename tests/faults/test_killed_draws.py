@@ -19,11 +19,10 @@ from frostline.search.interface import Search
 from frostline.search.ladder import Ladder
 from frostline.search.proposals.sampling import CMA_ES, GP, QMC, RANDOM, TPE, Draws, Sampling
 from frostline.search.spaces.space import SearchSpace
-from frostline.store.backends.any_storage import PublicAccess
 from frostline.store.backends.storage import close_storage, open_storage, opened
 from frostline.store.study import SearchStudy
 from frostline.store.terms import Terms
-from tests.store.dying import Fragile, KilledError
+from tests.store.dying import KilledError, let_die
 
 SPACE = SearchSpace(
     distributions={"rate": FloatDistribution(1e-4, 1.0, log=True), "decay": FloatDistribution(0.0, 1.0)}
@@ -93,9 +92,7 @@ def run(
     with opened(place) as storage:
         study = SearchStudy.open(storage, "s", terms=terms, space=SPACE)
         if writes >= 0:
-            access = study._access
-            assert isinstance(access, PublicAccess)
-            access._storage = Fragile(access._storage, writes)  # type: ignore[assignment]
+            let_die(study, writes)
         draws = Draws(space=SPACE, sampling=sampling, root_seed=0, direction="minimize")
         try:
             Loop(study, search, draws, Waves(size, dies_after=evaluations)).run(Observer())

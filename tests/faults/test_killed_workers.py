@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from frostline.cli.main import main
-from frostline.store.backends.any_storage import access_to
+from frostline.store.backends.fastest import access_to
 from frostline.store.reading import found_study, read_study
 from tests.postgresql import postgresql
 

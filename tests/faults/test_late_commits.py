@@ -37,7 +37,7 @@ def test_what_the_dead_have_committed_last_is_read(monkeypatch: pytest.MonkeyPat
             time.sleep(0.5)
 
         # What its thread does from now on is what the server does when its process is gone.
-        event.listen(dead.study._access._engine, "commit", commit_late)  # type: ignore[attr-defined]
+        event.listen(dead.study._access.within._engine, "commit", commit_late)  # type: ignore[attr-defined]
         dying = threading.Thread(target=dead.take, args=(1,))
         dying.start()
         assert is_committing.wait(10)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from frostline.records import Cost, Request
-from frostline.store.backends.any_storage import access_to
+from frostline.store.backends.fastest import access_to
 from frostline.store.backends.storage import open_storage
 from frostline.store.sharing import presence, workers
 from frostline.store.sharing.workers import SharedTurn

@@ -22,13 +22,12 @@ from frostline.search.algorithms.sweep import Sweep
 from frostline.search.ladder import Ladder
 from frostline.search.proposals.sampling import RANDOM, Draws
 from frostline.search.spaces.space import SearchSpace
-from frostline.store.backends.any_storage import PublicAccess
 from frostline.store.backends.storage import Storage, open_storage
 from frostline.store.reading import read_study
 from frostline.store.study import SearchStudy
 from frostline.store.terms import Terms
 from tests.forks import Fork
-from tests.store.dying import Fragile, KilledError
+from tests.store.dying import KilledError, let_die
 
 LADDER = Ladder.diagonal(num_layers=10, full_samples=1000)
 MIXED = Ladder.explicit([(2, 100), (2, 500), (6, 500), (10, 1000)], num_layers=10, full_samples=1000)
@@ -364,9 +363,7 @@ def test_a_sweep_killed_at_any_write_to_a_trial_ends_as_an_undisturbed_one(capac
     for moment in count():
         place = str(tmp_path / f"{moment}.log")
         worker = Worker(place, configurations=4, ladder=MIXED)
-        access = worker.study._access
-        assert isinstance(access, PublicAccess)
-        access._storage = Fragile(access._storage, moment)  # type: ignore[assignment]
+        let_die(worker.study, moment)
         survived = False
         try:
             run_to_the_end(worker, capacity)

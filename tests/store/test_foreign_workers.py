@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from frostline.errors import StudyError
-from frostline.store.backends.any_storage import access_to
+from frostline.store.backends.fastest import access_to
 from frostline.store.backends.storage import open_storage
 from frostline.store.sharing.deaths import Deaths, deaths_in
 from frostline.store.sharing.news import Claimed, Inbox

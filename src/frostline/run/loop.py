@@ -7,12 +7,11 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from frostline.records import Configuration, Fidelity, Job, Status
 from frostline.run.execution.bugs import stop_at_bug
-from frostline.run.execution.stations import stations_of
+from frostline.run.execution.stations import asking
 from frostline.search.allowed_requests import check_request
 from frostline.search.interface import Climb
 from frostline.store.sharing.workers import TurnLostError
@@ -112,7 +111,7 @@ class Loop:
         """Claimed ahead."""
         self._turn_seconds, self._evaluation_seconds = 0.0, math.inf
         """What the last turn took, and the last evaluation."""
-        ledger.show(partial(stations_of, executor))
+        ledger.show(asking(executor))
 
     def run(self, observer: Observer) -> None:
         """Go on to the end of the search."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from frostline.errors import StudyError
-from frostline.store.backends.any_storage import access_to
+from frostline.store.backends.fastest import access_to
 from frostline.store.backends.storage import Storage, opened
 from frostline.store.reading import TERMS, found_study, read_study
 from frostline.store.sharing.presence import living_workers

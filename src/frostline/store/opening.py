@@ -10,7 +10,7 @@ from optuna.study import StudyDirection
 
 from frostline.errors import StudyError
 from frostline.process import only_warnings
-from frostline.store.backends.any_storage import access_to
+from frostline.store.backends.fastest import access_to
 from frostline.store.backends.storage import Storage
 from frostline.store.reading import TERMS, check_study_name, read_terms
 from frostline.store.retries import has_only_failed

@@ -15,7 +15,7 @@ from frostline.inputs.credentials import holds_password, without_password
 from frostline.inputs.safe_names import check_name
 from frostline.search.history import History
 from frostline.search.spaces.space import SearchSpace
-from frostline.store.backends.any_storage import access_to
+from frostline.store.backends.fastest import access_to
 from frostline.store.backends.storage import Storage, opened
 from frostline.store.parsing import parse_lines, parse_table
 from frostline.store.retries import counting_trials

@@ -19,8 +19,8 @@ from frostline.records import Configuration, Evaluation, Request, Station, Statu
 from frostline.search.history import History
 from frostline.search.spaces.space import SearchSpace
 from frostline.store.backends.access import Claims
-from frostline.store.backends.any_storage import access_to
-from frostline.store.backends.storage import Storage
+from frostline.store.backends.fastest import access_to
+from frostline.store.backends.storage import Storage, StorageErrors
 from frostline.store.backends.vanishing import StudyFile
 from frostline.store.opening import join_study, open_study
 from frostline.store.reading import TERMS
@@ -209,12 +209,10 @@ class SearchStudy:
         with self._storing():
             self._turn.leave()
 
-    @contextmanager
-    def _storing(self) -> Iterator[None]:
+    def _storing(self) -> StorageErrors:
         """Return a context for what reads and writes the storage: its failures are StudyErrors."""
         self._check_file()
-        with self._place.errors():
-            yield
+        return self._place.errors()
 
     def _check_file(self) -> None:
         if self._file is not None:

@@ -59,14 +59,26 @@ def claims_in(trial: FrozenTrial, *, num_rungs: int) -> list[Claim]:
     return [Claim(rung=rung, worker=claim["worker"], num_ended=claim.get("ended", -1)) for rung, claim in claims]
 
 
+class _HandedOver(FrozenTrial):
+    """A trial whose parts a storage may keep as they are: whoever made it does not hold it any more."""
+
+    def __deepcopy__(self, memo: object) -> FrozenTrial:
+        # Optuna's storage in memory (5.0) copies what it is given with all distributions, which takes as long as all else.
+        kept = FrozenTrial.__new__(FrozenTrial)
+        vars(kept).update(vars(self))
+        return kept
+
+
 def new_trial(configuration: Configuration, space: SearchSpace, claims: Iterable[Claim]) -> FrozenTrial:
-    """Return the trial of a configuration of which rungs are claimed: to be written in one transaction."""
-    return optuna.trial.create_trial(
+    """Return the trial of a configuration of which rungs are claimed: to be written once, in one transaction."""
+    trial = optuna.trial.create_trial(
         state=TrialState.RUNNING,
         params=dict(configuration.hyperparameters),
         distributions=dict(space.distributions),
         system_attrs={**dict(map(claim_of, claims)), SAMPLER: dict(configuration.sampler_state)},
     )
+    trial.__class__ = _HandedOver
+    return trial
 
 
 def read_trial(trial: FrozenTrial, history: History, rungs: Sequence[Fidelity]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from frostline.errors import StudyError
-from frostline.store.backends.any_storage import access_to
+from frostline.store.backends.fastest import access_to
 from frostline.store.reading import read_terms
 from frostline.store.sharing.presence import Watch, living_workers
 from frostline.store.sharing.shared_history import SharedHistory

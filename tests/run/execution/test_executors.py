@@ -23,7 +23,7 @@ from frostline.errors import StudyError
 from frostline.records import Configuration, Evaluation, Fidelity, Job, Request, Status
 from frostline.run.execution.executors import Evaluator, RememberingExecutor, SerialExecutor, is_out_of_memory
 from frostline.run.execution.in_process import in_process_executor
-from frostline.run.execution.stations import stations_of
+from frostline.run.execution.stations import asking
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
 from frostline.training.black_box import BlackBox
@@ -200,7 +200,7 @@ def test_an_executor_tells_what_it_trains_while_it_does() -> None:
     (after,) = executor.stations()
     assert (after.requests, after.since) == ((), None)
     # Who knows nothing of it is an executor all the same.
-    assert stations_of(Silent()) is None  # type: ignore[arg-type]
+    assert asking(Silent())() is None  # type: ignore[arg-type]
 
 
 class Silent:

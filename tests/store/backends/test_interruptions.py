@@ -15,7 +15,7 @@ from sqlalchemy import event
 
 from frostline.store.backends.access import Claims
 from frostline.store.backends.any_storage import PublicAccess
-from frostline.store.backends.interruptions import uninterrupted
+from frostline.store.backends.interruptions import UninterruptedAccess, uninterrupted
 from frostline.store.backends.tables import TableAccess
 from tests.store.backends.test_access import NEW
 
@@ -115,7 +115,7 @@ def test_what_is_interrupted_is_written_whole_and_locks_nobody_out(
     storage, other = opened(), opened()
     study_id = storage.create_new_study([StudyDirection.MINIMIZE], "s")
     trial_id = storage.create_new_trial(study_id, NEW)
-    access = kind(storage, study_id)
+    access = UninterruptedAccess(kind(storage, study_id))
     told: list[bool] = []
 
     @event.listens_for(storage.engine, "after_cursor_execute")

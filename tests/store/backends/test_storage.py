@@ -18,7 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
 from frostline.errors import OptionError, StudyError
-from frostline.store.backends.any_storage import access_to
+from frostline.store.backends.fastest import access_to
 from frostline.store.backends.storage import MEMORY, StorageErrors, close_storage, exists, open_storage
 from frostline.store.reading import read_study
 

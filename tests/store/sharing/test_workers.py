@@ -11,7 +11,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from frostline.store.backends.any_storage import access_to
+from frostline.store.backends.fastest import access_to
 from frostline.store.backends.storage import open_storage
 from frostline.store.sharing.turns import SoleWorker
 from frostline.store.sharing.workers import SharedTurn

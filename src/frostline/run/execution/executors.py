@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from frostline.errors import BudgetTooSmallError, ObjectiveError
 from frostline.populations.prefix.share import CannotShareError
 from frostline.process import old_objects_passed_over
-from frostline.run.execution.stations import Here, stations_of
+from frostline.run.execution.stations import Here, asking
 from frostline.training.failures import failed, give_memory_back, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class _Wrapper:
 
     def stations(self) -> Sequence[Station]:
         """See ``TellsStations``."""
-        return stations_of(self.executor) or ()
+        return asking(self.executor)() or ()
 
     def forget(self, number: int) -> None:
         """See ``Executor``."""

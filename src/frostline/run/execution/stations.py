@@ -26,9 +26,10 @@ class TellsStations(Protocol):
         ...
 
 
-def stations_of(executor: Executor) -> Sequence[Station] | None:
-    """Return which process trains what; None of an executor that does not tell."""
-    return executor.stations() if isinstance(executor, TellsStations) else None
+def asking(executor: Executor) -> Callable[[], Sequence[Station] | None]:
+    """Return what asks an executor which process trains what; it returns None where the executor does not tell."""
+    # Whether it does is found out once: to look for a protocol's methods takes longer than to ask.
+    return executor.stations if isinstance(executor, TellsStations) else lambda: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A study in any of Optuna's storages, read and written through Optuna's own interface; a database in a faster way."""
+"""A study in any of Optuna's storages, read and written through Optuna's own interface."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import UpdateFinishedTrialError
 
-from frostline.store.backends.interruptions import uninterrupted
-
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial, TrialState
 
-    from frostline.store.backends.access import Access, Attribute, Claims
+    from frostline.store.backends.access import Attribute, Claims
 
 
 class PublicAccess:
@@ -22,27 +20,22 @@ class PublicAccess:
         self._storage = storage
         self._study_id = study_id
 
-    @uninterrupted()
     def trials(self) -> list[FrozenTrial]:
         """See ``Access``."""
         return self._storage.get_all_trials(self._study_id, deepcopy=False)
 
-    @uninterrupted()
     def num_trials(self) -> int:
         """See ``Access``."""
         return self._storage.get_n_trials(self._study_id)
 
-    @uninterrupted()
     def attributes(self) -> dict[str, Any]:
         """See ``Access``."""
         return self._storage.get_study_system_attrs(self._study_id)
 
-    @uninterrupted()
     def set_attribute(self, attribute: Attribute) -> None:
         """See ``Access``."""
         self._storage.set_study_system_attr(self._study_id, *attribute)
 
-    @uninterrupted()
     def claim(self, claims: Claims, attribute: Attribute) -> list[int]:
         """See ``Access``."""
         for trial_id, claim in claims.known:
@@ -51,7 +44,6 @@ class PublicAccess:
         self.set_attribute(attribute)
         return made
 
-    @uninterrupted()
     def record(self, trial_id: int, rung: int, score: float | None, attribute: Attribute) -> bool:
         """See ``Access``."""
         if attribute[0] in self._storage.get_trial(trial_id).user_attrs:
@@ -64,7 +56,6 @@ class PublicAccess:
             return False
         return True
 
-    @uninterrupted()
     def end(self, trial_id: int, state: TrialState, score: float | None, reason: str | None) -> bool:
         """See ``Access``."""
         try:
@@ -73,17 +64,3 @@ class PublicAccess:
             return self._storage.set_trial_state_values(trial_id, state, None if score is None else [score])
         except UpdateFinishedTrialError:
             return False
-
-
-def access_to(storage: BaseStorage, study_id: int) -> Access:
-    """Return the fastest way to a study: past Optuna's object mapping where it is a database whose tables are known."""
-    from optuna.storages import RDBStorage
-
-    # Optuna (5.0) wraps its RDB storage in a cache, and says nowhere what it wraps.
-    database = getattr(storage, "_backend", storage)
-    if isinstance(database, RDBStorage):
-        from frostline.store.backends.tables import TableAccess, are_known
-
-        if are_known():
-            return TableAccess(database, study_id)
-    return PublicAccess(storage, study_id)

@@ -18,8 +18,6 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import func, select
 
-from frostline.store.backends.interruptions import uninterrupted
-
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
     from sqlalchemy.engine import Connection, Row
@@ -66,7 +64,6 @@ class TableAccess:
         self._study_id = study_id
         self._distributions: dict[str, BaseDistribution] = {}
 
-    @uninterrupted()
     def trials(self) -> list[FrozenTrial]:
         """See ``Access``: without scores and times, which stand in the attributes or are not asked for."""
         # Each statement sees what was committed when it began: SQLite's driver begins no transaction to read, PostgreSQL's
@@ -84,27 +81,23 @@ class TableAccess:
             for row in found
         ]
 
-    @uninterrupted()
     def num_trials(self) -> int:
         """See ``Access``."""
         query = select(func.count()).select_from(_TRIALS).where(_TRIALS.c.study_id == self._study_id)
         with self._at_once.connect() as connection:
             return connection.execute(query).scalar_one()
 
-    @uninterrupted()
     def attributes(self) -> dict[str, Any]:
         """See ``Access``."""
         query = select(_OF_STUDY.c.key, _OF_STUDY.c.value_json).where(_OF_STUDY.c.study_id == self._study_id)
         with self._at_once.connect() as connection:
             return {key: json.loads(value) for key, value in connection.execute(query)}
 
-    @uninterrupted()
     def set_attribute(self, attribute: Attribute) -> None:
         """See ``Access``."""
         with self._at_once.connect() as connection:
             self._set_attribute(connection, attribute)
 
-    @uninterrupted()
     def claim(self, claims: Claims, attribute: Attribute) -> list[int]:
         """See ``Access``."""
         with self._engine.begin() as connection:
@@ -114,7 +107,6 @@ class TableAccess:
                 _put_attribute(connection, _OF_TRIAL, trial_id, claim)
             return [self._make(connection, trial) for trial in claims.new]
 
-    @uninterrupted()
     def record(self, trial_id: int, rung: int, score: float | None, attribute: Attribute) -> bool:
         """See ``Access``."""
         name, value = attribute
@@ -129,7 +121,6 @@ class TableAccess:
             connection.execute(_OF_USER.insert(), row)
         return True
 
-    @uninterrupted()
     def end(self, trial_id: int, state: TrialState, score: float | None, reason: str | None) -> bool:
         """See ``Access``."""
         now = dt.datetime.now(dt.UTC).replace(tzinfo=None)

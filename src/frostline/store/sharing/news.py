@@ -82,32 +82,42 @@ class Outbox:
     """The news of one worker that another may not have heard yet."""
 
     def __init__(self) -> None:
-        self._events: deque[list[Any]] = deque()
+        self._added: deque[Event] = deque()
+        self._pieces: deque[tuple[list[Any], int]] = deque()
+        """What was told before, for JSON, and how long it is there."""
         self._length = 0
         self.num_sent = 0
         """How many pieces of news there were, those included that are forgotten."""
 
     def add(self, event: Event) -> None:
         """Tell ``event`` from now on."""
-        piece = [_NAMES[type(event)], *(getattr(event, name) for name in type(event).__dataclass_fields__)]
-        self._events.append(piece)
-        self._length += len(json.dumps(piece))
+        self._added.append(event)
         self.num_sent += 1
-        while len(self._events) > _MOST or self._length > _LONGEST:
-            self._forget_first()
 
     def forget(self, heard: Iterable[int]) -> None:
         """Let go of what all others have heard, each so many pieces."""
-        least = min(heard, default=self.num_sent)
-        while self._events and self.num_sent - len(self._events) < least:
-            self._forget_first()
+        num_heard = min(heard, default=self.num_sent) - (self.num_sent - len(self._pieces) - len(self._added))
+        for _ in range(num_heard):
+            # Where there is nobody to hear it, news is gone before it was ever written out.
+            if self._pieces:
+                self._forget_first()
+            else:
+                self._added.popleft()
 
     def pieces(self) -> tuple[Any, ...]:
         """Return what is told, for JSON."""
-        return tuple(self._events)
+        while self._added:
+            event = self._added.popleft()
+            piece = [_NAMES[type(event)], *(getattr(event, name) for name in type(event).__dataclass_fields__)]
+            length = len(json.dumps(piece))
+            self._pieces.append((piece, length))
+            self._length += length
+        while len(self._pieces) > _MOST or self._length > _LONGEST:
+            self._forget_first()
+        return tuple(piece for piece, _ in self._pieces)
 
     def _forget_first(self) -> None:
-        self._length -= len(json.dumps(self._events.popleft()))
+        self._length -= self._pieces.popleft()[1]
 
 
 class Inbox:
