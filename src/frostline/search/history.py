@@ -312,7 +312,7 @@ class History:
             assert evaluation.score is not None
             key = (loss_sign(self.direction) * evaluation.score, number)
         rungs[rung]._finish(number, key, seconds=evaluation.cost.seconds, model_cost=evaluation.model_cost)
-        if any(self.has_begun(number, higher) for higher in range(rung + 1, self.num_rungs)):
+        if any((number, higher) in self._begun for higher in range(rung + 1, self.num_rungs)):
             rungs[rung]._promote(number)
         if number in self._eliminated:
             rungs[rung]._eliminate(number)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -172,8 +173,9 @@ class SearchStudy:
         self._claims.setdefault(configuration.number, []).append(claim)
         if configuration.number == len(self.history.configurations):
             self.history.add_configuration(configuration)
-        self._mine.add(Request(configuration.number, rung))
-        self._known.start(Request(configuration.number, rung))
+        request = Request(configuration.number, rung)
+        self._mine.add(request)
+        self._known.start(request)
 
     def record(self, evaluation: Evaluation) -> None:
         """Write down an evaluation that ended, and end its trial if it is over by that."""
@@ -282,10 +284,11 @@ class SearchStudy:
             for number in claims.keys() - new.keys()
             for claim in claims[number]
         ]
-        events: list[Event] = [
-            Made(number, dict(made.hyperparameters), dict(made.sampler_state)) for number, made in new.items()
-        ]
-        events += [Claimed(number, claim.rung) for number, every in claims.items() for claim in every]
+        # To be made by who tells them: in memory there is nobody to be told.
+        events: Iterator[Event] = chain(
+            (Made(number, dict(made.hyperparameters), dict(made.sampler_state)) for number, made in new.items()),
+            (Claimed(number, claim.rung) for number, every in claims.items() for claim in every),
+        )
         trials = [new_trial(configuration, self._space, claims[number]) for number, configuration in new.items()]
         with self._turn.handing_over(events) as attribute:
             made = self._access.claim(Claims(new=trials, known=known), attribute)

@@ -25,8 +25,10 @@ def stop_at_bug(history: History) -> None:
 
     Where one has finished the code can be run: what fails is then the configuration's own doing, and no reason to stop.
     """
+    if any(history.rung(rung).ranking for rung in range(history.num_rungs)):
+        return
     last = list(history.evaluations(since=max(0, history.num_evaluations - _IN_A_ROW)))
-    if len(last) < _IN_A_ROW or any(history.rung(rung).ranking for rung in range(history.num_rungs)):
+    if len(last) < _IN_A_ROW:
         return
     signatures = {_signature(evaluation) for evaluation in last}
     failure = last[-1].failure

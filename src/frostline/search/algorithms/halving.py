@@ -6,6 +6,7 @@ Both are pure functions of history, and decide by score alone. Optuna's own prun
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate, repeat
 from typing import TYPE_CHECKING
 
@@ -187,6 +188,7 @@ def first_requests(history: History, numbers: range, *, rung: int, capacity: int
     return [Request(number, rung) for number in (*drawn, *new)]
 
 
+@cache
 def divided(configurations: int, num_rungs: int, reduction_factor: int) -> tuple[int, ...]:
     """Return how many of ``configurations`` reach each rung: divided every time, rounding down, at least 1."""
     counts = accumulate(

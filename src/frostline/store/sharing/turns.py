@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,7 +27,7 @@ class Turn(Protocol):
         """Return a context manager in which no other worker decides."""
         ...
 
-    def handing_over(self, events: Sequence[Event]) -> AbstractContextManager[Attribute]:
+    def handing_over(self, events: Iterable[Event]) -> AbstractContextManager[Attribute]:
         """Return a context that gives an attribute to write with what was decided: when it is there, the turn is over.
 
         ``events`` tell the others what was.
@@ -82,7 +82,7 @@ class SoleWorker:
         """Return at once: there is nobody to wait for."""
         return nullcontext()
 
-    def handing_over(self, events: Sequence[Event]) -> AbstractContextManager[Attribute]:  # noqa: ARG002
+    def handing_over(self, events: Iterable[Event]) -> AbstractContextManager[Attribute]:  # noqa: ARG002
         """Return an attribute that says nothing."""
         return nullcontext((PREFIX + self.worker, None))
 

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -106,7 +106,7 @@ class SharedTurn:
                 self._say(deciding=None)
 
     @contextmanager
-    def handing_over(self, events: Sequence[Event]) -> Iterator[Attribute]:
+    def handing_over(self, events: Iterable[Event]) -> Iterator[Attribute]:
         """See ``Turn``. Raises: TurnLostError if this process was stopped in between, and others may decide by now."""
         if time.monotonic() - self._turn_began > _TURN_SECONDS:
             raise TurnLostError
