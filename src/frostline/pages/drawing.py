@@ -61,15 +61,23 @@ def new_figure(*, x: str = "", y: str = "", height: int = HEIGHT, legend: bool =
 
 
 def dress(figure: Any, *, x: str, y: str, height: int) -> None:
-    """Give a figure of ours the look of the page, room for its legend, and axes that are called ``x`` and ``y``."""
-    restyle(figure, height=height)
-    # The legend lies above: below, it would be in the way of the axis where the page is narrow.
+    """Give a figure the look of the page, room for its legend, and axes that are called ``x`` and ``y``."""
     figure.update_layout(
+        template="none",
+        height=height,
+        width=None,
+        title=None,
+        autosize=True,
+        font={"size": 12, "family": "system-ui, sans-serif", "color": "#222"},
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        hoverlabel={"align": "left"},
+        # The legend lies above: below, it would be in the way of the axis where the page is narrow.
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "font": {"size": 12}},
         margin={"l": 50, "r": 12, "t": 12, "b": 45},
     )
-    figure.update_xaxes(title={"text": safe(x), "standoff": 8})
-    figure.update_yaxes(title={"text": safe(y), "standoff": 8})
+    figure.update_xaxes(**_AXIS, title={"text": safe(x), "standoff": 8})
+    figure.update_yaxes(**_AXIS, title={"text": safe(y), "standoff": 8})
 
 
 def layers_figure(unit: str, layers: Sequence[int]) -> Any:
@@ -113,23 +121,6 @@ def scale_colours(number: int, scale: str = SCALE) -> list[str]:
 
     # The lightest are lost on white paper.
     return list(sample_colorscale(scale, [0.85 * index / max(1, number - 1) for index in range(number)]))
-
-
-def restyle(figure: Any, *, height: int) -> None:
-    """Give a figure, ours or Optuna's, the look of the page."""
-    figure.update_layout(
-        template="none",
-        height=height,
-        width=None,
-        title=None,
-        autosize=True,
-        font={"size": 12, "family": "system-ui, sans-serif", "color": "#222"},
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-        hoverlabel={"align": "left"},
-    )
-    figure.update_xaxes(**_AXIS)
-    figure.update_yaxes(**_AXIS)
 
 
 def safe(text: str) -> str:

@@ -1,8 +1,7 @@
-"""Where the good values of hyperparameters lie: Optuna's own figures, in the look of the page."""
+"""Where the good values of hyperparameters lie."""
 
 from __future__ import annotations
 
-import html
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,16 +12,17 @@ from frostline.pages.drawing import (
     SCALE,
     SMALL_HEIGHT,
     frame,
+    new_figure,
     num_outside,
     outside_words,
-    restyle,
     safe,
     show_frame,
+    shown,
     thinned,
 )
 from frostline.pages.parts import Figure, Multiples, Note, Section
 from frostline.report.searches.importance import cut
-from frostline.report.searches.scored import Scored, safe_names
+from frostline.report.searches.scored import Scored
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -56,11 +56,9 @@ def slices_section(scored: Scored | None) -> Section:
             scores=tuple(scored.scores[index] for index in indices),
         )
         text += f" {_MOST_POINTS} of {len(scored.scores)} are drawn."
-    names = safe_names(list(scored.space.distributions))
-    study = few.study(names)
     figures = [
-        Figure(_slice_figure(study, safe_name, limits), f"Points: the score against {name}.", caption=name)
-        for name, safe_name in names.items()
+        Figure(_slice_figure(few, name, limits), f"Points: the score against {name}.", caption=name)
+        for name in scored.space.distributions
     ]
     return Section(heading, [Note(text), Multiples(figures, is_small=True)])
 
@@ -91,40 +89,45 @@ def _end(distribution: BaseDistribution, value: Value) -> str:
     return "lower" if place < _EDGE else "upper" if place > 1 - _EDGE else ""
 
 
-def _slice_figure(study: Any, name: str, limits: tuple[float, float] | None) -> Any:
-    from optuna.visualization import plot_slice
-
-    figure = plot_slice(study, params=[name], target_name="score")
-    restyle(figure, height=SMALL_HEIGHT)
-    figure.update_traces(
+def _slice_figure(scored: Scored, name: str, limits: tuple[float, float] | None) -> Any:
+    """Return the scores against a hyperparameter: numbers at their places, choices side by side."""
+    distribution = scored.space.distributions[name]
+    points = [
+        (order, configuration[name], score)
+        for order, (configuration, score) in enumerate(zip(scored.configurations, scored.scores, strict=True))
+        if name in configuration
+    ]
+    figure = new_figure(height=SMALL_HEIGHT, legend=False)
+    figure.add_scatter(
+        x=[
+            distribution.to_internal_repr(value) if isinstance(distribution, CategoricalDistribution) else value
+            for _, value, _ in points
+        ],
+        y=[score for _, _, score in points],
+        mode="markers",
         marker={
-            "showscale": False,
+            "color": [order for order, _, _ in points],
             "colorscale": SCALE,
             "reversescale": True,
             "size": 7,
-            "line": {"width": 0.5},
-        }
+            "line": {"width": 0.5, "color": "Grey"},
+        },
+        text=[safe(shown(value)) for _, value, _ in points],
+        hovertemplate="%{text}: %{y:.4g}<extra></extra>",
     )
-    axis = figure.layout.xaxis
-    if axis.type == "log":
+    if isinstance(distribution, CategoricalDistribution):
+        # Cut before escaped: half an entity would be read as text.
+        names = [safe(cut(f"{choice}", _LONGEST_CHOICE, mark="…")) for choice in distribution.choices]
+        figure.update_xaxes(tickvals=[*range(len(names))], ticktext=names, range=[-0.5, len(names) - 0.5])
+    elif getattr(distribution, "log", False):
         # Between decades there is no room for numbers, and of many decades not for each.
-        decades = math.log10(max(figure.data[0].x) / min(figure.data[0].x)) if len(figure.data[0].x) else 1
-        figure.update_xaxes(dtick=max(1, math.ceil(decades / 2)), exponentformat="power", tickangle=0)
-    elif axis.type == "category":
-        _name_categories(figure)
+        places = figure.data[0].x
+        decades = math.log10(max(places) / min(places)) if places else 1
+        dtick = max(1, math.ceil(decades / 2))
+        figure.update_xaxes(type="log", dtick=dtick, exponentformat="power", tickangle=0)
     else:
         figure.update_xaxes(nticks=5)
-    figure.update_xaxes(title=None)
-    figure.update_yaxes(title=None, nticks=6)
+    figure.update_yaxes(nticks=6)
     show_frame(figure, limits)
-    figure.update_layout(showlegend=False, margin={"l": 32, "r": 8, "t": 6, "b": 28})
+    figure.update_layout(margin={"l": 32, "r": 8, "t": 6, "b": 28})
     return figure
-
-
-def _name_categories(figure: Any) -> None:
-    """Write choices as they are called, without the quotes that Optuna puts around strings."""
-    categories = list(figure.layout.xaxis.categoryarray)
-    names = [name[1:-1] if name[:1] in "'\"" and name[-1:] == name[:1] else name for name in categories]
-    # Cut before escaped: half an entity would be read as text.
-    short = [safe(cut(html.unescape(name), _LONGEST_CHOICE, mark="…")) for name in names]
-    figure.update_xaxes(tickvals=categories, ticktext=short, range=[-0.5, len(categories) - 0.5])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from frostline.pages.drawing import BLUE, new_figure, restyle, safe
+from frostline.pages.drawing import BLUE, new_figure, safe
 from frostline.pages.parts import Figure, Note, Section
 from frostline.search.proposals.surrogate import Coordinates, Response
 from frostline.search.spaces.unit_cube import num_coordinates
@@ -64,8 +64,15 @@ def importance_section(
             f"From {len(scored.scores)} configurations at {scored.where}, by Optuna (PED-ANOVA): how much each "
             f"hyperparameter decides whether a configuration is among the best tenth. The shares sum to 1.{scored.caution}"
         )
-        return _section(text, _optuna_figure(scored))
+        return _section(text, _bars(_by_optuna(scored)))
     return _by_model(ranked, space)
+
+
+def _by_optuna(scored: Scored) -> dict[str, float]:
+    # It loads scikit-learn, which few reports need.
+    from optuna.importance import get_param_importances
+
+    return get_param_importances(scored.study())
 
 
 def _by_model(ranked: Sequence[tuple[Configuration, float]], space: SearchSpace) -> Section:
@@ -147,25 +154,10 @@ def _bars(shares: Mapping[str, float]) -> Any:
         textposition="outside",
         hoverinfo="skip",
     )
-    return _dressed(figure, len(shares))
-
-
-def _optuna_figure(scored: Scored) -> Any:
-    from optuna.visualization import plot_param_importances
-
-    names = {
-        name: safe(cut(name, _LONGEST_NAME, mark=f"…{index}"))
-        for index, name in enumerate(scored.space.distributions)
-    }
-    return _dressed(plot_param_importances(scored.study(names)), len(names))
-
-
-def _dressed(figure: Any, number: int) -> Any:
-    restyle(figure, height=90 + 34 * number)
+    figure.update_layout(height=90 + 34 * len(shares), margin={"l": 20, "r": 20, "t": 10, "b": 45})
     figure.update_traces(marker_color=BLUE, cliponaxis=False)
-    figure.update_xaxes(title={"text": "share"}, range=[0, 1.12])
-    figure.update_yaxes(title=None, ticklen=6)
-    figure.update_layout(showlegend=False, margin={"l": 20, "r": 20, "t": 10, "b": 45})
+    figure.update_xaxes(range=[0, 1.12])
+    figure.update_yaxes(ticklen=6)
     return figure
 
 

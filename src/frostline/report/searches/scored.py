@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.storages import InMemoryStorage
-from optuna.study import StudyDirection
 
-from frostline.pages.drawing import safe
 from frostline.search.algorithms.silence import silent_rungs
+from frostline.search.proposals.mirror import private_study
 from frostline.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from frostline.records import Configuration, Direction
     from frostline.report.study_record import StudyRecord
     from frostline.search.spaces.space import SearchSpace
@@ -51,22 +46,13 @@ class Scored:
             words += " These configurations were chosen by a lower rung."
         return words
 
-    def study(self, names: Mapping[str, str]) -> optuna.Study:
-        """Return an Optuna study in memory of these configurations, whose hyperparameters are called as ``names`` say."""
-        storage = InMemoryStorage()
-        direction = StudyDirection.MINIMIZE if self.direction == "minimize" else StudyDirection.MAXIMIZE
-        storage.create_new_study([direction], "report")
-        study = optuna.load_study(study_name="report", storage=storage)
-        distributions = {
-            names[name]: _safe_distribution(distribution)
-            for name, distribution in self.space.distributions.items()
-        }
+    def study(self) -> optuna.Study:
+        """Return an Optuna study in memory of these configurations."""
+        study, _ = private_study(self.direction, optuna.samplers.RandomSampler())
+        distributions = dict(self.space.distributions)
         for configuration, score in zip(self.configurations, self.scores, strict=True):
-            params: dict[str, Any] = {
-                names[name]: safe(value) if isinstance(value, str) else value
-                for name, value in configuration.items()
-            }
-            study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=score))
+            trial = optuna.trial.create_trial(params=dict(configuration), distributions=distributions, value=score)
+            study.add_trial(trial)
         return study
 
 
@@ -103,16 +89,3 @@ def scored_at(record: StudyRecord) -> Scored | None:
         else f"rung {rung} ({counted(layers, 'layer')}, {samples:,} {terms.sample_unit})",
         is_selected=rung > 0 and not terms.is_sweep and any(counts[:rung]),
     )
-
-
-def safe_names(names: Sequence[str]) -> dict[str, str]:
-    """Return each name as a figure may show it."""
-    return {name: safe(name) for name in names}
-
-
-def _safe_distribution(distribution: BaseDistribution) -> BaseDistribution:
-    if isinstance(distribution, CategoricalDistribution):
-        return CategoricalDistribution(
-            [safe(choice) if isinstance(choice, str) else choice for choice in distribution.choices]
-        )
-    return distribution
