@@ -10,6 +10,7 @@ the last tenth (the growth), and the ratio frostline / Optuna, which is to stay 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import platform
 import statistics
@@ -144,6 +145,9 @@ def side_by_side(place: Callable[[str], str], sampler: str, search: Search) -> t
 
 def measure(storage: str, sampler: str, search: str, configurations: int) -> Row:
     plan = SEARCHES[search](ladder=LADDER, configurations=configurations)
+    # How often all that is loaded is looked at for garbage depends on how much it is, and with torch it takes 0.1 s.
+    gc.collect()
+    gc.freeze()
     with tempfile.TemporaryDirectory() as folder:
         place = {
             "memory": lambda side: ":memory:",

@@ -456,3 +456,13 @@ def test_what_a_worker_did_that_came_and_went_meanwhile_is_known(journal: str) -
     assert [trial.number for trial in trials_of(journal)] == [0, 1, 2]
     assert first.study.history.evaluation(0, 1) is not None
     first.study.close()
+
+
+def test_beside_what_is_evaluated_by_itself_nothing_begins(tmp_path: Path) -> None:
+    worker = Worker(str(tmp_path / "s.log"), configurations=3)
+    assert worker.take(capacity=1) == [(0, 0)]
+    # As it is when two processes have died of it, and it alone was abandoned.
+    worker.study._alone = Request(0, 0)
+    assert worker.take() == []
+    worker.record(0, 0)
+    assert worker.take() != []

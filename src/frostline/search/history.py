@@ -170,7 +170,9 @@ class History:
         self._num_pending: list[int] = []
         self._unstarted: list[int] = []
         self._eliminated: set[int] = set()
-        self._parts: dict[range | None, list[RungHistory]] = {None: []}
+        self._num_rungs = 0
+        self._has_finished = False
+        self._parts: dict[range | None, list[RungHistory]] = {}
 
     @property
     def configurations(self) -> Sequence[Configuration]:
@@ -195,7 +197,12 @@ class History:
     @property
     def num_rungs(self) -> int:
         """How many rungs, counted from the lowest of the ladder, something is known of."""
-        return len(self._parts[None])
+        return self._num_rungs
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether any evaluation finished, and neither diverged nor failed."""
+        return self._has_finished
 
     @property
     def num_evaluations(self) -> int:
@@ -230,6 +237,7 @@ class History:
         self._num_pending[number] -= 1
         self._found[number, rung] = evaluation
         self._evaluations.append(evaluation)
+        self._has_finished |= evaluation.status is Status.FINISHED
         for rungs in self._rungs_of(number, rung):
             self._put(rungs, evaluation)
 
@@ -276,7 +284,7 @@ class History:
     def rung(self, index: int, *, part: range | None = None) -> RungHistory:
         """Return what is known of a rung, by all configurations or by those numbered in ``part`` alone.
 
-        A part is gathered when it is first asked for and kept up to date from then on.
+        Either is gathered when it is first asked for and kept up to date from then on.
         """
         if part not in self._parts:
             self._gather(part)
@@ -294,6 +302,7 @@ class History:
         number, rung = request.number, request.rung
         discard(self._unstarted, number)
         self._begun.add((number, rung))
+        self._num_rungs = max(self._num_rungs, rung + 1)
         self._num_pending[number] += 1
         for rungs in self._rungs_of(number, rung):
             _count_start(rungs, number, rung)
@@ -318,13 +327,12 @@ class History:
             rungs[rung]._eliminate(number)
 
     def _gather(self, part: range | None) -> None:
-        assert part is not None
         rungs: list[RungHistory] = [RungHistory() for _ in range(self.num_rungs)]
         for request in self._pending:
-            if request.number in part:
+            if part is None or request.number in part:
                 _count_start(rungs, request.number, request.rung)
         for evaluation in self._evaluations:
-            if evaluation.number in part:
+            if part is None or evaluation.number in part:
                 _count_start(rungs, evaluation.number, evaluation.rung)
                 self._put(rungs, evaluation)
         self._parts[part] = rungs

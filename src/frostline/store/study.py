@@ -159,6 +159,8 @@ class SearchStudy:
         claims, num_ended = self._known.abandoned, self.history.num_evaluations
         if self._alone in self._mine:
             return [], False
+        if not claims:
+            return [], True
         suspects = [request for request in claims if self._known.deaths[request].is_suspect]
         if not suspects:
             return [*claims], all(claim.num_ended == num_ended for claim in claims.values())

@@ -25,11 +25,9 @@ def stop_at_bug(history: History) -> None:
 
     Where one has finished the code can be run: what fails is then the configuration's own doing, and no reason to stop.
     """
-    if any(history.rung(rung).ranking for rung in range(history.num_rungs)):
+    if history.has_finished or history.num_evaluations < _IN_A_ROW:
         return
-    last = list(history.evaluations(since=max(0, history.num_evaluations - _IN_A_ROW)))
-    if len(last) < _IN_A_ROW:
-        return
+    last = list(history.evaluations(since=history.num_evaluations - _IN_A_ROW))
     signatures = {_signature(evaluation) for evaluation in last}
     failure = last[-1].failure
     if failure is None or len(signatures) > 1:
