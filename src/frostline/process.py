@@ -11,9 +11,12 @@ import gc
 import logging
 import mmap
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 # Of glibc's malloc.h.
@@ -22,6 +25,8 @@ _LARGE = 2**20
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _PAGES = Path("/proc/self/statm")
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def prepare_process() -> None:
@@ -98,6 +103,35 @@ def only_warnings(name: str) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let the first signal that tells this process to end be handled after what is within; a second one is heard at once.
+
+    Python raises KeyboardInterrupt between any two lines. Blocking the signal would not do: another thread takes it then,
+    and Python handles it in the main thread all the same.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Signals are handled by the main thread alone.
+        return
+    handlers = {number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
+    waiting: list[int] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        waiting.append(number)
+        if len(waiting) > 1:
+            handlers[signal.Signals(number)](number, frame)
+
+    for number in handlers:
+        signal.signal(number, wait)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if waiting:
+            handlers[signal.Signals(waiting[0])](waiting[0], None)
 
 
 def _set_malloc(options: dict[int, int]) -> None:

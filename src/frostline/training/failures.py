@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import gc
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 import torch
 
@@ -15,7 +10,7 @@ from frostline.errors import FrostlineError
 from frostline.inputs.credentials import Secrets
 from frostline.inputs.foreign_tracebacks import last_place, shortened_traceback, without_our_frames
 from frostline.inputs.printable import one_line
-from frostline.process import trim_freed_memory
+from frostline.process import trim_freed_memory, uninterrupted
 from frostline.records import Cost, Evaluation, Failure, Job, Status
 
 _LONGEST_REASON = 500
@@ -45,32 +40,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def give_memory_back() -> None:
     """Free what nobody holds any more: call it outside the except clause, whose traceback keeps models alive."""
-    with _uninterrupted():
+    # What is raised in what the collector calls back is printed and lost.
+    with uninterrupted():
         gc.collect()
     # Where malloc is set to keep what is freed, as by the frostline command.
     trim_freed_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C off until the end: an exception in what the garbage collector calls back is printed and lost.
-
-    Blocking the signal would not do: another thread takes it then, and Python handles it here all the same.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    came: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if came:
-        handler(*came[0])
 
 
 def _reason(error: BaseException) -> str:
