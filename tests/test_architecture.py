@@ -108,6 +108,14 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
 
 
+def test_frostline_does_not_import_the_plugin_that_imports_it() -> None:
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not any(name.startswith("hydra_plugins") for name in names), f"{ids(path)}:{node.lineno}"
+
+
 def test_folders_stand_beside_few_modules() -> None:
     beside = [entry.name for entry in PACKAGE.iterdir() if entry.is_file()]
     assert len(beside) <= MOST_ENTRIES_AT_THE_ROOT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, RangeSweep
@@ -25,12 +25,41 @@ from frostline.store.begun import begun_ladder, terms_in
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
+    from hydra.plugins.launcher import Launcher
+    from hydra.types import HydraContext
+    from omegaconf import DictConfig
 
     from frostline.records import Configuration, Direction, Fidelity
-    from hydra_plugins.frostline_sweeper import FrostlineSweeper
 
 
-def sweep(sweeper: FrostlineSweeper, arguments: Sequence[str]) -> float:
+class Settings(Protocol):
+    """What may be set below ``hydra.sweeper``, as the plugin says it."""
+
+    params: dict[str, str]
+    budget: float
+    direction: str
+    sampling: str
+    seed: int
+    study: str | None
+    storage: str
+    trainable_layers: str
+    samples: str
+
+
+class Sweeper(Protocol):
+    """The plugin, as far as it is needed here."""
+
+    hydra_context: HydraContext
+    config: DictConfig
+    launcher: Launcher
+
+    @property
+    def settings(self) -> Settings:
+        """What was set."""
+        ...
+
+
+def sweep(sweeper: Sweeper, arguments: Sequence[str]) -> float:
     """Search as the settings of ``sweeper`` say, and return the best score.
 
     ``arguments`` are the overrides of the command line: those that sweep are searched, beside the ``params``, and the others
@@ -90,7 +119,7 @@ def sweep(sweeper: FrostlineSweeper, arguments: Sequence[str]) -> float:
 class Jobs:
     """Launches one job for each evaluation."""
 
-    sweeper: FrostlineSweeper
+    sweeper: Sweeper
     fixed: Sequence[str]
     num_launched: int = 0
 
