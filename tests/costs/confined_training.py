@@ -15,7 +15,7 @@ from optuna.distributions import FloatDistribution
 from torch import Tensor, nn
 from torch.nn import functional
 
-from frostline.costs.predicted.allocations import storage_bytes
+from frostline.layers.storages import storage_bytes
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.records import Configuration, Fidelity, Job

@@ -23,9 +23,9 @@ from frostline.costs.measurement import (
     num_layers_of,
     own_batch_size,
 )
-from frostline.costs.predicted.allocations import storage_bytes
 from frostline.costs.step_cost import StepCost
 from frostline.errors import FidelityError, HyperparameterError, OptionError, TaskError
+from frostline.layers.storages import storage_bytes
 
 CPU = torch.device("cpu")
 FLOAT = 4

@@ -165,7 +165,7 @@ def test_what_no_model_is_known_of_is_refused() -> None:
 
     plan = SearchPlan(configurations=9, against="bytes")
     with pytest.raises(
-        OptionError, match="against is 'bytes', but what a model costs is known of tasks only: leave it"
+        OptionError, match="against is 'bytes', but what a model costs is known of tasks and objectives: leave it"
     ):
         search_function(train, wide_task.task.space, LADDER, study="s", plan=plan, storage=":memory:")
 

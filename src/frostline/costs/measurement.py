@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from frostline.costs.asked_batch import completed, first_batch
-from frostline.costs.predicted.allocations import storage_bytes
 from frostline.costs.predicted.flops import count_flops
 from frostline.costs.predicted.true_peak import PeakBytes
 from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
@@ -23,6 +22,7 @@ from frostline.inputs.whole_numbers import check_whole
 from frostline.layers import freezing_of
 from frostline.layers.cutting.nesting import tensors
 from frostline.layers.freezing.saved_tensors import SavedTensors
+from frostline.layers.storages import storage_bytes
 from frostline.training.machine.devices import DevicePlan, first_tensor, move_batch, synchronise
 from frostline.training.machine.randomness import borrowed_generators
 from frostline.training.session import Session, begin_session

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from frostline.costs.predicted.allocations import storage_bytes
 from frostline.costs.predicted.prediction import forward_flops
 from frostline.errors import OptionError, PredictionError
 from frostline.inputs.model_costs import BYTES, FLOPS, SECONDS
+from frostline.layers.storages import model_bytes
 from frostline.layers.weights.deferred import build_shapes, fill, move
 from frostline.records import Configuration
 from frostline.training.machine.devices import move_batch, synchronise
@@ -70,7 +70,7 @@ class ModelMeter:
 
     def _bytes(self, configuration: Configuration) -> float:
         model = build_shapes(lambda: self._task.build_model(configuration))
-        return float(storage_bytes([*model.parameters(), *model.buffers()]))
+        return float(model_bytes(model))
 
     def _flops(self, configuration: Configuration) -> float:
         return forward_flops(self._task, configuration)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from optuna import TrialPruned
 
 from frostline.errors import ObjectiveError
+from frostline.inputs.model_costs import BYTES
 from frostline.objectives.kept_training import KeptTraining
 from frostline.objectives.suggestions import Suggestions
 from frostline.objectives.surroundings import Surroundings
+from frostline.objectives.told_costs import score_and_cost
 from frostline.objectives.trial import Trial
 from frostline.records import Cost, Evaluation, Job, Progress
 from frostline.seeding import derive_seed
@@ -47,6 +49,8 @@ class ObjectiveTraining:
     checkpoints: Checkpoints
     models: KeptModels
     """Where what was trained in full is kept."""
+    against: str | None = None
+    """What of a model counts beside its score: ``inputs.model_costs``."""
     progress: Callable[[Progress], object] = lambda _: None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -64,9 +68,11 @@ class ObjectiveTraining:
         begin = time.perf_counter()
         kept = self._kept(job)
         trial = self._trial(job, kept, self._reporter(job, kept))
+        told: float | None = None
         with seeded(derive_seed(self.root_seed, "initialisation")):
             try:
-                curve = trial.ended(self.objective(trial))
+                score, told = score_and_cost(self.objective(trial), self.against)
+                curve = trial.ended(score)
             except TrialPruned as pruned:
                 if not trial.should_prune():
                     raise ObjectiveError(
@@ -80,8 +86,11 @@ class ObjectiveTraining:
         evaluation = evaluation_by(curve, job, cost)
         if evaluation.score is not None and trial.model is not None and self._is_full(job):
             self.models.keep(trial.model, job.configuration, score=evaluation.score)
-        is_other = trial.params != dict(job.configuration.hyperparameters)
-        return replace(evaluation, suggested=trial.params) if is_other else evaluation
+        if trial.params != dict(job.configuration.hyperparameters):
+            evaluation = replace(evaluation, suggested=trial.params)
+        if self.against == BYTES and told is None:
+            told = float(trial.model_bytes)
+        return replace(evaluation, model_cost=told)
 
     def samples_kept(self, job: Job) -> int:
         """Return after how many samples the training of ``job`` would be gone on with, by the data or by its scores."""

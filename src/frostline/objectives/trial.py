@@ -11,6 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from frostline.errors import ObjectiveError
 from frostline.layers import freeze, freezing_of, split_layers
+from frostline.layers.storages import model_bytes
 from frostline.objectives.batches import Count, Place, Repeated, num_examples
 from frostline.objectives.kept_training import KeptTraining
 from frostline.objectives.pending_checkpoint import PendingCheckpoint
@@ -57,6 +58,8 @@ class Trial:
         self._curve: list[CurvePoint] = [] if kept is None else [*kept.curve]
         self._freezing: Freezing | None = None
         self._repeated: Repeated | None = None
+        self.model_bytes = 0
+        """Those of the parameters and buffers of the model that was frozen, as the objective made it."""
         self._largest_batch = 0
         self._is_counted = False
         self._has_read_samples = False
@@ -123,6 +126,8 @@ class Trial:
         elif layers is None and example_inputs is not None:
             layers = split_layers(model, example_inputs=example_inputs)
         self._check_number((layers or split_layers(model)).num_layers)
+        # Frozen layers may be kept smaller, or elsewhere.
+        self.model_bytes = model_bytes(model)
         self._freezing = freeze(
             model,
             trainable_layers=self.trainable_layers,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack, cast
 
@@ -25,7 +26,7 @@ from frostline.run.view.search_view import observing
 from frostline.search.ladder import Ladder
 from frostline.search.proposals.sampling import CMA_ES, GP, QMC, RANDOM, TPE
 from frostline.store.backends.storage import DEFAULT_STORAGE, Storage
-from frostline.store.begun import begun_ladder, terms_in
+from frostline.store.begun import begun_against, begun_ladder, terms_in
 from frostline.training.files.checkpoints import Checkpoints
 from frostline.training.files.kept_models import KeptModels
 
@@ -66,6 +67,7 @@ class PlanFields(TypedDict, total=False):
     initial: Mapping[str, Value] | Sequence[Mapping[str, Value]]
     seed: int
     direction: Direction | None
+    against: str | None
 
 
 class SearchOptions(PlanFields, total=False):
@@ -107,7 +109,8 @@ def tune(
     What the search may cost and what it tries are the fields of ``SearchPlan``: ``budget`` (6 full trainings unless told
     otherwise), ``initial`` (the values that you use today, trained in full), ``direction`` ("minimize"), ``sampling``,
     ``seed``, ``configurations``, ``search``; and ``ladder``, which makes another ladder than the usual one from the numbers
-    of layers and samples.
+    of layers and samples. With ``against`` the score is weighed against what the model costs (``TuneResult.front``): "bytes"
+    are counted, "seconds" and "flops" the objective returns beside the score, as in ``return score, seconds``.
 
     The study is kept in ``storage`` and continued if it is there; by default its name is that of the script and the
     function. An ``optuna.Study`` brings its own storage, sampler and direction. Checkpoints, and the weights of the best
@@ -131,9 +134,11 @@ def tune(
     with observing(observer, what=f"the search of {name}", storage=storage, sample_unit=unit) as watching:
         values = plan.first[0] if plan.first else None
         sketch = look(objective, samples=samples, values=values, root_seed=plan.seed)
+        begun = terms_in(place, name)
+        plan = replace(plan, against=begun_against(begun, plan.against))
         ladder = (make_ladder or plan.usual_ladder)(num_layers=sketch.num_layers, full_samples=samples)
         if make_ladder is None:
-            ladder = begun_ladder(terms_in(place, name), ladder)
+            ladder = begun_ladder(begun, ladder)
         watching = within_budget(plan.search_on(ladder), watching)
         folder = kept_in.below(folder_name(name))
         training = ObjectiveTraining(
@@ -145,6 +150,7 @@ def tune(
                 folder, fingerprint=sketch.space.fingerprint, root_seed=plan.seed, settings="objective"
             ),
             models=KeptModels.in_folder(folder),
+            against=plan.against,
             progress=watching.progressed,
         )
         return search_training(

@@ -39,8 +39,8 @@ class SearchPlan:
     They are ``initial`` first (one, or several), then what ``sampling`` draws; under a budget the initial ones are trained
     in full. Search and sampling may be named as on the command line: "hyperband", "tpe". Every random stream
     follows from ``seed``. ``direction`` and ``sample_unit`` are those of an objective: by default a score is to fall, after
-    so many "samples". A task says both itself. ``against`` is what of the trained model counts beside the score of a
-    task: "bytes", "flops" or "seconds"; None: what its study was begun with, and of a new one nothing.
+    so many "samples". A task says both itself. ``against`` is what of the trained model counts beside the score:
+    "bytes", "flops" or "seconds"; None: what its study was begun with, and of a new one nothing.
     Raises: OptionError if there is no such direction, if the seed is not in 0..2^63 - 1, if it is no budget, or if there is
     one beside ``configurations`` or another search than halving; if there is no such cost, or the sampler knows none.
     """

@@ -63,8 +63,13 @@ def search_function(
     """Search for the best configuration of a function of configurations and fidelities, and return it.
 
     ``train(configuration, fidelity)`` returns a score, or yields ``(samples, score)`` as it goes; the rest is as in
-    ``search_training``.
+    ``search_training``. Raises: OptionError if its models' costs are to count, of which it tells nothing.
     """
+    if plan.against is not None:
+        raise OptionError(
+            f"against is {plan.against!r}, but what a model costs is known of tasks and objectives: leave it out, or make "
+            f"one of these of it, for tune_task or tune."
+        )
     return search_training(
         BlackBox(train=train, root_seed=plan.seed),
         space_of(space),
@@ -93,13 +98,8 @@ def search_training(
     What is tried says ``plan``; the study ``study`` is kept in ``storage`` and continued if it is there. ``executor`` makes
     what evaluates.
     Raises: StudyError if the study cannot be opened or is another one's; SearchFailedError if no configuration was
-    evaluated at full fidelity; OptionError if its models' costs are to count, which only a task's are known of.
+    evaluated at full fidelity.
     """
-    if plan.against is not None:
-        raise OptionError(
-            f"against is {plan.against!r}, but what a model costs is known of tasks only: leave it out, or make a task of "
-            f"it for tune_task."
-        )
     search = plan.search_on(ladder)
     direction = plan.direction or "minimize"
     terms = terms_of(

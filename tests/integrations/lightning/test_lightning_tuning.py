@@ -254,6 +254,8 @@ def test_what_is_wrong_is_said_in_a_line() -> None:
         tuned(trainer={"max_epochs": 3})
     with pytest.raises(OptionError, match="'ddp' starts the whole script again"):
         tuned(trainer={"strategy": "ddp"})
+    with pytest.raises(OptionError, match="against is 'seconds', but a LightningModule returns a score alone"):
+        tuned(against="seconds")
     with pytest.raises(ObjectiveError, match="the function returned a int: return a LightningModule"):
         tuned(build=lambda trial: 3)
     missing = lightning.Fitting(build=build, monitor="accuracy", data=loaders())

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import frostline
-from frostline.errors import ObjectiveError
+from frostline.errors import ObjectiveError, OptionError
 from frostline.objectives.kept_training import KeptTraining
 from frostline.objectives.look import look
 from frostline.objectives.suggestions import Suggestions
@@ -212,6 +212,8 @@ def test_a_search_in_a_line(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said_in_a_line() -> None:
     with pytest.raises(ObjectiveError, match=r"the function returned a int: return a transformers\.Trainer"):
         ours.tune_trainer(lambda trial: 3, samples=100)
+    with pytest.raises(OptionError, match="against is 'flops', but a Trainer returns a score alone"):
+        ours.tune_trainer(lambda trial: 3, samples=100, against="flops")
     with pytest.raises(
         ObjectiveError, match=r"monitor is 'eval_f1', but Trainer\.evaluate gives epoch, eval_loss"
     ):

@@ -13,6 +13,7 @@ from frostline.costs.predicted.caching_allocator import CachingAllocator
 from frostline.costs.predicted.cuda_rules import bytes_inside_on_cuda
 from frostline.costs.predicted.kernel_memory import bytes_inside
 from frostline.layers.cutting import nesting
+from frostline.layers.storages import identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +38,7 @@ class LiveBytes(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self._allocator = allocator
         # The tensors are held, so that no storage of another tensor can get the identity of one of these.
-        self._ignored = {_identity(tensor): tensor for tensor in ignored}
+        self._ignored = {identity_of(tensor): tensor for tensor in ignored}
         self._alive: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self._pages = 0
         self.current = 0
@@ -55,11 +56,11 @@ class LiveBytes(TorchDispatchMode):
         """Run the operation, and count what it made."""
         given = arguments, keywords or {}
         results = operation(*arguments, **given[1])
-        there_before = {_identity(tensor) for tensor in _tensors(given)}
-        made = [tensor for tensor in _tensors(results) if _identity(tensor) not in there_before]
+        there_before = {identity_of(tensor) for tensor in _tensors(given)}
+        made = [tensor for tensor in _tensors(results) if identity_of(tensor) not in there_before]
         for tensor in made:
             self._count(tensor)
-        if operation is torch.ops.aten._to_copy.default and _identity(arguments[0]) in self._ignored:
+        if operation is torch.ops.aten._to_copy.default and identity_of(arguments[0]) in self._ignored:
             self._pages += arguments[0].nbytes
         elif made:
             self._pages = 0
@@ -93,16 +94,5 @@ class LiveBytes(TorchDispatchMode):
         self.current += size
 
 
-def storage_bytes(tensors: Iterable[Tensor], *, ignored: Iterable[Tensor] = ()) -> int:
-    """Return the bytes of the distinct storages of ``tensors``, real or fake, without those of ``ignored``."""
-    left_out = {_identity(tensor) for tensor in ignored}
-    storages = {storage._cdata: storage for storage in (tensor.untyped_storage() for tensor in tensors)}
-    return sum(storage.nbytes() for identity, storage in storages.items() if identity not in left_out)
-
-
 def _tensors(tree: Any) -> list[Tensor]:
     return [tensor for tensor in nesting.tensors(tree) if tensor.layout == torch.strided]
-
-
-def _identity(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode  # there is
 from torch.utils import _pytree as pytree
 
 from frostline.costs.asked_batch import completed, first_batch
-from frostline.costs.predicted.allocations import LiveBytes, storage_bytes
+from frostline.costs.predicted.allocations import LiveBytes
 from frostline.costs.predicted.caching_allocator import CachingAllocator
 from frostline.costs.predicted.cuda_rules import CUBLAS_BYTES, CudaAttention, step_as_on_cuda
 from frostline.costs.predicted.flops import count_flops
@@ -21,6 +21,7 @@ from frostline.errors import FrostlineError, OptionError, PredictionError
 from frostline.layers.cutting.nesting import tensors
 from frostline.layers.freezing.freezing import freezing_of
 from frostline.layers.freezing.saved_tensors import SavedTensors
+from frostline.layers.storages import model_bytes, storage_bytes
 from frostline.layers.weights.deferred import DEFERRED_ATTRIBUTE, build_shapes, deferred_of
 from frostline.layers.weights.recorder import LooksMeta, WeightsConverted
 from frostline.records import Configuration
@@ -78,7 +79,7 @@ def weight_bytes(task: Task) -> int:
     plan = _Plan.of(task, None, None)
     with _explained(task):
         model = plan.built()
-        return storage_bytes([*model.parameters(), *model.buffers()])
+        return model_bytes(model)
 
 
 def forward_flops(task: Task, configuration: Mapping[str, Value] | None = None) -> float:

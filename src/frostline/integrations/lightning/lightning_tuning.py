@@ -11,6 +11,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Unpack
 
 from frostline.errors import ObjectiveError, OptionError
+from frostline.inputs.model_costs import check_counted
 from frostline.process import only_warnings
 from frostline.run.own_objective import tune as tune_objective
 
@@ -75,6 +76,7 @@ def tune(
     """
     arguments = dict(trainer or {})
     _check(arguments)
+    check_counted(options.get("against"), of="a LightningModule")
     objective = Fitting(
         build=build,
         monitor=monitor,

@@ -11,6 +11,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Unpack
 
 from frostline.errors import ObjectiveError, OptionError
+from frostline.inputs.model_costs import check_counted
 from frostline.integrations.trained_parameters import keep_trained
 from frostline.run.own_objective import tune
 
@@ -52,6 +53,7 @@ def tune_trainer(
 
     Raises: ObjectiveError if ``make_trainer`` returns no trainer; what ``train`` and ``frostline.tune`` raise.
     """
+    check_counted(options.get("against"), of="a Trainer")
 
     @wraps(make_trainer)
     def objective(trial: Trial) -> float:

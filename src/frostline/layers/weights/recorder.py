@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from frostline.errors import ModelError
 from frostline.layers.cutting.nesting import tensors
+from frostline.layers.storages import identity_of
 
 _IS_META = Tensor.is_meta.__get__  # type: ignore[attr-defined]  # a property: its getter is what a mode is given
 
@@ -198,15 +199,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         state: Tensor | None,
     ) -> None:
         given = tensors((args, kwargs))
-        known = {_storage(tensor) for tensor in given if isinstance(tensor, FakeTensor)}
-        changed = {_storage(tensor) for tensor in _written(func, args, kwargs)}
-        fresh = {_storage(tensor) for tensor in outputs} - known
+        known = {identity_of(tensor) for tensor in given if isinstance(tensor, FakeTensor)}
+        changed = {identity_of(tensor) for tensor in _written(func, args, kwargs)}
+        fresh = {identity_of(tensor) for tensor in outputs} - known
         writes = frozenset(changed | fresh)
         if not writes:
             return  # a view: storages are what is made again, and views are found in them
         overwritten = None
         if func in _OVERWRITES and _covers(args[0]):
-            overwritten = _storage(args[0])
+            overwritten = identity_of(args[0])
             given = given[1:]
         self.steps.append(
             _Step(
@@ -216,7 +217,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 outputs=outputs,
                 generator=generator,
                 state=state,
-                reads=frozenset(_storage(tensor) for tensor in given if isinstance(tensor, FakeTensor)),
+                reads=frozenset(identity_of(tensor) for tensor in given if isinstance(tensor, FakeTensor)),
                 writes=writes,
                 overwritten=overwritten,
                 versions=tuple(
@@ -239,7 +240,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         default = torch.default_generator.get_state()
         try:
             with torch.no_grad(), _disable_current_modes():
-                for step in self._leading_to(_storage(tensor)):
+                for step in self._leading_to(identity_of(tensor)):
                     _repeat(step, storages)
                 return _view(tensor, storages)
         finally:
@@ -273,24 +274,20 @@ def _repeat(step: _Step, storages: dict[int, Tensor]) -> None:
         *pytree.tree_map_only(FakeTensor, real, step.args), **pytree.tree_map_only(FakeTensor, real, step.kwargs)
     )
     for fake, output in zip(step.outputs, tensors(result), strict=True):
-        if isinstance(fake, FakeTensor) and _storage(fake) not in storages:
+        if isinstance(fake, FakeTensor) and identity_of(fake) not in storages:
             if output.stride() != fake.stride():
                 output = torch.empty_strided(fake.shape, fake.stride(), dtype=fake.dtype).copy_(output)
-            storages[_storage(fake)] = output
+            storages[identity_of(fake)] = output
 
 
 def _view(fake: Tensor, storages: dict[int, Tensor]) -> Tensor:
     """Return the real tensor that lies in its storage as ``fake`` does in its own, which is made if it is not there."""
-    key = _storage(fake)
+    key = identity_of(fake)
     if key not in storages:
         # All that was written into it before is overwritten: any contents will do.
         storages[key] = torch.empty(fake.untyped_storage().nbytes(), dtype=torch.uint8)
     view = torch.empty(0, dtype=fake.dtype)
     return view.set_(storages[key].untyped_storage(), fake.storage_offset(), fake.shape, fake.stride())
-
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
 
 
 def _covers(tensor: Tensor) -> bool:

@@ -29,7 +29,7 @@ class FrontMember:
     configuration: Configuration
     score: float
     cost: float
-    """What its model costs: bytes, FLOPs of a forward pass for one example, or seconds for one sample."""
+    """What its model costs: bytes, FLOPs of a forward pass for one example, or seconds for one sample; or as told."""
 
 
 def front_at(history: History, rung: int) -> tuple[FrontMember, ...]:
@@ -83,7 +83,10 @@ def front_words(front: Sequence[FrontMember], terms: Terms) -> str:
     """Return what a front is, above its table."""
     assert terms.against is not None
     which = "one configuration" if len(front) == 1 else f"{len(front)} configurations"
-    return f"front: {which} that no other beats in both {score_name(terms.metric)} and {_PER[terms.against]}"
+    # Of an objective only bytes are counted here.
+    is_told = terms.training is None and terms.against != BYTES
+    cost = f"{terms.against} of the model, as the objective told" if is_told else _PER[terms.against]
+    return f"front: {which} that no other beats in both {score_name(terms.metric)} and {cost}"
 
 
 def cost_words(cost: float, against: str) -> str:

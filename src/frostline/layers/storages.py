@@ -1,0 +1,24 @@
+"""The memory that tensors hold: views of one storage, and tied parameters, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+
+def storage_bytes(tensors: Iterable[Tensor], *, ignored: Iterable[Tensor] = ()) -> int:
+    """Return the bytes of the distinct storages of ``tensors``, real or fake, without those of ``ignored``."""
+    left_out = {identity_of(tensor) for tensor in ignored}
+    storages = {storage._cdata: storage for storage in (tensor.untyped_storage() for tensor in tensors)}
+    return sum(storage.nbytes() for identity, storage in storages.items() if identity not in left_out)
+
+
+def model_bytes(model: nn.Module) -> int:
+    """Return the bytes of a model's parameters and buffers."""
+    return storage_bytes([*model.parameters(), *model.buffers()])
+
+
+def identity_of(tensor: Tensor) -> int:
+    """Return what tells a tensor's storage from all others that there are."""
+    return int(tensor.untyped_storage()._cdata)
