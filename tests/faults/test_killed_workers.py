@@ -140,8 +140,8 @@ def test_workers_share_a_real_server(processes: Any, folder: Path) -> None:
 @pytest.mark.parametrize(
     "case",
     [
-        Case(storage="sqlite", workers=4, kills=30, configurations=243),
-        Case(storage="postgresql", workers=4, kills=30, configurations=243),
+        Case(storage="sqlite", workers=4, kills=30, configurations=324),
+        Case(storage="postgresql", workers=4, kills=30, configurations=324),
         Case(storage="postgresql", workers=16, kills=20, configurations=243),
         Case(storage="journal", workers=2, kills=4, configurations=81),
     ],
