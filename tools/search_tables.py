@@ -162,6 +162,24 @@ def clock_contest() -> str:
     return markdown(head, grouped_rows(lines))
 
 
+def answers() -> str:
+    """Return how often answers were as good as one's own, and where they stood among all that was tried."""
+    lines: dict[str, list[dict[str, float]]] = {}
+    for row in results_of("answers-cpu.json"):
+        lines.setdefault(row["task"], []).append(row)
+    head = ("task", "seeds", "worse than one's own", "better", "in the upper quarter of those tried", "the best of them")
+    counts = {
+        task: (
+            sum(row["score"] > row["own"] for row in rows),
+            sum(row["score"] < row["own"] for row in rows),
+            sum(row["place"] <= max(1, row["tried"] // 4) for row in rows),
+            sum(row["place"] == 1 for row in rows),
+        )
+        for task, rows in lines.items()
+    }
+    return markdown(head, [[task, f"{len(lines[task])}", *map(str, each)] for task, each in counts.items()])
+
+
 SEARCH_TABLES: dict[str, Callable[[], str]] = {
     "contest-means": contest_means,
     "contest-tables": contest_tables,
@@ -173,4 +191,5 @@ SEARCH_TABLES: dict[str, Callable[[], str]] = {
     "joint-model-held-out": joint_model_held_out,
     "continuous-spaces": continuous_spaces,
     "clock-contest": clock_contest,
+    "answers": answers,
 }
