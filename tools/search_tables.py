@@ -167,7 +167,14 @@ def answers() -> str:
     lines: dict[str, list[dict[str, float]]] = {}
     for row in results_of("answers-cpu.json"):
         lines.setdefault(row["task"], []).append(row)
-    head = ("task", "seeds", "worse than one's own", "better", "in the upper quarter of those tried", "the best of them")
+    head = (
+        "task",
+        "seeds",
+        "worse than one's own",
+        "better",
+        "in the upper quarter of those tried",
+        "the best of them",
+    )
     counts = {
         task: (
             sum(row["score"] > row["own"] for row in rows),
