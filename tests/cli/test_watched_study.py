@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import threading
 import time
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -56,8 +57,15 @@ def test_a_search_is_watched_to_its_end(
         Fork(processes, frostline, ["status", "s", "--watch", "--every", "0.1"]) as watching,
     ):
         seen = ""
+        # A worker that has died is never seen: the one that watches it is told to end, and what it said is shown.
+        alarm = threading.Timer(60, watching.send_signal, [signal.SIGINT])
+        alarm.start()
         while f":{worker.pid}  cpu  " not in seen and (line := watching.stdout.readline()):
             seen += line
+        alarm.cancel()
+        if f":{worker.pid}  cpu  " not in seen:
+            worker.kill()
+            pytest.fail(f"the worker was not seen: {worker.ended()} {seen}")
         Path("seen").touch()
         watched = watching.ended()
         assert worker.ended().returncode == 0
