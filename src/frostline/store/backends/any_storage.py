@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import UpdateFinishedTrialError
@@ -38,10 +39,11 @@ class PublicAccess:
 
     def claim(self, claims: Claims, attribute: Attribute) -> list[int]:
         """See ``Access``."""
-        for trial_id, claim in claims.known:
-            self._storage.set_trial_system_attr(trial_id, *claim)
-        made = [self._storage.create_new_trial(self._study_id, trial) for trial in claims.new]
-        self.set_attribute(attribute)
+        with self._writing() as storage:
+            for trial_id, claim in claims.known:
+                storage.set_trial_system_attr(trial_id, *claim)
+            made = [storage.create_new_trial(self._study_id, trial) for trial in claims.new]
+            storage.set_study_system_attr(self._study_id, *attribute)
         return made
 
     def record(self, trial_id: int, rung: int, score: float | None, attribute: Attribute) -> bool:
@@ -49,9 +51,10 @@ class PublicAccess:
         if attribute[0] in self._storage.get_trial(trial_id).user_attrs:
             return False
         try:
-            if score is not None:
-                self._storage.set_trial_intermediate_value(trial_id, rung, score)
-            self._storage.set_trial_user_attr(trial_id, *attribute)
+            with self._writing() as storage:
+                if score is not None:
+                    storage.set_trial_intermediate_value(trial_id, rung, score)
+                storage.set_trial_user_attr(trial_id, *attribute)
         except UpdateFinishedTrialError:
             return False
         return True
@@ -59,8 +62,13 @@ class PublicAccess:
     def end(self, trial_id: int, state: TrialState, score: float | None, reason: str | None) -> bool:
         """See ``Access``."""
         try:
-            if reason is not None:
-                self._storage.set_trial_user_attr(trial_id, "reason", reason)
-            return self._storage.set_trial_state_values(trial_id, state, None if score is None else [score])
+            with self._writing() as storage:
+                if reason is not None:
+                    storage.set_trial_user_attr(trial_id, "reason", reason)
+                return storage.set_trial_state_values(trial_id, state, None if score is None else [score])
         except UpdateFinishedTrialError:
             return False
+
+    def _writing(self) -> AbstractContextManager[BaseStorage]:
+        """Return a context that gives what to write to: what is written in it belongs together."""
+        return nullcontext(self._storage)

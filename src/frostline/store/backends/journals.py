@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
-from optuna.storages.journal._storage import JournalOperation
 
 from frostline.store.backends.any_storage import PublicAccess
 
 if TYPE_CHECKING:
-    from optuna.trial import TrialState
+    from optuna.storages import BaseStorage
 
     from frostline.store.backends.access import Attribute, Claims
 
@@ -29,51 +28,23 @@ class JournalAccess(PublicAccess):
     def __init__(self, storage: JournalStorage, study_id: int) -> None:
         super().__init__(storage, study_id)
         self._journal = storage
+        self._last_made = -1
+        """The id of the trial that was made last."""
 
     def claim(self, claims: Claims, attribute: Attribute) -> list[int]:
         """See ``Access``."""
-        with self._appended() as (entries, made):
-            for trial_id, claim in claims.known:
-                entries.set_trial_system_attr(trial_id, *claim)
-            for trial in claims.new:
-                entries.create_new_trial(self._study_id, trial)
-            entries.set_study_system_attr(self._study_id, *attribute)
+        made = super().claim(claims, attribute)
         # The ids of what one entry after the other makes follow each other.
-        return [made[0] - later for later in reversed(range(len(claims.new)))]
-
-    def record(self, trial_id: int, rung: int, score: float | None, attribute: Attribute) -> bool:
-        """See ``Access``."""
-        if attribute[0] in self._storage.get_trial(trial_id).user_attrs:
-            return False
-        try:
-            with self._appended() as (entries, _):
-                if score is not None:
-                    entries.set_trial_intermediate_value(trial_id, rung, score)
-                entries.set_trial_user_attr(trial_id, *attribute)
-        except UpdateFinishedTrialError:
-            return False
-        return True
-
-    def end(self, trial_id: int, state: TrialState, score: float | None, reason: str | None) -> bool:
-        """See ``Access``."""
-        try:
-            with self._appended() as (entries, _):
-                if reason is not None:
-                    entries.set_trial_user_attr(trial_id, "reason", reason)
-                entries.set_trial_state_values(trial_id, state, None if score is None else [score])
-        except UpdateFinishedTrialError:
-            return False
-        return True
+        return [self._last_made - later for later in reversed(range(len(made)))]
 
     @contextmanager
-    def _appended(self) -> Iterator[tuple[JournalStorage, list[int]]]:
-        """Return a storage of which every entry is appended at the end, and then the id of the trial made last, if any."""
-        collected, made = _Collected(), list[int]()
+    def _writing(self) -> Iterator[BaseStorage]:
+        """Return a storage of which every entry is appended at the end; ids of trials are known only then."""
+        collected = _Collected()
         entries = JournalStorage(collected)
-        entries._replay_result._last_created_trial_id_by_this_process = (
-            -1
-        )  # which it returns for each that it makes
-        yield entries, made
+        # What it returns of each trial that it makes.
+        entries._replay_result._last_created_trial_id_by_this_process = -1
+        yield entries
         journal, known = self._journal, self._journal._replay_result
         refusal: UpdateFinishedTrialError | None = None
         with journal._thread_lock:
@@ -86,8 +57,7 @@ class JournalAccess(PublicAccess):
                 except UpdateFinishedTrialError as error:
                     # What comes after an entry that is refused is read all the same: here, and not by who reads next.
                     refusal = error
-            if any(entry["op_code"] == JournalOperation.CREATE_TRIAL for entry in collected.entries):
-                made.append(known._last_created_trial_id_by_this_process)
+            self._last_made = getattr(known, "_last_created_trial_id_by_this_process", -1)
         if refusal is not None:
             raise refusal
 
