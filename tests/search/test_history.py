@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from frostline.records import Request, Status
 from frostline.search.history import History
+from frostline.search.variety import varied_order
 from tests.search.simulation import drawn, ended
 
 OUTCOMES = st.one_of(st.integers(-2, 2).map(float), st.sampled_from([Status.DIVERGED, Status.FAILED]))
@@ -112,6 +113,33 @@ def test_a_history_answers_as_a_scan_of_everything_would(events, direction, data
         assert rung.num_promotable(limit=limit) == len(within)
         unfinished = sorted(one.number for one in slow.at(index) if one.status is not Status.FINISHED)
         assert rung.beaten(limit=limit) == unpromoted[len(within) :] + unfinished
+
+
+@given(events=events(), direction=st.sampled_from(["minimize", "maximize"]), data=st.data())
+def test_from_a_rung_that_varies_those_climb_first_that_are_unlike_each_other(events, direction, data) -> None:
+    part = data.draw(st.sampled_from([None, range(2, 9)]))
+    asked_at = data.draw(st.integers(0, len(events)))
+    history = History(direction)
+    for position, event in enumerate(events):
+        if position == asked_at:
+            history.rung(0, part=part, varies=True).promotable(limit=1, most=1)
+        apply(history, event)
+    slow = SlowHistory(direction, events, part)
+    for index in range(NUM_RUNGS):
+        rung, ranking, unpromoted = (
+            history.rung(index, part=part, varies=True),
+            slow.ranking(index),
+            slow.unpromoted(index),
+        )
+        order = varied_order(ranking, {number: drawn(number).hyperparameters for number in ranking})
+        assert (rung.ranking, rung.order) == (ranking, order)
+        limit, most = data.draw(st.integers(0, 9)), data.draw(st.integers(0, 9))
+        climbing = [number for number in order[:limit] if number in unpromoted]
+        assert rung.promotable(limit=limit, most=most) == climbing[:most]
+        unfinished = sorted(one.number for one in slow.at(index) if one.status is not Status.FINISHED)
+        assert rung.beaten(limit=limit) == unfinished
+        staying = [number for number in order if number in unpromoted and number not in climbing]
+        assert rung.beaten(limit=limit, is_closed=True) == staying + unfinished
 
 
 @given(events=events(), data=st.data())

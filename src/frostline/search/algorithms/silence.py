@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from frostline.records import Fidelity
-    from frostline.search.history import History, RungHistory
+    from frostline.search.history import History
+    from frostline.search.rung_history import RungHistory
 
 # On the recorded tables no rung has ever had less than 0.022, whatever sixteen configurations were drawn; with one layer of
 # an LSTM behind frozen ones, where all scores are those of guessing, it is 0.003.

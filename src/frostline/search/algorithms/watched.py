@@ -17,7 +17,8 @@ from frostline.statistics.ranks import FEWEST, rank_correlations
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from frostline.search.history import History, RungHistory
+    from frostline.search.history import History
+    from frostline.search.rung_history import RungHistory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

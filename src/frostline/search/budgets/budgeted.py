@@ -20,7 +20,8 @@ from frostline.search.ladder import Ladder, LadderRow, rows_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from frostline.search.history import History, RungHistory
+    from frostline.search.history import History
+    from frostline.search.rung_history import RungHistory
 
 # Half of the candidates that the guess allows begin before anything is known of the cost of few layers, but no more than
 # tell that well.
@@ -180,7 +181,7 @@ class BudgetedHalving:
         for rung, higher in pairwise(quotas):
             if requests:
                 break
-            contenders = history.rung(rung, part=self._contenders(plan.everyone, rung))
+            contenders = self._climbing_from(rung, self._contenders(plan.everyone, rung), history)
             climbing = contenders.promotable(limit=quotas[higher], most=capacity)
             requests = [Request(number, higher) for number in climbing]
         return requests
@@ -191,7 +192,7 @@ class BudgetedHalving:
             return []
         plan, found = self._plan(history), []
         for rung, higher in pairwise(plan.quotas):
-            contenders = history.rung(rung, part=self._contenders(plan.everyone, rung))
+            contenders = self._climbing_from(rung, self._contenders(plan.everyone, rung), history)
             found += contenders.beaten(limit=plan.quotas[higher], is_closed=True)
         return sorted(found)
 
@@ -213,12 +214,19 @@ class BudgetedHalving:
         """Return those of whom some climb from ``rung``: with none of one's own, from its first rung on the first too."""
         return range(0 if rung >= self.first_rung else candidates.start, candidates.stop)
 
+    def _climbing_from(self, rung: int, numbers: range, history: History) -> RungHistory:
+        """Return what is known of a rung by those of ``numbers``, in the order in which they climb.
+
+        Few layers may want other values than all do: to more layers go those who are unlike each other.
+        """
+        return history.rung(rung, part=numbers, varies=not self.ladder.continues(rung + 1))
+
     def _plan(self, history: History) -> DecidedClimb:
         """Return what is decided. The first have ended."""
         costs = self._costs(history)
         numbers = self._scouts(costs)
         plan = DecidedClimb(numbers, range(numbers.stop, numbers.stop), {0: len(numbers)})
-        few = costs.at(0, numbers)
+        few = self._climbing_from(0, numbers, history)
         scouts = Scouts(numbers, few.order[:_EARLY])
         if few.num_ended < len(numbers):
             return plan
@@ -239,9 +247,9 @@ class BudgetedHalving:
         self, costs: Costs, plan: DecidedClimb, *, rung: int, scouts: Scouts = _NO_SCOUTS
     ) -> DecidedClimb:
         """Return ``plan`` with what is decided from ``rung`` on."""
-        everyone, dearness = plan.everyone, 1.0
+        everyone, dearness = plan.everyone, dict[int, float]()
         while rung < len(self.kept):
-            here = costs.at(rung, self._contenders(everyone, rung))
+            here = self._climbing_from(rung, self._contenders(everyone, rung), costs.history)
             expected = plan.expected(rung) + self._num_first_at(rung)
             if here.num_ended < expected or here.num_pending > 0:
                 break
@@ -270,7 +278,7 @@ class BudgetedHalving:
                 # Those that went early take places of others.
                 quota, others = with_early(quota, here.order, scouts.early, least=wave)
             plan = plan.climbing(higher, quota, others=others)
-            dearness *= here.dearness(quota)
+            dearness[rung] = here.dearness(quota)
             rung = higher
         return plan
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from frostline.search.history import RungHistory
     from frostline.search.ladder import Ladder
+    from frostline.search.rung_history import RungHistory
 
 # From so many rungs on a ladder is fine: what one rung leaves too many, the next one sorts out.
 _FINE = 4

@@ -11,12 +11,13 @@ from frostline.search.algorithms.silence import reference_loss
 from frostline.search.budgets.savings import pace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from frostline.records import Evaluation
     from frostline.search.budgets.budget import Budget
-    from frostline.search.history import History, RungHistory
+    from frostline.search.history import History
     from frostline.search.ladder import Ladder
+    from frostline.search.rung_history import RungHistory
 
 # How many configurations share a pass through the frozen layers, for a first guess of what rungs cost. What is measured
 # replaces the guess.
@@ -96,17 +97,19 @@ class Costs:
         seconds = [each.cost.seconds for each in found if each is not None and each.status is Status.FINISHED]
         return sum(seconds) / len(seconds) if seconds else 0.0
 
-    def prices(self, candidates: range, *, known: int, full_training: float, dearness: float = 1.0) -> list[float]:
+    def prices(
+        self, candidates: range, *, known: int, full_training: float, dearness: Mapping[int, float] | None = None
+    ) -> list[float]:
         """Return what climbing to each rung from the one below costs: measured at the first ``known``, guessed above.
 
         Guesses are corrected by how wrong they were at the rungs that are known, those for all layers apart from those for
-        fewer. While none of all layers is known, a full training that was measured is compared with, and who climbs so far
-        takes ``dearness`` times as long as candidates do on the average.
+        fewer; while none of all layers is known, a full training that was measured is compared with. ``dearness`` says how
+        many times as long as all at a rung those took who have climbed from it: they take as much longer above.
         """
-        ladder = self._ladder
+        ladder, dearness = self._ladder, dearness or {}
         prices = [price * full_training for price in guessed_prices(ladder)]
         # By whether all layers are trained.
-        correction = {False: 1.0, True: dearness}
+        correction = {False: 1.0, True: 1.0}
         for rung, guessed in enumerate(prices):
             here = self.at(rung, candidates)
             trains_all = ladder.rungs[rung].trainable_layers == ladder.num_layers
@@ -114,6 +117,8 @@ class Costs:
             if rung < known and here.num_ended >= _FEWEST_COSTS:
                 prices[rung] = max(here.seconds / here.num_ended, _LEAST_SHARE * full_training)
                 correction[trains_all] = prices[rung] / guessed
+            for kind in correction:
+                correction[kind] *= dearness.get(rung, 1.0)
         return prices
 
     def share_saved(self, numbers: Sequence[int], rung: int, higher: int) -> float | None:
