@@ -1,7 +1,7 @@
 """What searches find in continuous spaces, where a table of recorded configurations has nothing to refine.
 
-    python benchmarks/continuous_spaces.py [--tasks perceptron,residual,convolutional] [--methods default,...]
-        [--budgets 8] [--seeds 12] [--json FILE]
+    python benchmarks/continuous_spaces.py [--tasks perceptron,residual,convolutional,two-rates,attention]
+        [--methods default,...] [--budgets 8] [--seeds 12] [--json FILE]
 
 Real trainings on scikit-learn's digits, of tenths of a second, made as far as a search asks for them. The clock is
 simulated: a step on a share u of the layers counts ((1 - u) / 16 + 3 u) / 3 of one on all, frozen layers being shared by
@@ -65,7 +65,8 @@ def wide(low: float, high: float) -> FloatDistribution:
     return FloatDistribution(low, high, log=True)
 
 
-RATES = {"rate": wide(1e-5, 1), "wd": wide(1e-4, 1), "b1": FloatDistribution(0.5, 0.99)}
+TWO_RATES = {"rate": wide(1e-5, 1), "wd": wide(1e-4, 1)}
+RATES = TWO_RATES | {"b1": FloatDistribution(0.5, 0.99)}
 DROPOUT = {"dropout": FloatDistribution(0, 0.6)}
 CLIPPED = {"clip": wide(0.01, 10), "warm": FloatDistribution(0, 0.5)}
 
@@ -99,7 +100,7 @@ class Task:
             [each for each in model.parameters() if each.requires_grad],
             lr=values["rate"],
             weight_decay=values["wd"],
-            betas=(values["b1"], values.get("b2", 0.999)),
+            betas=(values.get("b1", 0.9), values.get("b2", 0.999)),
             eps=values.get("eps", 1e-8),
         )
         num_steps = self.samples // self.batch
@@ -159,13 +160,35 @@ class Residual(nn.Module):
         return inputs + self.dropout(added)
 
 
+class Patches(nn.Module):
+    """The rows of an image as a sequence."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.rows, self.places = nn.Linear(8, width), nn.Parameter(0.02 * torch.randn(8, width))
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows: Tensor = self.rows(images.view(-1, 8, 8))
+        return rows + self.places
+
+
+class MeanHead(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.linear = nn.LayerNorm(width), nn.Linear(width, 10)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.linear(self.norm(inputs).mean(dim=1))
+        return outputs
+
+
 def perceptron(values: Values) -> list[nn.Module]:
     hidden = [nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(values["dropout"])) for _ in range(6)]
     return [*hidden, nn.Linear(64, 10)]
 
 
 def residual(values: Values) -> list[nn.Module]:
-    blocks = [Residual(48, values["dropout"]) for _ in range(8)]
+    blocks = [Residual(48, values.get("dropout", 0.0)) for _ in range(8)]
     return [nn.Linear(64, 48), *blocks, nn.Sequential(nn.LayerNorm(48), nn.Linear(48, 10))]
 
 
@@ -176,6 +199,14 @@ def convolutional(values: Values) -> list[nn.Module]:
     head = nn.Sequential(nn.Flatten(), nn.Dropout(values["dropout"]), nn.Linear(24 * 16, 10))
     first = nn.Sequential(nn.Unflatten(1, (1, 8, 8)), block(1, 12))
     return [first, block(12, 12), block(12, 24, 2), block(24, 24), block(24, 24), head]
+
+
+def attention(_values: Values) -> list[nn.Module]:
+    blocks = [
+        nn.TransformerEncoderLayer(32, 2, 64, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+        for _ in range(4)
+    ]
+    return [Patches(32), *blocks, MeanHead(32)]
 
 
 TASKS = {
@@ -194,6 +225,8 @@ TASKS = {
         batch=32,
         space=RATES | DROPOUT | CLIPPED | {"smooth": FloatDistribution(0, 0.3)},
     ),
+    "two-rates": Task(layers=residual, num_layers=10, samples=12_800, batch=32, space=TWO_RATES),
+    "attention": Task(layers=attention, num_layers=6, samples=12_800, batch=32, space=TWO_RATES),
 }
 
 

@@ -66,10 +66,12 @@ def search_record(
     diverged: int = 0,
     failed: int = 0,
     against: str | None = None,
+    varies: bool = False,
 ) -> StudyRecord:
     """A search by halving in thirds, of which the first ``rungs_done`` rungs have ended.
 
-    What models cost, if they are searched ``against`` it, is the square of their width.
+    What models cost, if they are searched ``against`` it, is the square of their width. If it ``varies``, it is one under a
+    budget, in which those climb that are unlike each other.
     """
     generator = np.random.default_rng(0)
     history = History(direction)
@@ -94,7 +96,7 @@ def search_record(
                 if against is not None and isinstance(width, int):
                     ended = replace(ended, model_cost=float(width**2))
                 history.finish(ended)
-            alive = history.rung(rung).order[: max(1, configurations // 3 ** (rung + 1))]
+            alive = history.rung(rung, varies=varies).order[: max(1, configurations // 3 ** (rung + 1))]
     space = SearchSpace(distributions=distributions)
     terms = Terms(
         task=name,
@@ -109,7 +111,7 @@ def search_record(
         seed=0,
         direction=direction,
         sample_unit="images",
-        expected=tuple(expected),
+        expected=() if varies else tuple(expected),
         against=against,
         training=TrainingTerms(horizon="rung", precision="float32", num_validations=4),
     )

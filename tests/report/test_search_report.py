@@ -77,6 +77,13 @@ def test_the_rungs_are_counted() -> None:
     assert "1 of 39 trainings failed" in words
 
 
+def test_why_a_better_score_stayed_behind_is_said() -> None:
+    words = "good and unlike each other"
+    assert words in Contents(search_page(search_record(varies=True))).words
+    assert words not in Contents(search_page(search_record())).words
+    assert words not in Contents(search_page(search_record(varies=True, rungs_done=1))).words
+
+
 @pytest.mark.parametrize(("rungs_done", "where"), [(3, "in full"), (2, "at rung 1 of 2")])
 def test_the_front_is_a_figure_and_a_table(rungs_done: int, where: str) -> None:
     record = search_record(against="bytes", rungs_done=rungs_done, configurations=54)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def rungs_section(record: StudyRecord, summary: Summary) -> Section:
         text = (
             "A point is a configuration. Circles went on to a higher rung, grey crosses did not; the lines follow some of "
             f"those that went on. {better(record.terms.direction).capitalize()}."
-            f"{outside_words(num_outside(scores, limits))}"
+            f"{outside_words(num_outside(scores, limits))}{_variety_words(record)}"
         )
         label = "Points: the score of every configuration at each rung."
         parts += [Note(text), Figure(_figure(record, limits), label)]
@@ -98,6 +99,20 @@ def trouble_warnings(history: History) -> list[str]:
         )
         sentences.append(f"{ratio}; {consequence}.{because}")
     return sentences
+
+
+def _variety_words(record: StudyRecord) -> str:
+    """Return why better scores stayed behind than went on, if any did under a budget where the next rung has more layers."""
+    if record.terms.expected or record.terms.against is not None:
+        return ""
+    for rung, (here, above) in enumerate(pairwise(record.terms.rungs)):
+        went = [_went_on(record.history, number, rung) for number in record.history.rung(rung).ranking]
+        if here.trainable_layers < above.trainable_layers and went != sorted(went, reverse=True):
+            return (
+                " To more layers went those that were good and unlike each other, since few layers may prefer other values "
+                "than all: a better score may have stayed behind."
+            )
+    return ""
 
 
 def _num_promoted(history: History, rung: int) -> int:
