@@ -69,7 +69,7 @@ def of_the_readme(_name: str, runs: str, study: str, **plan: Any) -> frostline.T
     names: dict[str, Any] = {"__name__": "readme"}
     exec(compile(script, "readme.py", "exec"), names)
     plan = {"initial": names["today"], **plan}
-    options: dict[str, Any] = {"samples": 10_000, "study": study, "storage": ":memory:", "runs": runs}
+    options: dict[str, Any] = {"samples": 14_000, "study": study, "storage": ":memory:", "runs": runs}
     return frostline.tune(names["objective"], observer=frostline.SILENT, **options, **plan)
 
 

@@ -144,6 +144,20 @@ def _paired_difference(losses: Sequence[float], others: Sequence[float]) -> str:
     return f"{differences.mean():+.3f} ({low:+.3f} to {high:+.3f})"
 
 
+def who_climbs() -> str:
+    """Return which share of the best climbs from few layers, by score alone and unlike each other."""
+    lines = (
+        [
+            f"`{row['name']}`",
+            f"{row['hyperparameters']}",
+            f"{row['by_score']:.2f}",
+            f"{row['varied']:.2f}",
+        ]
+        for row in results_of("who-climbs.json")
+    )
+    return markdown(("task", "hyperparameters", "kept by score alone", "kept unlike each other"), lines)
+
+
 def clock_contest() -> str:
     """Return what is found in real trainings in the same time, and by how much that is worse than the default's answer."""
     record = results_of("clock-contest.json")
@@ -197,6 +211,7 @@ SEARCH_TABLES: dict[str, Callable[[], str]] = {
     "joint-model-dense": joint_model_dense,
     "joint-model-held-out": joint_model_held_out,
     "continuous-spaces": continuous_spaces,
+    "who-climbs": who_climbs,
     "clock-contest": clock_contest,
     "answers": answers,
 }

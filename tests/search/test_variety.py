@@ -6,6 +6,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frostline.records import Value
 from frostline.search.variety import varied_order
 
 RATES = {number: {"rate": 10 ** (-5 + number / 10), "decay": 0.0} for number in range(40)}
@@ -59,6 +60,15 @@ def test_other_choices_are_unlike() -> None:
     assert varied_order(range(12), values)[:2] == [0, 6]
     flags = {number: {"nesterov": number >= 6} for number in range(12)}
     assert varied_order(range(12), flags)[:2] == [0, 6]
+
+
+def test_a_hyperparameter_that_only_some_have_tells_them_from_the_others() -> None:
+    values: dict[int, dict[str, Value]] = {number: {"rate": 0.1} for number in range(6)}
+    values |= {number: {"rate": 0.1, "momentum": number / 12} for number in range(6, 12)}
+    order = varied_order(range(12), values)
+    assert order[:2] == [0, 6]
+    # Of the same rate and none of the other nobody is needed any more; those with momentum differ in it.
+    assert {*order[2:5]} <= {*range(7, 12)}
 
 
 def test_those_that_are_the_same_in_everything_keep_their_order() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -50,20 +50,25 @@ def varied_order(ranking: Sequence[int], values: Mapping[int, Mapping[str, Value
 
 
 def _positions(rows: Sequence[Mapping[str, Value]]) -> Array:
-    """Return where ``rows`` of hyperparameters lie, (rows, coordinates)."""
-    columns: list[Iterable[float]] = []
-    for name in rows[0]:
+    """Return where ``rows`` of hyperparameters lie, (rows, coordinates). One that a row has not is a choice of its own."""
+    columns: list[Sequence[float] | Array] = []
+    for name in dict.fromkeys(name for row in rows for name in row):
         column = [row.get(name) for row in rows]
-        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in column):
+        choices: dict[Value | None, None] = dict.fromkeys(column)
+        if all(
+            isinstance(value, int | float) and not isinstance(value, bool)
+            for value in choices
+            if value is not None
+        ):
             columns.append(_rank_shares(np.array(column, dtype=np.float64)))
-        else:
-            # Any two that differ are one apart.
-            columns += [[value == choice for value in column] for choice in dict.fromkeys(column)]
+            choices = {None: None} if None in choices else {}
+        # Any two that differ are at least one apart.
+        columns += [[value == choice for value in column] for choice in choices]
     return np.array(columns, dtype=np.float64).reshape(-1, len(rows)).T
 
 
 def _rank_shares(numbers: Array) -> Array:
-    """Return the place of each number among them all as a share, equal ones in the middle of their places."""
-    ordered = np.sort(numbers)
+    """Return the place of each number among them all as a share, equal ones in the middle of their places; of NaN 0."""
+    ordered = np.sort(numbers[~np.isnan(numbers)])
     below, upto = np.searchsorted(ordered, numbers, "left"), np.searchsorted(ordered, numbers, "right")
-    return (below + upto) / (2 * len(numbers))
+    return np.where(np.isnan(numbers), 0.0, (below + upto) / (2 * max(1, len(ordered))))
