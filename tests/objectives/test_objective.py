@@ -28,6 +28,7 @@ from frostline.run.own_objective import study_name_of
 from frostline.search.proposals.sampling import TPE
 from frostline.seeding import derive_seed
 from frostline.store.reading import read_study
+from frostline.training.files.checkpoints import CheckpointKey, Checkpoints
 from frostline.training.files.kept_models import KeptModels
 from tests.executing import Watching
 
@@ -260,6 +261,20 @@ def test_a_promoted_configuration_goes_on_to_the_bit() -> None:
     assert {e.cost.samples for e in apart.history.evaluations() if e.rung == 1} == {SAMPLES}
     # Nothing is left of what will never be continued.
     assert not [*Path("frostline-runs").rglob("*.pt")]
+
+
+def test_a_short_training_is_written_down_once_and_only_if_it_may_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+    save = Checkpoints.save_newer
+
+    def counted(self: Checkpoints, key: CheckpointKey, contents: dict[str, Any]) -> bool:
+        written.append(key.rung)
+        return save(self, key, contents)
+
+    monkeypatch.setattr(Checkpoints, "save_newer", counted)
+    history = tune(keeping, ladder=two_rungs).history
+    assert len(history.rung(1).ranking) > 0
+    assert written == [0] * history.rung(0).num_ended
 
 
 @pytest.mark.usefixtures("seconds_between")

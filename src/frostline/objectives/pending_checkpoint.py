@@ -27,14 +27,15 @@ _PAUSES_BETWEEN_COPIES = 20
 
 
 class PendingCheckpoint:
-    """Keeps what it is handed by ``keep``, now and then and at the end."""
+    """Keeps what it is handed by ``keep``, now and then, and at the end if a rung of more samples ``may_continue`` there."""
 
-    def __init__(self, keep: Callable[[KeptTraining], object]) -> None:
-        self._keep = keep
+    def __init__(self, keep: Callable[[KeptTraining], object], *, may_continue: bool = True) -> None:
+        self._keep, self._may_continue = keep, may_continue
         # ``_live`` are the very tensors that the next batch is trained in.
         self._live: KeptTraining | None = None
         self._copied: KeptTraining | None = None
-        self._kept_at = self._copied_at = -math.inf
+        # What was trained in the first seconds is soon trained again.
+        self._kept_at, self._copied_at = time.monotonic(), -math.inf
         self._copying_seconds = self._writing_seconds = 0.0
 
     def hand_over(self, training: KeptTraining, *, may_wait: bool) -> None:
@@ -53,6 +54,16 @@ class PendingCheckpoint:
         self._copied = replace(live, state=map_tensors(_copied, live.state))
         self._copied_at = time.monotonic()
         self._copying_seconds = self._copied_at - begin
+
+    def rest(self, *, is_over: bool) -> None:
+        """Behind the last batch, from where on the tensors may change, write the last checkpoint or copy it.
+
+        ``is_over`` says whether the rung has no room for another one: from its end nobody may want to go on.
+        """
+        if is_over and not self._may_continue:
+            self.settle()
+        else:
+            self.write()
 
     def write(self) -> None:
         """Write the last checkpoint to disk, if it was not."""

@@ -28,5 +28,7 @@ class Surroundings:
     kept: KeptTraining | None = None
     """What it goes on from."""
     keep: Callable[[KeptTraining], object] = _unheard
+    may_continue: bool = True
+    """Whether a rung of more samples may go on from its end."""
     progressed: Callable[[int], object] = _unheard
     """To be told how many samples were seen."""

@@ -69,10 +69,12 @@ class ObjectiveTraining:
         kept = self._kept(job)
         trial = self._trial(job, kept, self._reporter(job, kept))
         told: float | None = None
+        has_ended = False
         with seeded(derive_seed(self.root_seed, "initialisation")):
             try:
                 score, told = score_and_cost(self.objective(trial), self.against)
                 curve = trial.ended(score)
+                has_ended = True
             except TrialPruned as pruned:
                 if not trial.should_prune():
                     raise ObjectiveError(
@@ -80,7 +82,9 @@ class ObjectiveTraining:
                     ) from pruned
                 curve = trial.curve
             finally:
-                trial.write()
+                # A rung of other layers goes on from nothing, and nothing goes on from a full training.
+                if job.may_continue or not has_ended:
+                    trial.write()
         seen_before = 0 if kept is None else kept.samples_seen
         cost = Cost(seconds=time.perf_counter() - begin, samples=max(curve[-1].samples - seen_before, 0))
         evaluation = evaluation_by(curve, job, cost)
@@ -123,6 +127,7 @@ class ObjectiveTraining:
                 layers=self.sketch.layers,
                 kept=kept,
                 keep=lambda training: self.checkpoints.save_newer(key, training.contents()),
+                may_continue=job.may_continue,
                 progressed=progressed,
             ),
         )

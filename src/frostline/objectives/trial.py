@@ -65,7 +65,7 @@ class Trial:
         self._has_read_samples = False
         self._is_in_batch = False
         self._place: Place | None = None
-        self._checkpoint = PendingCheckpoint(surroundings.keep)
+        self._checkpoint = PendingCheckpoint(surroundings.keep, may_continue=surroundings.may_continue)
 
     # Hyperparameters.
 
@@ -209,7 +209,7 @@ class Trial:
         finally:
             # What the objective does with its model afterwards, such as averaging weights, belongs to no checkpoint.
             self._is_in_batch = False
-            self.write()
+            self._checkpoint.rest(is_over=self._is_over())
 
     def count(self, num_samples: int) -> bool:
         """Count a step on so many samples of somebody else's loop; return whether the rung has room for another one.
@@ -251,10 +251,10 @@ class Trial:
     def checkpoint(self, state: Mapping[str, Any]) -> None:
         """Keep ``state`` (state dicts, tensors, plain values), so that the training can go on from here.
 
-        Every ten seconds one is written to disk, and the last one of the rung. A search that was killed goes on with it, and
-        so does a configuration that is promoted to more samples with as many layers: it comes back as ``resumed``, on the
-        CPU, and ``batches`` goes on where it was, with the random generators as they were. Call it after every step if you
-        like: it takes little time.
+        Every ten seconds one is written to disk, and the last of a rung whose training may go on. A search that was killed
+        goes on with it, and so does a configuration that is promoted to more samples with as many layers: it comes back as
+        ``resumed``, on the CPU, and ``batches`` goes on where it was, with the random generators as they were. Call it after
+        every step if you like: it takes little time.
         """
         training = KeptTraining(
             state=dict(state),

@@ -49,7 +49,8 @@ class BudgetedHalving:
     drawn tells it, at the lowest rung of all layers, where it competes with those that climb so far. Of the others, the
     candidates, some begin at the lowest rung; when these have ended their mean cost says how many more do. When a rung has
     closed, as many of its best climb as the rest of the budget pays for, each with the climb that is planned for it: of the
-    candidates at a rung the share ``kept`` of that rung goes on.
+    candidates at a rung the share ``kept`` of that rung goes on. To more layers climb those that are good and unlike each
+    other, since few layers may want other values than all (docs/decisions/0046-unlike-each-other.md).
     Where a rung of few layers tells nothing (``silence``), nobody climbs to another of as few: the search goes on
     with more layers, for as many as that leaves.
     Who took longer than others is reckoned to take longer above; where all layers are trained for the first time, a third of
