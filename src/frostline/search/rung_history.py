@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from frostline.search.fronts import climbing_order, num_dominating
 from frostline.search.sorted_lists import Key, discard, holds
-from frostline.search.variety import varied_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,6 +120,9 @@ class RungHistory:
             return
         self._order = climbing_order(self._points) if self._costs_count else self.ranking
         if self._varies:
+            # It needs numpy, which most commands do without.
+            from frostline.search.variety import varied_order
+
             self._order = varied_order(self._order, self._values)
         self._key_of = {number: (place, number) for place, number in enumerate(self._order)}
         self._contenders = sorted(self._key_of[number] for _, number in self._contenders)
