@@ -1,6 +1,6 @@
 """What searches find in continuous spaces, where a table of recorded configurations has nothing to refine.
 
-    python benchmarks/continuous_spaces.py [--tasks perceptron,residual,convolutional,two-rates,attention]
+    python benchmarks/continuous_spaces.py [--tasks perceptron,residual,convolutional,two-rates,constant-rate,attention]
         [--methods default,...] [--budgets 8] [--seeds 12] [--json FILE]
 
 Real trainings on scikit-learn's digits, of tenths of a second, made as far as a search asks for them. The clock is
@@ -80,6 +80,8 @@ class Task:
     samples: int
     batch: int
     space: dict[str, FloatDistribution]
+    has_schedule: bool = True
+    """Whether the rate falls by a cosine; else it is constant."""
     trainings: dict[Any, tuple[list[float], Iterator[float]]] = field(default_factory=dict)
 
     def losses(self, values: Values, trained: int, upto: int) -> list[float]:
@@ -107,7 +109,8 @@ class Task:
         warm_up = max(1.0, values.get("warm", 0.0) * num_steps)
 
         def factor(step: int) -> float:
-            return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / num_steps)))
+            cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / num_steps))) if self.has_schedule else 1.0
+            return min(1.0, (step + 1) / warm_up) * cosine
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         due = {round(share * num_steps) for share in SHARES}
@@ -187,8 +190,8 @@ def perceptron(values: Values) -> list[nn.Module]:
     return [*hidden, nn.Linear(64, 10)]
 
 
-def residual(values: Values) -> list[nn.Module]:
-    blocks = [Residual(48, values.get("dropout", 0.0)) for _ in range(8)]
+def residual(values: Values, *, num_blocks: int = 8) -> list[nn.Module]:
+    blocks = [Residual(48, values.get("dropout", 0.0)) for _ in range(num_blocks)]
     return [nn.Linear(64, 48), *blocks, nn.Sequential(nn.LayerNorm(48), nn.Linear(48, 10))]
 
 
@@ -226,6 +229,14 @@ TASKS = {
         space=RATES | DROPOUT | CLIPPED | {"smooth": FloatDistribution(0, 0.3)},
     ),
     "two-rates": Task(layers=residual, num_layers=10, samples=12_800, batch=32, space=TWO_RATES),
+    "constant-rate": Task(
+        layers=partial(residual, num_blocks=6),
+        num_layers=8,
+        samples=12_800,
+        batch=32,
+        space=TWO_RATES,
+        has_schedule=False,
+    ),
     "attention": Task(layers=attention, num_layers=6, samples=12_800, batch=32, space=TWO_RATES),
 }
 
