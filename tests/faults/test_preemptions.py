@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import frostline
+from frostline.objectives import pending_checkpoint
 from frostline.records import Configuration, Request, Status
 from frostline.run.execution.workload import TaskTraining, Workload
 from frostline.run.loop import job_of
@@ -43,6 +44,8 @@ def objective(trial: frostline.Trial, *, keeps: bool) -> float:
 
 def search(folder: Path, *, keeps: bool) -> None:
     os.chdir(folder)
+    # What is checkpointed in the first seconds waits, and machines are lost sooner here.
+    pending_checkpoint.SECONDS_BETWEEN_CHECKPOINTS = 0.0
     frostline.tune(
         partial(objective, keeps=keeps),
         samples=SAMPLES,
