@@ -65,11 +65,13 @@ def answer(name: str, seed: int, budget: float) -> Answer:
 
 def of_the_readme(_name: str, runs: str, study: str, **plan: Any) -> frostline.TuneResult:
     """Search the example of the README, whose script is run up to where it searches."""
-    [script] = re.findall(r"```python\n(.*?)result = ", README.read_text(), re.DOTALL)
+    [(script, samples)] = re.findall(
+        r"```python\n(.*?)result = .*?samples=([\d_]+)", README.read_text(), re.DOTALL
+    )
     names: dict[str, Any] = {"__name__": "readme"}
     exec(compile(script, "readme.py", "exec"), names)
     plan = {"initial": names["today"], **plan}
-    options: dict[str, Any] = {"samples": 14_000, "study": study, "storage": ":memory:", "runs": runs}
+    options: dict[str, Any] = {"samples": int(samples), "study": study, "storage": ":memory:", "runs": runs}
     return frostline.tune(names["objective"], observer=frostline.SILENT, **options, **plan)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,14 @@ def looked_up(path: Path) -> tuple[list[Values], Array]:
     return [each.hyperparameters for each in landscape.configurations], losses
 
 
+def cases(tasks: str, number: int) -> Iterator[tuple[str, list[Values], Array]]:
+    """Yield the name, the configurations and the losses of every task, and then of every table."""
+    for name in filter(None, tasks.split(",")):
+        yield name, *trained(TASKS[name], number)
+    for path in recorded():
+        yield path.name.removesuffix(".csv.gz"), *looked_up(path)
+
+
 def kept(rows: Sequence[Values], losses: Array, draws: int) -> tuple[float, float]:
     """Return the share of the best quarter that climbs by score alone, and unlike each other."""
     random = np.random.default_rng(0)
@@ -89,16 +97,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     found = []
-    for name in filter(None, options.tasks.split(",")):
-        case = {"name": name, "hyperparameters": len(TASKS[name].space)}
-        by_score, varied = kept(*trained(TASKS[name], options.configurations), options.draws)
-        found.append(case | {"by_score": by_score, "varied": varied})
-        print(found[-1], flush=True)
-    for path in recorded():
-        rows, losses = looked_up(path)
-        case = {"name": path.name.removesuffix(".csv.gz"), "hyperparameters": len(rows[0])}
+    for name, rows, losses in cases(options.tasks, options.configurations):
         by_score, varied = kept(rows, losses, options.draws)
-        found.append(case | {"by_score": by_score, "varied": varied})
+        found.append({"name": name, "hyperparameters": len(rows[0]), "by_score": by_score, "varied": varied})
         print(found[-1], flush=True)
     table = [("task", "hyperparameters", "kept by score", "kept unlike each other")]
     for each in found:

@@ -58,7 +58,8 @@ class PendingCheckpoint:
     def rest(self, *, is_over: bool) -> None:
         """Behind the last batch, from where on the tensors may change, write the last checkpoint or copy it.
 
-        ``is_over`` says whether the rung has no room for another one: from its end nobody may want to go on.
+        ``is_over`` says whether the rung was trained to its end. A rung of other layers goes on from nothing, and nothing
+        goes on from a full training.
         """
         if is_over and not self._may_continue:
             self.settle()

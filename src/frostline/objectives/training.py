@@ -82,9 +82,7 @@ class ObjectiveTraining:
                     ) from pruned
                 curve = trial.curve
             finally:
-                # A rung of other layers goes on from nothing, and nothing goes on from a full training.
-                if job.may_continue or not has_ended:
-                    trial.write()
+                trial.rest(is_over=has_ended)
         seen_before = 0 if kept is None else kept.samples_seen
         cost = Cost(seconds=time.perf_counter() - begin, samples=max(curve[-1].samples - seen_before, 0))
         evaluation = evaluation_by(curve, job, cost)

@@ -209,7 +209,7 @@ class Trial:
         finally:
             # What the objective does with its model afterwards, such as averaging weights, belongs to no checkpoint.
             self._is_in_batch = False
-            self._checkpoint.rest(is_over=self._is_over())
+            self.rest(is_over=self._is_over())
 
     def count(self, num_samples: int) -> bool:
         """Count a step on so many samples of somebody else's loop; return whether the rung has room for another one.
@@ -276,9 +276,9 @@ class Trial:
         """The scores that were reported."""
         return tuple(self._curve)
 
-    def write(self) -> None:
-        """Write the last checkpoint to disk, if it was not."""
-        self._checkpoint.write()
+    def rest(self, *, is_over: bool) -> None:
+        """Let the last checkpoint be safe from what comes; ``is_over`` says whether the rung was trained to its end."""
+        self._checkpoint.rest(is_over=is_over)
 
     def without_search(self) -> Trial:
         """Return a copy to send to another process: what it keeps and reports stays with the copy."""

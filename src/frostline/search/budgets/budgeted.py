@@ -182,7 +182,7 @@ class BudgetedHalving:
         for rung, higher in pairwise(quotas):
             if requests:
                 break
-            contenders = self._climbing_from(rung, self._contenders(plan.everyone, rung), history)
+            contenders = self._climbing_from(rung, plan.everyone, history)
             climbing = contenders.promotable(limit=quotas[higher], most=capacity)
             requests = [Request(number, higher) for number in climbing]
         return requests
@@ -193,7 +193,7 @@ class BudgetedHalving:
             return []
         plan, found = self._plan(history), []
         for rung, higher in pairwise(plan.quotas):
-            contenders = self._climbing_from(rung, self._contenders(plan.everyone, rung), history)
+            contenders = self._climbing_from(rung, plan.everyone, history)
             found += contenders.beaten(limit=plan.quotas[higher], is_closed=True)
         return sorted(found)
 
@@ -215,12 +215,13 @@ class BudgetedHalving:
         """Return those of whom some climb from ``rung``: with none of one's own, from its first rung on the first too."""
         return range(0 if rung >= self.first_rung else candidates.start, candidates.stop)
 
-    def _climbing_from(self, rung: int, numbers: range, history: History) -> RungHistory:
-        """Return what is known of a rung by those of ``numbers``, in the order in which they climb.
+    def _climbing_from(self, rung: int, candidates: range, history: History) -> RungHistory:
+        """Return what is known of a rung by those of whom some climb from it, in the order in which they do.
 
         Few layers may want other values than all do: to more layers go those who are unlike each other.
         """
-        return history.rung(rung, part=numbers, varies=not self.ladder.continues(rung + 1))
+        varies = not self.ladder.continues(rung + 1)
+        return history.rung(rung, part=self._contenders(candidates, rung), varies=varies)
 
     def _plan(self, history: History) -> DecidedClimb:
         """Return what is decided. The first have ended."""
@@ -250,7 +251,7 @@ class BudgetedHalving:
         """Return ``plan`` with what is decided from ``rung`` on."""
         everyone, dearness = plan.everyone, dict[int, float]()
         while rung < len(self.kept):
-            here = self._climbing_from(rung, self._contenders(everyone, rung), costs.history)
+            here = self._climbing_from(rung, everyone, costs.history)
             expected = plan.expected(rung) + self._num_first_at(rung)
             if here.num_ended < expected or here.num_pending > 0:
                 break
