@@ -359,11 +359,16 @@ def test_where_few_layers_want_other_values_than_all_the_good_ones_climb_too(bud
     assert sum(rate > 0.66 for rate in climbed) >= len(climbed) / 3
 
 
+@pytest.mark.parametrize("own_learns", [True, False])
 @pytest.mark.parametrize("budget", [4, 6, 12, 24])
-def test_where_the_few_layers_of_the_sieve_tell_nothing_no_more_begin_than_go_on(budget: float) -> None:
+def test_where_the_few_layers_of_the_sieve_tell_nothing_no_more_begin_than_go_on(
+    budget: float, own_learns: bool
+) -> None:
     def outcome(request: Request) -> float:
         noise = Random(f"{request}").random()
-        return noise if request.rung >= 1 else 2.3 + 0.01 * noise
+        # If one's own learns nothing, those that train all layers early tell what there is to be learnt.
+        learns = request.rung >= 1 and (own_learns or request.number > 0)
+        return noise if learns else 2.3 + 0.01 * noise
 
     history = Run(ladder=SIEVE, outcome=outcome).of(budget)
     few, whole, *_, top = seen(history)

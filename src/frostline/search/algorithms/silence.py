@@ -48,7 +48,7 @@ def silent_rungs(history: History, rungs: Sequence[Fidelity]) -> list[int]:
     ]
 
 
-def reference_loss(history: History, numbers: range, rung: int) -> float | None:
+def reference_loss(history: History, numbers: Sequence[int], rung: int) -> float | None:
     """Return the best loss that configurations ``numbers`` came to at ``rung``; None if none of them has a score."""
     found = [history.evaluation(number, rung) for number in numbers]
     scores = [evaluation.score for evaluation in found if evaluation is not None and evaluation.score is not None]

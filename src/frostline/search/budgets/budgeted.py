@@ -259,7 +259,7 @@ class BudgetedHalving:
             spent += costs.first if rung < self.first_rung else 0.0
             full_training = costs.full_training_by(rung + 1, by=scouts.early, alike=scouts.numbers)
             prices = costs.prices(everyone, known=rung + 1, full_training=full_training, dearness=dearness)
-            higher = self._next_rung(rung, here, costs)
+            higher = self._next_rung(rung, here, costs, scouts)
             budget = costs.budget(full_training)
             left = budget * (1 + _TOLERANCE) - spent
             quota = self._quota(budget, left, prices, rung=higher, climbing=here)
@@ -317,9 +317,14 @@ class BudgetedHalving:
             affordable = 1
         return min(affordable, len(climbing.ranking))
 
-    def _next_rung(self, rung: int, here: RungHistory, costs: Costs) -> int:
+    def _told_nothing(self, here: RungHistory, costs: Costs, scouts: Scouts) -> bool:
+        """Return whether a rung told nothing, measured by what is known of all layers when the first of it are decided."""
+        reference = costs.reference(scouts.early, self._lowest_whole)
+        return reference is not None and tells_nothing(here, reference=reference)
+
+    def _next_rung(self, rung: int, here: RungHistory, costs: Costs, scouts: Scouts) -> int:
         """Return where whoever climbs from a closed rung goes: to the next, or to more layers if it has told nothing."""
-        if not _told_nothing(here, costs):
+        if not self._told_nothing(here, costs, scouts):
             return rung + 1
         rungs, layers = self.ladder.rungs, self.ladder.rungs[rung].trainable_layers
         more = (higher for higher in range(rung + 1, len(rungs)) if rungs[higher].trainable_layers > layers)
@@ -334,10 +339,11 @@ class BudgetedHalving:
         full_training = costs.full_training_by(1, by=scouts.early, alike=scouts.numbers)
         left = costs.budget(full_training) - costs.first
         prices = costs.prices(numbers, known=1, full_training=full_training)
-        if not _told_nothing(here, costs):
+        if not self._told_nothing(here, costs, scouts):
             return max(wave, self._climb.affordable(left, prices, 0))
         # More of them than can go on with more layers would be trained for nothing.
-        return max(wave, self._climb.affordable(left - here.seconds, prices, self._next_rung(0, here, costs)))
+        higher = self._next_rung(0, here, costs, scouts)
+        return max(wave, self._climb.affordable(left - here.seconds, prices, higher))
 
     def _first_wave(self, costs: Costs | None) -> int:
         """Return how many candidates begin before any has told what few layers cost."""
@@ -352,7 +358,3 @@ class BudgetedHalving:
         if full_trainings < FEWEST_FULL_TRAININGS:
             return 0
         return self._climb.affordable(full_trainings - self._first_cost, guessed_prices(self.ladder), 0)
-
-
-def _told_nothing(rung: RungHistory, costs: Costs) -> bool:
-    return costs.reference is not None and tells_nothing(rung, reference=costs.reference)

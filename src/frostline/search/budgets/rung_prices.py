@@ -54,7 +54,6 @@ class Costs:
         found = [history.evaluation(number, first_rung) for number in first]
         ended = [evaluation for evaluation in found if evaluation is not None]
         self.first = sum(evaluation.cost.seconds for evaluation in ended)
-        self.reference = reference_loss(history, first, first_rung)
         self.full_training = self._full_training(ended)
 
     def budget(self, full_training: float) -> float:
@@ -84,6 +83,14 @@ class Costs:
             if growths:
                 return typical * (share + (1 - share) * median(growths))
         return typical
+
+    def reference(self, early: Sequence[int], rung: int) -> float | None:
+        """Return the best loss with all layers of the first, and of those who went to ``rung`` early; None without any."""
+        found = (
+            reference_loss(self.history, self._first, self._first_rung),
+            reference_loss(self.history, early, rung),
+        )
+        return min((loss for loss in found if loss is not None), default=None)
 
     def at(self, rung: int, numbers: range) -> RungHistory:
         """Return what is known of ``rung`` by those of ``numbers``."""
