@@ -197,8 +197,9 @@ def _faint(colour: str) -> str:
 
 
 def _schedule(landscape: Landscape) -> str:
-    if landscape.horizon == "full":
-        return "The learning-rate schedule is that of the full training, cut short."
+    if landscape.horizon != "rung":
+        by_mean = ", and scores are of the mean of the weights" if landscape.horizon == "averaged" else ""
+        return f"The learning-rate schedule is that of the full training, cut short{by_mean}."
     return "The learning-rate schedule ends at each budget."
 
 

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 _MOST_WORKERS = 1024
 
 # As ``training`` has them, which loads torch.
-DEVICES, PRECISIONS, HORIZONS = ("auto", "cpu", "cuda", "mps"), ("float32", "bfloat16"), ("rung", "full")
+DEVICES, PRECISIONS = ("auto", "cpu", "cuda", "mps"), ("float32", "bfloat16")
+HORIZONS = ("rung", "full", "averaged")
 
-_RUNG, _FULL = HORIZONS
+_RUNG, _FULL, _ = HORIZONS
 
 DEFAULT_RUNS = Path("frostline-runs")
 """The folder of checkpoints, unless somebody says another."""
