@@ -50,6 +50,8 @@ PLAIN = [
     "C:\\me@work\\journal.log",
     "path/to/file.py:task",
     "digits-resnet audit, 1:learning_rate=10",
+    "full_tokens=8192",
+    "num_passes=3",
 ]
 
 

@@ -13,9 +13,9 @@ from urllib.parse import unquote_plus
 _HIDDEN = "***"
 
 # The value of a parameter whose name says so, of a URL ("?password=..."), a connection string ("host=h password=...") or in
-# JSON; as far as another parameter. Names are bounded so that no text takes long.
+# JSON; as far as another parameter. Names are bounded so that no text takes long. What counts tokens or passes is none.
 _SECRET_PARAMETER = re.compile(
-    r"(?<![\w%+.-])[\w%+.-]{0,64}?(?:pass|pwd|secret|token|credential|api_?key)[\w%+.-]{0,64}"
+    r"(?<![\w%+.-])[\w%+.-]{0,64}?(?:pass(?!es)|pwd|secret|token(?!s)|credential|api_?key)[\w%+.-]{0,64}"
     r"(?:\s{0,8}=\s{0,8}|[\"']\s{0,8}:\s{0,8})[\"']?"
     r"(?P<value>(?:(?!&|\s[\w%]{1,64}=|[\"']).)+)",
     re.IGNORECASE | re.DOTALL,
