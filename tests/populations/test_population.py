@@ -111,16 +111,6 @@ def test_the_size_of_a_population_does_not_show(size: int, engine: Engine) -> No
     assert_same_as_alone(BY_NAME["mlp"].task(), jobs, engine=engine)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", ["mlp", "resnet", "gpt"])
-def test_scores_by_the_mean_of_the_weights_are_those_of_serial_twins(name: str, engine: Engine) -> None:
-    jobs = jobs_of([configuration_of(number) for number in range(3)], layers=2, samples=32)
-    settings = settings_of(horizon="averaged")
-    together = assert_same_as_alone(BY_NAME[name].task(), jobs, settings, engine)
-    plain, _ = trained_together(BY_NAME[name].task(), jobs, settings_of(horizon="full"), engine)
-    assert all(each.score != its.score for each, its in zip(together, plain, strict=True))
-
-
 def test_a_compiled_population_follows_its_serial_twins_and_says_what_compiling_took(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,10 +327,9 @@ def continued(job: Job, *, samples: int) -> Job:
     return dataclasses.replace(job, rung=job.rung + 1, fidelity=fidelity, continued_from=path)
 
 
-@pytest.mark.parametrize("horizon", ["rung", "averaged"])
-def test_members_go_on_from_checkpoints_and_those_without_are_made_again(tmp_path: Path, horizon: str) -> None:
+def test_members_go_on_from_checkpoints_and_those_without_are_made_again(tmp_path: Path) -> None:
     task = BY_NAME["resnet"].task()
-    settings = settings_of(checkpoints=tmp_path, horizon=horizon)
+    settings = settings_of(checkpoints=tmp_path)
     lower = jobs_of([configuration_of(k) for k in range(3)], layers=2, samples=32)
     trained_together(task, lower, settings)
     (next(path for path in tmp_path.rglob("000001-*.pt"))).unlink()
@@ -348,7 +337,7 @@ def test_members_go_on_from_checkpoints_and_those_without_are_made_again(tmp_pat
     evaluations, _ = trained_together(task, higher, settings)
     assert [each.cost.samples for each in evaluations] == [48, 80, 48]
     for evaluation, job in zip(evaluations, higher, strict=True):
-        alone = train_serially(task, job, settings_of(horizon=horizon))
+        alone = train_serially(task, job, settings_of())
         assert [point.score for point in evaluation.curve] == pytest.approx(
             [point.score for point in alone.curve], rel=1e-9
         )

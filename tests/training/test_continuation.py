@@ -10,11 +10,8 @@ from torch import nn
 
 from frostline.errors import FidelityError
 from frostline.records import Configuration, Evaluation, Job, Status
-from frostline.training.course import Course, TrainingSettings, checkpoints_of
-from frostline.training.machine.randomness import borrowed_generators
+from frostline.training.course import TrainingSettings, checkpoints_of
 from frostline.training.serial import train_serially
-from frostline.training.session import Session, begin_session
-from frostline.training.steps.weight_mean import WeightMean
 from frostline.training.supervised.supervised_task import SupervisedTask
 from tests.training.cases import configured, job_of, noisy_network, regression_task, settings_of
 
@@ -51,78 +48,6 @@ def test_with_the_full_horizon_going_on_is_training_straight_through(
     assert straight.cost.samples == 160
     shared = set(steps[-1].curve) & set(straight.curve)
     assert {point.samples for point in shared} >= {40, 80, 120, 160}
-
-
-@pytest.mark.parametrize("layers", [1, 2, 3])
-def test_averaged_scores_are_of_the_mean_of_the_weights_and_the_training_is_the_same(
-    task: SupervisedTask, tmp_path: Path, layers: int, device: torch.device
-) -> None:
-    averaged, plain = (
-        [
-            train_serially(
-                task,
-                rung(index, layers=layers),
-                settings_of(device, checkpoints=tmp_path / horizon, horizon=horizon),
-            )
-            for index in range(3)
-        ]
-        for horizon in ("averaged", "full")
-    )
-    assert averaged[-1].score == plain[-1].score
-    assert [step.cost.samples for step in averaged] == [40, 40, 80]
-    for index in range(2):
-        assert averaged[index].score == pytest.approx(mean_score(task, rung(index, layers=layers)), rel=1e-9)
-        assert averaged[index].score != plain[index].score
-    # On its way a training is validated as it is.
-    assert averaged[-1].curve[-2:] == plain[-1].curve[-2:]
-    assert [point.samples for point in averaged[-1].curve] == [point.samples for point in plain[-1].curve]
-
-
-def mean_score(task: SupervisedTask, job: Job) -> float:
-    """Train step by step, and score the mean of the weights so far at the job's samples."""
-    with borrowed_generators(torch.device("cpu")):
-        session = begin_session(
-            task,
-            job.configuration,
-            trainable_layers=job.fidelity.trainable_layers,
-            device_plan=settings_of().device_plan,
-            root_seed=settings_of().root_seed,
-        )
-        schedule, mean = task.build_schedule(job.configuration), WeightMean(session.model, session.parameters)
-        batches = task.training_batches(job.configuration, seed=settings_of().root_seed, skip_samples=0)
-        for step in range(job.fidelity.samples // 8):
-            session.step(next(batches), rate_factor=schedule((step + 0.5) * 8 / task.full_samples))
-            mean.add()
-        with mean.in_place():
-            return session.score()
-
-
-def test_a_full_training_keeps_no_mean_beyond_its_last_lower_rung(task: SupervisedTask) -> None:
-    def course(job: Job) -> Course:
-        def begin() -> Session:
-            return begin_session(
-                task, job.configuration, trainable_layers=3, device_plan=settings.device_plan, root_seed=0
-            )
-
-        return Course(job, begin, settings)
-
-    settings = settings_of(horizon="averaged")
-    assert course(job_of(COOLED)).session.mean is None
-    climbing = course(job_of(COOLED, path=(40, 80)))
-    for batch in task.training_batches(COOLED, seed=0, skip_samples=0):
-        if not climbing.wants(8):
-            break
-        assert (climbing.session.mean is None) == (climbing.session.samples_seen >= 80)
-        climbing.learn(batch)
-        if climbing.finished:
-            break
-
-
-def test_a_rung_that_ends_where_its_training_is_validated_is_scored_by_the_mean(task: SupervisedTask) -> None:
-    # Of 160 samples the first of four validations comes after 40.
-    evaluation = train_serially(task, rung(0), settings_of(horizon="averaged"))
-    assert [point.samples for point in evaluation.curve] == [40]
-    assert evaluation.score == pytest.approx(mean_score(task, rung(0)), rel=1e-9)
 
 
 def test_a_budget_that_is_no_whole_batches_goes_on_where_it_stopped(tmp_path: Path, task: SupervisedTask) -> None:
@@ -163,7 +88,7 @@ def test_with_the_rung_horizon_it_goes_on_with_the_schedule_of_the_new_rung(tmp_
     assert factors == pytest.approx(steps)
 
 
-@pytest.mark.parametrize("horizon", ["rung", "full", "averaged"])
+@pytest.mark.parametrize("horizon", ["rung", "full"])
 def test_the_numbers_are_the_same_whatever_checkpoints_are_there(
     task: SupervisedTask, tmp_path: Path, horizon: str
 ) -> None:

@@ -50,7 +50,7 @@ class AuditPlan:
 
     ``layers`` are numbers of trained layers, rising to all of them; ``samples`` budgets, rising to the full one, of equal
     distance. Under the horizon "full" one training passes through all budgets, so that they cost nothing but their
-    validations; under the others each is a training of its own. ``repeats`` of the configurations, spread evenly over the
+    validations; under "rung" each is a training of its own. ``repeats`` of the configurations, spread evenly over the
     ranking, are trained in full again under ``repeat_seeds`` other seeds each: the noise that no fidelity can be below.
     """
 
@@ -112,12 +112,12 @@ class AuditPlan:
     @property
     def grid(self) -> Grid:
         """The trainings of every configuration."""
-        return Grid.product(self.layers, self.samples if self.horizon != "full" else self.samples[-1:])
+        return Grid.product(self.layers, self.samples if self.horizon == "rung" else self.samples[-1:])
 
     @property
     def num_validations(self) -> int:
         """How often each training is validated."""
-        return 1 if self.horizon != "full" else len(self.samples)
+        return 1 if self.horizon == "rung" else len(self.samples)
 
     @property
     def num_repeated(self) -> int:

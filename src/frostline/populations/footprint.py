@@ -34,11 +34,10 @@ class Footprint:
         return max(0, memory - self.step) // self.member
 
 
-def footprint_of(session: Session, batch: Batch, *, averages: bool = False) -> Footprint:
+def footprint_of(session: Session, batch: Batch) -> Footprint:
     """Measure a session's footprint on a CPU batch, by the loss of one forward pass; the model stays as it is.
 
-    Where it ``averages`` a mean of the weights is kept beside them, on the host. Activations are counted exactly; the
-    optimizer's state is that after its first step on parameters without memory.
+    Activations are counted exactly; the optimizer's state is that after its first step on parameters without memory.
     """
     model = session.model
     ignored = [*model.parameters(), *model.buffers()]
@@ -48,10 +47,9 @@ def footprint_of(session: Session, batch: Batch, *, averages: bool = False) -> F
     del loss
     trained = num_bytes(session.parameters)
     buffers = num_bytes(model.buffers())
-    means = trained if averages and session.device_plan.device.type == "cpu" else 0
     return Footprint(
         step=round(activations * (1 + _TRANSIENT_SHARE)) + trained,
-        member=max(1, 2 * trained + _state_bytes(session) + buffers + means),
+        member=max(1, 2 * trained + _state_bytes(session) + buffers),
     )
 
 

@@ -20,7 +20,7 @@ from frostline.populations.prefix.shared_prefix import SharedPrefix
 from frostline.populations.stacking.stacks import Stacks
 from frostline.records import Evaluation, Job, Progress
 from frostline.sizes import format_size
-from frostline.training.course import Course, TrainingSettings, checkpoints_of, is_averaged
+from frostline.training.course import Course, TrainingSettings, checkpoints_of
 from frostline.training.failures import failed, is_out_of_memory
 from frostline.training.machine.devices import peak_bytes, reset_peak_bytes, synchronise
 from frostline.training.machine.pinning import pinned_batches
@@ -136,8 +136,7 @@ class Population:
         batches = self._task.training_batches(
             hungriest.configuration, seed=self._settings.root_seed, skip_samples=0
         )
-        averages = any(is_averaged(self._task, job.fidelity, self._settings) for job in jobs)
-        footprint = footprint_of(hungriest, next(batches), averages=averages)
+        footprint = footprint_of(hungriest, next(batches))
         stacked = self.trial.engine.stacks
         most = footprint.most(self._memory_bytes, stacked=stacked)
         if most == 0 and store is not None:
@@ -325,7 +324,6 @@ class Population:
         session = course.session
         self._prefix.leave(session)
         # At once, and not when the garbage collector comes: model and freezing hold each other.
-        session.mean = None
         session.optimizer.state.clear()
         for parameter in session.parameters:
             parameter.grad = None

@@ -138,7 +138,7 @@ class _ReferenceRecord(TypedDict):
 class _TrainingRecord(TypedDict):
     __pydantic_config__ = _STRICT  # type: ignore[misc]
 
-    horizon: Literal["rung", "full", "averaged"]
+    horizon: Literal["rung", "full"]
     precision: _Text
     num_validations: Annotated[_Positive, Field(le=1_000_000)]
     alignment: _Text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ from frostline.training.files.checkpoints import CheckpointKey, Checkpoints
 from frostline.training.files.kept_models import KeptModels
 from frostline.training.steps.finiteness import Readings
 from frostline.training.steps.schedules import share_done
-from frostline.training.steps.weight_mean import WeightMean
 from frostline.wording import counted
 
 if TYPE_CHECKING:
@@ -35,18 +33,16 @@ logger = logging.getLogger(__name__)
 # Reading a loss makes the host wait for an accelerator: there it is read this many steps late.
 _STEPS_BETWEEN_READINGS = 16
 
-_HORIZONS = ("rung", "full", "averaged")
-_AVERAGED = _HORIZONS[2]
+_HORIZONS = ("rung", "full")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
     """How a study trains, the same for all of its configurations.
 
-    ``horizon`` "rung" compresses the learning-rate schedule to the samples of the rung, "full" cuts the full one short, and
-    "averaged" too, but scores a rung of fewer samples by the mean of the weights so far (``steps.weight_mean``).
-    ``num_validations`` are made after equal shares of the samples that the schedule is for, and one where the rung ends,
-    which is the score: cut short, a training is validated where the full one is, and seldom on few samples.
+    ``horizon`` "rung" compresses the learning-rate schedule to the samples of the rung, "full" cuts the full one
+    short. ``num_validations`` are made after equal shares of the samples that the schedule is for, and one where the rung
+    ends, which is the score: cut short, a training is validated where the full one is, and seldom on few samples.
     Raises: OptionError if ``horizon``, ``num_validations`` or the seed is out of range.
     """
 
@@ -154,8 +150,6 @@ class Course:
         """Go on after a step on ``num_samples`` that gave ``loss`` and the gradient's ``norm``: read, validate, end."""
         now = self.session.samples_seen
         self._readings.add(now - num_samples, loss, norm)
-        if self.session.mean is not None:
-            self.session.mean.add()
         due = self._is_due(now - num_samples, now)
         self._reason = self._readings.complaint(at_once=due) or (self._validate() if due else None)
         if self._reason is not None:
@@ -206,7 +200,7 @@ class Course:
         for index in reversed(range(len(self.job.continued_from))):
             checkpoint = None if self._checkpoints is None else self._checkpoints.load(self._key(index))
             if checkpoint is not None:
-                session = self._begun(begin, index + 1)
+                session = begin()
                 try:
                     session.restore(checkpoint)
                 except (RuntimeError, KeyError, ValueError) as error:
@@ -214,27 +208,13 @@ class Course:
                     logger.warning("%s is not used, the training is made again: %s", stem, error)
                 else:
                     return session, index + 1
-        return self._begun(begin, 0), 0
-
-    def _begun(self, begin: Callable[[], Session], rung: int) -> Session:
-        """Return a session that goes on to this rung of the path and those above it."""
-        session = begin()
-        if is_averaged(session.task, self._path[rung], self._settings):
-            session.mean = WeightMean(session.model, session.parameters)
-        return session
+        return begin(), 0
 
     def _end_rung(self) -> None:
         """Score the fidelity that was trained for, keep a checkpoint of it if it may be continued, and go on to the next."""
         session = self.session
-        by_mean = is_averaged(session.task, self._path[self._rung], self._settings)
         validated = bool(session.curve) and session.curve[-1].samples == session.samples_seen
-        if validated and by_mean:
-            # On the way it was the score of the weights as they were.
-            session.curve.pop()
-            validated = False
-        judged = session.mean.in_place() if by_mean and session.mean is not None else nullcontext()
-        with judged:
-            self._reason = self._readings.complaint(at_once=True) or (None if validated else self._validate())
+        self._reason = self._readings.complaint(at_once=True) or (None if validated else self._validate())
         is_last = self._rung + 1 == len(self._path)
         self.finished = is_last or self._reason is not None
         may_continue = self.job.may_continue and self.job.fidelity.samples < session.task.full_samples
@@ -244,8 +224,6 @@ class Course:
             self._keep_model()
         if not self.finished:
             self._rung += 1
-            if not is_averaged(session.task, self._path[self._rung], self._settings):
-                session.mean = None
 
     def _keep_model(self) -> None:
         """Write the weights down if all layers were trained on all samples: they may turn out to be the best."""
@@ -276,11 +254,6 @@ def samples_kept(task: Task, job: Job, settings: TrainingSettings) -> int:
         if checkpoints is not None and checkpoints.has(_key_of(job, index)):
             return fidelity.samples
     return 0
-
-
-def is_averaged(task: Task, fidelity: Fidelity, settings: TrainingSettings) -> bool:
-    """Return whether the score at this fidelity is that of the mean of the weights so far."""
-    return settings.horizon == _AVERAGED and fidelity.samples < task.full_samples
 
 
 def _key_of(job: Job, index: int) -> CheckpointKey:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from frostline.protocols import Batch, Task
     from frostline.records import Configuration, CurvePoint
-    from frostline.training.steps.weight_mean import WeightMean
 
 
 class Prefix(Protocol):
@@ -62,8 +61,6 @@ class Session:
     max_gradient_norm: float | None
     prefix: Prefix | None = None
     """What computes the frozen layers, if the model is not to do it itself."""
-    mean: WeightMean | None = None
-    """Of the weights so far, where a score is going to be that of their mean."""
     samples_seen: int = 0
     curve: list[CurvePoint] = field(default_factory=list)
 
@@ -125,7 +122,6 @@ class Session:
             curve=tuple(self.curve),
             model={name: _compact(value) for name, value in self.model.state_dict().items() if name not in frozen},
             optimizer=_compact_state(self.optimizer.state_dict()),
-            mean=None if self.mean is None else self.mean.contents(),
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -139,10 +135,6 @@ class Session:
         if strange:
             raise ValueError(f"the checkpoint and the model differ in {', '.join(sorted(strange))}")
         self.optimizer.load_state_dict(dict(checkpoint.optimizer))
-        if self.mean is not None:
-            if checkpoint.mean is None:
-                raise ValueError("the checkpoint has no mean of the weights")
-            self.mean.restore(checkpoint.mean)
         self.samples_seen = checkpoint.samples_seen
         self.curve = list(checkpoint.curve)
 

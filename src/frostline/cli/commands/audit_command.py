@@ -42,7 +42,7 @@ class AuditArguments:
         str,
         typer.Option(
             "--horizon",
-            help="full: one training passes through all budgets; rung, averaged: each is a training of its own, and dearer.",
+            help="full: one training passes through all budgets; rung: each is a training of its own, and dearer.",
             rich_help_panel=HOW,
             hidden=True,
         ),

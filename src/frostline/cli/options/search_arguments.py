@@ -51,8 +51,8 @@ class SearchArguments:
         str | None,
         typer.Option(
             "--horizon",
-            help="rung: the schedule ends with each rung; full: it is cut short; averaged: and the score is that of the "
-            "mean of the weights so far. Default: full under a budget, else rung, or the audit's.",
+            help="rung: the schedule ends with each rung; full: it is cut short. Default: full under a budget, else rung, "
+            "or the audit's.",
             rich_help_panel=HOW,
             hidden=True,
         ),

@@ -197,9 +197,8 @@ def _faint(colour: str) -> str:
 
 
 def _schedule(landscape: Landscape) -> str:
-    if landscape.horizon != "rung":
-        by_mean = ", and scores are of the mean of the weights" if landscape.horizon == "averaged" else ""
-        return f"The learning-rate schedule is that of the full training, cut short{by_mean}."
+    if landscape.horizon == "full":
+        return "The learning-rate schedule is that of the full training, cut short."
     return "The learning-rate schedule ends at each budget."
 
 

@@ -29,7 +29,7 @@ class RecordedTask:
     """The configurations of a landscape, each of which can be evaluated at every cell of its grid.
 
     Costs are those recorded: where configurations were trained together, each one's share, whatever the search that is
-    replayed would have packed together. Unless the horizon is "rung", a promotion at equal layers goes on with the training
+    replayed would have packed together. Under the horizon "full" a promotion at equal layers goes on with the training
     of the rung below and costs what it adds to that; every other evaluation starts from scratch.
     Raises: AuditError if there is no configuration, or seconds are not known.
     """
@@ -99,7 +99,7 @@ class RecordedTask:
         seconds = float(self.landscape.seconds[index, z, s])
         samples = job.fidelity.samples
         below = job.continued_from[-1] if job.continued_from else None
-        if below is not None and self.landscape.horizon != "rung":
+        if below is not None and self.landscape.horizon == "full":
             assert below.trainable_layers == job.fidelity.trainable_layers, f"{job.fidelity} continues {below}"
             seconds = max(0.0, seconds - float(self.landscape.seconds[(index, *self._cell(below))]))
             samples -= below.samples

@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 _MOST_WORKERS = 1024
 
 # As ``training`` has them, which loads torch.
-DEVICES, PRECISIONS = ("auto", "cpu", "cuda", "mps"), ("float32", "bfloat16")
-HORIZONS = ("rung", "full", "averaged")
+DEVICES, PRECISIONS, HORIZONS = ("auto", "cpu", "cuda", "mps"), ("float32", "bfloat16"), ("rung", "full")
 
-_RUNG, _FULL, _ = HORIZONS
+_RUNG, _FULL = HORIZONS
 
 DEFAULT_RUNS = Path("frostline-runs")
 """The folder of checkpoints, unless somebody says another."""

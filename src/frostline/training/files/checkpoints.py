@@ -38,8 +38,6 @@ class Checkpoint:
     curve: tuple[CurvePoint, ...]
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
-    mean: Mapping[str, Any] | None = None
-    """Of the weights so far; None where no score is of it."""
 
     def contents(self) -> dict[str, Any]:
         """Return what is written: tensors and plain values."""
@@ -48,7 +46,6 @@ class Checkpoint:
             "curve": [(point.samples, point.score) for point in self.curve],
             "model": dict(self.model),
             "optimizer": dict(self.optimizer),
-            **({} if self.mean is None else {"mean": dict(self.mean)}),
         }
 
     @classmethod
@@ -59,7 +56,6 @@ class Checkpoint:
             curve=tuple(CurvePoint(samples, score) for samples, score in contents["curve"]),
             model=contents["model"],
             optimizer=contents["optimizer"],
-            mean=contents.get("mean"),
         )
 
 
