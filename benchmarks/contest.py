@@ -14,14 +14,19 @@ over seeds. *Cost to match*: the best rival's regret at a budget of 12, and how 
 With ``--flops`` a training costs its FLOPs, by itself, instead of its seconds: for tables that were recorded while the
 machine did other things at one time and not at another. Validation is then free, and nothing is shared.
 
-Nobody has a configuration of one's own, unless ``--own`` is given: then all searches begin with the task's, the first of the
-table, and the default trains it in full whatever its rungs would say of it. Halving over samples is sized to the budget; the
-others spend what they are given and answer when it is over.
+Where layers are normalised over batches, rungs below the full training are scored in the default's search by statistics
+that are measured where a training stands, as frostline does it (`measured_scores.py` recorded that), unless it is
+"default, running statistics", and by running ones in all others. Nobody has a configuration of one's own, unless
+``--own`` is given: then all searches begin with the task's, the first of the table, and the default trains it in full
+whatever its rungs would say of it. Halving over samples is sized to the budget; the others spend what they are given and
+answer when it is over.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import gzip
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +38,7 @@ from matching import cost_for
 from numpy.typing import NDArray
 
 from frostline.audit.csv_table import read_table
+from frostline.audit.landscape import Landscape
 from frostline.audit.noise import seed_noise
 from frostline.research.replay.optuna_hyperband import replay_optuna
 from frostline.research.replay.recorded import Goal, RecordedTask, goal_of, with_typical_seconds
@@ -48,7 +54,9 @@ from frostline.search.proposals.sampling import GP, TPE, Sampling
 from frostline.text_tables import text_table
 
 HERE = Path(__file__).parent
-DEFAULT = "default"
+MEASURED = HERE / "tables" / "measured"
+DEFAULT, RUNNING = "default", "default, running statistics"
+OURS = (DEFAULT, RUNNING)
 # An audit begins with the task's own configuration, unless it is told not to.
 OWN = 0
 MATCHED_BUDGET = 12.0
@@ -78,6 +86,8 @@ class Table:
 
     name: str
     task: RecordedTask
+    measured: RecordedTask
+    """With scores by measured statistics, where they were recorded."""
     goal: Goal
     tolerance: float
     traces: dict[tuple[str, int], Trace] = field(default_factory=dict)
@@ -105,7 +115,8 @@ def recorded() -> list[Path]:
     The seconds of those with adapters are of a machine that was busy at one time and not at another.
     """
     left_out = ("-aligned.csv.gz", "-random.csv.gz", "-lora.csv.gz")
-    return sorted(path for path in (HERE / "tables").rglob("*.csv.gz") if not path.name.endswith(left_out))
+    found = (path for path in (HERE / "tables").rglob("*.csv.gz") if path.parent != MEASURED)
+    return sorted(path for path in found if not path.name.endswith(left_out))
 
 
 def table_of(path: Path, *, own: bool = False, by_flops: bool = False) -> Table:
@@ -113,15 +124,28 @@ def table_of(path: Path, *, own: bool = False, by_flops: bool = False) -> Table:
     # The unit is any: budgets are in full trainings.
     landscape = replace(landscape, seconds=landscape.flops) if by_flops else with_typical_seconds(landscape)
     noise = seed_noise(landscape)
+    task = RecordedTask(landscape=landscape, own=OWN if own else None)
     return Table(
         name=path.name.removesuffix(".csv.gz"),
-        task=RecordedTask(landscape=landscape, own=OWN if own else None),
+        task=task,
+        measured=replace(task, landscape=measured(landscape, MEASURED / path.name)),
         goal=goal_of(landscape),
         tolerance=0.0 if noise is None else 2 * noise.standard_deviation,
     )
 
 
-def default(table: Table, seed: int, budget: float) -> Trace:
+def measured(landscape: Landscape, path: Path) -> Landscape:
+    """Return the landscape with the scores that are in ``path``, if it is there."""
+    scores = landscape.scores.copy()
+    if path.exists():
+        with gzip.open(path, "rt") as lines:
+            for row in csv.DictReader(lines):
+                cell = landscape.layers.index(int(row["layers"])), landscape.samples.index(int(row["samples"]))
+                scores[(int(row["configuration"]), *cell)] = float(row["score"] or "nan")
+    return replace(landscape, scores=scores)
+
+
+def default(table: Table, seed: int, budget: float, *, running: bool = False) -> Trace:
     full = table.task.full
     ladder = table.ladder(Ladder.sieve(num_layers=full.trainable_layers, full_samples=full.samples))
     search = BudgetedHalving.usual(
@@ -130,9 +154,8 @@ def default(table: Table, seed: int, budget: float) -> Trace:
         num_initial=int(table.task.own is not None),
         most=table.task.num_configurations,
     )
-    return replay(
-        table.task, lambda *, configurations: search, configurations=table.task.num_configurations, seed=seed
-    )
+    task = table.task if running else table.measured
+    return replay(task, lambda *, configurations: search, configurations=task.num_configurations, seed=seed)
 
 
 def full_trainings(table: Table, seed: int, budget: float, *, sampling: Sampling | None = None) -> Trace:
@@ -176,6 +199,7 @@ def optuna_hyperband(table: Table, seed: int, budget: float) -> Trace:
 
 METHODS = {
     DEFAULT: Method(run=default, is_sized=True),
+    RUNNING: Method(run=partial(default, running=True), is_sized=True),
     "random, full trainings": Method(run=full_trainings),
     "TPE, full trainings": Method(run=partial(full_trainings, sampling=TPE)),
     "GP, full trainings": Method(run=partial(full_trainings, sampling=GP)),
@@ -230,7 +254,7 @@ def cost_to_match(table: Table, *, methods: Sequence[str], seeds: int) -> dict[s
     rivals = {
         name: figures(table, name, budget=MATCHED_BUDGET, seeds=seeds)["regret"]
         for name in methods
-        if name != DEFAULT
+        if name not in OURS
     }
     best = min(rivals, key=lambda name: rivals[name])
     ours = [figures(table, DEFAULT, budget=budget, seeds=seeds)["regret"] for budget in GRID]

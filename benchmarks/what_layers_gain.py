@@ -27,11 +27,12 @@ SHARES = (0.1, 0.2, 0.4, 1.0)
 
 
 def all_layers(table: Table, seed: int, budget: float) -> Trace:
-    count = table.task.num_configurations
+    task = table.measured
+    count = task.num_configurations
     search = BudgetedHalving.usual(
         table.samples_only(SHARES), Budget(full_trainings=budget), num_initial=0, most=count
     )
-    return replay(table.task, lambda *, configurations: search, configurations=count, seed=seed)
+    return replay(task, lambda *, configurations: search, configurations=count, seed=seed)
 
 
 def regrets(table: Table, run: Callable[[Table, int, float], Trace], *, budget: float, seeds: int) -> Array:

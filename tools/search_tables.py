@@ -11,6 +11,7 @@ from tools.result_tables import NO_BREAK, grouped_rows, interval, markdown, resu
 
 CONTESTANTS = {
     "default": "default",
+    "default, running statistics": "default, running statistics",
     "random, full trainings": "random, full trainings",
     "TPE, full trainings": "TPE, full trainings",
     "halving over samples, thirds": "halving over samples, thirds",
@@ -144,6 +145,21 @@ def _paired_difference(losses: Sequence[float], others: Sequence[float]) -> str:
     return f"{differences.mean():+.3f} ({low:+.3f} to {high:+.3f})"
 
 
+def measured_scores() -> str:
+    """Return how rungs rank by running statistics of batch normalisation, and by measured ones."""
+    rows = (
+        [
+            f"`{each['table']}`",
+            f"{each['layers']} layers, {each['share'] * 100:.0f} %",
+            f"{each['running']:.2f}",
+            f"{each['measured']:.2f}",
+            interval(each["difference"], digits="+.2f"),
+        ]
+        for each in results_of("measured-scores.json")
+    )
+    return markdown(["table", "rung", "running", "measured", "difference"], rows)
+
+
 def who_climbs() -> str:
     """Return which share of the best climbs from few layers, by score alone and unlike each other."""
     lines = (
@@ -211,6 +227,7 @@ SEARCH_TABLES: dict[str, Callable[[], str]] = {
     "joint-model-dense": joint_model_dense,
     "joint-model-held-out": joint_model_held_out,
     "continuous-spaces": continuous_spaces,
+    "measured-scores": measured_scores,
     "who-climbs": who_climbs,
     "clock-contest": clock_contest,
     "answers": answers,

@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 import frostline
-from frostline.errors import OptionError
+from frostline.errors import OptionError, StudyError
 from frostline.store.reading import read_study
 from tests import tiny_task
 from tests.cli.command_line import run, study_here
@@ -114,6 +114,28 @@ def test_a_study_keeps_the_horizon_that_it_was_begun_with(capsys: pytest.Capture
     code, _, err = run(f"tune {TINY} --study s --budget 6 --horizon full --device cpu", capsys)
     assert code == 1
     assert "horizon=rung" in err
+
+
+def test_a_study_keeps_the_statistics_that_it_was_begun_with(capsys: pytest.CaptureFixture[str]) -> None:
+    def begun(statistics: str | None, *, budget: int) -> None:
+        training = frostline.TrainingOptions(statistics=statistics, device="cpu")
+        plan = frostline.SearchPlan(budget=budget)
+        frostline.tune_task(tiny_task.task, study="s", plan=plan, training=training, observer=frostline.SILENT)
+
+    # As studies of before are.
+    begun("running", budget=3)
+    begun(None, budget=4)
+    code, _, err = run(f"tune {TINY} --study s --budget 5 --device cpu", capsys)
+    assert (code, err) == (0, "")
+    stored = read_study("sqlite:///frostline.db", "s").terms.training
+    assert stored is not None
+    assert stored.statistics == "running"
+    with pytest.raises(StudyError, match="statistics=running"):
+        begun("batches", budget=6)
+    run(f"tune {TINY} --study new --budget 3 --device cpu", capsys)
+    stored = read_study("sqlite:///frostline.db", "new").terms.training
+    assert stored is not None
+    assert stored.statistics == "batches"
 
 
 def test_a_budget_too_small_to_search_says_so_and_trains_ones_own(capsys: pytest.CaptureFixture[str]) -> None:

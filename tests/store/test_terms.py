@@ -37,7 +37,11 @@ def test_terms_of_the_first_version_are_read() -> None:
     assert terms.is_sweep
     assert terms.rungs[0] == Fidelity(trainable_layers=2, samples=100)
     assert terms.training == TrainingTerms(
-        horizon="full", precision="bfloat16", num_validations=10, alignment=Alignment.parse("2:learning_rate=3")
+        horizon="full",
+        precision="bfloat16",
+        num_validations=10,
+        statistics="running",
+        alignment=Alignment.parse("2:learning_rate=3"),
     )
     # A training function of one's own had neither.
     own = Terms.parse({**FIRST_VERSION, "reference": "", "settings": "", "search": "full fidelity"})

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,11 @@ from torch import nn
 from frostline.errors import FidelityError
 from frostline.records import Configuration, Evaluation, Job, Status
 from frostline.training.course import TrainingSettings, checkpoints_of
+from frostline.training.machine.randomness import borrowed_generators
 from frostline.training.serial import train_serially
+from frostline.training.session import begin_session
 from frostline.training.supervised.supervised_task import SupervisedTask
-from tests.training.cases import configured, job_of, noisy_network, regression_task, settings_of
+from tests.training.cases import Block, configured, job_of, noisy_network, regression_task, settings_of
 
 COOLED = configured(3, warmup_fraction=0.2, cooldown_fraction=0.5, weight_decay=0.1)
 PATH = (40, 80, 160)
@@ -48,6 +52,66 @@ def test_with_the_full_horizon_going_on_is_training_straight_through(
     assert straight.cost.samples == 160
     shared = set(steps[-1].curve) & set(straight.curve)
     assert {point.samples for point in shared} >= {40, 80, 120, 160}
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_before_the_end_statistics_are_measured_and_the_training_is_the_same(
+    task: SupervisedTask, tmp_path: Path, layers: int, device: torch.device
+) -> None:
+    measured, running = (
+        [
+            train_serially(
+                task,
+                rung(index, layers=layers),
+                settings_of(device, checkpoints=tmp_path / kind, horizon="full", statistics=kind),
+            )
+            for index in range(3)
+        ]
+        for kind in ("batches", "running")
+    )
+    assert measured[-1].score == running[-1].score
+    assert [step.cost.samples for step in measured] == [40, 40, 80]
+    # With one layer nothing that is trained is normalised.
+    assert (measured[0].score == running[0].score) == (layers == 1)
+    ours, theirs = measured[-1].curve, running[-1].curve
+    assert [point.samples for point in ours] == [point.samples for point in theirs] == [40, 80, 120, 160]
+    assert [one == other for one, other in zip(ours, theirs, strict=True)] == [layers == 1] * 3 + [True]
+
+
+def test_a_measured_score_is_by_the_first_batches_at_the_present_weights() -> None:
+    task = regression_task(model=lambda _: nn.Sequential(Block(5), nn.Linear(16, 1)).double())
+    with borrowed_generators(torch.device("cpu")):
+        session = begin_session(
+            task, COOLED, trainable_layers=2, device_plan=settings_of().device_plan, root_seed=7
+        )
+        batches = [*islice(task.training_batches(COOLED, seed=7, skip_samples=0), 10)]
+        for batch in batches:
+            session.step(batch, rate_factor=1.0)
+        before = copy.deepcopy(session.model.state_dict())
+        score = session.measured_score()
+        assert all(torch.equal(value, before[name]) for name, value in session.model.state_dict().items())
+        assert session.model.training
+        block = session.model[0]
+        assert isinstance(block, Block)
+        activations = [block.linear(inputs) for inputs, _ in batches[:2]]
+        block.norm.running_mean = torch.stack([each.mean(0) for each in activations]).mean(0).detach()
+        block.norm.running_var = torch.stack([each.var(0) for each in activations]).mean(0).detach()
+        assert session.score() == pytest.approx(score, rel=1e-12)
+
+
+def test_an_end_that_no_batch_fits_behind_is_scored_as_it_is() -> None:
+    # Of 150 samples 144 are trained on, and 4 of 25 shares are over only there.
+    task = regression_task(model=noisy_network, full_samples=150)
+    kinds = [
+        train_serially(
+            task, job_of(COOLED, samples=150), settings_of(horizon="full", num_validations=25, statistics=kind)
+        )
+        for kind in ("batches", "running")
+    ]
+    assert kinds[0].score == kinds[1].score
+    assert kinds[0].curve[-1] == kinds[1].curve[-1]
+    assert kinds[0].curve[:-1] != kinds[1].curve[:-1]
+    assert [point.samples for point in kinds[0].curve] == [point.samples for point in kinds[1].curve]
 
 
 def test_a_budget_that_is_no_whole_batches_goes_on_where_it_stopped(tmp_path: Path, task: SupervisedTask) -> None:

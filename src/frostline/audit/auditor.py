@@ -36,6 +36,7 @@ from frostline.search.algorithms.sweep import FullFidelity, Sweep
 from frostline.search.interface import Search
 from frostline.statistics.ranks import FEWEST
 from frostline.store.backends.storage import DEFAULT_STORAGE, Storage, opened
+from frostline.store.begun import begun_statistics, terms_in
 from frostline.store.reading import StoredStudy, read_study, write_note
 from frostline.training.supervised.task_layers import layers_of
 
@@ -157,7 +158,6 @@ def audit_task(
     Raises: AuditError if the base is of another task, space, seed or setting.
     """
     options = replace(training.options, horizon=audit.horizon, num_validations=audit.num_validations)
-    training = replace(training, options=options)
     with (
         opened(storage) as place,
         observing(
@@ -169,6 +169,9 @@ def audit_task(
             tells_best=False,
         ) as watching,
     ):
+        if options.statistics is None:
+            options = replace(options, statistics=begun_statistics(terms_in(place, audit.base or study)))
+        training = replace(training, options=options)
         rooms = _Rooms(place, executor, watching)
         if audit.base is not None:
             base = _base(place, audit.base, task, options, plan.seed)

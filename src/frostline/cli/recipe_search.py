@@ -100,7 +100,7 @@ def _load(recipe: Recipe, where: Circumstances) -> Task:
 
 def _place_of(recipe: Recipe, where: Circumstances, task: Task) -> Place:
     from frostline.cli import planned_search
-    from frostline.store.begun import begun_horizon, terms_in
+    from frostline.store.begun import begun_horizon, begun_statistics, terms_in
 
     name, horizon = where.study or task.name, recipe.search.horizon
     begun = terms_in(where.storage, name)
@@ -112,7 +112,7 @@ def _place_of(recipe: Recipe, where: Circumstances, task: Task) -> Place:
         storage=where.storage,
         seed=recipe.seed,
         reference=recipe.task,
-        options=replace(where.options, horizon=horizon),
+        options=replace(where.options, horizon=horizon, statistics=begun_statistics(begun)),
         executor=where.executor.factory(where.options.workers),
         tracker=Together(where.executor.tracker(name, where.options.local_runs), where.observer),
         recipe=None if where.joins else recipe.record(),

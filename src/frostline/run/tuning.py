@@ -30,7 +30,7 @@ from frostline.search.interface import Climb, Search
 from frostline.search.ladder import Ladder
 from frostline.search.spaces.space import space_of
 from frostline.store.backends.storage import DEFAULT_STORAGE, Storage, opened
-from frostline.store.begun import begun_against, begun_horizon, begun_ladder, terms_in
+from frostline.store.begun import begun_against, begun_horizon, begun_ladder, begun_statistics, terms_in
 from frostline.store.study import SearchStudy
 from frostline.training.black_box import BlackBox
 from frostline.training.files.kept_models import KeptModels
@@ -171,6 +171,8 @@ def tune_task(
         if training.horizon is None:
             horizon = begun_horizon(begun, usual_horizon(is_budgeted=plan.is_budgeted))
             training = replace(training, horizon=horizon)
+        if training.statistics is None:
+            training = replace(training, statistics=begun_statistics(begun))
         if not plan.initial:
             with suppress(SearchSpaceError):
                 plan = replace(plan, initial=(own_configuration(task),))

@@ -1,4 +1,4 @@
-"""The ladder, the horizon and the model's cost that a study was begun with: whoever goes on and names none keeps them."""
+"""What a study was begun with, the ladder and what else may be left open: whoever goes on and names none keeps it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def begun_ladder(terms: Terms | None, usual: Ladder) -> Ladder:
 def begun_horizon(terms: Terms | None, usual: str) -> str:
     """Return the horizon that a study of ``terms`` trains under; ``usual`` if there is none, or nobody knows it."""
     return usual if terms is None or terms.training is None else terms.training.horizon
+
+
+def begun_statistics(terms: Terms | None) -> str | None:
+    """Return by which statistics a study of ``terms`` scores; None if there is none, or nobody knows it."""
+    return None if terms is None or terms.training is None else terms.training.statistics
 
 
 def begun_against(terms: Terms | None, said: str | None) -> str | None:

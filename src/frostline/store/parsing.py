@@ -141,6 +141,7 @@ class _TrainingRecord(TypedDict):
     horizon: Literal["rung", "full"]
     precision: _Text
     num_validations: Annotated[_Positive, Field(le=1_000_000)]
+    statistics: NotRequired[Literal["batches", "running"]]
     alignment: _Text
 
 

@@ -17,6 +17,9 @@ _VERSION = 2
 
 _DEFAULT_PRECISION = "float32"
 
+# Studies of before scored by these, and do not say so.
+_RUNNING = "running"
+
 _ANOTHER = "use another study name, or the settings that the study was made with"
 
 
@@ -62,6 +65,7 @@ class TrainingTerms:
     horizon: str
     precision: str
     num_validations: int
+    statistics: str = "batches"
     alignment: Alignment = IDENTITY
     """What rungs of few layers train in place of the configurations."""
 
@@ -71,6 +75,7 @@ class TrainingTerms:
             "horizon": self.horizon,
             "precision": self.precision,
             "num_validations": self.num_validations,
+            **({} if self.statistics == _RUNNING else {"statistics": self.statistics}),
             "alignment": f"{self.alignment}",
         }
 
@@ -81,11 +86,13 @@ class TrainingTerms:
             horizon=record["horizon"],
             precision=record["precision"],
             num_validations=record["num_validations"],
+            statistics=record.get("statistics", _RUNNING),
             alignment=Alignment.parse(record["alignment"]),
         )
 
     def __str__(self) -> str:
         words = f"horizon={self.horizon} precision={self.precision} validations={self.num_validations}"
+        words += f" statistics={self.statistics}" if self.statistics == _RUNNING else ""
         return words if self.alignment.is_identity else f"{words} alignment={self.alignment}"
 
 

@@ -35,6 +35,9 @@ _STEPS_BETWEEN_READINGS = 16
 
 _HORIZONS = ("rung", "full")
 
+_STATISTICS = ("batches", "running")
+_MEASURED = _STATISTICS[0]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
@@ -43,7 +46,9 @@ class TrainingSettings:
     ``horizon`` "rung" compresses the learning-rate schedule to the samples of the rung, "full" cuts the full one
     short. ``num_validations`` are made after equal shares of the samples that the schedule is for, and one where the rung
     ends, which is the score: cut short, a training is validated where the full one is, and seldom on few samples.
-    Raises: OptionError if ``horizon``, ``num_validations`` or the seed is out of range.
+    ``statistics`` "batches" scores a training before its end by statistics of batch normalisations that are measured where
+    it stands (``steps.batch_statistics``), "running" by the running ones, as its end always is.
+    Raises: OptionError if ``horizon``, ``statistics``, ``num_validations`` or the seed is out of range.
     """
 
     device_plan: DevicePlan
@@ -52,10 +57,12 @@ class TrainingSettings:
     folder: Folder | None = None
     """The folder of the study, where checkpoints and models are kept; None: none are."""
     num_validations: int = 4
+    statistics: str = _MEASURED
 
     def __post_init__(self) -> None:
-        if self.horizon not in _HORIZONS:
-            raise OptionError(f"horizon is {self.horizon!r}, but must be one of {', '.join(_HORIZONS)}.")
+        for name, allowed in (("horizon", _HORIZONS), ("statistics", _STATISTICS)):
+            if getattr(self, name) not in allowed:
+                raise OptionError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}.")
         check_seed("seed", self.root_seed)
         if self.num_validations < 1:
             raise OptionError(
@@ -68,6 +75,8 @@ def checkpoints_of(task: Task, settings: TrainingSettings) -> Checkpoints | None
     if settings.folder is None:
         return None
     way = f"{settings.horizon} {settings.device_plan.compute_dtype} {settings.num_validations}"
+    # Those of before had none but running statistics.
+    way += f" {settings.statistics}" if settings.statistics == _MEASURED else ""
     return Checkpoints.of_study(
         settings.folder, fingerprint=task.fingerprint, root_seed=settings.root_seed, settings=way
     )
@@ -151,7 +160,8 @@ class Course:
         now = self.session.samples_seen
         self._readings.add(now - num_samples, loss, norm)
         due = self._is_due(now - num_samples, now)
-        self._reason = self._readings.complaint(at_once=due) or (self._validate() if due else None)
+        is_end = now >= self.session.task.full_samples
+        self._reason = self._readings.complaint(at_once=due) or (self._validate(is_end=is_end) if due else None)
         if self._reason is not None:
             self.finished = True
         elif now >= self._budget:
@@ -213,8 +223,15 @@ class Course:
     def _end_rung(self) -> None:
         """Score the fidelity that was trained for, keep a checkpoint of it if it may be continued, and go on to the next."""
         session = self.session
+        is_end = self._budget >= session.task.full_samples
         validated = bool(session.curve) and session.curve[-1].samples == session.samples_seen
-        self._reason = self._readings.complaint(at_once=True) or (None if validated else self._validate())
+        if validated and is_end and session.samples_seen < session.task.full_samples:
+            # It seemed to be on its way, and no batch fits any more.
+            session.curve.pop()
+            validated = False
+        self._reason = self._readings.complaint(at_once=True)
+        if self._reason is None and not validated:
+            self._reason = self._validate(is_end=is_end)
         is_last = self._rung + 1 == len(self._path)
         self.finished = is_last or self._reason is not None
         may_continue = self.job.may_continue and self.job.fidelity.samples < session.task.full_samples
@@ -235,9 +252,10 @@ class Course:
         if models is not None:
             models.keep(session.model, self.job.configuration, score=session.curve[-1].score)
 
-    def _validate(self) -> str | None:
-        """Add a point to the curve; return why it is none, or None if it is."""
-        score = self.session.score()
+    def _validate(self, *, is_end: bool) -> str | None:
+        """Add a point to the curve; return why it is none, or None if it is. The end of a full training is as it is."""
+        is_measured = self._settings.statistics == _MEASURED and not is_end
+        score = self.session.measured_score() if is_measured else self.session.score()
         if not math.isfinite(score):
             return f"the score after {self.session.samples_seen} samples is {score}"
         self.session.curve.append(CurvePoint(self.session.samples_seen, score))

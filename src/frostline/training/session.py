@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from frostline.layers.cutting.execution import undisturbed
+from frostline.layers.freezing.frozen_statistics import cumulative
 from frostline.layers.weights.deferred import move
 from frostline.seeding import derive_seed
 from frostline.training.files.checkpoints import Checkpoint
 from frostline.training.machine.devices import DevicePlan, move_batch
 from frostline.training.machine.randomness import seed_generators
+from frostline.training.steps.batch_statistics import measured_normalisations, measuring_batches
 from frostline.training.steps.layer_groups import build_group_optimizer
 
 if TYPE_CHECKING:
@@ -107,6 +110,22 @@ class Session:
             self.prefix.forget()
         self.model.train()
         return score
+
+    def measured_score(self) -> float:
+        """Return ``score`` by statistics of batch normalisations that are measured on training batches, for it alone.
+
+        Those of the trained layers are, at the present weights; a model without any is scored as it is.
+        """
+        measured = measured_normalisations(self.model)
+        if not measured:
+            return self.score()
+        batches = self.task.training_batches(self.configuration, seed=self.root_seed, skip_samples=0)
+        first = measuring_batches(self.task, batches, samples_seen=self.samples_seen)
+        with undisturbed(self.model):
+            with torch.no_grad(), cumulative(measured):
+                for batch in first:
+                    self.loss(batch)
+            return self.score()
 
     def _prepared(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:

@@ -77,7 +77,7 @@ def _accumulate(
 ) -> None:
     set_mode(model, training=False)
     num_batches = 0
-    with _cumulative(measured), stopping_at_suffix(state):
+    with cumulative(measured), stopping_at_suffix(state):
         for batch in batches:
             with suppress(PrefixReached):
                 (forward or _call)(model, batch)
@@ -93,8 +93,8 @@ def _accumulate(
 
 
 @contextmanager
-def _cumulative(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Let normalisations take the plain average over the batches to come, from nothing."""
+def cumulative(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Let normalisations take the plain average over the batches to come, from nothing; they stay in training mode."""
     momenta = [module.momentum for module in modules]
     for module in modules:
         module.reset_running_stats()  # type: ignore[operator]

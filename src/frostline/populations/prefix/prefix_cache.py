@@ -10,7 +10,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -188,19 +188,30 @@ class _Layout:
     cost: int
     """Bytes of an example's rows and its key."""
     rows_per_chunk: int
+    orders: tuple[tuple[int, ...], ...] = field(compare=False)
+    """Of each tensor's row: its dimensions as they lie in memory. Behind rows that lie otherwise sums are rounded so."""
 
     @classmethod
     def of(cls, rows: Sequence[Tensor], *, chunk_bytes: int) -> _Layout:
         shapes = tuple(tensor.shape[1:] for tensor in rows)
         cost = _BYTES_PER_KEY + sum(math.prod(tensor.shape[1:]) * tensor.element_size() for tensor in rows)
-        return cls(shapes, tuple(tensor.dtype for tensor in rows), cost, max(1, chunk_bytes // cost))
+        dtypes = tuple(tensor.dtype for tensor in rows)
+        orders = tuple(_order_in_memory(tensor) for tensor in rows)
+        return cls(shapes, dtypes, cost, max(1, chunk_bytes // cost), orders)
 
     def empty(self, index: int, num_rows: int) -> Tensor:
-        return torch.empty((num_rows, *self.shapes[index]), dtype=self.dtypes[index])
+        numbers = torch.empty(num_rows * math.prod(self.shapes[index]), dtype=self.dtypes[index])
+        return self._ordered(numbers, index, num_rows)
 
     def view(self, buffer: Tensor, index: int, num_rows: int, offset: int) -> Tensor:
         part = buffer[offset : offset + self._bytes_of(index, num_rows)]
-        return part.view(self.dtypes[index]).view(num_rows, *self.shapes[index])
+        return self._ordered(part.view(self.dtypes[index]), index, num_rows)
+
+    def _ordered(self, numbers: Tensor, index: int, num_rows: int) -> Tensor:
+        """Return rows in the memory of ``numbers``, as they lay when they were computed."""
+        shape, order = self.shapes[index], self.orders[index]
+        lying = numbers.view(num_rows, *(shape[dimension] for dimension in order))
+        return lying.permute(0, *(1 + order.index(dimension) for dimension in range(len(shape))))
 
     def offsets(self, num_rows: int) -> tuple[list[int], int]:
         """Return where in a buffer each tensor of that many rows begins, and the bytes of all."""
@@ -212,6 +223,12 @@ class _Layout:
 
     def _bytes_of(self, index: int, num_rows: int) -> int:
         return num_rows * math.prod(self.shapes[index]) * self.dtypes[index].itemsize
+
+
+def _order_in_memory(rows: Tensor) -> tuple[int, ...]:
+    """Return the dimensions of a row, those that are farthest apart in memory first."""
+    strides = rows.stride()[1:]
+    return tuple(sorted(range(len(strides)), key=lambda dimension: (-strides[dimension], dimension)))
 
 
 @dataclass(frozen=True, slots=True)

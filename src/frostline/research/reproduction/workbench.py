@@ -108,7 +108,10 @@ class Workbench:
     def training_of(self, recipe: Recipe, **options: Any) -> TaskSearch:
         """Return how a recipe's configurations are trained here; ``options`` are more of ``TrainingOptions``."""
         return TaskSearch(
-            options=TrainingOptions(device=self.device, runs=self.out / "checkpoints", **options),
+            # The method's experiments score a model as it is.
+            options=TrainingOptions(
+                device=self.device, runs=self.out / "checkpoints", statistics="running", **options
+            ),
             reference=TaskReference.of_words(recipe.words),
         )
 

@@ -28,8 +28,10 @@ _MOST_WORKERS = 1024
 
 # As ``training`` has them, which loads torch.
 DEVICES, PRECISIONS, HORIZONS = ("auto", "cpu", "cuda", "mps"), ("float32", "bfloat16"), ("rung", "full")
+STATISTICS = ("batches", "running")
 
 _RUNG, _FULL = HORIZONS
+_BATCHES = STATISTICS[0]
 
 DEFAULT_RUNS = Path("frostline-runs")
 """The folder of checkpoints, unless somebody says another."""
@@ -43,7 +45,8 @@ class TrainingOptions:
     """How and where trainings run. What of it changes the numbers is part of a study's terms: ``terms``.
 
     ``horizon`` and ``num_validations`` are those of ``TrainingSettings``; without a horizon it is the one that the study was
-    begun with, and of a new one "full" under a budget, else "rung". Configurations are trained together behind one
+    begun with, and of a new one "full" under a budget, else "rung". ``statistics`` are those of ``TrainingSettings``, too;
+    None: those that the study was begun with, and of a new one "batches". Configurations are trained together behind one
     frozen prefix: how, says ``engine`` (``Engine``; "serial" for one by one). ``memory`` is what they may take, such as
     "8GiB"; "auto" for most of what is free. ``prefix_cache`` is what of it the outputs of frozen layers that come again may
     take: a size, "auto" for a part of it, or "off". Checkpoints of trainings that may be continued lie in ``runs``: a path,
@@ -60,6 +63,7 @@ class TrainingOptions:
     precision: str = "float32"
     horizon: str | None = None
     num_validations: int = 4
+    statistics: str | None = None
     engine: str = "auto"
     memory: str = "auto"
     prefix_cache: str = "auto"
@@ -68,9 +72,15 @@ class TrainingOptions:
     runs: Path | str = DEFAULT_RUNS
 
     def __post_init__(self) -> None:
-        for name, allowed in (("device", DEVICES), ("precision", PRECISIONS), ("horizon", HORIZONS)):
-            if getattr(self, name) not in allowed and (name, self.horizon) != ("horizon", None):
-                raise OptionError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}.")
+        for name, allowed in (
+            ("device", DEVICES),
+            ("precision", PRECISIONS),
+            ("horizon", (*HORIZONS, None)),
+            ("statistics", (*STATISTICS, None)),
+        ):
+            if getattr(self, name) not in allowed:
+                words = ", ".join(each for each in allowed if each is not None)
+                raise OptionError(f"{name} is {getattr(self, name)!r}, but must be one of {words}.")
         _check_count("threads", self.threads, most=num_cores(), why=", the cores of this machine")
         _check_count("workers", self.workers, most=_MOST_WORKERS)
         checked_folder(self.runs)
@@ -81,6 +91,7 @@ class TrainingOptions:
             horizon=self.horizon or _RUNG,
             precision=self.precision,
             num_validations=self.num_validations,
+            statistics=self.statistics or _BATCHES,
             alignment=alignment,
         )
 
@@ -113,6 +124,7 @@ class TrainingOptions:
             root_seed=seed,
             horizon=self.horizon or _RUNG,
             num_validations=self.num_validations,
+            statistics=self.statistics or _BATCHES,
             folder=self.folder.below(folder_name(study)),
         )
 

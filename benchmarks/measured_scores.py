@@ -1,0 +1,144 @@
+"""Record what trainings of the recorded tables score by measured statistics of batch normalisation, and how that ranks.
+
+    OMP_NUM_THREADS=1 python benchmarks/measured_scores.py [TABLE ...] [--json FILE]
+
+The tables hold scores by running statistics. A search scores the rungs below its full trainings by statistics that are
+measured where a training stands (docs/decisions/0047-measured-statistics.md); where no layer is normalised over batches
+that is the same. This trains each configuration of the tables with such layers once more, up to 40 % of the samples with
+all layers and to 10 % with as many as the usual ladder begins with, and writes those scores to tables/measured: a table
+that is there is left alone. What a training costs is in the table.
+
+Printed is Spearman's correlation of each rung's scores with the full trainings', in the mean over their seeds: by running
+statistics, by measured ones, and the difference with its 95 % interval, from the bootstrap over configurations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import io
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from frostline.process import prepare_process
+
+prepare_process()
+
+import numpy as np
+import torch
+from contest import BOOTSTRAPS, MEASURED, Array, Table, recorded, table_of
+from scipy.stats import spearmanr
+
+from frostline.records import Evaluation, Fidelity, Job
+from frostline.run.execution.options import TrainingOptions
+from frostline.search.ladder import Ladder
+from frostline.store.terms import TaskReference
+from frostline.tasks.loading import task_named
+from frostline.text_tables import text_table
+from frostline.training.serial import train_serially
+
+COLUMNS = ("configuration", "layers", "samples", "score")
+NORMALISED = ("digits-resnet", "finetuned-resnet")
+ALL_LAYERS = (0.1, 0.2, 0.4)
+"""Of the samples: the rungs of the usual ladder, and of that without few layers."""
+
+
+def jobs_of(table: Table) -> list[tuple[Fidelity, ...]]:
+    """Return the trainings of each configuration, as the fidelities that each goes through."""
+    full = table.task.full
+    sieve = table.ladder(Ladder.sieve(num_layers=full.trainable_layers, full_samples=full.samples))
+    few = tuple(rung for rung in sieve.rungs if rung.trainable_layers < full.trainable_layers)
+    return [few, table.samples_only((*ALL_LAYERS, 1.0)).rungs[:-1]]
+
+
+def evaluations(table: Table) -> Iterator[Evaluation]:
+    landscape = table.task.landscape
+    reference = TaskReference.of_words(landscape.reference)
+    task = task_named(reference.name, [*reference.options])
+    with tempfile.TemporaryDirectory() as runs:
+        options = TrainingOptions(device="cpu", runs=Path(runs), horizon="full", num_validations=1)
+        settings = options.settings(study="measured", seed=landscape.seed)
+        for configuration in landscape.configurations:
+            for path in jobs_of(table):
+                for rung, fidelity in enumerate(path):
+                    job = Job(
+                        configuration=configuration, rung=rung, fidelity=fidelity, continued_from=path[:rung]
+                    )
+                    yield train_serially(task, job, settings)
+
+
+def agreements(table: Table) -> Iterator[dict[str, Any]]:
+    """Yield how the scores of each rung of the usual ladder but the last rank, by both kinds of statistics."""
+    full = table.task.full
+    sieve = table.ladder(Ladder.sieve(num_layers=full.trainable_layers, full_samples=full.samples))
+    landscapes = table.task.landscape, table.measured.landscape
+    for rung in sieve.rungs[:-1]:
+        z, s = landscapes[0].layers.index(rung.trainable_layers), landscapes[0].samples.index(rung.samples)
+        running, measured = (each.losses[:, z, s] for each in landscapes)
+        value = correlations(running, measured, table.goal.qualities)
+        random = np.random.default_rng(0)
+        drawn = random.integers(len(running), size=(BOOTSTRAPS // 4, len(running)))
+        differences = [
+            np.diff(correlations(running[rows], measured[rows], table.goal.qualities[rows]))[0] for rows in drawn
+        ]
+        low, high = np.quantile(differences, (0.025, 0.975))
+        yield {
+            "table": table.name,
+            "layers": "all" if rung.trainable_layers == full.trainable_layers else "few",
+            "share": rung.samples / full.samples,
+            "running": value[0],
+            "measured": value[1],
+            "difference": {"value": value[1] - value[0], "low": float(low), "high": float(high)},
+        }
+
+
+def correlations(plain: Array, mean: Array, qualities: Array) -> tuple[float, float]:
+    """Return Spearman's correlation of both with ``qualities``; what diverged is the worst."""
+    worst = np.nan_to_num(qualities, nan=np.inf)
+    first, second = (float(spearmanr(each, worst)[0]) for each in (plain, mean))
+    return first, second
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", type=Path)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    MEASURED.mkdir(exist_ok=True)
+    found = []
+    for path in arguments.tables or [path for path in recorded() if path.name.startswith(NORMALISED)]:
+        if not (MEASURED / path.name).exists():
+            record(path)
+        found += agreements(table_of(path))
+    rows = [
+        (
+            each["table"],
+            f"{each['layers']} layers on {each['share']:.0%}",
+            f"{each['running']:.2f}",
+            f"{each['measured']:.2f}",
+            "{value:+.2f} ({low:+.2f} to {high:+.2f})".format(**each["difference"]),
+        )
+        for each in found
+    ]
+    print(text_table([("table", "rung", "running", "measured", "difference"), *rows]))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def record(path: Path) -> None:
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for each in evaluations(table_of(path)):
+        score = "" if each.score is None else f"{each.score:.9g}"
+        writer.writerow((each.number, each.fidelity.trainable_layers, each.fidelity.samples, score))
+    (MEASURED / path.name).write_bytes(gzip.compress(lines.getvalue().encode(), mtime=0))
+
+
+if __name__ == "__main__":
+    main()
