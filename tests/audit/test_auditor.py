@@ -49,7 +49,7 @@ def options(tmp_path: Path, **changes) -> TrainingOptions:
 
 
 def training(tmp_path: Path, *, horizon: str = "full", **changes) -> TaskSearch:
-    return TaskSearch(options=options(tmp_path, horizon=horizon), **changes)
+    return TaskSearch(**{"options": options(tmp_path, horizon=horizon), **changes})
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +211,20 @@ def test_a_search_on_an_audit_makes_none_of_its_evaluations_again(audited, tmp_p
     s = landscape.samples.index(search.ladder.rungs[0].samples)
     for number in range(6):
         assert found.history.evaluation(number, 0).score == landscape.scores[number, z, s]
+
+
+def test_an_audit_and_the_searches_on_it_keep_its_statistics(tmp_path: Path) -> None:
+    task, storage = make(), f"sqlite:///{tmp_path}/audit.db"
+    plan = plan_of(task, configurations=5)
+    before = training(tmp_path, options=options(tmp_path, statistics="running"))
+    audit_task(task, plan, study="before", storage=storage, training=before)
+    # Made on by a version that measures.
+    audit_task(task, plan_of(task), study="before", storage=storage, training=training(tmp_path))
+    assert read_study(storage, "before").terms.training.statistics == "running"
+    found = partial(search_of_audit, task, storage=storage, options=options(tmp_path), seed=0)
+    assert found(study="before").statistics == "running"
+    audit_task(task, plan, study="now", storage=storage, training=training(tmp_path))
+    assert found(study="now").statistics == "batches"
 
 
 def test_under_another_seed_or_precision_nothing_is_known(audited, tmp_path: Path) -> None:

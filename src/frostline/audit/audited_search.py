@@ -24,6 +24,7 @@ from frostline.search.history import History
 from frostline.search.interface import Rungs
 from frostline.search.ladder import Ladder
 from frostline.store.backends.storage import Storage
+from frostline.store.begun import begun_statistics
 from frostline.store.reading import read_study
 from frostline.training.supervised.task_layers import layers_of
 
@@ -40,6 +41,8 @@ class AuditedSearch:
     recommendation: Recommendation
     least_agreement: tuple[float, ...]
     horizon: str
+    statistics: str | None
+    """By which it scored trainings before their end, and so the search does too."""
     known: AuditedEvaluations
     num_known: int
     """How many of the configurations are the audit's."""
@@ -111,6 +114,7 @@ def search_of_audit(
         recommendation=recommendation,
         least_agreement=least_agreements(landscape, recommendation.chosen),
         horizon=landscape.horizon,
+        statistics=begun_statistics(terms),
         known=AuditedEvaluations(terms, history if same else History(terms.direction)),
         num_known=min(total, len(initial)),
         initial=initial[:total],

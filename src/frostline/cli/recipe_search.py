@@ -66,7 +66,8 @@ def search_by(recipe: Recipe, where: Circumstances) -> None:
         place = _place_of(recipe, where, loaded)
         planned, audited = _planned(recipe, view, console, loaded, place)
         if audited is not None:
-            place = replace(place, options=replace(place.options, horizon=audited.horizon))
+            as_audited = replace(place.options, horizon=audited.horizon, statistics=audited.statistics)
+            place = replace(place, options=as_audited)
         planned = planned_search.aligned(loaded, planned, recipe.search.align, place)
         sampling = recipe.sampling.sampling(loaded)
         echo(ladder_table(planned.ladder, planned.plan, loaded.sample_unit))
