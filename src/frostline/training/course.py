@@ -197,6 +197,10 @@ class Course:
         )
 
     @property
+    def _measures(self) -> bool:
+        return self._settings.statistics == _MEASURED
+
+    @property
     def _budget(self) -> int:
         return self._path[self._rung].samples
 
@@ -225,7 +229,7 @@ class Course:
         session = self.session
         is_end = self._budget >= session.task.full_samples
         validated = bool(session.curve) and session.curve[-1].samples == session.samples_seen
-        if validated and is_end and session.samples_seen < session.task.full_samples:
+        if validated and is_end and self._measures and session.samples_seen < session.task.full_samples:
             # It seemed to be on its way, and no batch fits any more.
             session.curve.pop()
             validated = False
@@ -254,8 +258,7 @@ class Course:
 
     def _validate(self, *, is_end: bool) -> str | None:
         """Add a point to the curve; return why it is none, or None if it is. The end of a full training is as it is."""
-        is_measured = self._settings.statistics == _MEASURED and not is_end
-        score = self.session.measured_score() if is_measured else self.session.score()
+        score = self.session.measured_score() if self._measures and not is_end else self.session.score()
         if not math.isfinite(score):
             return f"the score after {self.session.samples_seen} samples is {score}"
         self.session.curve.append(CurvePoint(self.session.samples_seen, score))
