@@ -98,6 +98,12 @@ class Table:
         """The median of the full scores less the best."""
         return float(np.nanmedian(self.goal.qualities)) - self.goal.best
 
+    @property
+    def sieve(self) -> Ladder:
+        """The usual ladder under a budget."""
+        full = self.task.full
+        return self.ladder(Ladder.sieve(num_layers=full.trainable_layers, full_samples=full.samples))
+
     def ladder(self, ladder: Ladder) -> Ladder:
         """Return the ladder with its rungs moved to the nearest that were recorded."""
         return self.task.snapped(ladder)
@@ -146,10 +152,8 @@ def measured(landscape: Landscape, path: Path) -> Landscape:
 
 
 def default(table: Table, seed: int, budget: float, *, running: bool = False) -> Trace:
-    full = table.task.full
-    ladder = table.ladder(Ladder.sieve(num_layers=full.trainable_layers, full_samples=full.samples))
     search = BudgetedHalving.usual(
-        ladder,
+        table.sieve,
         Budget(full_trainings=budget),
         num_initial=int(table.task.own is not None),
         most=table.task.num_configurations,

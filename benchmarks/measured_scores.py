@@ -30,12 +30,12 @@ prepare_process()
 
 import numpy as np
 import torch
-from contest import BOOTSTRAPS, MEASURED, Array, Table, recorded, table_of
-from scipy.stats import spearmanr
+from contest import BOOTSTRAPS, MEASURED, Table, recorded, table_of
 
 from frostline.records import Evaluation, Fidelity, Job
 from frostline.run.execution.options import TrainingOptions
-from frostline.search.ladder import Ladder
+from frostline.statistics.bootstrap import estimate_of, resampled_counts
+from frostline.statistics.ranks import rank_correlation_replicates
 from frostline.store.terms import TaskReference
 from frostline.tasks.loading import task_named
 from frostline.text_tables import text_table
@@ -49,9 +49,7 @@ ALL_LAYERS = (0.1, 0.2, 0.4)
 
 def jobs_of(table: Table) -> list[tuple[Fidelity, ...]]:
     """Return the trainings of each configuration, as the fidelities that each goes through."""
-    full = table.task.full
-    sieve = table.ladder(Ladder.sieve(num_layers=full.trainable_layers, full_samples=full.samples))
-    few = tuple(rung for rung in sieve.rungs if rung.trainable_layers < full.trainable_layers)
+    few = tuple(rung for rung in table.sieve.rungs if rung.trainable_layers < table.task.full.trainable_layers)
     return [few, table.samples_only((*ALL_LAYERS, 1.0)).rungs[:-1]]
 
 
@@ -73,34 +71,23 @@ def evaluations(table: Table) -> Iterator[Evaluation]:
 
 def agreements(table: Table) -> Iterator[dict[str, Any]]:
     """Yield how the scores of each rung of the usual ladder but the last rank, by both kinds of statistics."""
-    full = table.task.full
-    sieve = table.ladder(Ladder.sieve(num_layers=full.trainable_layers, full_samples=full.samples))
-    landscapes = table.task.landscape, table.measured.landscape
-    for rung in sieve.rungs[:-1]:
+    landscapes, full = (table.task.landscape, table.measured.landscape), table.task.full
+    # What diverged is the worst.
+    qualities = np.nan_to_num(table.goal.qualities, nan=np.inf)
+    counts = resampled_counts(len(qualities), resamples=BOOTSTRAPS, seed=0)
+    for rung in table.sieve.rungs[:-1]:
         z, s = landscapes[0].layers.index(rung.trainable_layers), landscapes[0].samples.index(rung.samples)
-        running, measured = (each.losses[:, z, s] for each in landscapes)
-        value = correlations(running, measured, table.goal.qualities)
-        random = np.random.default_rng(0)
-        drawn = random.integers(len(running), size=(BOOTSTRAPS // 4, len(running)))
-        differences = [
-            np.diff(correlations(running[rows], measured[rows], table.goal.qualities[rows]))[0] for rows in drawn
-        ]
-        low, high = np.quantile(differences, (0.025, 0.975))
+        losses = np.stack([each.losses[:, z, s] for each in landscapes])
+        running, measured = rank_correlation_replicates(losses, qualities, counts).T
+        difference = estimate_of(measured - running)
         yield {
             "table": table.name,
             "layers": "all" if rung.trainable_layers == full.trainable_layers else "few",
             "share": rung.samples / full.samples,
-            "running": value[0],
-            "measured": value[1],
-            "difference": {"value": value[1] - value[0], "low": float(low), "high": float(high)},
+            "running": float(running[0]),
+            "measured": float(measured[0]),
+            "difference": {name: float(getattr(difference, name)) for name in ("value", "low", "high")},
         }
-
-
-def correlations(plain: Array, mean: Array, qualities: Array) -> tuple[float, float]:
-    """Return Spearman's correlation of both with ``qualities``; what diverged is the worst."""
-    worst = np.nan_to_num(qualities, nan=np.inf)
-    first, second = (float(spearmanr(each, worst)[0]) for each in (plain, mean))
-    return first, second
 
 
 def main() -> None:

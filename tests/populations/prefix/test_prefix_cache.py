@@ -286,6 +286,18 @@ def test_rows_that_lie_together_are_not_copied(make: Make) -> None:
     assert cache.fetch(names(4, 3))[0].untyped_storage().data_ptr() != whole[0].untyped_storage().data_ptr()
 
 
+def test_rows_lie_in_memory_as_they_were_given(make: Make) -> None:
+    # What is trained behind them sums up in that order.
+    images = torch.arange(4 * 3 * 5 * 7.0).view(4, 3, 5, 7).contiguous(memory_format=torch.channels_last)
+    rows = [images, torch.arange(24.0).view(4, 2, 3), torch.arange(24.0).view(4, 3, 2).transpose(1, 2)]
+    cache = make()
+    cache.insert(names(0, 1, 2, 3), rows)
+    for numbers in ([0, 1, 2, 3], [1, 2]):
+        found = cache.fetch(names(*numbers))
+        assert same(found, [tensor[numbers] for tensor in rows])
+        assert [each.stride() for each in found] == [tensor.stride() for tensor in rows]
+
+
 def test_inserts_change_neither_views_nor_their_versions(make: Make) -> None:
     cache, rows = make(), rows_of(6)
     cache.insert(names(0, 1, 2), [each[:3] for each in rows])

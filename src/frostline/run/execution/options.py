@@ -33,6 +33,9 @@ STATISTICS = ("batches", "running")
 _RUNG, _FULL = HORIZONS
 _BATCHES = STATISTICS[0]
 
+# With None they are what the study was begun with.
+_LEFT_OPEN = ("horizon", "statistics")
+
 DEFAULT_RUNS = Path("frostline-runs")
 """The folder of checkpoints, unless somebody says another."""
 
@@ -72,15 +75,11 @@ class TrainingOptions:
     runs: Path | str = DEFAULT_RUNS
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("device", DEVICES),
-            ("precision", PRECISIONS),
-            ("horizon", (*HORIZONS, None)),
-            ("statistics", (*STATISTICS, None)),
-        ):
-            if getattr(self, name) not in allowed:
-                words = ", ".join(each for each in allowed if each is not None)
-                raise OptionError(f"{name} is {getattr(self, name)!r}, but must be one of {words}.")
+        choices = {"device": DEVICES, "precision": PRECISIONS, "horizon": HORIZONS, "statistics": STATISTICS}
+        for name, allowed in choices.items():
+            value = getattr(self, name)
+            if value not in allowed and not (value is None and name in _LEFT_OPEN):
+                raise OptionError(f"{name} is {value!r}, but must be one of {', '.join(allowed)}.")
         _check_count("threads", self.threads, most=num_cores(), why=", the cores of this machine")
         _check_count("workers", self.workers, most=_MOST_WORKERS)
         checked_folder(self.runs)
