@@ -10,14 +10,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Scouts:
-    """The candidates that begin first, and those of them that train all layers before their rung is closed."""
-
-    numbers: range = range(0)
-    early: Sequence[int] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class DecidedClimb:
     """What a search has decided: whoever it names climbs, whatever becomes known later."""
 
@@ -32,6 +24,11 @@ class DecidedClimb:
     """How many others come to a rung."""
     wave: dict[int, int] = field(default_factory=dict)
     """To the rung above them, if that is not decided: how many climb in any case, and so tell what it takes."""
+
+    @classmethod
+    def beginning(cls, candidates: range) -> DecidedClimb:
+        """Return what is decided when nothing is but that these begin at the lowest rung."""
+        return cls(candidates, range(candidates.stop, candidates.stop), {0: len(candidates)})
 
     @property
     def everyone(self) -> range:

@@ -1,0 +1,110 @@
+"""What a search could find if its rungs ranked better: the default beside itself with rungs that know, by replay.
+
+    python benchmarks/what_limits.py [TABLE ...] [--seeds 50] [--json FILE]
+
+Tables, seeds, regret and *cost to match* are those of `contest.py`, and what is to be matched is read from its
+results/contest.json. A rung that knows ranks as the full trainings do, in the mean of their seeds, at the cost that it has;
+the last rung is as it was recorded. *The best ladder of each table* is what `ladders.py` compares, and the default's own,
+chosen for each table after it was seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from contest import GRID, HERE, MATCHED_BUDGET, Table, recorded, regrets_of, table_of
+from ladders import LADDERS, ladder_of
+from matching import cost_for
+
+from frostline.research.replay.recorded import RecordedTask
+from frostline.research.replay.simulation import replay
+from frostline.search.budgets.budget import Budget
+from frostline.search.budgets.budgeted import BudgetedHalving
+from frostline.search.ladder import Ladder
+from frostline.text_tables import text_table
+
+CONTEST = HERE / "results" / "contest.json"
+DEFAULT, HINDSIGHT = "default", "the best ladder of each table"
+KNOWING = {
+    DEFAULT: (),
+    "few layers know": (0,),
+    "few layers, and all on a tenth": (0, 1),
+    "all rungs": (0, 1, 2),
+}
+"""Which rungs of the usual ladder rank as full trainings do."""
+
+
+def knowing(table: Table, rungs: Sequence[int]) -> RecordedTask:
+    """Return the table's task with these rungs of the usual ladder ranking as the full trainings do."""
+    landscape = table.measured.landscape
+    scores = landscape.scores.copy()
+    for rung in rungs:
+        cell = table.sieve.rungs[rung]
+        scores[:, landscape.layers.index(cell.trainable_layers), landscape.samples.index(cell.samples)] = (
+            table.goal.qualities
+        )
+    return replace(table.measured, landscape=replace(landscape, scores=scores))
+
+
+def regret_by_budget(table: Table, task: RecordedTask, ladder: Ladder, *, seeds: int) -> list[float]:
+    """Return the regret in the mean over the seeds, for each budget of the grid."""
+    count, means = task.num_configurations, []
+    for budget in GRID:
+        search = BudgetedHalving.usual(ladder, Budget(full_trainings=budget), most=count)
+        traces = [
+            replay(task, lambda *, configurations, search=search: search, configurations=count, seed=seed)
+            for seed in range(seeds)
+        ]
+        found = np.array([trace.incumbents()[-1].index for trace in traces])
+        means.append(float(regrets_of(table, found).mean()))
+    return means
+
+
+def times_less(table: Table, regrets: Sequence[float]) -> float:
+    """Return how many times less is needed for the best rival's regret; as if the largest budget did, if none does."""
+    rival = json.loads(CONTEST.read_text())["tables"][table.name]["cost_to_match"]["regret"]
+    return MATCHED_BUDGET / (cost_for(rival, GRID, regrets) or GRID[-1])
+
+
+def measured(table: Table, *, seeds: int) -> dict[str, float]:
+    """Return how many times less each of them needs on a table."""
+    found = {
+        name: times_less(table, regret_by_budget(table, knowing(table, rungs), table.sieve, seeds=seeds))
+        for name, rungs in KNOWING.items()
+    }
+    others = [
+        times_less(table, regret_by_budget(table, table.measured, ladder_of(table, rungs), seeds=seeds))
+        for rungs in LADDERS.values()
+    ]
+    return found | {HINDSIGHT: max(found[DEFAULT], *others)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", type=Path)
+    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    tables: dict[str, dict[str, float]] = {}
+    for path in options.tables or recorded():
+        table = table_of(path)
+        tables[table.name] = measured(table, seeds=options.seeds)
+        print(table.name, {name: round(times, 2) for name, times in tables[table.name].items()}, flush=True)
+    names = (*KNOWING, HINDSIGHT)
+    means = {name: float(np.exp(np.mean([np.log(each[name]) for each in tables.values()]))) for name in names}
+    record: dict[str, Any] = {"seeds": options.seeds, "tables": tables, "geometric_means": means}
+    if options.json is not None:
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
+    rows = [("times less, where these rank as full trainings do", *tables, "geometric mean")]
+    rows += [(name, *(f"{each[name]:.1f}" for each in tables.values()), f"{means[name]:.2f}") for name in names]
+    print(text_table(rows))
+
+
+if __name__ == "__main__":
+    main()
