@@ -249,6 +249,8 @@ def test_torch_transformers_split_into_their_blocks() -> None:
         (lambda: nn.Sequential(nn.LazyLinear(3)), {}, "run it once on a batch"),
         (lambda: "model", {}, "the model is a str"),
         (lambda: torch.compile(nn.Linear(2, 2)), {}, "compile it after freezing"),
+        (lambda: torch.jit.script(nn.Linear(2, 2)), {}, "as it was before torch.jit.script"),
+        (lambda: nn.Sequential(nn.Linear(2, 2), torch.jit.script(nn.Linear(2, 2))), {}, "holds scripted modules"),
         (lambda: nn.Sequential(nn.Linear(2, 2)), {"unwrap": nn.Linear}, "give a list or tuple of subclasses"),
         (lambda: nn.Sequential(nn.Linear(2, 2)), {"unwrap": ["Linear"]}, "give a list or tuple of subclasses"),
         (lambda: nn.Sequential(nn.Linear(2, 2)), {"unwrap": [Block]}, "opens nothing: Sequential holds no Block"),

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
@@ -50,8 +51,8 @@ def split_layers(
     the first layer that runs after it is used (without example inputs: to the container's first layer). A tied
     parameter belongs to the last layer that uses it.
 
-    Raises: ModelError if the model has no parameters, has lazy ones that are not initialised, is compiled, cannot run
-        on the example inputs, or if ``unwrap`` holds something else than classes or opens nothing.
+    Raises: ModelError if the model has no parameters, has lazy ones that are not initialised, is compiled or scripted,
+        cannot run on the example inputs, or if ``unwrap`` holds something else than classes or opens nothing.
     Source: arXiv 2504.10735, Algorithm 1 and appendix F.
     """
     _check(model, unwrap)
@@ -72,6 +73,11 @@ def _check(model: nn.Module, unwrap: Sequence[type[nn.Module]]) -> None:
         raise ModelError(f"the model is a {type(model).__name__}: give a torch.nn.Module.")
     if type(model).__name__ == "OptimizedModule":
         raise ModelError("the model is compiled: give the model itself, and compile it after freezing.")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ModelError(
+            f"{type(model).__name__} holds scripted modules, which keep to themselves what runs in them: give the model as "
+            f"it was before torch.jit.script."
+        )
     if inspect.isclass(unwrap) or not all(
         inspect.isclass(each) and issubclass(each, nn.Module) for each in unwrap
     ):

@@ -88,6 +88,14 @@ def test_class_token_is_frozen_with_its_layer() -> None:
     assert gradients(model) == {"head.weight", "head.bias"}
 
 
+def test_what_was_frozen_is_shown() -> None:
+    model = nn.Sequential(nn.Linear(30, 40), nn.ReLU(), nn.Linear(40, 2))
+    assert (
+        repr(freeze(model, trainable_layers=1))
+        == "<Freezing of Sequential: 1 of 2 layers trained, 82 of 1,322 parameters>"
+    )
+
+
 @pytest.mark.parametrize("number", [0, 6, -1, True, 1.0, None])
 def test_a_number_out_of_range_changes_nothing(number: Any) -> None:
     # Defects 5 and 6.

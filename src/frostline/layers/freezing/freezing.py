@@ -24,6 +24,7 @@ from frostline.layers.freezing.snapshots import Snapshot, take_snapshots
 from frostline.layers.stack import Layer, LayerStack
 from frostline.layers.weights.frozen_weight_plan import Kept
 from frostline.layers.weights.frozen_weights import FrozenWeights
+from frostline.wording import counted
 
 Tied = Literal["detach", "snapshot"]
 FrozenStatistics = Literal["calibrated", "batch"]
@@ -80,6 +81,13 @@ class Freezing:
             if kept is not None:
                 self._weights = FrozenWeights(cut, kept, self._state)
         setattr(model, FREEZING_ATTRIBUTE, self)
+
+    def __repr__(self) -> str:
+        stack, trained = self.stack, self.trainable_layers
+        return (
+            f"<{type(self).__name__} of {type(self.model).__name__}: {trained} of {counted(len(stack), 'layer')} trained, "
+            f"{stack.num_trainable_parameters(trained):,} of {stack.num_parameters:,} parameters>"
+        )
 
     @property
     def model(self) -> nn.Module:
