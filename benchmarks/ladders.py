@@ -3,10 +3,11 @@
     python benchmarks/ladders.py [--tables NAME,...] [--budgets 3,4,6,8,12] [--seeds 50] [--json FILE]
 
 All are halving within a budget (``BudgetedHalving``) with its usual shares. Tables, seeds and regret are those of
-`contest.py`, those of fine-tunings too; a regret above 3 counts as 3. *Against all layers*: the geometric mean, over tables
-and budgets, of the regret over that of the first ladder (a hundredth is added to both), and the table where it is largest.
-*Chosen without the table*: for each table the ladder whose mean is least on the others, and what it does on that one. With
-``--tables`` a part is measured; the file keeps what others have measured before.
+`contest.py`, those of fine-tunings too, and rungs are scored by measured statistics (`measured_scores.py`); a regret above
+3 counts as 3. *Against all layers*: the geometric mean, over tables and budgets, of the regret over that of the first
+ladder (a hundredth is added to both), and the table where it is largest. *Chosen without the table*: for each table the
+ladder whose mean is least on the others, and what it does on that one. With ``--tables`` a part is measured; the file keeps
+what others have measured before.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def mean_regret(table: Table, ladder: Ladder, *, budget: float, seeds: int) -> f
     count = table.task.num_configurations
     search = BudgetedHalving.usual(ladder, Budget(full_trainings=budget), most=count)
     traces = [
-        replay(table.task, lambda *, configurations: search, configurations=count, seed=seed)
+        replay(table.measured, lambda *, configurations: search, configurations=count, seed=seed)
         for seed in range(seeds)
     ]
     found = np.array([trace.incumbents()[-1].index for trace in traces])

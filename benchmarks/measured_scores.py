@@ -4,9 +4,9 @@
 
 The tables hold scores by running statistics. A search scores the rungs below its full trainings by statistics that are
 measured where a training stands (docs/decisions/0047-measured-statistics.md); where no layer is normalised over batches
-that is the same. This trains each configuration of the tables with such layers once more, up to 40 % of the samples with
-all layers and to 10 % with as many as the usual ladder begins with, and writes those scores to tables/measured: a table
-that is there is left alone. What a training costs is in the table.
+that is the same. This trains each configuration of the tables with such layers once more, to the rungs below the full
+training of every ladder that `ladders.py` compares, and writes those scores to tables/measured: a table that is there is
+left alone. What a training costs is in the table.
 
 Printed is Spearman's correlation of each rung's scores with the full trainings', in the mean over their seeds: by running
 statistics, by measured ones, and the difference with its 95 % interval, from the bootstrap over configurations.
@@ -31,6 +31,7 @@ prepare_process()
 import numpy as np
 import torch
 from contest import BOOTSTRAPS, MEASURED, Table, recorded, table_of
+from ladders import LADDERS, ladder_of
 
 from frostline.records import Evaluation, Fidelity, Job
 from frostline.run.execution.options import TrainingOptions
@@ -43,14 +44,16 @@ from frostline.training.serial import train_serially
 
 COLUMNS = ("configuration", "layers", "samples", "score")
 NORMALISED = ("digits-resnet", "finetuned-resnet")
-ALL_LAYERS = (0.1, 0.2, 0.4)
-"""Of the samples: the rungs of the usual ladder, and of that without few layers."""
 
 
-def jobs_of(table: Table) -> list[tuple[Fidelity, ...]]:
+def trainings_of(table: Table) -> list[tuple[Fidelity, ...]]:
     """Return the trainings of each configuration, as the fidelities that each goes through."""
-    few = tuple(rung for rung in table.sieve.rungs if rung.trainable_layers < table.task.full.trainable_layers)
-    return [few, table.samples_only((*ALL_LAYERS, 1.0)).rungs[:-1]]
+    rungs = {rung for rungs in LADDERS.values() for rung in ladder_of(table, rungs).rungs[:-1]}
+    layers = sorted({rung.trainable_layers for rung in rungs})
+    return [
+        tuple(sorted((rung for rung in rungs if rung.trainable_layers == number), key=lambda rung: rung.samples))
+        for number in layers
+    ]
 
 
 def evaluations(table: Table) -> Iterator[Evaluation]:
@@ -61,7 +64,7 @@ def evaluations(table: Table) -> Iterator[Evaluation]:
         options = TrainingOptions(device="cpu", runs=Path(runs), horizon="full", num_validations=1)
         settings = options.settings(study="measured", seed=landscape.seed)
         for configuration in landscape.configurations:
-            for path in jobs_of(table):
+            for path in trainings_of(table):
                 for rung, fidelity in enumerate(path):
                     job = Job(
                         configuration=configuration, rung=rung, fidelity=fidelity, continued_from=path[:rung]

@@ -81,6 +81,26 @@ class RungHistory:
         self._settle()
         return self.ranking if self._order is None else self._order
 
+    @property
+    def contenders(self) -> list[int]:
+        """Those of the order who have begun at a higher rung, or still can."""
+        self._settle()
+        return [number for _, number in self._contenders]
+
+    def within(self, quota: int, *, least: int = 0) -> tuple[int, int]:
+        """Return how many of the first contenders climb, at least ``least``, and how many others have climbed before.
+
+        Together they are a ``quota``, or fewer if there are no more; more if so many have climbed.
+        """
+        contenders = self.contenders
+        unpromoted = {number for _, number in self._unpromoted}
+        number = min(quota, len(contenders))
+        others = sum(each not in unpromoted for each in contenders[number:])
+        while number > least and number + others > quota:
+            number -= 1
+            others += contenders[number] not in unpromoted
+        return number, others
+
     def promotable(self, *, limit: int, most: int) -> list[int]:
         """Return, in order, up to ``most`` of the first ``limit`` to climb that are not yet started at a higher rung."""
         number = self.num_promotable(limit=limit)

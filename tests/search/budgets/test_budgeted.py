@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frostline.errors import LadderError, OptionError
-from frostline.records import Configuration, Cost, Evaluation, Job, Request, Status
+from frostline.records import Configuration, Cost, Evaluation, Job, Request, Status, Value
 from frostline.run.execution.simulated import SimulatedExecutor
 from frostline.run.ledger import MemoryLedger
 from frostline.run.loop import climb
@@ -44,6 +44,19 @@ def rate_of(number: int) -> float:
     return Random(number).random()
 
 
+def one_of(number: int) -> dict[str, Value]:
+    return {"rate": rate_of(number)}
+
+
+def three_of(number: int) -> dict[str, Value]:
+    random = Random(f"three {number}")
+    return {
+        "rate": random.random(),
+        "width": random.choice((8, 16, 32)),
+        "optimizer": random.choice(("Adam", "SGD")),
+    }
+
+
 @dataclass(kw_only=True)
 class Run:
     """Runs searches one after the other on one history: as one study, with larger budgets."""
@@ -52,6 +65,7 @@ class Run:
     seconds: Seconds = as_guessed
     workers: int = 1
     ladder: Ladder = SORTING
+    hyperparameters: Callable[[int], dict[str, Value]] = one_of
     ledger: MemoryLedger = field(default_factory=lambda: MemoryLedger("minimize"))
 
     def of(self, budget: Budget | float, *, num_own: int = 1) -> History:
@@ -63,7 +77,7 @@ class Run:
 
     def draw(self, history: History) -> Configuration:
         number = len(history.configurations)
-        return Configuration(number=number, hyperparameters={"rate": rate_of(number)})
+        return Configuration(number=number, hyperparameters=self.hyperparameters(number))
 
     def evaluate(self, job: Job) -> Evaluation:
         begins_whole = job.fidelity.trainable_layers == self.ladder.num_layers and not job.continued_from
@@ -84,6 +98,14 @@ class Run:
             score=outcome if finished else None,
             cost=Cost(seconds=self.seconds(job.request, seconds), samples=samples),
         )
+
+
+class EndingLedger(MemoryLedger):
+    """Ends whoever gets no further, as a study does, whose trials cannot be opened again."""
+
+    def end(self, numbers: Iterable[int]) -> None:
+        for number in [*numbers]:
+            self.history.eliminate(number)
 
 
 def usual(ladder: Ladder, budget: float, *, num_own: int = 1) -> BudgetedHalving:
@@ -295,6 +317,26 @@ def test_a_larger_budget_later_goes_on_and_wastes_nothing(ladder: Ladder, num_ow
     assert 10.5 < spent(history) <= 1.03 * 12 + 1
     before = history.num_evaluations
     assert run.of(12, num_own=num_own).num_evaluations == before
+
+
+@pytest.mark.parametrize("ladder", LADDERS)
+@pytest.mark.parametrize("num_own", [0, 1])
+@pytest.mark.parametrize("budgets", [(6, 7), (6, 9), (4, 6), (6, 12), (3, 6, 12, 24)])
+@pytest.mark.parametrize("seed", range(4))
+def test_larger_budgets_are_kept_too(seed: int, budgets: tuple[float, ...], num_own: int, ladder: Ladder) -> None:
+    # Who is best by few layers and unlike each other changes with those that come later; whom the smaller budget left
+    # behind is gone, and who has climbed has been paid for.
+    def noisy(request: Request) -> float:
+        return Random(f"{seed} {request.number}").random() + 0.5 * Random(f"{seed} {request}").random()
+
+    run = Run(ladder=ladder, outcome=noisy, hyperparameters=three_of, ledger=EndingLedger("minimize"))
+    last_climb = sum(guessed_prices(ladder)[usual(ladder, budgets[0], num_own=0).first_rung :])
+    for budget in budgets:
+        history = run.of(budget, num_own=num_own)
+        assert history.eliminated == {*range(len(history.configurations))}
+        assert seen(history) == [*usual(ladder, budget, num_own=num_own).decided(history)]
+        # One may climb that exceeds the budget by a tenth, if otherwise none would.
+        assert budget - last_climb < spent(history) <= 1.1 * budget
 
 
 def guessing(request: Request) -> float:

@@ -144,7 +144,7 @@ class ClimbDecisions:
                 self._spent(everyone, rung),
                 costs.prices(everyone, known=rung + 1, full_training=full_training, dearness=dearness),
             )
-            higher = self._next_rung(rung, here)
+            higher, wave = self._next_rung(rung, here), 0
             quota, others = self._quota(funds, higher, here), 0
             if higher == terms.lowest_whole:
                 # What candidates take with all layers is a guess until some have: a third of them tell it.
@@ -155,8 +155,10 @@ class ClimbDecisions:
                 quota = max(wave, self._quota(corrected, higher, here))
                 # Those that went early take places of others.
                 quota, others = with_early(quota, here.order, self.early, least=wave)
-            decided = decided.climbing(higher, quota, others=others)
             dearness[rung] = here.dearness(quota)
+            # So does whoever climbed within a smaller budget; those that it left behind do not come back.
+            number, others = here.within(quota + others, least=wave)
+            decided = decided.climbing(higher, number, others=others)
             rung = higher
         return decided
 
@@ -169,7 +171,7 @@ class ClimbDecisions:
 
     def _corrected(self, funds: _Funds, higher: int, here: RungHistory, wave: int) -> _Funds | None:
         """Return ``funds`` by what the first ``wave`` to climb took at ``higher``; None before they have ended there."""
-        tellers = here.order[:wave]
+        tellers = here.contenders[:wave]
         mean = self.costs.mean_of(tellers, higher)
         if mean is None:
             return None
