@@ -146,6 +146,23 @@ def test_a_budget_too_small_to_search_says_so_and_trains_ones_own(capsys: pytest
     assert len(trials()) == 1
 
 
+def test_a_space_that_is_exhausted_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def tuned(choices: str, words: str = "") -> str:
+        few = tmp_path / "few.toml"
+        few.write_text(f"[space.learning_rate]\nchoices = {choices}\n")
+        code, out, err = run(f"tune {TINY} --study s --space {few} --device cpu {words}", capsys)
+        assert (code, err) == (0, "")
+        return out
+
+    out = tuned("[1e-3, 1e-2, 1e-1]", "--budget 40")
+    assert len({trial.params["learning_rate"] for trial in trials()}) == len(trials()) == 3
+    assert re.search(r"All configurations of the space have been tried(\.$|, \d of 3 in full: a new study)", out)
+    optuna.delete_study(study_name="s", storage="sqlite:///frostline.db")
+    out = tuned("[1e-3]")
+    assert "the search space holds nothing else to try: one's own configuration is trained in full" in out
+    assert len(trials()) == 1
+
+
 def test_a_time_too_short_to_search_says_what_a_search_takes(capsys: pytest.CaptureFixture[str]) -> None:
     # A training of one step has ended before anything can be said of it.
     code, out, _ = run(f"tune {MADE} --set size=8 --study s --budget 0.000001s --device cpu", capsys)

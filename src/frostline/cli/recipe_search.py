@@ -156,4 +156,6 @@ def _planned(
     )
     if (ladder.ladder, ladder.rungs) == (None, None):
         climbed = begun_ladder(place.begun, climbed)
-    return requested.on(climbed, initial=initial, most=recipe.sampling.sampling(task).num_points), None
+    return requested.on(
+        climbed, initial=initial, most=recipe.sampling.sampling(task).num_different(task.space)
+    ), None

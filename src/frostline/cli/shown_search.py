@@ -112,10 +112,14 @@ def _show_budget(search: Climb, result: TuneResult) -> None:
         why = f" Nothing was searched: that begins at {FEWEST_FULL_TRAININGS:g} full trainings, {fewest}."
     elif search.own_stay_alone(result.history):
         why = " None but your own was trained in full: candidates cost more than is left."
-    typer.echo(
-        f"The budget, {search.budget}, is {here} here: {spent / allowed:.0%} of it is spent.{why} With a larger one the "
-        f"same command goes on."
-    )
+    later = "With a larger one the same command goes on."
+    if search.most is not None and search.most <= len(result.history.configurations):
+        later = "All configurations of the space have been tried"
+        in_full = result.history.rung(len(search.ladder.rungs) - 1).num_ended
+        later += (
+            "." if in_full == search.most else f", {in_full} of {search.most} in full: a new study may train more."
+        )
+    typer.echo(f"The budget, {search.budget}, is {here} here: {spent / allowed:.0%} of it is spent.{why} {later}")
 
 
 def _show_audits_best(audited: AuditedSearch, result: TuneResult) -> None:

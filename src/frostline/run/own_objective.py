@@ -139,7 +139,7 @@ def tune(
         ladder = (make_ladder or plan.usual_ladder)(num_layers=sketch.num_layers, full_samples=samples)
         if make_ladder is None:
             ladder = begun_ladder(begun, ladder)
-        watching = within_budget(plan.search_on(ladder), watching)
+        watching = within_budget(plan.search_on(ladder, sketch.space), watching)
         folder = kept_in.below(folder_name(name))
         training = ObjectiveTraining(
             objective=objective,

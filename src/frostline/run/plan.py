@@ -112,8 +112,8 @@ class SearchPlan:
         make = Ladder.sieve if self.is_budgeted else Ladder.diagonal
         return make(num_layers=num_layers, full_samples=full_samples)
 
-    def search_on(self, ladder: Ladder) -> Search:
-        """Return the search over ``ladder``.
+    def search_on(self, ladder: Ladder, space: SearchSpace | None = None) -> Search:
+        """Return the search over ``ladder``, which within a budget tries no more than ``space`` has.
 
         Raises: LadderError if the configurations are too few for it.
         """
@@ -124,7 +124,8 @@ class SearchPlan:
                 configurations=CONFIGURATIONS if self.configurations is None else self.configurations,
             )
         budget = Budget.of(self.budget)
-        return BudgetedHalving.usual(ladder, budget, num_initial=len(self.first), most=self.sampler.num_points)
+        most = self.sampler.num_points if space is None else self.sampler.num_different(space)
+        return BudgetedHalving.usual(ladder, budget, num_initial=len(self.first), most=most)
 
     def draws(self, space: SearchSpace, direction: Direction) -> Draws:
         """Return the configurations that are drawn from ``space``."""

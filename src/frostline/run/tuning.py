@@ -100,7 +100,7 @@ def search_training(
     Raises: StudyError if the study cannot be opened or is another one's; SearchFailedError if no configuration was
     evaluated at full fidelity.
     """
-    search = plan.search_on(ladder)
+    search = plan.search_on(ladder, space)
     direction = plan.direction or "minimize"
     terms = terms_of(
         search,
@@ -178,7 +178,7 @@ def tune_task(
                 plan = replace(plan, initial=(own_configuration(task),))
         return search_task(
             task,
-            plan.search_on(climbed),
+            plan.search_on(climbed, task.space),
             study=study,
             plan=plan,
             training=TaskSearch(options=training),

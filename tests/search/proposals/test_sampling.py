@@ -11,7 +11,7 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from frostline.errors import OptionError, SearchSpaceError
@@ -269,6 +269,50 @@ def test_a_grid_is_drawn_once_each_in_a_shuffled_order() -> None:
         match="the grid has 128 points and all of them are drawn: ask for at most 128 configurations",
     ):
         made.draw(history)
+
+
+FEW = SearchSpace(
+    distributions={
+        "width": IntDistribution(1, 64, log=True),
+        "kind": CategoricalDistribution([1, 2.5, "1", None]),
+        "share": FloatDistribution(0.1, 0.3, step=0.1),
+    }
+)
+
+
+def test_of_few_points_none_comes_twice_before_all_have_come() -> None:
+    total = 64 * 4 * 3
+    assert (FEW.num_points, RANDOM.num_different(FEW), TPE.num_different(FEW)) == (total, total, None)
+    assert (SPACE.num_points, RANDOM.num_different(SPACE), GRID.num_different(SPACE)) == (
+        None,
+        None,
+        GRID.num_points,
+    )
+    own = {"width": 5, "kind": "1", "share": 0.2}
+    history = searched(draws(RANDOM, space=FEW, initial=[own]), total + 5, outcome=lambda one: one["share"])
+    drawn = [repr(dict(one)) for one in history.configurations]
+    assert drawn[0] == repr(own)
+    assert len({*drawn[:total]}) == total
+    assert {*drawn[total:]} < {*drawn[:total]}
+    # From its middle as from its beginning.
+    resumed = draws(RANDOM, space=FEW, initial=[own])
+    assert resumed.draw(told_anew(history, 300)) == history.configurations[300]
+    assert draws(RANDOM, space=FEW, initial=[own]).draw(told_anew(history, 300)) == history.configurations[300]
+    assert resumed.draw(told_anew(history, 20)) == history.configurations[20]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "number"),
+    [
+        (FloatDistribution(0.0, 1.0), None),
+        (FloatDistribution(0.0, 0.3, step=0.1), 4),
+        (IntDistribution(1, 10, step=3), 4),
+        (IntDistribution(0, 10**7), None),
+        (CategoricalDistribution(["one"]), 1),
+    ],
+)
+def test_how_many_points_a_space_has(distribution: BaseDistribution, number: int | None) -> None:
+    assert SearchSpace(distributions={"one": distribution}).num_points == number
 
 
 @every_sampling

@@ -83,6 +83,8 @@ def ladder_table(ladder: Ladder, plan: Climb, sample_unit: str) -> str:
         return ladder.table(counts, started_per_rung=plan.started_per_rung(), sample_unit=sample_unit)
     if not plan.searches:
         first = "the first configuration that is drawn" if plan.num_own == 0 else "one's own configuration"
+        if plan.most is not None and plan.most <= len(plan.first):
+            return f"the search space holds nothing else to try: {first} is trained in full, and that is all."
         return (
             f"a budget of {plan.budget} is too small to search, which takes {FEWEST_FULL_TRAININGS:g}: {first} is trained "
             f"in full, and that is all."

@@ -56,9 +56,13 @@ class Sampling:
     build: Callable[[int], BaseSampler]
     learning: Learning
     num_points: int | None = None
-    """How many different configurations there are to draw, where that is limited."""
+    """How many points the grid has that it draws from; None: it draws from whole spaces."""
     believed: Mapping[str, Value] = field(default_factory=dict)
     """The values that it draws near, of hyperparameters that the space must have."""
+
+    def num_different(self, space: SearchSpace) -> int | None:
+        """Return how many configurations of ``space`` are drawn before any comes twice; None if that is not known."""
+        return space.num_points if self.learning is Learning.NOTHING else self.num_points
 
 
 class Draws:
@@ -66,7 +70,8 @@ class Draws:
 
     What is drawn depends on the root seed and on what the history holds, alone: a search that was killed draws
     what an undisturbed one would have drawn. The first configurations are ``initial``. Where ``costs_count``, samplers that
-    learn are shown what models cost too, to fall; a belief is about the score alone.
+    learn are shown what models cost too, to fall; a belief is about the score alone. Drawn independently, none comes twice
+    before all have come.
     Raises: SearchSpaceError if an initial configuration is not of the space, or the space has nothing that the
     sampler can draw; OptionError if the sampler lacks a package.
     """
@@ -98,6 +103,11 @@ class Draws:
         self._trial = create_trial(state=TrialState.RUNNING)
         # The stream that the sampler follows, and how many were drawn of it; -1 before the first.
         self._stream, self._num_of_stream = -1, 0
+        self._num_different = sampling.num_different(space)
+        # Those that were drawn of few, each at its number, how far into the streams, and as what tells them apart.
+        self._drawn = [*self._initial]
+        self._position = len(self._drawn)
+        self._known = {self._point(values) for values in self._drawn}
         learning, costs_count = sampling.learning, costs_count and not sampling.believed
         if costs_count:
             learning = Learning.ALIGNED
@@ -114,7 +124,7 @@ class Draws:
         if number < len(self._initial):
             values = self._initial[number]
         elif self.sampling.learning is Learning.NOTHING:
-            values = self._of_stream(number)
+            values = self._of_stream(number) if self._num_different is None else self._of_few(number)
         elif self.sampling.learning is Learning.SEQUENCE:
             values = self._of_sequence(number - len(self._initial))
         elif self.sampling.learning is Learning.GRID:
@@ -124,6 +134,20 @@ class Draws:
             values, state = self._mirror.draw(sampler, history)
         ordered = {name: values[name] for name in self.space.distributions}
         return Configuration(number=number, hyperparameters=ordered, sampler_state=state)
+
+    def _of_few(self, number: int) -> dict[str, Value]:
+        """Return what the streams hold, without what came before as long as there is anything else."""
+        while len(self._drawn) <= number:
+            values = self._of_stream(self._position)
+            self._position += 1
+            point = self._point(values)
+            if point not in self._known or len(self._known) == self._num_different:
+                self._known.add(point)
+                self._drawn.append(values)
+        return self._drawn[number]
+
+    def _point(self, values: Mapping[str, Value]) -> tuple[Value, ...]:
+        return tuple(values[name] for name in self._distributions)
 
     def _of_stream(self, position: int) -> dict[str, Value]:
         stream, within = divmod(position, _DRAWS_PER_STREAM)

@@ -94,6 +94,20 @@ def is_choice(value: Value, choice: Value) -> bool:
     return type(value) is type(choice) and value == choice
 
 
+def num_values(distribution: BaseDistribution) -> int | None:
+    """Return how many values it may take; None of a range without steps."""
+    if distribution.single():
+        return 1
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return (
+        None
+        if distribution.step is None
+        else 1 + round((distribution.high - distribution.low) / distribution.step)
+    )
+
+
 def grid_values(distribution: BaseDistribution, num_points: int) -> tuple[Value, ...]:
     """Return all choices, or up to ``num_points`` of a range with both its ends, evenly spaced on its scale."""
     if isinstance(distribution, CategoricalDistribution):

@@ -24,6 +24,7 @@ from frostline.search.spaces.dimensions import (
     check_dimension,
     grid_values,
     is_choice,
+    num_values,
     read_dimension,
     toml_string,
     write_dimension,
@@ -99,6 +100,14 @@ class SearchSpace:
             for name, distribution in self.distributions.items()
             if isinstance(distribution, FloatDistribution) and distribution.log
         }
+
+    @property
+    def num_points(self) -> int | None:
+        """How many different configurations there are; None if no study could hold them all."""
+        numbers = [num_values(distribution) for distribution in self.distributions.values()]
+        known = [number for number in numbers if number is not None]
+        total = math.prod(known)
+        return total if len(known) == len(numbers) and total <= MOST_CONFIGURATIONS else None
 
     @property
     def fingerprint(self) -> str:
