@@ -79,6 +79,15 @@ def what_layers_gain(name: str = "what-layers-gain.json") -> str:
     return markdown(("regret, default less all layers", *(f"{budget:g}" for budget in budgets)), lines)
 
 
+def what_limits() -> str:
+    """Return how many times less the default needs than the best rival at 12, if some of its rungs ranked perfectly."""
+    record = results_of("what-limits.json")
+    names, means = [*record["geometric_means"]], record["geometric_means"]
+    rows = [[f"`{table}`", *(f"{found[name]:.1f}" for name in names)] for table, found in record["tables"].items()]
+    rows.append(["geometric mean", *(f"**{means[name]:.2f}**" for name in names)])
+    return markdown(["times less than the best rival at 12", *names], rows)
+
+
 def ladders() -> str:
     """Return the mean regret on each ladder for every budget, and how it compares with that on all layers."""
     rows = results_of("ladders.json")["ladders"]
@@ -224,6 +233,7 @@ SEARCH_TABLES: dict[str, Callable[[], str]] = {
     "contest-means": contest_means,
     "contest-tables": contest_tables,
     "what-layers-gain": what_layers_gain,
+    "what-limits": what_limits,
     "ladders": ladders,
     "ladders-held-out": ladders_held_out,
     "joint-model": joint_model,
