@@ -2,7 +2,7 @@
 
     python benchmarks/what_layers_gain.py [TABLE ...] [--budgets 3,4,6,8,12] [--seeds 100] [--flops] [--json FILE]
 
-Both are halving within a budget (``BudgetedHalving``), with all layers on rungs of 10, 20, 40 and 100 % of the samples; the
+Both are halving within a budget (``BudgetedHalving``), with all layers on rungs of 10, 30 and 100 % of the samples; the
 default asks few layers first. Tables, seeds and regret are those of `contest.py`; tables with adapters are given with
 ``--flops``. Intervals are 95 % bootstrap intervals over seeds, paired.
 """
@@ -23,7 +23,7 @@ from frostline.search.budgets.budget import Budget
 from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.text_tables import text_table
 
-SHARES = (0.1, 0.2, 0.4, 1.0)
+SHARES = (0.1, 0.3, 1.0)
 
 
 def all_layers(table: Table, seed: int, budget: float) -> Trace:

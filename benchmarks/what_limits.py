@@ -4,8 +4,7 @@
 
 Tables, seeds, regret and *cost to match* are those of `contest.py`, and what is to be matched is read from its
 results/contest.json. A rung that knows ranks as the full trainings do, in the mean of their seeds, at the cost that it has;
-the last rung is as it was recorded. *The best ladder of each table* is what `ladders.py` compares, and the default's own,
-chosen for each table after it was seen.
+the last rung is as it was recorded.
 """
 
 from __future__ import annotations
@@ -19,20 +18,17 @@ from typing import Any
 
 import numpy as np
 from contest import GRID, HERE, MATCHED_BUDGET, Table, recorded, regrets_of, table_of
-from ladders import LADDERS, ladder_of
 from matching import cost_for
 
 from frostline.research.replay.recorded import RecordedTask
 from frostline.research.replay.simulation import replay
 from frostline.search.budgets.budget import Budget
 from frostline.search.budgets.budgeted import BudgetedHalving
-from frostline.search.ladder import Ladder
 from frostline.text_tables import text_table
 
 CONTEST = HERE / "results" / "contest.json"
-DEFAULT, HINDSIGHT = "default", "the best ladder of each table"
 KNOWING = {
-    DEFAULT: (),
+    "default": (),
     "few layers know": (0,),
     "few layers, and all on a tenth": (0, 1),
     "all rungs": (0, 1, 2),
@@ -52,11 +48,11 @@ def knowing(table: Table, rungs: Sequence[int]) -> RecordedTask:
     return replace(table.measured, landscape=replace(landscape, scores=scores))
 
 
-def regret_by_budget(table: Table, task: RecordedTask, ladder: Ladder, *, seeds: int) -> list[float]:
+def regret_by_budget(table: Table, task: RecordedTask, *, seeds: int) -> list[float]:
     """Return the regret in the mean over the seeds, for each budget of the grid."""
     count, means = task.num_configurations, []
     for budget in GRID:
-        search = BudgetedHalving.usual(ladder, Budget(full_trainings=budget), most=count)
+        search = BudgetedHalving.usual(table.sieve, Budget(full_trainings=budget), most=count)
         traces = [
             replay(task, lambda *, configurations, search=search: search, configurations=count, seed=seed)
             for seed in range(seeds)
@@ -74,15 +70,10 @@ def times_less(table: Table, regrets: Sequence[float]) -> float:
 
 def measured(table: Table, *, seeds: int) -> dict[str, float]:
     """Return how many times less each of them needs on a table."""
-    found = {
-        name: times_less(table, regret_by_budget(table, knowing(table, rungs), table.sieve, seeds=seeds))
+    return {
+        name: times_less(table, regret_by_budget(table, knowing(table, rungs), seeds=seeds))
         for name, rungs in KNOWING.items()
     }
-    others = [
-        times_less(table, regret_by_budget(table, table.measured, ladder_of(table, rungs), seeds=seeds))
-        for rungs in LADDERS.values()
-    ]
-    return found | {HINDSIGHT: max(found[DEFAULT], *others)}
 
 
 def main() -> None:
@@ -96,13 +87,12 @@ def main() -> None:
         table = table_of(path)
         tables[table.name] = measured(table, seeds=options.seeds)
         print(table.name, {name: round(times, 2) for name, times in tables[table.name].items()}, flush=True)
-    names = (*KNOWING, HINDSIGHT)
-    means = {name: float(np.exp(np.mean([np.log(each[name]) for each in tables.values()]))) for name in names}
+    means = {name: float(np.exp(np.mean([np.log(each[name]) for each in tables.values()]))) for name in KNOWING}
     record: dict[str, Any] = {"seeds": options.seeds, "tables": tables, "geometric_means": means}
     if options.json is not None:
         options.json.write_text(json.dumps(record, indent=1) + "\n")
     rows = [("times less, where these rank as full trainings do", *tables, "geometric mean")]
-    rows += [(name, *(f"{each[name]:.1f}" for each in tables.values()), f"{means[name]:.2f}") for name in names]
+    rows += [(name, *(f"{each[name]:.1f}" for each in tables.values()), f"{means[name]:.2f}") for name in KNOWING]
     print(text_table(rows))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import fmean, median
 
 import numpy as np
@@ -21,11 +22,17 @@ CONTESTANTS = {
     "Optuna's Hyperband pruner with TPE": "Optuna's Hyperband pruner with TPE",
 }
 BUDGETS = ("3", "4", "6", "8", "12", "24")
+HELD_OUT = ("byte-retention", "digits-vit", "tied-gpt")
+"""The tables that were recorded when all of the default had been chosen."""
 
 
-def contest_means() -> str:
-    """Return regret and the share of seeds that end well, in the mean over the recorded tables, for each budget."""
-    tables = results_of("contest.json")["tables"].values()
+def contest_means(*names: str) -> str:
+    """Return regret and the share of seeds that end well, in the mean over the recorded tables, for each budget.
+
+    With ``names`` it is the mean over these.
+    """
+    recorded = results_of("contest.json")["tables"]
+    tables = [recorded[name] for name in names or recorded]
     means = {
         (method, budget): [
             fmean(table["budgets"][budget][method][key] for table in tables) for key in ("regret", "ends_well")
@@ -231,6 +238,7 @@ def answers() -> str:
 
 SEARCH_TABLES: dict[str, Callable[[], str]] = {
     "contest-means": contest_means,
+    "contest-held-out": partial(contest_means, *HELD_OUT),
     "contest-tables": contest_tables,
     "what-layers-gain": what_layers_gain,
     "what-limits": what_limits,

@@ -222,7 +222,7 @@ def test_the_rungs_of_a_budget_are_shown_before(capsys: pytest.CaptureFixture[st
     assert [line.split()[:3] for line in out.splitlines()[1:5]] == [
         ["0", "1", "102"],
         ["1", "6", "102"],
-        ["2", "6", "410"],
+        ["2", "6", "307"],
         ["3", "6", "1,024"],
     ]
     assert "budget 6 full trainings" in out

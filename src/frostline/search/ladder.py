@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _LOWEST_SHARE = 5
 
 _SIEVE_LAYERS = 0.15
-_SIEVE_SAMPLES = (0.1, 0.4, 1.0)
+_SIEVE_SAMPLES = (0.1, 0.3, 1.0)
 
 
 MOST_RUNGS = 100
@@ -109,7 +109,7 @@ class Ladder:
     def sieve(cls, *, num_layers: int, full_samples: int) -> Ladder:
         """Return the ladder that sorts out with few layers, and chooses with all of them.
 
-        A seventh of the layers on a tenth of the samples; then all layers on as many, on two fifths, and on to the end.
+        A seventh of the layers on a tenth of the samples; then all layers on as many, on three tenths, and on to the end.
         Few layers tell the bad two thirds from the good third and no more, so they are asked once, where that is cheapest
         (docs/benchmarks/contest.md). A model of one layer has the samples alone. Rungs that fall together become one.
         Raises: LadderError if there are too few samples for two rungs to differ.

@@ -145,12 +145,18 @@ def test_what_is_planned_is_what_happens_where_rungs_cost_what_is_guessed(
 
 
 def test_it_is_wide_at_the_bottom_and_ends_with_a_few_full_trainings() -> None:
-    assert seen(Run(ladder=SIEVE).of(6)) == [44, 14, 5, 3]
+    assert seen(Run(ladder=SIEVE).of(6)) == [53, 17, 6, 3]
     assert seen(Run().of(6)) == [39, 15, 7, 4, 3]
     # Without one of one's own, one begins where all layers are trained, and the rest is there for others.
     history = Run().of(6, num_own=0)
     assert [history.evaluation(0, rung) is None for rung in range(4)] == [True, True, True, False]
     assert seen(history) == [44, 19, 9, 5, 2]
+
+
+@pytest.mark.parametrize("num_own", [0, 1])
+def test_it_is_wide_at_the_bottom_also_where_all_layers_are_trained_there(num_own: int) -> None:
+    ladder = Ladder.explicit([(9, 100), (9, 300), (9, 1000)], num_layers=9, full_samples=1000)
+    assert seen(Run(ladder=ladder).of(6, num_own=num_own)) == [[27, 8, 2], [22, 7, 3]][num_own]
 
 
 @pytest.mark.parametrize("factor", [0.2, 5.0])
@@ -397,8 +403,9 @@ def test_where_few_layers_want_other_values_than_all_the_good_ones_climb_too(bud
     best = history.rung(len(SIEVE.rungs) - 1).ranking[0]
     rates = sorted(abs(rate_of(number) - 0.15) for number in history.rung(0).ranking)
     assert abs(rate_of(best) - 0.15) <= rates[len(rates) // 4]
-    climbed = [rate_of(number) for number in history.rung(1).ranking if number > 0]
-    assert sum(rate > 0.66 for rate in climbed) >= len(climbed) / 3
+    begun, climbed = ([rate_of(number) for number in history.rung(rung).ranking if number > 0] for rung in (0, 1))
+    # Of the good ones by few layers more climb than by chance.
+    assert mean(rate > 0.66 for rate in climbed) > mean(rate > 0.66 for rate in begun)
 
 
 @pytest.mark.parametrize("own_learns", [True, False])
@@ -596,19 +603,22 @@ def test_shares_must_be_as_many_as_rungs_below_the_last() -> None:
 
 def test_the_sieve_asks_few_layers_once_and_then_all() -> None:
     rungs = [(rung.trainable_layers, rung.samples) for rung in SIEVE.rungs]
-    assert rungs == [(1, 100), (9, 100), (9, 400), (9, 1000)]
+    assert rungs == [(1, 100), (9, 100), (9, 300), (9, 1000)]
     assert [Ladder.sieve(num_layers=n, full_samples=1000).rungs[0].trainable_layers for n in (2, 10, 24)] == [
         1,
         2,
         4,
     ]
     alone = Ladder.sieve(num_layers=1, full_samples=1000)
-    assert [rung.samples for rung in alone.rungs] == [100, 400, 1000]
+    assert [rung.samples for rung in alone.rungs] == [100, 300, 1000]
     with pytest.raises(LadderError, match="single rung"):
         Ladder.sieve(num_layers=1, full_samples=1)
 
 
 def test_more_go_on_where_the_next_rung_costs_less() -> None:
-    assert usual_shares(SIEVE) == (1 / 3, 0.4, 0.5)
+    assert usual_shares(SIEVE) == (1 / 3, 0.4, 0.4)
+    # Studies that were begun with two fifths of the samples.
+    rungs = [(1, 100), (9, 100), (9, 400), (9, 1000)]
+    assert usual_shares(Ladder.explicit(rungs, num_layers=9, full_samples=1000)) == (1 / 3, 0.4, 0.5)
     assert usual_shares(SORTING) == (0.4, 0.5, 0.5, 0.5)
     assert usual_shares(Ladder.diagonal(num_layers=9, full_samples=1000)) == (1 / 3, 1 / 3)

@@ -72,7 +72,8 @@ class ClimbDecisions:
     @cached_property
     def early(self) -> Sequence[int]:
         """The scouts that train all layers before the lowest rung is closed. All scouts have ended."""
-        return self.climbing_from(0, self.scouts).order[:_EARLY]
+        # Without scouts the first that is drawn may stand alone there.
+        return self.climbing_from(0, self.scouts).order[:_EARLY] if self.scouts else ()
 
     def made(self) -> DecidedClimb:
         """Return what is decided by now."""
