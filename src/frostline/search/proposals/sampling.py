@@ -43,6 +43,9 @@ _NUM_SEEDS = 2**32
 # short enough that the start of one is soon drawn again when a search is continued in its middle.
 _DRAWS_PER_STREAM = 64
 
+# Of a space's points so many times as many are drawn in vain, one after the other, before one comes twice.
+_MOST_REPEATS = 100
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
@@ -108,6 +111,7 @@ class Draws:
         self._drawn = [*self._initial]
         self._position = len(self._drawn)
         self._known = {self._point(values) for values in self._drawn}
+        self._num_repeats = 0
         learning, costs_count = sampling.learning, costs_count and not sampling.believed
         if costs_count:
             learning = Learning.ALIGNED
@@ -137,11 +141,14 @@ class Draws:
 
     def _of_few(self, number: int) -> dict[str, Value]:
         """Return what the streams hold, without what came before as long as there is anything else."""
+        most = self._num_different or 0
         while len(self._drawn) <= number:
             values = self._of_stream(self._position)
             self._position += 1
             point = self._point(values)
-            if point not in self._known or len(self._known) == self._num_different:
+            self._num_repeats = self._num_repeats + 1 if point in self._known else 0
+            # A value that rounding never draws is not waited for.
+            if self._num_repeats == 0 or len(self._known) >= most or self._num_repeats > _MOST_REPEATS * most:
                 self._known.add(point)
                 self._drawn.append(values)
         return self._drawn[number]
