@@ -151,15 +151,17 @@ def measured(landscape: Landscape, path: Path) -> Landscape:
     return replace(landscape, scores=scores)
 
 
-def default(table: Table, seed: int, budget: float, *, running: bool = False) -> Trace:
+def within_budget(task: RecordedTask, ladder: Ladder, seed: int, budget: float) -> Trace:
+    """Halving within a budget on this ladder, with its usual shares."""
+    count = task.num_configurations
     search = BudgetedHalving.usual(
-        table.sieve,
-        Budget(full_trainings=budget),
-        num_initial=int(table.task.own is not None),
-        most=table.task.num_configurations,
+        ladder, Budget(full_trainings=budget), num_initial=int(task.own is not None), most=count
     )
-    task = table.task if running else table.measured
-    return replay(task, lambda *, configurations: search, configurations=task.num_configurations, seed=seed)
+    return replay(task, lambda *, configurations: search, configurations=count, seed=seed)
+
+
+def default(table: Table, seed: int, budget: float, *, running: bool = False) -> Trace:
+    return within_budget(table.task if running else table.measured, table.sieve, seed, budget)
 
 
 def full_trainings(table: Table, seed: int, budget: float, *, sampling: Sampling | None = None) -> Trace:

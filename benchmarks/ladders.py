@@ -18,11 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contest import Table, recorded, regrets_of, table_of
+from contest import Table, recorded, regrets_of, table_of, within_budget
 
-from frostline.research.replay.simulation import replay
-from frostline.search.budgets.budget import Budget
-from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.search.ladder import Ladder
 from frostline.text_tables import text_table
 
@@ -76,12 +73,7 @@ def ladder_of(table: Table, rungs: tuple[tuple[float, float], ...]) -> Ladder:
 
 def mean_regret(table: Table, ladder: Ladder, *, budget: float, seeds: int) -> float:
     """Return the regret in the mean over the seeds."""
-    count = table.task.num_configurations
-    search = BudgetedHalving.usual(ladder, Budget(full_trainings=budget), most=count)
-    traces = [
-        replay(table.measured, lambda *, configurations: search, configurations=count, seed=seed)
-        for seed in range(seeds)
-    ]
+    traces = [within_budget(table.measured, ladder, seed, budget) for seed in range(seeds)]
     found = np.array([trace.incumbents()[-1].index for trace in traces])
     return float(np.minimum(regrets_of(table, found), MOST).mean())
 

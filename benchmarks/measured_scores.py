@@ -44,6 +44,7 @@ from frostline.training.serial import train_serially
 
 COLUMNS = ("configuration", "layers", "samples", "score")
 NORMALISED = ("digits-resnet", "finetuned-resnet")
+ALL_LAYERS = (0.1, 0.3, 0.4, 1.0)
 
 
 def trainings_of(table: Table) -> list[tuple[Fidelity, ...]]:
@@ -73,12 +74,12 @@ def evaluations(table: Table) -> Iterator[Evaluation]:
 
 
 def agreements(table: Table) -> Iterator[dict[str, Any]]:
-    """Yield how the scores of each rung of the usual ladder but the last rank, by both kinds of statistics."""
+    """Yield how the rungs of the usual ladder, and of that of before, rank by both kinds of statistics."""
     landscapes, full = (table.task.landscape, table.measured.landscape), table.task.full
     # What diverged is the worst.
     qualities = np.nan_to_num(table.goal.qualities, nan=np.inf)
     counts = resampled_counts(len(qualities), resamples=BOOTSTRAPS, seed=0)
-    for rung in table.sieve.rungs[:-1]:
+    for rung in (table.sieve.rungs[0], *table.samples_only(ALL_LAYERS).rungs[:-1]):
         z, s = landscapes[0].layers.index(rung.trainable_layers), landscapes[0].samples.index(rung.samples)
         losses = np.stack([each.losses[:, z, s] for each in landscapes])
         running, measured = rank_correlation_replicates(losses, qualities, counts).T

@@ -15,24 +15,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from contest import BOOTSTRAPS, Array, Table, default, recorded, regrets_of, table_of
+from contest import BOOTSTRAPS, Array, Table, default, recorded, regrets_of, table_of, within_budget
 
-from frostline.research.replay.simulation import replay
 from frostline.research.replay.trace import Trace
-from frostline.search.budgets.budget import Budget
-from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.text_tables import text_table
 
 SHARES = (0.1, 0.3, 1.0)
 
 
 def all_layers(table: Table, seed: int, budget: float) -> Trace:
-    task = table.measured
-    count = task.num_configurations
-    search = BudgetedHalving.usual(
-        table.samples_only(SHARES), Budget(full_trainings=budget), num_initial=0, most=count
-    )
-    return replay(task, lambda *, configurations: search, configurations=count, seed=seed)
+    return within_budget(table.measured, table.samples_only(SHARES), seed, budget)
 
 
 def regrets(table: Table, run: Callable[[Table, int, float], Trace], *, budget: float, seeds: int) -> Array:

@@ -17,13 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contest import GRID, HERE, MATCHED_BUDGET, Table, recorded, regrets_of, table_of
+from contest import GRID, HERE, MATCHED_BUDGET, Table, recorded, regrets_of, table_of, within_budget
 from matching import cost_for
 
 from frostline.research.replay.recorded import RecordedTask
-from frostline.research.replay.simulation import replay
-from frostline.search.budgets.budget import Budget
-from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.text_tables import text_table
 
 CONTEST = HERE / "results" / "contest.json"
@@ -50,13 +47,9 @@ def knowing(table: Table, rungs: Sequence[int]) -> RecordedTask:
 
 def regret_by_budget(table: Table, task: RecordedTask, *, seeds: int) -> list[float]:
     """Return the regret in the mean over the seeds, for each budget of the grid."""
-    count, means = task.num_configurations, []
+    means = []
     for budget in GRID:
-        search = BudgetedHalving.usual(table.sieve, Budget(full_trainings=budget), most=count)
-        traces = [
-            replay(task, lambda *, configurations, search=search: search, configurations=count, seed=seed)
-            for seed in range(seeds)
-        ]
+        traces = [within_budget(task, table.sieve, seed, budget) for seed in range(seeds)]
         found = np.array([trace.incumbents()[-1].index for trace in traces])
         means.append(float(regrets_of(table, found).mean()))
     return means
@@ -68,7 +61,7 @@ def times_less(table: Table, regrets: Sequence[float]) -> float:
     return MATCHED_BUDGET / (cost_for(rival, GRID, regrets) or GRID[-1])
 
 
-def measured(table: Table, *, seeds: int) -> dict[str, float]:
+def found_on(table: Table, *, seeds: int) -> dict[str, float]:
     """Return how many times less each of them needs on a table."""
     return {
         name: times_less(table, regret_by_budget(table, knowing(table, rungs), seeds=seeds))
@@ -85,7 +78,7 @@ def main() -> None:
     tables: dict[str, dict[str, float]] = {}
     for path in options.tables or recorded():
         table = table_of(path)
-        tables[table.name] = measured(table, seeds=options.seeds)
+        tables[table.name] = found_on(table, seeds=options.seeds)
         print(table.name, {name: round(times, 2) for name, times in tables[table.name].items()}, flush=True)
     means = {name: float(np.exp(np.mean([np.log(each[name]) for each in tables.values()]))) for name in KNOWING}
     record: dict[str, Any] = {"seeds": options.seeds, "tables": tables, "geometric_means": means}
