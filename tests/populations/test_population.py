@@ -34,7 +34,7 @@ from tests.populations.cases import (
     token_case,
     vectors,
 )
-from tests.training.cases import settings_of
+from tests.training.cases import Drawing, configured, regression_data, regression_task, settings_of
 
 ENGINES = (Engine.SHARED, Engine.STACKED)
 BY_NAME = {case.name: case for case in CASES}
@@ -109,6 +109,19 @@ def test_every_optimizer_follows_its_serial_twin(case: Case, optimizer: str, eng
 def test_the_size_of_a_population_does_not_show(size: int, engine: Engine) -> None:
     jobs = jobs_of([configuration_of(number) for number in range(size)], layers=2)
     assert_same_as_alone(BY_NAME["mlp"].task(), jobs, engine=engine)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_data_that_draw_are_drawn_alike_in_company(engine: Engine, num_workers: int) -> None:
+    task = regression_task(
+        training_data=Drawing(regression_data()),
+        validation_data=Drawing(regression_data(20, seed=1)),
+        data_fingerprint="drawing",
+        num_workers=num_workers,
+    )
+    jobs = jobs_of([configured(number, learning_rate=0.01 * (1 + number)) for number in range(3)], layers=2)
+    assert_same_as_alone(task, jobs, engine=engine)
 
 
 def test_a_compiled_population_follows_its_serial_twins_and_says_what_compiling_took(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from optuna.distributions import FloatDistribution
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from frostline.folders.places import folder_at
 from frostline.records import Configuration, Fidelity, Job
@@ -27,6 +29,21 @@ def regression_data(num_examples: int = NUM_EXAMPLES, *, seed: int = 0) -> Tenso
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(num_examples, 5, generator=generator, dtype=torch.float64)
     return TensorDataset(inputs, inputs[:, :1] * inputs[:, 1:2] + 0.5)
+
+
+class Drawing(Dataset[tuple[Tensor, Tensor]]):
+    """The same examples, with what transforms of images draw: from the global generators of torch, NumPy and Python."""
+
+    def __init__(self, rows: TensorDataset) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = self._rows[index]
+        noise = torch.rand(()).item() + np.random.rand() + random.random()  # noqa: NPY002 (as users do)
+        return inputs + noise, targets
 
 
 def perceptron(_configuration: Configuration) -> nn.Module:

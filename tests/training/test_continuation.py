@@ -17,7 +17,16 @@ from frostline.training.machine.randomness import borrowed_generators
 from frostline.training.serial import train_serially
 from frostline.training.session import begin_session
 from frostline.training.supervised.supervised_task import SupervisedTask
-from tests.training.cases import Block, configured, job_of, noisy_network, regression_task, settings_of
+from tests.training.cases import (
+    Block,
+    Drawing,
+    configured,
+    job_of,
+    noisy_network,
+    regression_data,
+    regression_task,
+    settings_of,
+)
 
 COOLED = configured(3, warmup_fraction=0.2, cooldown_fraction=0.5, weight_decay=0.1)
 PATH = (40, 80, 160)
@@ -52,6 +61,18 @@ def test_with_the_full_horizon_going_on_is_training_straight_through(
     assert straight.cost.samples == 160
     shared = set(steps[-1].curve) & set(straight.curve)
     assert {point.samples for point in shared} >= {40, 80, 120, 160}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_data_that_draw_are_drawn_alike_when_going_on(tmp_path: Path, num_workers: int) -> None:
+    drawing = Drawing(regression_data())
+    task = regression_task(training_data=drawing, data_fingerprint="drawing", num_workers=num_workers)
+    settings = settings_of(checkpoints=tmp_path, horizon="full")
+    steps = climb(task, settings)
+    straight = train_serially(task, job_of(COOLED, layers=2), settings_of(horizon="full"))
+    assert [step.cost.samples for step in steps] == [40, 40, 80]
+    assert steps[-1].score == straight.score
+    assert straight.score != train_serially(regression_task(), job_of(COOLED, layers=2), settings_of()).score
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])

@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 
 from frostline.inputs.printable import one_line
+from frostline.inputs.worker_errors import frames_there, original_message
 
 _LONGEST_MESSAGE = 500
 _MOST_PLACES = 3
@@ -34,7 +35,7 @@ def foreign_error(error: BaseException) -> str:
     """Return one line: what was raised, and the last places in the user's code that led there, the innermost first."""
     try:
         # Whoever says it ends the sentence.
-        message = one_line(str(error)).removesuffix(".")
+        message = one_line(original_message(error)).removesuffix(".")
     except Exception:  # of a class of theirs
         message = "whose message cannot be shown"
     if len(message) > _LONGEST_MESSAGE:
@@ -47,5 +48,13 @@ def foreign_error(error: BaseException) -> str:
 
 def foreign_places(error: BaseException) -> list[str]:
     """Return where in the user's code ``error`` was on its way, the outermost first: "my_task.py:12"."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames if is_foreign(frame.filename)]
+    return [f"{Path(file).name}:{line}" for file, line in frames_of(error) if is_foreign(file)]
+
+
+def frames_of(error: BaseException) -> list[tuple[str, int | None]]:
+    """Return the files and lines that ``error`` was raised through, the outermost first, in a loader's process too."""
+    here = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    try:
+        return [*here, *frames_there(error)]
+    except Exception:  # of a class of theirs, whose message cannot be shown
+        return here

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from frostline.inputs.credentials import Secrets
-from frostline.inputs.foreign_errors import is_foreign
+from frostline.inputs.foreign_errors import frames_of, is_foreign
 from frostline.inputs.printable import printable
 
 _LONGEST = 4000
@@ -15,11 +15,11 @@ _LONGEST = 4000
 
 def last_place(error: BaseException) -> str:
     """Return the last line of the user's code on the way to ``error``, such as "train.py:12"; without one, of any code."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = frames_of(error)
     if not frames:
         return ""
-    last = next((frame for frame in reversed(frames) if is_foreign(frame.filename)), frames[-1])
-    return f"{Path(last.filename).name}:{last.lineno}"
+    file, line = next((frame for frame in reversed(frames) if is_foreign(frame[0])), frames[-1])
+    return f"{Path(file).name}:{line}"
 
 
 def shortened_traceback(error: BaseException) -> str:

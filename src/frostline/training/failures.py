@@ -10,6 +10,7 @@ from frostline.errors import FrostlineError
 from frostline.inputs.credentials import Secrets
 from frostline.inputs.foreign_tracebacks import last_place, shortened_traceback, without_our_frames
 from frostline.inputs.printable import one_line
+from frostline.inputs.worker_errors import original_message
 from frostline.process import trim_freed_memory, uninterrupted
 from frostline.records import Cost, Evaluation, Failure, Job, Status
 
@@ -53,7 +54,7 @@ def _reason(error: BaseException) -> str:
     """Return one line: what was raised, and where in the user's code."""
     # It is shown and kept in studies.
     try:
-        message = one_line(Secrets().hidden_in(str(error)))[:_LONGEST_REASON]
+        message = one_line(Secrets().hidden_in(original_message(error)))[:_LONGEST_REASON]
     except Exception:  # of a class of theirs
         message = "whose message cannot be shown"
     if isinstance(error, SystemExit):

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from optuna.distributions import FloatDistribution
@@ -338,11 +339,18 @@ class Stream(IterableDataset[Any]):
 
 
 class Noisy(Dataset[Any]):
+    """Draws what a task's seeds reach, as random crops do."""
+
     def __len__(self) -> int:
         return EPOCH
 
     def __getitem__(self, index: int) -> Any:
         return torch.rand(64), index % 10
+
+
+class Unseeded(Noisy):
+    def __getitem__(self, index: int) -> Any:
+        return torch.from_numpy(np.random.default_rng().random(64, dtype=np.float32)), index % 10
 
 
 def words(examples: Any) -> Any:
@@ -388,12 +396,23 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "words": (loaders(collate_fn=words), r"a batch of 2 training examples holds str"),
     "rows of no example": (loaders(collate_fn=joined), r"holds a tensor of \[128\], a tensor of \[2\]"),
     "noise": (
-        {"train_dataloaders": DataLoader(Noisy(), batch_size=BATCH, shuffle=True)},
-        r"draw something at random whenever an example is fetched",
+        {"train_dataloaders": DataLoader(Unseeded(), batch_size=BATCH, shuffle=True)},
+        r"draw something at random whenever an example is fetched, from a generator that no seed reaches",
     ),
     "nothing": ({"train_dataloaders": DataLoader(TensorDataset(torch.zeros(0, 64)))}, r"drawn by a|are empty"),
     "a default of the optimizer's": ({"defaults": {"learning_rate": 0.1}}, r"defaults names learning_rate"),
 }
+
+
+def test_data_that_draw_are_fetched_by_as_many_processes_as_the_loader_has_and_are_the_same_each_time() -> None:
+    training = [DataLoader(Noisy(), batch_size=BATCH, shuffle=True, num_workers=number) for number in (0, 2)]
+    tasks = [task_of(lambda _: Plain(), **{**loaders(), "train_dataloaders": each}) for each in training]
+    assert [task.num_workers for task in tasks] == [0, 2]
+    assert tasks[0].fingerprint == tasks[1].fingerprint
+    configuration = Configuration(number=0, hyperparameters=dict(tasks[0].defaults))
+    fidelity = Fidelity(trainable_layers=NUM_LAYERS, samples=3 * BATCH)
+    one, other = (train_model(task, configuration, fidelity, settings_of())[0] for task in tasks)
+    assert one.score == other.score
 
 
 @pytest.mark.parametrize("case", ARGUMENTS)

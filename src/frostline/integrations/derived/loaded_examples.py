@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import (
@@ -24,7 +22,8 @@ from torch.utils.data import (
 
 from frostline.errors import TaskError
 from frostline.layers.cutting.nesting import leaves, tensors
-from frostline.training.supervised.data import data_identity, num_examples
+from frostline.training.machine.randomness import seeded_for_data
+from frostline.training.supervised.data import data_identity, lies_in_memory, num_examples
 
 # Enough to tell data apart, and read in a moment.
 _NUM_HASHED = 64
@@ -37,6 +36,8 @@ class LoadedExamples(Dataset[Any]):
     dataset: Dataset[Any]
     collate: Callable[[Any], Any]
     form: Callable[[Any], Any]
+    num_workers: int = 0
+    """How many processes the loader has for fetching."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -61,12 +62,12 @@ class LoadedExamples(Dataset[Any]):
 
     def identity(self) -> str:
         """Return what tells these data from others: a hash of tensors in memory, or of some examples."""
-        if _tensors_in(self.dataset):
+        if lies_in_memory(self.dataset):
             return data_identity(self.dataset)
         size = len(self)
         digest = hashlib.sha256(f"{size} {self.collate!r}".partition(" at 0x")[0].encode())
         for index in sorted({place * size // _NUM_HASHED for place in range(_NUM_HASHED)}):
-            for leaf in leaves(self.batch([index])):
+            for leaf in leaves(_seeded_batch(self, [index])):
                 if isinstance(leaf, Tensor):
                     digest.update(f"{leaf.dtype} {tuple(leaf.shape)}".encode())
                     digest.update(leaf.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
@@ -81,7 +82,7 @@ def examples_of(
     """Return the examples of ``loader``, which is the ``which`` one and has to shuffle, or must not.
 
     Raises: TaskError if it is no loader of a data set with a length, orders or joins examples in a way of its own, or draws
-        something whenever an example is fetched.
+        what no seed reaches whenever an example is fetched.
     """
     if not isinstance(loader, DataLoader):
         raise TaskError(
@@ -98,7 +99,7 @@ def examples_of(
         _check_order(loader, which, shuffles=shuffles)
     collate = loader.collate_fn
     assert collate is not None, "of a batch there is one"
-    examples = LoadedExamples(dataset=dataset, collate=collate, form=form)
+    examples = LoadedExamples(dataset=dataset, collate=collate, form=form, num_workers=loader.num_workers)
     if len(examples) == 0:
         raise TaskError(f"the {which} data are empty: a task needs at least one example.")
     _check_batch(examples, which)
@@ -128,9 +129,7 @@ def _check_order(loader: DataLoader[Any], which: str, *, shuffles: bool) -> None
 def _check_batch(examples: LoadedExamples, which: str) -> None:
     """Check that a batch is made of tensors, one row for each example, and is the same whenever it is fetched."""
     indices = [*range(min(len(examples), 2))]
-    before = [*_global_states()]
-    batch = examples.batch(indices)
-    is_random = any(not torch.equal(old, new) for old, new in zip(before, _global_states(), strict=True))
+    batch = _seeded_batch(examples, indices)
     found = tensors(batch)
     if not found or any(each.dim() == 0 or len(each) != len(indices) for each in found):
         kinds = ", ".join(dict.fromkeys(_kind(leaf) for leaf in leaves(batch))) or "nothing"
@@ -138,27 +137,22 @@ def _check_batch(examples: LoadedExamples, which: str) -> None:
             f"a batch of 2 {which} examples holds {kinds}, but must hold tensors with a row for each example: change "
             f"collate_fn, or tune it as trials."
         )
-    again = tensors(examples.batch(indices))
-    if is_random or any(not torch.equal(old, new) for old, new in zip(found, again, strict=True)):
+    again = tensors(_seeded_batch(examples, indices))
+    if any(not torch.equal(old, new) for old, new in zip(found, again, strict=True)):
         raise TaskError(
-            f"the {which} data draw something at random whenever an example is fetched, but a task fetches the same each "
-            f"time: give the data as they are and augment=..., or tune it as trials."
+            f"the {which} data draw something at random whenever an example is fetched, from a generator that no seed "
+            f"reaches: draw from the global ones of torch, NumPy or Python, or tune it as trials."
         )
 
 
-def _global_states() -> Iterator[Tensor]:
-    yield torch.default_generator.get_state()
-    _, keys, *place = np.random.get_state(legacy=True)  # noqa: NPY002 (what users' data sets draw from)
-    yield torch.tensor([*map(int, keys), int(place[0])])
-    yield torch.tensor(random.getstate()[1], dtype=torch.int64)
+def _seeded_batch(examples: LoadedExamples, indices: list[int]) -> Any:
+    """Return a batch as a task would fetch it, whose draws depend on its place."""
+    with seeded_for_data(0):
+        return examples.batch(indices)
 
 
 def _kind(leaf: Any) -> str:
     return f"a tensor of {list(leaf.shape)}" if isinstance(leaf, Tensor) else type(leaf).__name__
-
-
-def _tensors_in(dataset: Any) -> bool:
-    return type(dataset) is TensorDataset or (type(dataset) is Subset and _tensors_in(dataset.dataset))
 
 
 def _columns(dataset: Any, indices: list[int]) -> list[Tensor] | None:

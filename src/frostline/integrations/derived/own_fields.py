@@ -28,6 +28,7 @@ class TaskFields(TypedDict, total=False):
     unwrap: tuple[type[nn.Module], ...]
     augment: Callable[[Any, torch.Generator], Any]
     also_read: tuple[str, ...]
+    num_workers: int
 
 
 def first_of(outputs: Tensor, targets: Any) -> Tensor:  # noqa: ARG001 (what a task's losses are given)

@@ -105,7 +105,7 @@ def task_from_module(
             gradient_clip_norm=norm,
             undecayed=found.settings.undecayed,
             data_fingerprint=parts.identity(module, found),
-            **{"name": type(module).__name__, **fields},  # type: ignore[arg-type]
+            **{"name": type(module).__name__, "num_workers": parts.training.num_workers, **fields},  # type: ignore[arg-type]
         )
         rehearsed = rehearse(
             task, num_validation_batches=NUM_VALIDATION_BATCHES, device=_CPU, fused=found.settings.fused

@@ -104,7 +104,7 @@ def task_from_trainer(
             gradient_clip_norm=trainer.args.max_grad_norm or None,
             undecayed=found.settings.undecayed,
             data_fingerprint=_identity(trainer, training, validation, found),
-            **{"name": type(trainer.model).__name__, **fields},  # type: ignore[arg-type]
+            **{"name": type(trainer.model).__name__, "num_workers": training.num_workers, **fields},  # type: ignore[arg-type]
         )
         rehearsed = rehearse(
             task, num_validation_batches=NUM_VALIDATION_BATCHES, device=device, fused=found.settings.fused

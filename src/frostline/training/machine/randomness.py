@@ -1,10 +1,12 @@
-"""Torch's global generators, borrowed: seeded for a training, and given back as they were."""
+"""Global generators, borrowed: torch's for a training, all that data sets draw from for a batch; given back as they were."""
 
 from __future__ import annotations
 
+import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
@@ -38,6 +40,22 @@ def seed_generators(seed: int, device: torch.device) -> None:
         torch.cuda.default_generators[index].manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
+
+
+@contextmanager
+def seeded_for_data(seed: int) -> Iterator[None]:
+    """Seed the CPU generators that data sets draw from, torch's, NumPy's and Python's; restore their states afterwards."""
+    of_torch, of_python = torch.get_rng_state(), random.getstate()
+    of_numpy = np.random.get_state()  # noqa: NPY002 (what users' data sets draw from)
+    torch.default_generator.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        torch.set_rng_state(of_torch)
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)  # noqa: NPY002
 
 
 def generator_states(device: torch.device) -> tuple[torch.Tensor, ...]:

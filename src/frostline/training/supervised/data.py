@@ -1,25 +1,24 @@
-"""Examples out of data sets: their order, their batches, and what tells one data set from another."""
+"""Examples out of data sets, put together, and what tells one data set from another."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
 from frostline.errors import TaskError
-from frostline.seeding import derive_seed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 LARGEST_BATCH = 2**20
 """In examples. Nobody trains on more at once, and indices alone of far more fill the memory."""
 
 Example = tuple[Any, Any]
 """(inputs, targets): of one example, or of a batch."""
+
+Collate = Callable[[list[Any]], Any]
+"""Puts a list of a data set's examples together into a batch."""
 
 
 def num_examples(dataset: Dataset[Any]) -> int:
@@ -35,57 +34,33 @@ def num_examples(dataset: Dataset[Any]) -> int:
         ) from None
 
 
-def shuffled_batches(
-    dataset: Dataset[Any], *, batch_size: int, seed: int, skip_examples: int = 0
-) -> Iterator[tuple[int, Example]]:
-    """Yield (position of its first example, batch) without end, from after ``skip_examples``.
+def fetch_examples(dataset: Dataset[Any], indices: list[int], *, collate_fn: Collate | None = None) -> Example:
+    """Return the batch of the examples at ``indices``, put together by ``collate_fn``, by default torch's own.
 
-    The examples form one stream, a new permutation every epoch, that depends on ``seed`` alone; a batch is the
-    next ``batch_size`` of it, across the end of an epoch too. So every batch is full, another batch size sees the
-    same examples in the same order, and any position can be gone on from.
+    A TensorDataset, or a subset of one, is indexed at once, without a function. ``__getitems__``, where there is one, may
+    return a list of examples, as torch's own data loader expects, or a tuple, which is taken for the batch itself.
+    Raises: TaskError if an example is not a pair or, with a function, the batch is none.
     """
-    size = num_examples(dataset)
-    position = skip_examples
-    epoch, offset = divmod(skip_examples, size)
-    waiting = _permutation(size, seed, epoch)[offset:]
-    while True:
-        # All at once: a batch may hold many epochs.
-        num_epochs = max(0, -(-(batch_size - len(waiting)) // size))
-        if num_epochs:
-            following = (_permutation(size, seed, epoch + 1 + index) for index in range(num_epochs))
-            waiting = torch.cat([waiting, *following])
-            epoch += num_epochs
-        yield position, fetch_examples(dataset, waiting[:batch_size].tolist())
-        waiting = waiting[batch_size:]
-        position += batch_size
-
-
-def ordered_batches(dataset: Dataset[Any], *, batch_size: int) -> Iterator[Example]:
-    """Yield all examples once, in their order; the last batch may be smaller."""
-    size = num_examples(dataset)
-    for start in range(0, size, batch_size):
-        yield fetch_examples(dataset, list(range(start, min(start + batch_size, size))))
-
-
-def fetch_examples(dataset: Dataset[Any], indices: list[int]) -> Example:
-    """Return the batch of the examples at ``indices``.
-
-    A TensorDataset, or a subset of one, is indexed at once. ``__getitems__``, where there is one, may return a
-    list of examples, as torch's own data loader expects, or a tuple, which is taken for the batch itself.
-    Raises: TaskError if an example is not a pair.
-    """
-    if type(dataset) is TensorDataset:
-        return _pair(tuple(tensor[indices] for tensor in dataset.tensors), dataset)
     if type(dataset) is Subset:
-        return fetch_examples(dataset.dataset, [dataset.indices[index] for index in indices])
+        indices = [dataset.indices[index] for index in indices]
+        return fetch_examples(dataset.dataset, indices, collate_fn=collate_fn)
+    if type(dataset) is TensorDataset and collate_fn is None:
+        return _pair(tuple(tensor[indices] for tensor in dataset.tensors), type(dataset).__name__)
     if hasattr(dataset, "__getitems__"):
         examples = dataset.__getitems__(indices)
         if isinstance(examples, tuple):
-            return _pair(examples, dataset)
+            return _pair(examples, type(dataset).__name__)
     else:
         examples = [dataset[index] for index in indices]
-    _pair(examples[0], dataset)
-    return _pair(tuple(default_collate(examples)), dataset)
+    if collate_fn is not None:
+        return _pair(collate_fn(examples), "collate_fn", what="a batch")
+    _pair(examples[0], type(dataset).__name__)
+    return _pair(tuple(default_collate(examples)), type(dataset).__name__)
+
+
+def lies_in_memory(dataset: Dataset[Any]) -> bool:
+    """Return whether the examples are rows of tensors: they are indexed at once, and are the same each time."""
+    return type(dataset) is TensorDataset or (type(dataset) is Subset and lies_in_memory(dataset.dataset))
 
 
 def data_identity(dataset: Dataset[Any]) -> str:
@@ -102,17 +77,12 @@ def data_identity(dataset: Dataset[Any]) -> str:
     return f"{type(dataset).__qualname__} of {num_examples(dataset)}"
 
 
-def _permutation(size: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(size, generator=torch.Generator().manual_seed(derive_seed(seed, "data", epoch)))
-
-
-def _pair(example: Any, dataset: Dataset[Any]) -> Example:
+def _pair(example: Any, whose: str, *, what: str = "an example") -> Example:
     if isinstance(example, tuple | list) and len(example) == 2:
         return example[0], example[1]
     came = f"a {type(example).__name__}"
     if isinstance(example, tuple | list):
         came += f" of {len(example)} parts"
     raise TaskError(
-        f"{type(dataset).__name__} gives {came}, but an example must be a pair (inputs, targets): put several "
-        f"inputs into a tuple or a mapping."
+        f"{whose} gives {came}, but {what} must be a pair (inputs, targets): put several inputs into a tuple or a mapping."
     )

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -16,7 +17,6 @@ from frostline.errors import TaskError
 from frostline.layers import LayerStack, build_deferred, freeze, freezing_of, split_layers
 from frostline.layers.adapters import join_without_adapters
 from frostline.records import Configuration, Direction, Value
-from frostline.seeding import derive_seed
 from frostline.training.files.initial_weights import start_from
 from frostline.training.files.pretrained import PretrainedWeights
 from frostline.training.losses.lazy_logits import (
@@ -34,14 +34,8 @@ from frostline.training.supervised.checked_values import (
     checked_gradient_norm,
     checked_layer_decay,
 )
-from frostline.training.supervised.data import (
-    Example,
-    data_identity,
-    fetch_examples,
-    num_examples,
-    ordered_batches,
-    shuffled_batches,
-)
+from frostline.training.supervised.data import Collate, Example, data_identity, num_examples
+from frostline.training.supervised.feed import Augment, Feed
 from frostline.training.supervised.hyperparameter_reads import CompletedHyperparameters, unwatched
 from frostline.training.supervised.model_calls import as_arguments, device_of, outputs_of, weighted_mean
 from frostline.training.supervised.task_fields import check_fields, completed_defaults
@@ -99,7 +93,13 @@ class SupervisedTask:
     batch_size: int = 32
     validation_batch_size: int = 256
     gradient_clip_norm: float | None = None
-    augment: Callable[[Any, torch.Generator], Any] | None = None
+    augment: Augment | None = None
+    collate_fn: Collate | None = None
+    """What puts a list of the data's examples together into an (inputs, targets) pair, such as one that pads; None: torch's
+    default_collate."""
+    num_workers: int = 0
+    """How many processes fetch batches ahead, as for torch's DataLoader; 0: this one does when they are needed. It changes
+    no number."""
     pretrained: str | os.PathLike[str] | None = None
     """Weights to start from instead of random ones: a safetensors file, a folder written by ``save_pretrained``, or a file
     with a state dict, of which nothing but tensors is loaded. Another checkpoint is another task: its hash is in the
@@ -201,24 +201,17 @@ class SupervisedTask:
     def training_batches(self, configuration: Configuration, *, seed: int, skip_samples: int) -> Iterator[Example]:
         """Yield CPU batches without end, in an order that depends on ``seed`` alone, from after ``skip_samples``.
 
-        The order of the examples is the same whatever the batch size. Augmentation draws from a generator seeded
-        by the place of the batch, so that it too can be gone on from anywhere.
+        The order of the examples is the same whatever the batch size. Whatever is drawn for a batch depends on the seed and
+        its place, so that it too can be gone on from anywhere.
         """
         assert skip_samples % self.samples_per_example == 0, (
             f"{skip_samples} samples are no whole number of examples"
         )
-        batches = shuffled_batches(
-            self.training_data,
+        return self._training_feed.shuffled(
             batch_size=self._batch_size(configuration),
             seed=seed,
             skip_examples=skip_samples // self.samples_per_example,
         )
-        for position, (inputs, targets) in batches:
-            if self.augment is None:
-                yield inputs, targets
-            else:
-                generator = torch.Generator().manual_seed(derive_seed(seed, "augmentation", position))
-                yield self.augment(inputs, generator), targets
 
     def num_samples(self, batch: Example) -> int:
         """Return how many samples a batch holds."""
@@ -231,7 +224,8 @@ class SupervisedTask:
 
     def validation_batches(self, configuration: Configuration) -> Iterable[Example]:  # noqa: ARG002 (same for all)
         """Return the CPU batches of the validation set, always the same."""
-        return ordered_batches(self.validation_data, batch_size=self.validation_batch_size)
+        feed = replace(self._training_feed, dataset=self.validation_data, augment=None)
+        return feed.ordered(batch_size=self.validation_batch_size)
 
     def score(self, model: nn.Module, batches: Iterable[Example]) -> float:
         """Return the mean score over validation batches, weighted by their examples."""
@@ -247,6 +241,15 @@ class SupervisedTask:
             scores.append(score)
             sizes.append(len(first_tensor((inputs, targets))))
         return weighted_mean(scores, sizes)
+
+    @property
+    def _training_feed(self) -> Feed:
+        return Feed(
+            dataset=self.training_data,
+            collate_fn=self.collate_fn,
+            augment=self.augment,
+            num_workers=self.num_workers,
+        )
 
     @cached_property
     def _blueprint(self) -> Blueprint:
@@ -287,6 +290,7 @@ class SupervisedTask:
             # Chunks change the last bits. Without them the fingerprint is what it was before.
             *(("chunked logits",) if self.chunked_logits else ()),
             *((("undecayed", self.undecayed),) if self.undecayed else ()),
+            *(() if self.collate_fn is None else (("collated", _name_of(self.collate_fn)),)),
             *(() if self.pretrained is None else (self._pretrained_weights.sha256, self.new_modules)),
             [_name_of(part) for part in (self.loss_function, self.score_function, self.schedule, self.augment)],
         )
@@ -323,16 +327,13 @@ class SupervisedTask:
         return outputs
 
     def _example_inputs(self, model: nn.Module) -> Mapping[str, Any] | tuple[Any, ...]:
-        inputs, _ = move_batch(fetch_examples(self.training_data, [0]), device_of(model))
+        inputs, _ = move_batch(self._training_feed.fetch((0, [0]), seed=_CALIBRATION_SEED), device_of(model))
         return as_arguments(inputs)
 
     def _calibration_inputs(self, model: nn.Module) -> Iterator[Any]:
         # With the task's own batch size, and not a configuration's: the frozen prefix must not depend on either.
-        batches = shuffled_batches(self.training_data, batch_size=self.batch_size, seed=_CALIBRATION_SEED)
-        for _, (position, (inputs, _targets)) in zip(range(self.num_calibration_batches), batches, strict=False):
-            if self.augment is not None:
-                generator = torch.Generator().manual_seed(derive_seed(_CALIBRATION_SEED, "augmentation", position))
-                inputs = self.augment(inputs, generator)
+        batches = self._training_feed.shuffled(batch_size=self.batch_size, seed=_CALIBRATION_SEED)
+        for inputs, _targets in islice(batches, self.num_calibration_batches):
             yield move_batch(inputs, device_of(model))
 
 

@@ -46,6 +46,10 @@ def check_fields(task: Any) -> None:
             raise TaskError(
                 f"{count} of {task.name} is {shown(value)}, but must be at least 1, and a whole number up to 2^53."
             )
+    if isinstance(task.num_workers, bool) or not isinstance(task.num_workers, int) or task.num_workers < 0:
+        raise TaskError(
+            f"num_workers of {task.name} is {shown(task.num_workers)}, but is a number of processes: give 0 or more."
+        )
     missing = [name for name in task.space.distributions if name not in task.defaults]
     if missing:
         raise TaskError(
@@ -79,7 +83,7 @@ def completed_defaults(task: Any) -> Mapping[str, Value]:
 def _check_types(task: Any) -> None:
     norm = task.gradient_clip_norm
     has_norm = isinstance(norm, int | float) and not isinstance(norm, bool) and 0 < norm < math.inf
-    optional = (task.score_function, task.augment)
+    optional = (task.score_function, task.augment, task.collate_fn)
     allowed: dict[str, tuple[bool, str]] = {
         "space": (isinstance(task.space, SearchSpace), "a frostline.SearchSpace"),
         "defaults": (_are_values(task.defaults), "a mapping of names to finite numbers, text, booleans or None"),
@@ -102,7 +106,7 @@ def _check_types(task: Any) -> None:
         **{name: (callable(getattr(task, name)), "a function") for name in ("model", "loss_function", "schedule")},
         **{
             name: (function is None or callable(function), "a function, or None")
-            for name, function in zip(("score_function", "augment"), optional, strict=True)
+            for name, function in zip(("score_function", "augment", "collate_fn"), optional, strict=True)
         },
     }
     for name, (is_allowed, what) in allowed.items():
