@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,18 @@ def test_overrides_are_distributions(text: str, distribution: Any) -> None:
 
 
 @pytest.fixture
+def logging_as_it_was() -> Iterator[None]:
+    """Hydra configures the root logger, for whatever this process tests afterwards."""
+    root = logging.getLogger()
+    level, handlers = root.level, [*root.handlers]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
+
+
+@pytest.fixture
 def sweep(
+    logging_as_it_was: None,
     hydra_restore_singletons: None,
     hydra_sweep_runner: Callable[..., Any],
     tmp_path: Path,
