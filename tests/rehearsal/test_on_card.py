@@ -6,6 +6,7 @@ Without a card they run on one of host memory (``test_rehearsal``), where the nu
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -92,6 +93,42 @@ def test_augmented_examples_give_the_numbers_of_the_cpu() -> None:
         return inputs + torch.randn(inputs.shape, generator=generator, dtype=inputs.dtype)
 
     assert_same_on_both(BY_NAME["skips"].task(augment=noisy), layers=2)
+
+
+WEIGHT = torch.tensor([1.0, 5.0, 0.2], dtype=torch.float64)
+LOSSES = {
+    "module": nn.CrossEntropyLoss(weight=WEIGHT),
+    "partial": functools.partial(nn.functional.cross_entropy, weight=WEIGHT),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_weights_of_classes_give_the_numbers_of_serial_training(loss: str, engine: Engine) -> None:
+    task, settings = BY_NAME["skips"].task(loss_function=LOSSES[loss]), settings_of(CARD, num_validations=1)
+    jobs = jobs_of([configuration_of(number) for number in range(2)], layers=2, samples=SAMPLES)
+    together = sorted(Population(task, jobs, settings, engine=engine).run(), key=lambda each: each.number)
+    for evaluation, job in zip(together, jobs, strict=True):
+        assert_same_evaluation(evaluation, train_serially(task, job, settings))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_weights_of_classes_give_the_numbers_of_the_cpu_and_no_step_waits_for_them(loss: str) -> None:
+    task = BY_NAME["resnet"].task(loss_function=LOSSES[loss])
+    assert_same_on_both(task, layers=2)
+    assert WEIGHT.device.type == "cpu"
+    session = session_on_card(task, layers=2)
+    batches = task.training_batches(session.configuration, seed=0, skip_samples=0)
+    session.step(next(batches), rate_factor=1.0)
+    on_card = move_batch(next(batches), CARD)
+    with no_waiting():
+        task.loss(session.model, on_card).backward()
+
+
+def test_a_metric_of_torchmetrics_gives_the_numbers_of_the_cpu() -> None:
+    metrics = pytest.importorskip("torchmetrics.classification")
+    task = BY_NAME["resnet"].task(score_function=metrics.MulticlassF1Score(3), direction="maximize")
+    assert_same_on_both(task, layers=2)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

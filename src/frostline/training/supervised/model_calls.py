@@ -1,12 +1,12 @@
-"""How a task's examples go through its model, and what comes of their scores."""
+"""How a task's examples go through its model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 def as_arguments(inputs: Any) -> Mapping[str, Any] | tuple[Any, ...]:
@@ -26,11 +26,3 @@ def outputs_of(model: nn.Module, inputs: Any) -> Any:
 def device_of(model: nn.Module) -> torch.device:
     """Return the device of the model's first parameter; the CPU if it has none."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-
-
-def weighted_mean(scores: list[Tensor], sizes: Sequence[int]) -> float:
-    """Return the mean of batches' scores, each weighted by its number of examples."""
-    # Read at the end and at once: reading each would make the host wait for the device at every batch.
-    total = torch.stack(scores).double() if scores[0].device.type != "mps" else torch.stack(scores).cpu().double()
-    weights = torch.tensor(sizes, dtype=total.dtype, device=total.device)
-    return float((total * weights).sum() / weights.sum())

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from frostline.errors import TaskError
 from frostline.layers import LayerStack, build_deferred, freeze, freezing_of, split_layers
 from frostline.layers.adapters import join_without_adapters
 from frostline.records import Configuration, Direction, Value
@@ -34,10 +33,11 @@ from frostline.training.supervised.checked_values import (
     checked_gradient_norm,
     checked_layer_decay,
 )
+from frostline.training.supervised.criteria import Criterion, Metric, loss_of, score_of
 from frostline.training.supervised.data import Collate, Example, data_identity, num_examples
 from frostline.training.supervised.feed import Augment, Feed
 from frostline.training.supervised.hyperparameter_reads import CompletedHyperparameters, unwatched
-from frostline.training.supervised.model_calls import as_arguments, device_of, outputs_of, weighted_mean
+from frostline.training.supervised.model_calls import as_arguments, device_of, outputs_of
 from frostline.training.supervised.task_fields import check_fields, completed_defaults
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ class SupervisedTask:
 
     Inputs that are a mapping are given to the model by keyword, a tuple or list by position; of an output with
     ``logits`` (Hugging Face's), those are the outputs. ``loss_function`` and ``score_function`` take (outputs,
-    targets) and return the mean over the batch; without a score function the score is the loss.
+    targets) and return the mean over the batch; without a score function the score is the loss. A score that is no mean
+    over batches is a metric of torchmetrics or torcheval.
 
     Hyperparameters: those of the optimizer in full words (``learning_rate``, ``weight_decay``, ``beta1``,
     ``momentum``, ``epsilon``, ...), ``optimizer`` (a class of ``torch.optim``, by name), ``batch_size`` (in
@@ -84,7 +85,7 @@ class SupervisedTask:
     defaults: Mapping[str, Value]
     optimizer: type[Optimizer] = torch.optim.AdamW
     schedule: Callable[[Configuration], Schedule] = schedule_from_hyperparameters
-    score_function: Callable[[Any, Any], Tensor] | None = None
+    score_function: Criterion | Metric | None = None
     direction: Direction = "minimize"
     metric: str | None = None
     """What the score is called where it is shown, such as "validation loss"; None: "score". It changes no number."""
@@ -220,7 +221,7 @@ class SupervisedTask:
     def loss(self, model: nn.Module, batch: Example) -> Tensor:
         """Return the mean training loss of a batch, a scalar tensor with gradient."""
         inputs, targets = batch
-        return self.loss_function(self._loss_outputs(model, inputs), targets)
+        return loss_of(self.loss_function, self._loss_outputs(model, inputs), targets)
 
     def validation_batches(self, configuration: Configuration) -> Iterable[Example]:  # noqa: ARG002 (same for all)
         """Return the CPU batches of the validation set, always the same."""
@@ -228,19 +229,12 @@ class SupervisedTask:
         return feed.ordered(batch_size=self.validation_batch_size)
 
     def score(self, model: nn.Module, batches: Iterable[Example]) -> float:
-        """Return the mean score over validation batches, weighted by their examples."""
-        function = self.score_function or self.loss_function
-        scores: list[Tensor] = []
-        sizes: list[int] = []
-        for inputs, targets in batches:
-            score = torch.as_tensor(function(self._loss_outputs(model, inputs), targets))
-            if score.is_complex() or score.dtype == torch.bool:
-                raise TaskError(
-                    f"the score of {self.name} is a tensor of {score.dtype}, which ranks nothing: return numbers."
-                )
-            scores.append(score)
-            sizes.append(len(first_tensor((inputs, targets))))
-        return weighted_mean(scores, sizes)
+        """Return the mean score over validation batches, weighted by their examples, or what a metric gathers of them."""
+        outcomes = (
+            (self._loss_outputs(model, inputs), targets, len(first_tensor((inputs, targets))))
+            for inputs, targets in batches
+        )
+        return score_of(self.score_function or self.loss_function, outcomes, task=self.name)
 
     @property
     def _training_feed(self) -> Feed:

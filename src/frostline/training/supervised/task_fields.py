@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from torch import nn
 from torch.optim import Optimizer
 
 from frostline.errors import TaskError
@@ -16,6 +17,7 @@ from frostline.layers.freezing.freeze import check_options
 from frostline.records import Direction, Value
 from frostline.search.spaces.space import SearchSpace
 from frostline.training.supervised.blueprint import largest_value
+from frostline.training.supervised.criteria import Metric
 from frostline.training.supervised.data import num_examples
 
 _COUNTS = ("full_samples", "samples_per_example", "batch_size", "validation_batch_size", "num_calibration_batches")
@@ -58,6 +60,19 @@ def check_fields(task: Any) -> None:
         )
     if task.direction == "maximize" and task.score_function is None:
         raise TaskError(f"{task.name} is to be maximized, but its score is the loss: give a score_function.")
+    better_higher = getattr(task.score_function, "higher_is_better", None)
+    if isinstance(better_higher, bool) and better_higher != (task.direction == "maximize"):
+        meant = "maximize" if better_higher else "minimize"
+        raise TaskError(
+            f"the score of {task.name} is a {type(task.score_function).__name__}, which is to {meant}, but its direction is "
+            f"{task.direction!r}: give direction={meant!r}."
+        )
+    if isinstance(task.loss_function, nn.Module) and any(
+        each.requires_grad for each in task.loss_function.parameters()
+    ):
+        raise TaskError(
+            f"loss_function of {task.name} has parameters of its own, which nobody would train: make them part of the model."
+        )
     batch_size = largest_value(task.space, "batch_size", task.defaults.get("batch_size", task.batch_size))
     if task.full_samples < batch_size * task.samples_per_example:
         raise TaskError(
@@ -81,15 +96,19 @@ def completed_defaults(task: Any) -> Mapping[str, Value]:
 
 
 def _check_types(task: Any) -> None:
-    norm = task.gradient_clip_norm
+    norm, score_function = task.gradient_clip_norm, task.score_function
     has_norm = isinstance(norm, int | float) and not isinstance(norm, bool) and 0 < norm < math.inf
-    optional = (task.score_function, task.augment, task.collate_fn)
+    optional = (task.augment, task.collate_fn)
     allowed: dict[str, tuple[bool, str]] = {
         "space": (isinstance(task.space, SearchSpace), "a frostline.SearchSpace"),
         "defaults": (_are_values(task.defaults), "a mapping of names to finite numbers, text, booleans or None"),
         "optimizer": (
             isinstance(task.optimizer, type) and issubclass(task.optimizer, Optimizer),
             "a class of torch.optim",
+        ),
+        "score_function": (
+            score_function is None or callable(score_function) or isinstance(score_function, Metric),
+            "a function, a metric of torchmetrics or torcheval, or None",
         ),
         "direction": (task.direction in get_args(Direction), " or ".join(map(repr, get_args(Direction)))),
         "data_fingerprint": (isinstance(task.data_fingerprint, str), "text"),
@@ -106,7 +125,7 @@ def _check_types(task: Any) -> None:
         **{name: (callable(getattr(task, name)), "a function") for name in ("model", "loss_function", "schedule")},
         **{
             name: (function is None or callable(function), "a function, or None")
-            for name, function in zip(("score_function", "augment", "collate_fn"), optional, strict=True)
+            for name, function in zip(("augment", "collate_fn"), optional, strict=True)
         },
     }
     for name, (is_allowed, what) in allowed.items():

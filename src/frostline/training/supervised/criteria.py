@@ -1,0 +1,128 @@
+"""A task's loss and score functions: where their own tensors lie, and how a validation set's score is made of batches'."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor  # there is no public name for it
+
+from frostline.errors import TaskError
+from frostline.layers.cutting.nesting import map_tensors, tensors
+from frostline.training.machine.devices import first_tensor
+
+Criterion = Callable[[Any, Any], Any]
+"""Takes (outputs, targets)."""
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """What gathers a score over batches, as those of torchmetrics and torcheval do."""
+
+    def reset(self) -> Any:
+        """Forget what was gathered."""
+        ...
+
+    def update(self, *arguments: Any) -> Any:
+        """Take in a batch's outputs and targets."""
+        ...
+
+    def compute(self) -> Any:
+        """Return the score of all that was taken in."""
+        ...
+
+
+# Of each function on each device but the CPU, so that no step waits for a copy.
+_PLACED: WeakKeyDictionary[Any, dict[torch.device, Any]] = WeakKeyDictionary()
+
+
+def placed(function: Any, beside: Tensor) -> Any:
+    """Return ``function`` with its own tensors, such as the weights of classes, on the device of ``beside``.
+
+    Those of a module, and those that a ``functools.partial`` is given; others are where the user has put them.
+    """
+    device = beside.device
+    # Fake tensors take real ones for their like, and must not be kept for real ones.
+    if device.type == "cpu" or isinstance(beside, FakeTensor) or not _own_tensors(function):
+        return function
+    known = _PLACED.setdefault(function, {})
+    if device not in known:
+        known[device] = _moved(function, device)
+    return known[device]
+
+
+def score_of(function: Criterion | Metric, outcomes: Iterable[tuple[Any, Any, int]], *, task: str) -> float:
+    """Return the score of a validation set whose batches came to ``outcomes``: (outputs, targets, number of examples).
+
+    That of a metric over all of them; of a function the mean of the batches' scores, weighted by their examples.
+    Raises: TaskError if it is no number.
+    """
+    if isinstance(function, Metric):
+        return _gathered(function, outcomes, task=task)
+    scores: list[Tensor] = []
+    sizes: list[int] = []
+    for outputs, targets, size in outcomes:
+        score = torch.as_tensor(placed(function, first_tensor((outputs, targets)))(outputs, targets))
+        if score.is_complex() or score.dtype == torch.bool:
+            raise TaskError(
+                f"the score of {task} is a tensor of {score.dtype}, which ranks nothing: return numbers."
+            )
+        scores.append(score)
+        sizes.append(size)
+    return _weighted_mean(scores, sizes)
+
+
+def loss_of(function: Criterion, outputs: Any, targets: Any) -> Tensor:
+    """Return the loss of a batch."""
+    loss: Tensor = placed(function, first_tensor((outputs, targets)))(outputs, targets)
+    return loss
+
+
+def _gathered(metric: Metric, outcomes: Iterable[tuple[Any, Any, int]], *, task: str) -> float:
+    # The user's own stays as it is: it may be that of several tasks.
+    metric = copy.deepcopy(metric)
+    metric.reset()
+    for outputs, targets, _ in outcomes:
+        if hasattr(metric, "to"):
+            metric.to(first_tensor((outputs, targets)).device)
+        metric.update(outputs, targets)
+    score = torch.as_tensor(metric.compute())
+    if score.numel() != 1:
+        raise TaskError(
+            f"{type(metric).__name__}, the score of {task}, comes to {score.numel()} numbers, but must come to one: average "
+            f"them."
+        )
+    return float(score)
+
+
+def _own_tensors(function: Any) -> list[Tensor]:
+    if isinstance(function, nn.Module):
+        return [*function.parameters(), *function.buffers()]
+    return (
+        tensors((function.args, function.keywords, _own_tensors(function.func)))
+        if isinstance(function, partial)
+        else []
+    )
+
+
+def _moved(function: Any, device: torch.device) -> Any:
+    if isinstance(function, nn.Module):
+        return copy.deepcopy(function).to(device, non_blocking=True)
+    arguments, keywords = map_tensors(
+        lambda tensor: tensor.to(device, non_blocking=True), (function.args, function.keywords)
+    )
+    inner = _moved(function.func, device) if isinstance(function.func, nn.Module) else function.func
+    return partial(inner, *arguments, **keywords)
+
+
+def _weighted_mean(scores: list[Tensor], sizes: Sequence[int]) -> float:
+    """Return the mean of batches' scores, each weighted by its number of examples."""
+    # Read at the end and at once: reading each would make the host wait for the device at every batch.
+    total = torch.stack(scores).double() if scores[0].device.type != "mps" else torch.stack(scores).cpu().double()
+    weights = torch.tensor(sizes, dtype=total.dtype, device=total.device)
+    return float((total * weights).sum() / weights.sum())

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from frostline.errors import TaskError
+from frostline.populations.engines import Engine
+from frostline.populations.population import Population
+from frostline.training.serial import train_serially
+from frostline.training.supervised.criteria import Metric, score_of
+from frostline.training.supervised.supervised_task import SupervisedTask
+from tests.training.cases import configured, job_of, perceptron, regression_task, settings_of
+
+NUM_CLASSES = 3
+
+
+class Precision:
+    """Of class 1, over all that was seen, in the form of torcheval: no mean over batches comes to it."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.right = self.found = 0
+
+    def update(self, outputs: Tensor, targets: Tensor) -> Precision:
+        of_class = outputs.argmax(1) == 1
+        self.found += int(of_class.sum())
+        self.right += int((of_class & (targets == 1)).sum())
+        return self
+
+    def compute(self) -> Tensor:
+        return torch.tensor(self.right / max(1, self.found))
+
+
+class Learned(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs * self.scale, targets)
+
+
+def labelled(num_examples: int, seed: int) -> TensorDataset:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(num_examples, 5, generator=generator, dtype=torch.float64)
+    return TensorDataset(inputs, torch.randint(NUM_CLASSES, (num_examples,), generator=generator))
+
+
+def classification(**changes: Any) -> SupervisedTask:
+    fields: dict[str, Any] = {
+        "model": lambda configuration: perceptron(configuration).append(nn.Linear(1, NUM_CLASSES).double()),
+        "training_data": labelled(50, 0),
+        "validation_data": labelled(20, 1),
+        "loss_function": nn.functional.cross_entropy,
+    }
+    return regression_task(**{**fields, **changes})
+
+
+def outputs_on_validation(task: SupervisedTask) -> tuple[nn.Module, Tensor, Tensor]:
+    model = task.build_model(configured()).eval()
+    inputs, targets = task.validation_data.tensors  # type: ignore[attr-defined]
+    with torch.no_grad():
+        return model, model(inputs), targets
+
+
+def test_a_metric_is_gathered_over_all_batches() -> None:
+    metric = Precision()
+    assert isinstance(metric, Metric)
+    metric.update(torch.tensor([[0.0, 1.0]]), torch.tensor([0]))
+    task = classification(score_function=metric, direction="maximize", validation_batch_size=7)
+    model, outputs, targets = outputs_on_validation(task)
+    expected = Precision().update(outputs, targets).compute().item()
+    for _ in range(2):
+        assert task.score(model, task.validation_batches(configured())) == pytest.approx(expected)
+    # The user's own is as it was.
+    assert (metric.found, metric.right) == (1, 0)
+
+
+def test_a_metric_of_torchmetrics_is_one() -> None:
+    classifications = pytest.importorskip("torchmetrics.classification")
+    metric = classifications.MulticlassAUROC(num_classes=NUM_CLASSES)
+    task = classification(score_function=metric, direction="maximize", validation_batch_size=7)
+    model, outputs, targets = outputs_on_validation(task)
+    expected = metric(outputs, targets).item()
+    assert task.score(model, task.validation_batches(configured())) == pytest.approx(expected)
+    with pytest.raises(
+        TaskError, match="the score of regression is a MulticlassAUROC, which is to maximize, but its"
+    ):
+        classification(score_function=metric)
+
+
+def test_a_search_is_of_the_metric(device: torch.device) -> None:
+    task = classification(score_function=Precision(), direction="maximize")
+    jobs = [job_of(configured(number, learning_rate=0.1 * (number + 1)), layers=2) for number in range(3)]
+    settings = settings_of(device)
+    together = sorted(Population(task, jobs, settings, engine=Engine.SHARED).run(), key=lambda each: each.number)
+    for evaluation, job in zip(together, jobs, strict=True):
+        assert evaluation.score == train_serially(task, job, settings).score
+        assert evaluation.score is not None
+        assert 0 <= evaluation.score <= 1
+
+
+def test_a_metric_that_comes_to_several_numbers_is_refused() -> None:
+    class Each(Precision):
+        def compute(self) -> Tensor:
+            return torch.zeros(3)
+
+    with pytest.raises(TaskError, match=r"^Each, the score of words, comes to 3 numbers, but must come to one"):
+        score_of(Each(), [(torch.zeros(2, 3), torch.zeros(2), 2)], task="words")
+
+
+def test_a_loss_that_would_have_to_be_trained_is_refused() -> None:
+    with pytest.raises(
+        TaskError, match="loss_function of regression has parameters of its own, which nobody would"
+    ):
+        classification(loss_function=Learned())
+
+
+@pytest.mark.parametrize("way", ["module", "partial", "module in a partial"])
+def test_weights_of_classes_are_where_the_outputs_are(way: str, device: torch.device) -> None:
+    weight = torch.tensor([1.0, 5.0, 0.2], dtype=torch.float64)
+    loss = {
+        "module": nn.CrossEntropyLoss(weight=weight),
+        "partial": partial(nn.functional.cross_entropy, weight=weight),
+        "module in a partial": partial(nn.CrossEntropyLoss(weight=weight)),
+    }[way]
+    task = classification(loss_function=loss)
+    assert weight.device.type == "cpu"
+    there = train_serially(task, job_of(configured()), settings_of(device))
+    here = train_serially(task, job_of(configured()), settings_of())
+    assert there.score == pytest.approx(here.score, rel=1e-9)
+    assert here.score != train_serially(classification(), job_of(configured()), settings_of()).score
+    assert weight.device.type == "cpu"
