@@ -146,6 +146,23 @@ def search_overhead() -> str:
     )
 
 
+def data_workers() -> str:
+    """Return what a training takes whose data are fetched ahead, beside one that fetches by itself."""
+    rows = results_of("data-workers-cpu.json")["rows"]
+    return markdown(
+        ["images", "an example, ms", "by itself, s", "1 process", "2 processes", "limit of 1"],
+        (
+            [
+                f"{row['side']} × {row['side']}",
+                f"{row['milliseconds_per_example']:.2f}",
+                f"{row['seconds']:.1f}",
+                *(f"{row[name]:.2f}" for name in ("1 workers", "2 workers", "limit")),
+            ]
+            for row in rows
+        ),
+    )
+
+
 def placement() -> str:
     """Return how busy a simulated cluster is, and what the choices take."""
     devices = {"many small": "800, 150, 50", "balanced": "500, 250, 250", "many large": "200, 300, 500"}
@@ -293,6 +310,7 @@ RESULT_TABLES: dict[str, Callable[[], str]] = {
     "population-searches": population_searches,
     "freezing-steps": freezing_steps,
     "search-overhead": search_overhead,
+    "data-workers": data_workers,
     "placement": placement,
     "ray-overhead": ray_overhead,
     "frameworks": frameworks,

@@ -22,9 +22,9 @@ from frostline.training.supervised.data import Collate, Example, fetch_examples,
 # What users define in their scripts cannot always be sent to a process that begins anew, as those of Python 3.14 would here.
 _START_METHOD = "fork" if sys.platform == "linux" else None
 
-# Seconds of fetching after which processes are started: about as many as that takes, so that a look at some batches and data
+# Seconds of fetching after which processes are started: a few times what that takes, so that a look at some batches and data
 # that are there at once start none, and whatever takes long has lost little.
-_WORTH_STARTING = 0.1
+_WORTH_STARTING = 0.25
 
 Augment = Callable[[Any, torch.Generator], Any]
 """Makes other inputs of a batch's inputs, by a generator."""
@@ -36,7 +36,7 @@ class Feed:
 
     Data sets may draw from torch's, NumPy's and Python's global generators, which are seeded for each batch and put back
     after it. With ``num_workers`` above 0 as many processes fetch ahead (``torch.utils.data.DataLoader``), once fetching has
-    taken a tenth of a second and as long as batches are asked for.
+    taken a quarter of a second and as long as batches are asked for.
     """
 
     dataset: Dataset[Any]
