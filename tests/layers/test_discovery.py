@@ -250,6 +250,11 @@ def test_torch_transformers_split_into_their_blocks() -> None:
         (lambda: "model", {}, "the model is a str"),
         (lambda: torch.compile(nn.Linear(2, 2)), {}, "compile it after freezing"),
         (lambda: torch.jit.script(nn.Linear(2, 2)), {}, "as it was before torch.jit.script"),
+        (
+            lambda: nn.DataParallel(nn.Linear(2, 2)),
+            {},
+            "the model is a DataParallel, which copies it to several devices",
+        ),
         (lambda: nn.Sequential(nn.Linear(2, 2), torch.jit.script(nn.Linear(2, 2))), {}, "holds scripted modules"),
         (lambda: nn.Sequential(nn.Linear(2, 2)), {"unwrap": nn.Linear}, "give a list or tuple of subclasses"),
         (lambda: nn.Sequential(nn.Linear(2, 2)), {"unwrap": ["Linear"]}, "give a list or tuple of subclasses"),

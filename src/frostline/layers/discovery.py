@@ -29,6 +29,7 @@ from frostline.layers.weights.deferred import deferred_of, fill
 logger = logging.getLogger(__name__)
 
 _LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _PARAMETER_LISTS = (nn.ParameterList, nn.ParameterDict)
 
 
@@ -73,6 +74,12 @@ def _check(model: nn.Module, unwrap: Sequence[type[nn.Module]]) -> None:
         raise ModelError(f"the model is a {type(model).__name__}: give a torch.nn.Module.")
     if type(model).__name__ == "OptimizedModule":
         raise ModelError("the model is compiled: give the model itself, and compile it after freezing.")
+    wrapped = next((module for module in model.modules() if isinstance(module, _PARALLEL)), None)
+    if wrapped is not None:
+        raise ModelError(
+            f"the model is a {type(wrapped).__name__}, which copies it to several devices: give the model itself, and wrap "
+            f"it after freezing."
+        )
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise ModelError(
             f"{type(model).__name__} holds scripted modules, which keep to themselves what runs in them: give the model as "

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import pytest
 import torch
@@ -93,6 +94,25 @@ def test_examples_that_are_no_pairs_are_refused() -> None:
         fetch_examples(three, [0])
     with pytest.raises(TaskError, match="list gives a Tensor"):
         fetch_examples([torch.zeros(2)], [0])  # type: ignore[arg-type]
+
+
+class Ragged(Pairs):
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.zeros(index), 0
+
+
+class Strange(Pairs):
+    def __getitem__(self, index: int) -> Any:
+        return object(), 0
+
+
+@pytest.mark.parametrize(
+    ("dataset", "why"),
+    [(Ragged(), "stack expects each tensor to be equal size"), (Strange(), "batch must contain")],
+)
+def test_examples_that_torch_cannot_put_together_need_a_function(dataset: Dataset[Any], why: str) -> None:
+    with pytest.raises(TaskError, match=rf"the examples of \w+ cannot be put .* give a collate_fn \(.*{why}"):
+        fetch_examples(dataset, [1, 2])
 
 
 def test_data_without_a_length_are_refused() -> None:

@@ -72,15 +72,14 @@ def score_of(function: Criterion | Metric, outcomes: Iterable[tuple[Any, Any, in
             raise TaskError(
                 f"the score of {task} is a tensor of {score.dtype}, which ranks nothing: return numbers."
             )
-        scores.append(score)
+        scores.append(_one_number(score, f"the score of {task}"))
         sizes.append(size)
     return _weighted_mean(scores, sizes)
 
 
-def loss_of(function: Criterion, outputs: Any, targets: Any) -> Tensor:
-    """Return the loss of a batch."""
-    loss: Tensor = placed(function, first_tensor((outputs, targets)))(outputs, targets)
-    return loss
+def loss_of(function: Criterion, outputs: Any, targets: Any, *, task: str) -> Tensor:
+    """Return the loss of a batch. Raises: TaskError if it is no number."""
+    return _one_number(placed(function, first_tensor((outputs, targets)))(outputs, targets), f"the loss of {task}")
 
 
 def _gathered(metric: Metric, outcomes: Iterable[tuple[Any, Any, int]], *, task: str) -> float:
@@ -91,13 +90,14 @@ def _gathered(metric: Metric, outcomes: Iterable[tuple[Any, Any, int]], *, task:
         if hasattr(metric, "to"):
             metric.to(first_tensor((outputs, targets)).device)
         metric.update(outputs, targets)
-    score = torch.as_tensor(metric.compute())
-    if score.numel() != 1:
-        raise TaskError(
-            f"{type(metric).__name__}, the score of {task}, comes to {score.numel()} numbers, but must come to one: average "
-            f"them."
-        )
-    return float(score)
+    return float(_one_number(torch.as_tensor(metric.compute()), f"the score of {task}"))
+
+
+def _one_number(value: Any, what: str) -> Tensor:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value if value.dim() == 0 else value.reshape(())
+    came = f"tensor of {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    raise TaskError(f"{what} is a {came}, but must be a tensor of one number: take the mean.")
 
 
 def _own_tensors(function: Any) -> list[Tensor]:

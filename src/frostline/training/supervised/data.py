@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
 from frostline.errors import TaskError
+from frostline.inputs.printable import one_line
 
 LARGEST_BATCH = 2**20
 """In examples. Nobody trains on more at once, and indices alone of far more fill the memory."""
@@ -39,7 +40,7 @@ def fetch_examples(dataset: Dataset[Any], indices: list[int], *, collate_fn: Col
 
     A TensorDataset, or a subset of one, is indexed at once, without a function. ``__getitems__``, where there is one, may
     return a list of examples, as torch's own data loader expects, or a tuple, which is taken for the batch itself.
-    Raises: TaskError if an example is not a pair or, with a function, the batch is none.
+    Raises: TaskError if an example is not a pair or, with a function, the batch is none, or torch's cannot make a batch.
     """
     if type(dataset) is Subset:
         indices = [dataset.indices[index] for index in indices]
@@ -55,7 +56,13 @@ def fetch_examples(dataset: Dataset[Any], indices: list[int], *, collate_fn: Col
     if collate_fn is not None:
         return _pair(collate_fn(examples), "collate_fn", what="a batch")
     _pair(examples[0], type(dataset).__name__)
-    return _pair(tuple(default_collate(examples)), type(dataset).__name__)
+    try:
+        return _pair(tuple(default_collate(examples)), type(dataset).__name__)
+    except (TypeError, RuntimeError) as error:
+        raise TaskError(
+            f"the examples of {type(dataset).__name__} cannot be put together by torch's default_collate: give a collate_fn "
+            f"({one_line(str(error))})."
+        ) from error
 
 
 def lies_in_memory(dataset: Dataset[Any]) -> bool:

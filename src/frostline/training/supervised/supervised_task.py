@@ -221,7 +221,7 @@ class SupervisedTask:
     def loss(self, model: nn.Module, batch: Example) -> Tensor:
         """Return the mean training loss of a batch, a scalar tensor with gradient."""
         inputs, targets = batch
-        return loss_of(self.loss_function, self._loss_outputs(model, inputs), targets)
+        return loss_of(self.loss_function, self._loss_outputs(model, inputs), targets, task=self.name)
 
     def validation_batches(self, configuration: Configuration) -> Iterable[Example]:  # noqa: ARG002 (same for all)
         """Return the CPU batches of the validation set, always the same."""
