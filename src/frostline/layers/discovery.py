@@ -21,6 +21,7 @@ from frostline.errors import ModelError
 from frostline.layers.cutting.boundary import suspended
 from frostline.layers.cutting.execution import Inputs, Trace, trace
 from frostline.layers.families import known_units
+from frostline.layers.heads import heads_joined
 from frostline.layers.outline import Unit, child_name, has_parameters, joined, units_of, walk
 from frostline.layers.stack import Layer, LayerStack
 from frostline.layers.ties import aliases_of, find_ties
@@ -40,7 +41,8 @@ def split_layers(
 
     Without ``unwrap``, models of known families are grouped as in the literature. In others the model itself, lists of
     modules, and every container around a list of repeated blocks are opened; the blocks are layers; embeddings side by
-    side are one layer; a norm behind the last block joins the layer after it. With ``unwrap`` it is Algorithm 1 to the
+    side are one layer, and so are, with example inputs, heads side by side; a norm behind the last block joins the layer
+    after it. With ``unwrap`` it is Algorithm 1 to the
     letter: ``nn.Sequential`` and these classes are opened, and nothing else.
 
     With ``example_inputs`` (a tensor, a tuple of positional or a mapping of keyword arguments) the model runs once, in
@@ -65,6 +67,7 @@ def split_layers(
             recorded = _traced(model, example_inputs, watched)
             units = _in_execution_order(model, units, recorded, moves_parameters=not is_known)
         if not unwrap and not is_known:
+            units = units if recorded is None else heads_joined(units, recorded.inputs)
             units = _tidied(model, units, blocks)
         return _stack(model, units, {} if recorded is None else _uses(model, units, recorded, is_known=is_known))
 

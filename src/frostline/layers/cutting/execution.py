@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from frostline.errors import ModelError
 from frostline.layers.cutting.nesting import tensors
@@ -32,11 +34,13 @@ class Trace:
     """What was seen in a forward pass.
 
     ``runs`` are the modules that ran, in order. A use is a parameter's identity, the number of runs that had begun before
-    it, and the watched module that was running, None in the code of a container.
+    it, and the watched module that was running, None in the code of a container. ``inputs`` are the numbers of the first
+    tensors that modules were first called with: equal ones are the same tensor.
     """
 
     runs: list[str] = field(default_factory=list)
     uses: list[tuple[int, int, str | None]] = field(default_factory=list)
+    inputs: dict[str, int] = field(default_factory=dict)
 
 
 def call(model: nn.Module, inputs: Inputs) -> Any:
@@ -52,10 +56,10 @@ def call(model: nn.Module, inputs: Inputs) -> Any:
             return model(*inputs)
 
 
-def trace(model: nn.Module, inputs: Inputs, *, watched: Iterable[str]) -> Trace:
+def trace(model: nn.Module, inputs: Inputs, *, watched: Sequence[str]) -> Trace:
     """Run the model once, in evaluation mode and without gradients, and say what the ``watched`` modules did.
 
-    Modes, buffers and random states are put back.
+    Of those that hold them their inputs are seen too. Modes, buffers and random states are put back.
     Raises: ModelError if the inputs are none, or the model fails on them.
     """
     if not isinstance(inputs, Tensor | tuple | Mapping | Arguments):
@@ -64,7 +68,10 @@ def trace(model: nn.Module, inputs: Inputs, *, watched: Iterable[str]) -> Trace:
             f"keyword arguments."
         )
     recorder = _Recorder(parameters={id(parameter) for parameter in model.parameters()})
-    handles = []
+    handles = [
+        model.get_submodule(name).register_forward_pre_hook(_Called(recorder, name), with_kwargs=True)
+        for name in dict.fromkeys(each for name in watched for each in _with_holders(name))
+    ]
     for name in watched:
         module = model.get_submodule(name)
         handles.append(module.register_forward_pre_hook(_Begin(recorder, name)))
@@ -136,6 +143,15 @@ class _Recorder(TorchFunctionMode):
         self.parameters = parameters
         self.trace = Trace()
         self.running: list[str] = []
+        self._numbers = WeakTensorKeyDictionary()
+        self._unused = count()
+
+    def number_of(self, tensor: Tensor) -> int:
+        """Return the number of a tensor, which no other had or will have."""
+        if tensor not in self._numbers:
+            self._numbers[tensor] = next(self._unused)
+        number: int = self._numbers[tensor]
+        return number
 
     def __torch_function__(
         self,
@@ -151,6 +167,23 @@ class _Recorder(TorchFunctionMode):
                 if id(value) in self.parameters:
                     self.trace.uses.append((id(value), len(self.trace.runs), running))
         return result
+
+
+@dataclass(slots=True)
+class _Called:
+    recorder: _Recorder
+    name: str
+
+    def __call__(self, _module: nn.Module, args: Any, kwargs: Any) -> None:
+        for tensor in tensors((args, kwargs))[:1]:
+            self.recorder.trace.inputs.setdefault(self.name, self.recorder.number_of(tensor))
+
+
+def _with_holders(name: str) -> Iterator[str]:
+    """Yield the names of a module and of those that hold it, but for the model's."""
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
 
 
 @dataclass(slots=True)
