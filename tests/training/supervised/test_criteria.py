@@ -127,6 +127,11 @@ def test_scores_and_losses_that_are_several_numbers_are_refused() -> None:
     assert loss_of(lambda outputs, targets: outputs.sum().reshape(1, 1), *outcomes[0][:2], task="words").dim() == 0
 
 
+def test_outputs_need_not_hold_tensors() -> None:
+    loss = loss_of(lambda outputs, targets: torch.tensor(outputs["seconds"]), {"seconds": 2.0}, (), task="words")
+    assert loss.item() == 2
+
+
 def test_a_loss_that_would_have_to_be_trained_is_refused() -> None:
     with pytest.raises(
         TaskError, match="loss_function of regression has parameters of its own, which nobody would"

@@ -41,19 +41,24 @@ class Metric(Protocol):
 _PLACED: WeakKeyDictionary[Any, dict[torch.device, Any]] = WeakKeyDictionary()
 
 
-def placed(function: Any, beside: Tensor) -> Any:
-    """Return ``function`` with its own tensors, such as the weights of classes, on the device of ``beside``.
+def placed(function: Any, outputs: Any, targets: Any) -> Any:
+    """Return ``function`` with its own tensors, such as the weights of classes, where the outputs are.
 
     Those of a module, and those that a ``functools.partial`` is given; others are where the user has put them.
     """
-    device = beside.device
+    beside = next(iter(tensors((outputs, targets))), None)
     # Fake tensors take real ones for their like, and must not be kept for real ones.
-    if device.type == "cpu" or isinstance(beside, FakeTensor) or not _own_tensors(function):
+    if (
+        beside is None
+        or beside.device.type == "cpu"
+        or isinstance(beside, FakeTensor)
+        or not _own_tensors(function)
+    ):
         return function
     known = _PLACED.setdefault(function, {})
-    if device not in known:
-        known[device] = _moved(function, device)
-    return known[device]
+    if beside.device not in known:
+        known[beside.device] = _moved(function, beside.device)
+    return known[beside.device]
 
 
 def score_of(function: Criterion | Metric, outcomes: Iterable[tuple[Any, Any, int]], *, task: str) -> float:
@@ -67,7 +72,7 @@ def score_of(function: Criterion | Metric, outcomes: Iterable[tuple[Any, Any, in
     scores: list[Tensor] = []
     sizes: list[int] = []
     for outputs, targets, size in outcomes:
-        score = torch.as_tensor(placed(function, first_tensor((outputs, targets)))(outputs, targets))
+        score = torch.as_tensor(placed(function, outputs, targets)(outputs, targets))
         if score.is_complex() or score.dtype == torch.bool:
             raise TaskError(
                 f"the score of {task} is a tensor of {score.dtype}, which ranks nothing: return numbers."
@@ -79,7 +84,7 @@ def score_of(function: Criterion | Metric, outcomes: Iterable[tuple[Any, Any, in
 
 def loss_of(function: Criterion, outputs: Any, targets: Any, *, task: str) -> Tensor:
     """Return the loss of a batch. Raises: TaskError if it is no number."""
-    return _one_number(placed(function, first_tensor((outputs, targets)))(outputs, targets), f"the loss of {task}")
+    return _one_number(placed(function, outputs, targets)(outputs, targets), f"the loss of {task}")
 
 
 def _gathered(metric: Metric, outcomes: Iterable[tuple[Any, Any, int]], *, task: str) -> float:
@@ -103,11 +108,9 @@ def _one_number(value: Any, what: str) -> Tensor:
 def _own_tensors(function: Any) -> list[Tensor]:
     if isinstance(function, nn.Module):
         return [*function.parameters(), *function.buffers()]
-    return (
-        tensors((function.args, function.keywords, _own_tensors(function.func)))
-        if isinstance(function, partial)
-        else []
-    )
+    if isinstance(function, partial):
+        return tensors((function.args, function.keywords, _own_tensors(function.func)))
+    return []
 
 
 def _moved(function: Any, device: torch.device) -> Any:
