@@ -51,7 +51,7 @@ from tests.rehearsal.cases import (
     step_on_card,
     task_layers,
 )
-from tests.training.cases import CPU, settings_of
+from tests.training.cases import CPU, Drawing, settings_of
 
 pytestmark = ON_A_CARD
 
@@ -93,6 +93,13 @@ def test_augmented_examples_give_the_numbers_of_the_cpu() -> None:
         return inputs + torch.randn(inputs.shape, generator=generator, dtype=inputs.dtype)
 
     assert_same_on_both(BY_NAME["skips"].task(augment=noisy), layers=2)
+
+
+def test_batches_that_are_fetched_ahead_give_the_numbers_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frostline.training.supervised.feed._WORTH_STARTING", 0.0)
+    data = Drawing(BY_NAME["skips"].data(0))
+    task = BY_NAME["skips"].task(training_data=data, data_fingerprint="drawing", num_workers=1)
+    assert_same_on_both(task, layers=2)
 
 
 WEIGHT = torch.tensor([1.0, 5.0, 0.2], dtype=torch.float64)
