@@ -101,6 +101,19 @@ def what_limits() -> str:
     return markdown(["times less than the best rival at 12", *names], rows)
 
 
+def where_lost() -> str:
+    """Return what each step of a search adds to its regret at a budget of 6."""
+    record = results_of("what-limits.json")["lost"]
+    steps = [name for name in next(iter(record.values())) if name != "tried"]
+    rows = [
+        [f"`{table}`", *(f"{lost[step]:.3f}" for step in steps), f"{sum(lost[step] for step in steps):.3f}"]
+        for table, lost in record.items()
+    ]
+    sums = [fmean(lost[step] for lost in record.values()) for step in steps]
+    rows.append(["mean", *(f"**{each:.3f}**" for each in sums), f"**{sum(sums):.3f}**"])
+    return markdown(["regret at a budget of 6", *steps, "in all"], rows)
+
+
 def ladders() -> str:
     """Return the mean regret on each ladder for every budget, and how it compares with that on all layers."""
     rows = results_of("ladders.json")["ladders"]
@@ -248,6 +261,7 @@ SEARCH_TABLES: dict[str, Callable[[], str]] = {
     "contest-tables": contest_tables,
     "what-layers-gain": what_layers_gain,
     "what-limits": what_limits,
+    "where-lost": where_lost,
     "ladders": ladders,
     "ladders-held-out": ladders_held_out,
     "joint-model": joint_model,
