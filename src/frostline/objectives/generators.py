@@ -17,7 +17,7 @@ def current_states() -> dict[str, Any]:
         "torch": torch.get_rng_state(),
         "accelerator": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "numpy": (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached),
-        "python": (version, torch.tensor(numbers, dtype=torch.int64), gauss),
+        "python": (version, torch.tensor(numbers, dtype=torch.int64, device="cpu"), gauss),
     }
 
 

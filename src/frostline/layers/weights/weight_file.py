@@ -110,7 +110,7 @@ class WeightFile:
         assert self._map is not None, "a weight file that was pickled holds no weights"
         entry = self.entries[name]
         if entry.begin == entry.end:
-            return torch.empty(entry.shape, dtype=entry.dtype)
+            return torch.empty(entry.shape, dtype=entry.dtype, device="cpu")
         count = math.prod(entry.shape)
         flat = torch.frombuffer(self._map, dtype=entry.dtype, count=count, offset=entry.begin)
         return flat.view(entry.shape)

@@ -67,7 +67,9 @@ class ExampleKeys:
         lacking = num_words - self._weights.shape[1]
         if lacking > 0:
             shape = (2, -(-lacking // _WORDS_AT_ONCE) * _WORDS_AT_ONCE)
-            drawn = torch.empty(shape, dtype=torch.int64).random_(-(2**63), None, generator=self._generator)
+            drawn = torch.empty(shape, dtype=torch.int64, device="cpu").random_(
+                -(2**63), None, generator=self._generator
+            )
             self._weights = np.concatenate([self._weights, drawn.numpy().view(np.uint64)], axis=1)
         return self._weights
 

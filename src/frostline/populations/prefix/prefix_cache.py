@@ -200,7 +200,7 @@ class _Layout:
         return cls(shapes, dtypes, cost, max(1, chunk_bytes // cost), orders)
 
     def empty(self, index: int, num_rows: int) -> Tensor:
-        numbers = torch.empty(num_rows * math.prod(self.shapes[index]), dtype=self.dtypes[index])
+        numbers = torch.empty(num_rows * math.prod(self.shapes[index]), dtype=self.dtypes[index], device="cpu")
         return self._ordered(numbers, index, num_rows)
 
     def view(self, buffer: Tensor, index: int, num_rows: int, offset: int) -> Tensor:

@@ -136,7 +136,7 @@ class PrefixStore:
         known = [position for position in range(len(keys)) if position not in lacking]
         kept = cache.fetch([keys[position] for position in known])
         # Where in one behind the other each example's row is. A list would be copied to a card while the host waits.
-        places = torch.tensor([*missing, *known]).argsort().to(computed[0].device, non_blocking=True)
+        places = torch.tensor([*missing, *known], device="cpu").argsort().to(computed[0].device, non_blocking=True)
         whole = [
             torch.cat([new, old.to(new.device, non_blocking=True)]).index_select(0, places)
             for new, old in zip(computed, kept, strict=True)

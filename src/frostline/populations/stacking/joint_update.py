@@ -156,7 +156,7 @@ class JointUpdate:
                 numbers += self._rule.numbers(groups[block.group], self._num_steps[k] + 1, self._begun[k])
             rows.append(numbers)
         # In double precision until here, as the optimizers' own numbers are.
-        host = torch.tensor(rows, dtype=torch.float64).T.to(self._weights_KP.dtype).contiguous()
+        host = torch.tensor(rows, dtype=torch.float64, device="cpu").T.to(self._weights_KP.dtype).contiguous()
         if self._numbers is None:
             self._numbers = torch.empty_like(host, device=self._weights_KP.device)
         if self._numbers.is_cuda:

@@ -83,8 +83,9 @@ def move_batch(batch: Batch, device: torch.device) -> Batch:
 
     def moved(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
-            # From pageable memory this is an ordinary copy; from pinned memory it overlaps with computing.
-            return leaf.to(device, non_blocking=True)
+            # From pageable memory this is an ordinary copy; from pinned memory it overlaps with computing. To the CPU it
+            # would be read before it is there.
+            return leaf.to(device, non_blocking=device.type != "cpu")
         return leaf.to(device) if hasattr(leaf, "to") else leaf
 
     return map_leaves(moved, batch, is_leaf=_is_mapping_that_moves)

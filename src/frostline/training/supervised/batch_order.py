@@ -46,4 +46,5 @@ def ordered_places(size: int, *, batch_size: int) -> Iterator[Place]:
 
 
 def _permutation(size: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(size, generator=torch.Generator().manual_seed(derive_seed(seed, "data", epoch)))
+    generator = torch.Generator().manual_seed(derive_seed(seed, "data", epoch))
+    return torch.randperm(size, generator=generator, device="cpu")
