@@ -1,4 +1,4 @@
-"""What users put on a card themselves: their data, and with ``torch.set_default_device`` whatever is made anywhere."""
+"""What users bring to a card: data and default devices that are there, trainers of other libraries, loops of their own."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
+import frostline
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.populations.prefix.prefix_store import PrefixStore
+from frostline.records import Configuration
 from frostline.run.execution.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import tune_task
@@ -80,6 +83,70 @@ def test_they_are_searched(tmp_path: Path, there: tuple[str, ...]) -> None:
     training = TrainingOptions(device="cuda", runs=tmp_path)
     result = tune_task(task, study="search", storage=MEMORY, plan=SearchPlan(budget=3), training=training)
     assert result.score is not None
+
+
+@pytest.mark.parametrize("library", ["lightning", "transformers"])
+@pytest.mark.parametrize("engine", [Engine.SHARED, Engine.STACKED])
+def test_tasks_made_of_trainers_give_the_numbers_of_serial_training(library: str, engine: Engine) -> None:
+    pytest.importorskip(library)
+    task = a_trainers_task(library)
+    samples = 4 * task.batch_size * task.samples_per_example
+    configurations = [Configuration(number=number, hyperparameters=dict(task.defaults)) for number in range(2)]
+    jobs = jobs_of(configurations, layers=2, samples=samples)
+    settings = settings_of(CARD)
+    for evaluation in Population(task, jobs, settings, engine=engine).run():
+        alone = train_serially(task, jobs[evaluation.number], settings)
+        assert evaluation.score == pytest.approx(alone.score, rel=1e-5)
+
+
+def a_trainers_task(library: str) -> SupervisedTask:
+    if library == "lightning":
+        from tests.integrations.lightning.lightning_modules import Plain, task_of
+
+        return task_of(lambda _: Plain())
+    from tests.integrations.transformers.test_transformers_task import task_of as of_trainer
+    from tests.integrations.transformers.test_transformers_task import trainer
+
+    return of_trainer(trainer)
+
+
+@pytest.mark.parametrize("moves", ["before it is frozen", "after it is frozen"])
+def test_an_objective_may_move_its_model_and_goes_on_with_it(moves: str, tmp_path: Path) -> None:
+    inputs = torch.randn(120, 8, generator=torch.Generator().manual_seed(0))
+    rows = TensorDataset(inputs, inputs.sum(1).gt(0).long())
+    loader = DataLoader(rows, batch_size=20, shuffle=True)
+
+    def build_model() -> nn.Module:
+        hidden = [nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1)) for _ in range(3)]
+        return nn.Sequential(*hidden, nn.Linear(8, 2))
+
+    def objective(trial: frostline.Trial) -> float:
+        model = build_model()
+        if moves == "before it is frozen":
+            model.to(CARD)
+        trial.freeze(model)
+        model.to(CARD)
+        optimizer = torch.optim.AdamW(trial.parameters, lr=trial.suggest_float("rate", 1e-3, 1e-1, log=True))
+        if trial.resumed is not None:
+            model.load_state_dict(trial.resumed["model"])
+            optimizer.load_state_dict(trial.resumed["optimizer"])
+        for batch, targets in trial.batches(loader):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(batch.to(CARD)), targets.to(CARD)).backward()
+            optimizer.step()
+            trial.checkpoint({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+        return score_of(model)
+
+    def score_of(model: nn.Module) -> float:
+        model.eval()
+        with torch.no_grad():
+            outputs = model(rows.tensors[0].to(CARD))
+            return nn.functional.cross_entropy(outputs, rows.tensors[1].to(CARD)).item()
+
+    result = frostline.tune(
+        objective, samples=400, budget=3, study="s", storage=":memory:", runs=tmp_path, observer=frostline.SILENT
+    )
+    assert result.score == pytest.approx(score_of(result.load_model(build_model()).to(CARD)), rel=1e-6)
 
 
 def test_a_batch_that_goes_to_the_cpu_is_there_when_it_is_read() -> None:
