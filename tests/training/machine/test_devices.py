@@ -65,6 +65,13 @@ def test_unknown_devices_are_refused() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_who_asks_for_one_card_of_several_is_told_how() -> None:
+    with pytest.raises(
+        OptionError, match=r"device is 'cuda:1', .* For that card alone set CUDA_VISIBLE_DEVICES=1\.$"
+    ):
+        resolve_device("cuda:1")
+
+
 def test_a_missing_device_is_refused() -> None:
     with pytest.raises(OptionError, match="device is 'cuda', but torch finds none here: use one of auto, cpu"):
         resolve_device("cuda")

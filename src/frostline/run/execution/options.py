@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from frostline.errors import OptionError
 from frostline.folders.places import checked_folder, folder_at, local_path
+from frostline.inputs.device_names import check_device
 from frostline.inputs.model_costs import SECONDS
 from frostline.inputs.safe_names import folder_name
 from frostline.inputs.whole_numbers import parse_whole, shown
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _MOST_WORKERS = 1024
 
 # As ``training`` has them, which loads torch.
-DEVICES, PRECISIONS, HORIZONS = ("auto", "cpu", "cuda", "mps"), ("float32", "bfloat16"), ("rung", "full")
+PRECISIONS, HORIZONS = ("float32", "bfloat16"), ("rung", "full")
 STATISTICS = ("batches", "running")
 
 _RUNG, _FULL = HORIZONS
@@ -75,7 +76,8 @@ class TrainingOptions:
     runs: Path | str = DEFAULT_RUNS
 
     def __post_init__(self) -> None:
-        choices = {"device": DEVICES, "precision": PRECISIONS, "horizon": HORIZONS, "statistics": STATISTICS}
+        check_device(self.device)
+        choices = {"precision": PRECISIONS, "horizon": HORIZONS, "statistics": STATISTICS}
         for name, allowed in choices.items():
             value = getattr(self, name)
             if value not in allowed and not (value is None and name in _LEFT_OPEN):

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from frostline.errors import OptionError
+from frostline.inputs.device_names import check_device
 from frostline.layers.cutting.nesting import leaves, map_leaves
 
 if TYPE_CHECKING:
     from frostline.protocols import Batch
-
-_DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +61,7 @@ def resolve_device(name: str) -> torch.device:
 
     Raises: OptionError if the name is another one, or there is no such device.
     """
-    if name not in _DEVICES:
-        raise OptionError(f"device is {name!r}, but must be one of {', '.join(_DEVICES)}.")
+    check_device(name)
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
