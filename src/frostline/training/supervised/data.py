@@ -91,5 +91,6 @@ def _pair(example: Any, whose: str, *, what: str = "an example") -> Example:
     if isinstance(example, tuple | list):
         came += f" of {len(example)} parts"
     raise TaskError(
-        f"{whose} gives {came}, but {what} must be a pair (inputs, targets): put several inputs into a tuple or a mapping."
+        f"{whose} gives {came}, but {what} must be a pair (inputs, targets): put several inputs into a tuple or a mapping, "
+        f"or give a collate_fn that makes pairs of batches."
     )
