@@ -24,7 +24,7 @@ from frostline.objectives.trial import Trial
 from frostline.records import Fidelity, Value
 from frostline.search.spaces.space import SearchSpace
 from frostline.seeding import derive_seed
-from frostline.training.black_box import seeded
+from frostline.training.machine.randomness import seeded
 
 if TYPE_CHECKING:
     from frostline.layers import Freezing

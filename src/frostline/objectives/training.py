@@ -20,9 +20,10 @@ from frostline.objectives.told_costs import score_and_cost
 from frostline.objectives.trial import Trial
 from frostline.records import Cost, Evaluation, Job, Progress
 from frostline.seeding import derive_seed
-from frostline.training.black_box import evaluation_by, seeded
+from frostline.training.black_box import evaluation_by
 from frostline.training.files.checkpoints import CheckpointKey, Checkpoints
 from frostline.training.files.kept_models import KeptModels
+from frostline.training.machine.randomness import seeded
 
 if TYPE_CHECKING:
     from frostline.objectives.look import Objective, Sketch

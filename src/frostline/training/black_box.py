@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -16,6 +14,7 @@ import torch
 from frostline.errors import FrostlineError
 from frostline.records import Configuration, Cost, CurvePoint, Evaluation, Fidelity, Job, Status
 from frostline.seeding import derive_seed
+from frostline.training.machine.randomness import seeded
 
 TrainFunction = Callable[[Configuration, Fidelity], float | Iterator[tuple[int, float]]]
 """Trains one configuration at one fidelity; returns its score, or yields ``(samples so far, score)`` as it goes."""
@@ -115,18 +114,3 @@ def score_of(result: object) -> float | None:
     else:
         is_number = isinstance(result, Real) and not isinstance(result, bool | np.bool_)
     return float(result) if is_number else None  # type: ignore[arg-type]
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators for the duration of the context and restore them afterwards."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 (the user's code may use it)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)  # noqa: NPY002

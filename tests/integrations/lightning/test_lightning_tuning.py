@@ -19,7 +19,7 @@ from frostline.objectives.suggestions import Suggestions
 from frostline.objectives.surroundings import Surroundings
 from frostline.objectives.trial import Trial
 from frostline.records import Fidelity
-from frostline.training.black_box import seeded
+from frostline.training.machine.randomness import seeded
 from tests.forks import Fork
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's, and those of what it loads

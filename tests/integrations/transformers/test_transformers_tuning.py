@@ -18,7 +18,7 @@ from frostline.objectives.suggestions import Suggestions
 from frostline.objectives.surroundings import Surroundings
 from frostline.objectives.trial import Trial
 from frostline.records import Fidelity
-from frostline.training.black_box import seeded
+from frostline.training.machine.randomness import seeded
 from tests.forks import Fork
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of transformers and accelerate

@@ -58,6 +58,15 @@ def seeded_for_data(seed: int) -> Iterator[None]:
         np.random.set_state(of_numpy)  # noqa: NPY002
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators of every device and library for the user's own code; restore their states afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        with seeded_for_data(seed):
+            yield
+
+
 def generator_states(device: torch.device) -> tuple[torch.Tensor, ...]:
     """Return the states of the generators that a model on ``device`` draws from."""
     states = [torch.default_generator.get_state()]
