@@ -56,6 +56,7 @@ def error_in_process(function: Callable[[], NoReturn]) -> BaseException:
     return caught.value
 
 
+@pytest.mark.multiprocess
 @pytest.mark.parametrize(
     ("function", "said"),
     [

@@ -111,7 +111,7 @@ def test_the_size_of_a_population_does_not_show(size: int, engine: Engine) -> No
     assert_same_as_alone(BY_NAME["mlp"].task(), jobs, engine=engine)
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.multiprocess)])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_data_that_draw_are_drawn_alike_in_company(engine: Engine, num_workers: int) -> None:
     task = regression_task(

@@ -63,7 +63,7 @@ def test_with_the_full_horizon_going_on_is_training_straight_through(
     assert {point.samples for point in shared} >= {40, 80, 120, 160}
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.multiprocess)])
 def test_data_that_draw_are_drawn_alike_when_going_on(tmp_path: Path, num_workers: int) -> None:
     drawing = Drawing(regression_data())
     task = regression_task(training_data=drawing, data_fingerprint="drawing", num_workers=num_workers)

@@ -114,6 +114,7 @@ def test_rows_in_memory_are_put_together_by_that_function_too() -> None:
     assert next(counted.ordered(batch_size=3))[0] == 3
 
 
+@pytest.mark.multiprocess
 class TestProcesses:
     """Started at once where no test says otherwise."""
 
@@ -194,6 +195,7 @@ class TestProcesses:
             [*Feed(dataset=Deadly(), num_workers=1).ordered(batch_size=4)]
 
 
+@pytest.mark.multiprocess
 def test_data_that_cannot_be_sent_to_another_process_are_refused_in_one_line() -> None:
     script = """
         import torch
