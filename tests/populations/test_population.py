@@ -113,7 +113,10 @@ def test_the_size_of_a_population_does_not_show(size: int, engine: Engine) -> No
 
 @pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.multiprocess)])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_data_that_draw_are_drawn_alike_in_company(engine: Engine, num_workers: int) -> None:
+def test_data_that_draw_are_drawn_alike_in_company(
+    engine: Engine, num_workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frostline.training.supervised.feed._WORTH_STARTING", 0.0)
     task = regression_task(
         training_data=Drawing(regression_data()),
         validation_data=Drawing(regression_data(20, seed=1)),

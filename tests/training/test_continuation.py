@@ -64,7 +64,10 @@ def test_with_the_full_horizon_going_on_is_training_straight_through(
 
 
 @pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.multiprocess)])
-def test_data_that_draw_are_drawn_alike_when_going_on(tmp_path: Path, num_workers: int) -> None:
+def test_data_that_draw_are_drawn_alike_when_going_on(
+    tmp_path: Path, num_workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frostline.training.supervised.feed._WORTH_STARTING", 0.0)
     drawing = Drawing(regression_data())
     task = regression_task(training_data=drawing, data_fingerprint="drawing", num_workers=num_workers)
     settings = settings_of(checkpoints=tmp_path, horizon="full")

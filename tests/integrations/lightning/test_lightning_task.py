@@ -404,7 +404,10 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def test_data_that_draw_are_fetched_by_as_many_processes_as_the_loader_has_and_are_the_same_each_time() -> None:
+def test_data_that_draw_are_fetched_by_as_many_processes_as_the_loader_has_and_are_the_same_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("frostline.training.supervised.feed._WORTH_STARTING", 0.0)
     training = [DataLoader(Noisy(), batch_size=BATCH, shuffle=True, num_workers=number) for number in (0, 2)]
     tasks = [task_of(lambda _: Plain(), **{**loaders(), "train_dataloaders": each}) for each in training]
     assert [task.num_workers for task in tasks] == [0, 2]
