@@ -16,8 +16,13 @@ def heads_joined(units: Sequence[Unit], inputs: Mapping[str, int]) -> list[Unit]
     Heads are modules that are called with the same tensor, together all that runs from some unit on that is not the first,
     and of a few units each. ``inputs`` are those of a ``Trace``.
     """
-    for number in dict.fromkeys(inputs.values()):
-        heads = _outermost([name for name, each in inputs.items() if each == number])
+    called_with: dict[int, list[str]] = {}
+    for name, number in inputs.items():
+        called_with.setdefault(number, []).append(name)
+    for names in called_with.values():
+        heads = _outermost(names)
+        if len(heads) < 2:
+            continue
         parts = [[index for index, unit in enumerate(units) if _holds(head, unit)] for head in heads]
         parts = [part for part in parts if part]
         together = sorted(index for part in parts for index in part)

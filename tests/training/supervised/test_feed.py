@@ -163,7 +163,7 @@ class TestProcesses:
                 time.sleep(0.004)
                 return super().__getitem__(index)
 
-        # Three batches of four examples take more than that, whatever else the machine does.
+        # Three batches of two examples take more than that, whatever else the machine does.
         fetched_by = [
             {*by.tolist()} for _, by in islice(Feed(dataset=Slow(), num_workers=1).ordered(batch_size=2), 6)
         ]

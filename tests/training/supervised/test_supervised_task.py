@@ -71,6 +71,14 @@ def test_incomplete_tasks_are_refused(changes: dict[str, Any], words: str) -> No
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("number", [-1, 1.5, True, "two", None])
+def test_numbers_of_processes_are_whole(number: Any) -> None:
+    with pytest.raises(
+        OptionError, match=r"^num_workers of regression is .*, but must be a whole number of at least 0"
+    ):
+        regression_task(num_workers=number)
+
+
 def sized_model(configuration: Configuration) -> nn.Module:
     width = configuration.get("width", 4)
     assert isinstance(width, int)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypedDict
 
-import torch
 from torch import Tensor, nn
 
 from frostline.errors import TaskError
 from frostline.integrations.derived.optimizer_settings import OptimizerSettings
 from frostline.records import Direction, Value
+from frostline.training.supervised.feed import Augment
 
 
 class TaskFields(TypedDict, total=False):
@@ -26,7 +26,7 @@ class TaskFields(TypedDict, total=False):
     frozen_placement: Any
     tied: Any
     unwrap: tuple[type[nn.Module], ...]
-    augment: Callable[[Any, torch.Generator], Any]
+    augment: Augment
     also_read: tuple[str, ...]
     num_workers: int
 

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from frostline.errors import TaskError
 from frostline.inputs.safe_names import check_name
-from frostline.inputs.whole_numbers import LARGEST, shown
+from frostline.inputs.whole_numbers import LARGEST, check_whole, shown
 from frostline.layers.freezing.freeze import check_options
 from frostline.records import Direction, Value
 from frostline.search.spaces.space import SearchSpace
@@ -26,7 +26,8 @@ _COUNTS = ("full_samples", "samples_per_example", "batch_size", "validation_batc
 def check_fields(task: Any) -> None:
     """Check the fields of a ``SupervisedTask``.
 
-    Raises: TaskError if one is of the wrong type, out of range or missing; OptionError for its name and how it is frozen.
+    Raises: TaskError if one is of the wrong type, out of range or missing; OptionError for its name, how it
+    is frozen and num_workers.
     """
     check_name("task", task.name)
     check_name("unit of samples", task.sample_unit)
@@ -48,10 +49,7 @@ def check_fields(task: Any) -> None:
             raise TaskError(
                 f"{count} of {task.name} is {shown(value)}, but must be at least 1, and a whole number up to 2^53."
             )
-    if isinstance(task.num_workers, bool) or not isinstance(task.num_workers, int) or task.num_workers < 0:
-        raise TaskError(
-            f"num_workers of {task.name} is {shown(task.num_workers)}, but is a number of processes: give 0 or more."
-        )
+    check_whole(f"num_workers of {task.name}", task.num_workers, least=0)
     missing = [name for name in task.space.distributions if name not in task.defaults]
     if missing:
         raise TaskError(
@@ -98,7 +96,6 @@ def completed_defaults(task: Any) -> Mapping[str, Value]:
 def _check_types(task: Any) -> None:
     norm, score_function = task.gradient_clip_norm, task.score_function
     has_norm = isinstance(norm, int | float) and not isinstance(norm, bool) and 0 < norm < math.inf
-    optional = (task.augment, task.collate_fn)
     allowed: dict[str, tuple[bool, str]] = {
         "space": (isinstance(task.space, SearchSpace), "a frostline.SearchSpace"),
         "defaults": (_are_values(task.defaults), "a mapping of names to finite numbers, text, booleans or None"),
@@ -124,8 +121,8 @@ def _check_types(task: Any) -> None:
         "unwrap": (_all_are(task.unwrap, type), "a tuple of classes"),
         **{name: (callable(getattr(task, name)), "a function") for name in ("model", "loss_function", "schedule")},
         **{
-            name: (function is None or callable(function), "a function, or None")
-            for name, function in zip(("augment", "collate_fn"), optional, strict=True)
+            name: (getattr(task, name) is None or callable(getattr(task, name)), "a function, or None")
+            for name in ("augment", "collate_fn")
         },
     }
     for name, (is_allowed, what) in allowed.items():
