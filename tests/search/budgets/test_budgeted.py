@@ -17,7 +17,7 @@ from frostline.run.ledger import MemoryLedger
 from frostline.run.loop import climb
 from frostline.search.budgets.budget import Budget
 from frostline.search.budgets.budgeted import BudgetedHalving
-from frostline.search.budgets.planned_climb import usual_shares
+from frostline.search.budgets.planned_climb import late_shares, usual_shares
 from frostline.search.budgets.rung_prices import guessed_prices
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
@@ -457,6 +457,20 @@ def test_where_few_layers_save_no_time_the_others_begin_with_all(budget: float, 
     assert spent(later) <= 1.03 * 2 * budget + 1
 
 
+def test_where_all_layers_sort_out_fewer_go_on_from_a_tenth_of_the_samples() -> None:
+    # Nobody has sorted out those who begin with all layers: a quarter of them goes on, and a third of these.
+    assert late_shares(SIEVE) == (1 / 4, 1 / 3)
+    _, tenth, three_tenths, top = seen(Run(ladder=SIEVE, seconds=nothing_saved).of(24, num_own=0))
+    assert tenth > 80
+    assert three_tenths / tenth == pytest.approx(1 / 4, abs=0.02)
+    assert top / three_tenths == pytest.approx(1 / 3, abs=0.05)
+    # One's own shares are everybody's, and those of a fine ladder stay.
+    search = BudgetedHalving(ladder=SIEVE, kept=(0.5, 0.5, 0.5), budget=Budget(full_trainings=6))
+    assert search.late is search
+    fine = Ladder.explicit([(1, 100), (9, 100), (9, 200), (9, 400), (9, 1000)], num_layers=9, full_samples=1000)
+    assert late_shares(fine) == usual_shares(fine)[1:]
+
+
 def test_those_that_tell_whether_few_layers_save_time_take_places_of_others() -> None:
     # Of the six that begin, none is among the best of all.
     history = Run(ladder=SIEVE, outcome=lambda request: 1.0 / (1 + request.number)).of(6)
@@ -597,6 +611,8 @@ def test_a_budget_that_answers_nothing_is_refused(text: str) -> None:
 def test_shares_must_be_as_many_as_rungs_below_the_last() -> None:
     with pytest.raises(LadderError, match=r"kept is \(0\.5,\)"):
         BudgetedHalving(ladder=SIEVE, kept=(0.5,), budget=Budget(full_trainings=6))
+    with pytest.raises(LadderError, match=r"kept_late is \(0\.5, 2\), but must be shares above 0 and up to 1"):
+        BudgetedHalving(ladder=SIEVE, kept=(0.5,) * 3, kept_late=(0.5, 2), budget=Budget(full_trainings=6))
     with pytest.raises(LadderError, match="num_own is -1"):
         usual(SIEVE, 6, num_own=-1)
 

@@ -10,7 +10,7 @@ from frostline.records import Request
 from frostline.search.algorithms.halving import first_requests
 from frostline.search.budgets.climb_decisions import ClimbDecisions
 from frostline.search.budgets.climb_terms import ClimbTerms
-from frostline.search.budgets.planned_climb import usual_shares
+from frostline.search.budgets.planned_climb import late_shares, usual_shares
 
 if TYPE_CHECKING:
     from frostline.search.budgets.budget import Budget
@@ -27,13 +27,14 @@ class BudgetedHalving(ClimbTerms):
     drawn tells it, at the lowest rung of all layers, where it competes with those that climb so far. Of the others, the
     candidates, some begin at the lowest rung; when these have ended their mean cost says how many more do. When a rung has
     closed, as many of its best climb as the rest of the budget pays for, each with the climb that is planned for it: of the
-    candidates at a rung the share ``kept`` of that rung goes on. To more layers climb those that are good and unlike each
-    other, since few layers may want other values than all (docs/decisions/0046-unlike-each-other.md).
+    candidates at a rung the share ``kept`` of that rung goes on, or ``kept_late`` where few layers save no time. To more
+    layers climb those that are good and unlike each other, since few layers may want other values than all
+    (docs/decisions/0046-unlike-each-other.md).
     Where a rung of few layers tells nothing (``silence``), nobody climbs to another of as few: the search goes on
     with more layers, for as many as that leaves.
     Who took longer than others is reckoned to take longer above. What is decided when is in ``ClimbDecisions``. With a
     larger budget later the rungs open again. Below ``FEWEST_FULL_TRAININGS`` only the first are trained.
-    Raises: LadderError if there is not one share above 0 and up to 1 for each rung but the last, or num_own is below 0.
+    Raises: LadderError if a share is not above 0 and up to 1, there are too few or too many, or num_own is below 0.
     """
 
     @classmethod
@@ -41,8 +42,14 @@ class BudgetedHalving(ClimbTerms):
         cls, ladder: Ladder, budget: Budget, *, num_initial: int = 0, most: int | None = None
     ) -> BudgetedHalving:
         """Return the search on ``ladder`` whose own configurations are the initial ones."""
-        kept = usual_shares(ladder)
-        return cls(ladder=ladder, kept=kept, budget=budget, num_own=num_initial, most=most)
+        return cls(
+            ladder=ladder,
+            kept=usual_shares(ladder),
+            kept_late=late_shares(ladder),
+            budget=budget,
+            num_own=num_initial,
+            most=most,
+        )
 
     @property
     def fingerprint(self) -> str:

@@ -84,9 +84,7 @@ class ClimbDecisions:
         if saved is None:
             return replace(scouts, wave={1: len(self.early)})
         if saved < LEAST_SAVED:
-            late = self._late()
-            quotas = scouts.quotas | {1: len(self.early)}
-            return self._climbed(replace(scouts, late=late, quotas=quotas, besides={1: len(late)}), rung=1)
+            return replace(self, terms=self.terms.late)._with_late(scouts)
         return self._climbed(DecidedClimb.beginning(self._candidates()), rung=0)
 
     def climbing_from(self, rung: int, candidates: range) -> RungHistory:
@@ -117,6 +115,12 @@ class ClimbDecisions:
             return self.terms.climb.affordable(left, prices, 0)
         # More of them than can go on with more layers would be trained for nothing.
         return self.terms.climb.affordable(left - here.seconds, prices, self._next_rung(0, here))
+
+    def _with_late(self, scouts: DecidedClimb) -> DecidedClimb:
+        """Return what is decided when all but the ``scouts`` begin with all layers."""
+        late = self._late()
+        quotas = scouts.quotas | {1: len(self.early)}
+        return self._climbed(replace(scouts, late=late, quotas=quotas, besides={1: len(late)}), rung=1)
 
     def _late(self) -> range:
         """Return those who begin with all layers, since few save no time: as many as is left pays for."""

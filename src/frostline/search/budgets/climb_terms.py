@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 from frostline.errors import LadderError
 from frostline.search.budgets.budget import FEWEST_FULL_TRAININGS, Budget
@@ -32,7 +32,7 @@ class ClimbTerms:
     """A ladder, which share of each rung goes on, what all may cost, and how many configurations are one's own.
 
     The first ``num_own`` configurations are one's own, those after them the candidates.
-    Raises: LadderError if there is not one share above 0 and up to 1 for each rung but the last, or num_own is below 0.
+    Raises: LadderError if a share is not above 0 and up to 1, there are too few or too many, or num_own is below 0.
     """
 
     ladder: Ladder
@@ -41,15 +41,27 @@ class ClimbTerms:
     num_own: int = 1
     most: int | None = None
     """How many configurations there are to try at most, one's own included; None: as many as the budget pays for."""
+    kept_late: tuple[float, ...] | None = None
+    """The shares from the second rung on of those who begin there, if few layers save no time; None: those of ``kept``."""
 
     def __post_init__(self) -> None:
-        if len(self.kept) != len(self.ladder.rungs) - 1 or not all(0 < share <= 1 for share in self.kept):
-            raise LadderError(
-                f"kept is {self.kept}, but must be a share above 0 and up to 1 for each of the {len(self.ladder.rungs)} "
-                f"rungs but the last."
-            )
+        self._check_shares("kept", self.kept, len(self.ladder.rungs) - 1)
+        if self.kept_late is not None:
+            self._check_shares("kept_late", self.kept_late, len(self.ladder.rungs) - 2)
         if self.num_own < 0:
             raise LadderError(f"num_own is {self.num_own}, but it is a number of configurations: give 0 or more.")
+
+    def _check_shares(self, name: str, shares: tuple[float, ...], number: int) -> None:
+        if len(shares) != number or not all(0 < share <= 1 for share in shares):
+            raise LadderError(
+                f"{name} is {shares}, but must be shares above 0 and up to 1, one for each of the {number} rungs from which "
+                f"those climb."
+            )
+
+    @property
+    def late(self) -> Self:
+        """The same for those who begin at the second rung, with all layers."""
+        return self if self.kept_late is None else replace(self, kept=(*self.kept[:1], *self.kept_late))
 
     @property
     def climb(self) -> PlannedClimb:

@@ -33,6 +33,15 @@ def usual_shares(ladder: Ladder) -> tuple[float, ...]:
     return (first, *later)
 
 
+def late_shares(ladder: Ladder) -> tuple[float, ...]:
+    """Return the same for those who begin above the lowest rung, with all layers, since few of them save no time.
+
+    On a coarse ladder fewer of the first go on: nobody has sorted them out before. Source: decision 39, too.
+    """
+    shares = usual_shares(ladder)[1:]
+    return (1 / 4, *(1 / 3 for _ in shares[1:])) if len(shares) < _FINE - 1 else shares
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedClimb:
     """What is planned for those at a rung: of each rung but the last the share ``kept`` goes on, and one in any case."""
