@@ -143,6 +143,18 @@ class SkippingNetwork(nn.Module):
         return self.head(x)
 
 
+class WritesIntoItsInputs(nn.Module):
+    """Centres its inputs in place: whoever is given the same batch must not find them changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = mlp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x -= 0.5
+        return self.layers(x)
+
+
 def image_case(name: str, model: Callable[[], nn.Module], **rest: Any) -> Case:
     return Case(name=name, model=model, data=images, loss=nn.functional.cross_entropy, **rest)
 
@@ -161,6 +173,13 @@ CASES = (
     image_case("vit", vit, layers=(2,)),
     Case(name="mlp", model=mlp, data=vectors, loss=nn.functional.cross_entropy, layers=(2, 5)),
     Case(name="skips", model=SkippingNetwork, data=vectors, loss=nn.functional.cross_entropy, layers=(2, 3)),
+    Case(
+        name="writing into inputs",
+        model=WritesIntoItsInputs,
+        data=vectors,
+        loss=nn.functional.cross_entropy,
+        layers=(2, 5),
+    ),
 )
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {

@@ -181,8 +181,8 @@ class TestWhatCannotBeCaptured:
         loss = Counting(lambda calls: 1.0 if calls < 1000 else 2.0)
         task, own = BY_NAME["skips"].task(loss_function=loss), CapturedStep._compared
 
-        def change_after(step: CapturedStep) -> Any:
-            result = own(step)
+        def change_after(step: CapturedStep, batch: Any) -> Any:
+            result = own(step, batch)
             loss.calls = 1000
             return result
 

@@ -79,6 +79,8 @@ class Population:
         with borrowed_generators(device), self._threads.lent():
             self._begin(jobs, store)
             sessions = [course.session for course in self._living]
+            for session in sessions:
+                session.shares_batches = True
             self._prefix = SharedPrefix(sessions, store=store, compiled=engine is Engine.COMPILED)
             if self._prefix.shares:
                 try:

@@ -64,6 +64,8 @@ class Session:
     max_gradient_norm: float | None
     prefix: Prefix | None = None
     """What computes the frozen layers, if the model is not to do it itself."""
+    shares_batches: bool = False
+    """Whether others are given the same batches, so that what the model writes into one must not reach them."""
     samples_seen: int = 0
     curve: list[CurvePoint] = field(default_factory=list)
 
@@ -84,7 +86,7 @@ class Session:
             self.prefix.prepare(batch)
         seed_generators(derive_seed(self.root_seed, "dropout", self.samples_seen), device)
         with self.device_plan.autocast():
-            return self.task.loss(self.model, move_batch(batch, device))
+            return self.task.loss(self.model, move_batch(batch, device, copy=self.shares_batches))
 
     def update(self, batch: Batch, *, rate_factor: float) -> Tensor | None:
         """Apply the gradients of a batch's loss; return their norm before clipping, if they are clipped."""
@@ -131,7 +133,7 @@ class Session:
         for batch in batches:
             if self.prefix is not None:
                 self.prefix.prepare(batch)
-            yield move_batch(batch, self.device_plan.device)
+            yield move_batch(batch, self.device_plan.device, copy=self.shares_batches)
 
     def checkpoint(self) -> Checkpoint:
         """Return what is needed to go on from here. Frozen parameters are left out: the seed makes them again."""

@@ -34,7 +34,7 @@ class Share:
     def record(self, batch: Batch) -> Recording:
         """Compute the frozen layers on a CPU batch, in the model's present mode, and return what they gave."""
         task, model, plan = self.session.task, self.session.model, self.session.device_plan
-        moved = move_batch(batch, plan.device)
+        moved = move_batch(batch, plan.device, copy=True)
         with plan.autocast():
             if model.training:
                 return self.replay.record(lambda: task.loss(model, moved))

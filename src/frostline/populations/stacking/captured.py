@@ -79,11 +79,11 @@ class CapturedStep:
             # Whatever capturing did to the generators.
             self._seed()
         if self._graph is None or not self._takes(batch):
-            return self._as_it_is(move_batch(batch, self._device))
+            return self._as_it_is(move_batch(batch, self._device, copy=True))
         self._put_in_place(batch)
         self.num_replays += 1
         if compare or self.num_replays == 1:
-            return self._compared()
+            return self._compared(batch)
         self._graph.replay()
         return tuple(output.clone() for output in self._outputs)
 
@@ -144,7 +144,7 @@ class CapturedStep:
             place.copy_(output)
         self._prefix.hand_over(self._frozen)
 
-    def _compared(self) -> Outputs:
+    def _compared(self, batch: Batch) -> Outputs:
         """Replay the step, make it once more as it is, and compare what both have written; return the latter's outputs.
 
         The host waits for the device.
@@ -157,7 +157,8 @@ class CapturedStep:
         self._seed()
         if self._prefix is not None:
             self._prefix.hand_over(self._frozen)
-        outputs = self._as_it_is(self._batch)
+        # The replay may have written into the batch that it was given.
+        outputs = self._as_it_is(move_batch(batch, self._device, copy=True))
         for replay, step in zip(replayed, [*outputs, *self._written], strict=True):
             distance = torch.linalg.vector_norm(replay.double() - step.double())
             scale = torch.linalg.vector_norm(step.double())

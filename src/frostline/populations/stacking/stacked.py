@@ -100,7 +100,7 @@ class StackedStep:
             self._joint.set_rates(rate_factors)
             losses, norms = self._captured(batch, compare=compare)
         else:
-            losses, gradients = self._losses_and_gradients(move_batch(batch, self._device))
+            losses, gradients = self._losses_and_gradients(move_batch(batch, self._device, copy=True))
             reached = [gradient for gradient in gradients if gradient is not None]
             if self._joint is not None and len(reached) < len(gradients):
                 # Their own optimizers leave alone what has no gradient.
@@ -217,7 +217,7 @@ class StackedStep:
             # An operation that vmap can only loop over is slow and not wrong: the clock will tell.
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
             self._prepare(batch)
-            losses = self._loss(move_batch(batch, self._device))
+            losses = self._loss(move_batch(batch, self._device, copy=True))
             stacks = self._trained_K
             gradients = torch.autograd.grad(losses.sum(), list(stacks.values()), allow_unused=True)
         return [

@@ -71,8 +71,10 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def move_batch(batch: Batch, device: torch.device) -> Batch:
+def move_batch(batch: Batch, device: torch.device, *, copy: bool = False) -> Batch:
     """Return ``batch`` with every tensor in it on ``device``, in the containers it came in.
+
+    With ``copy`` tensors that are there already are copied too: models may write into what they are given.
 
     Containers are tuples (named ones too), lists, mappings, dataclasses (Hugging Face's outputs among them),
     nested as they like, and whatever has a ``to`` of its own; anything else is handed through. The original is
@@ -83,7 +85,7 @@ def move_batch(batch: Batch, device: torch.device) -> Batch:
         if isinstance(leaf, Tensor):
             # From pageable memory this is an ordinary copy; from pinned memory it overlaps with computing. To the CPU it
             # would be read before it is there.
-            return leaf.to(device, non_blocking=device.type != "cpu")
+            return leaf.to(device, non_blocking=device.type != "cpu", copy=copy)
         return leaf.to(device) if hasattr(leaf, "to") else leaf
 
     return map_leaves(moved, batch, is_leaf=_is_mapping_that_moves)
