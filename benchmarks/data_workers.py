@@ -1,12 +1,15 @@
-"""What processes that fetch ahead save: one training on images that are decompressed and cropped as they are fetched.
+"""What data that are slow to fetch cost, and what saves some of it: images that are decompressed and cropped on the way.
 
-    python benchmarks/data_workers.py [--repetitions 5] [--sides 40,80,160] [--json FILE]
+    python benchmarks/data_workers.py [--repetitions 5] [--sides 40,80,160] [--members 1,4,16] [--json FILE]
 
 A convolutional network is trained on 8,000 images of 32 x 32, cut at random out of larger ones that lie compressed in
 memory: the larger these are, the longer an example takes. Torch has one thread, so that a machine with two cores has one
 for a process that fetches. Fetching alone and training alone (the same images, in memory) are measured in the same turns;
 *limit* is the longer of the two, as a share of the training that fetches by itself: what one process could come to.
 Printed are medians of ratios, each within one turn.
+
+Then a rung: configurations that train the last layer of all on 1,000 such images (80 x 80) and are validated on all 500 of
+them, fetched once for all members, beside the same where each member reads its validation set for itself.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ import random
 import statistics
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,6 +39,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 import frostline
+from frostline.populations.engines import Engine
+from frostline.populations.population import Population
 from frostline.records import Configuration, Fidelity, Job
 from frostline.run.execution.options import TrainingOptions
 from frostline.text_tables import text_table
@@ -45,6 +51,7 @@ BATCH = 50
 SAMPLES = 8_000
 NUM_IMAGES = 500
 WORKERS = (1, 2)
+RUNG_SIDE, RUNG_SAMPLES = 80, 1_000
 CONFIGURATION = Configuration(number=0, hyperparameters={"learning_rate": 0.1})
 
 
@@ -88,6 +95,13 @@ def task_of(data: Dataset[Any], *, num_workers: int = 0) -> frostline.Supervised
         data_fingerprint="compressed images",
         num_workers=num_workers,
     )
+
+
+class EachByItself(frostline.SupervisedTask):
+    """A task with a score of its own, which is asked for one model after the other."""
+
+    def score(self, model: nn.Module, batches: Iterable[Any]) -> float:
+        return super().score(model, batches)
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -134,10 +148,46 @@ def row_of(side: int, turns: list[dict[str, float]]) -> dict[str, float]:
     }
 
 
+def rung_of(task: frostline.SupervisedTask, members: int) -> float:
+    """Return the seconds of a rung of so many members, which all train the last layer."""
+    fidelity = Fidelity(trainable_layers=1, samples=RUNG_SAMPLES)
+    jobs = [
+        Job(configuration=replace(CONFIGURATION, number=number), rung=0, fidelity=fidelity)
+        for number in range(members)
+    ]
+    settings = TrainingOptions(device="cpu", num_validations=1).settings(study="measured", seed=0)
+
+    def train_all() -> None:
+        ended = list(Population(task, jobs, settings, engine=Engine.SHARED).run())
+        assert all(evaluation.score is not None for evaluation in ended)
+
+    return seconds_of(train_all)
+
+
+def rungs_of(members: Sequence[int], repetitions: int) -> list[dict[str, float]]:
+    """Return what rungs take whose members are validated together, and as a share of what they take otherwise."""
+    data = Compressed(RUNG_SIDE)
+    together = replace(task_of(data), validation_data=data)
+    fields = {field: getattr(together, field) for field in together.__dataclass_fields__}
+    apart = EachByItself(**fields)
+    rows = []
+    for number in members:
+        turns = [(rung_of(together, number), rung_of(apart, number)) for _ in range(repetitions + 1)][1:]
+        rows.append(
+            {
+                "members": number,
+                "seconds": statistics.median(own for own, _ in turns),
+                "share": statistics.median(own / others for own, others in turns),
+            }
+        )
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--sides", default="40,80,160")
+    parser.add_argument("--members", default="1,4,16")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -166,9 +216,12 @@ def main() -> None:
             ]
         )
     )
+    rungs = rungs_of([int(number) for number in options.members.split(",")], options.repetitions)
+    told = [(f"{row['members']}", f"{row['seconds']:.2f}", f"{row['share']:.2f}") for row in rungs]
+    print(text_table([("members", "seconds, validated together", "of each by itself"), *told]))
     if options.json is not None:
         machine = {"torch": torch.__version__, "cores": os.cpu_count(), "processor": platform.processor()}
-        record = {"machine": machine, "repetitions": options.repetitions, "rows": rows}
+        record = {"machine": machine, "repetitions": options.repetitions, "rows": rows, "rungs": rungs}
         options.json.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -43,6 +43,7 @@ def validations(
             batch = next(batches)
             if course.wants(task.num_samples(batch)):
                 course.learn(batch)
+                course.conclude()
         curve = course.session.curve
         for index in range(told, len(curve)):
             yield curve[index].score, course.finished and index + 1 == len(curve)

@@ -163,6 +163,17 @@ def data_workers() -> str:
     )
 
 
+def validated_together() -> str:
+    """Return what rungs take whose members read each validation batch together."""
+    return markdown(
+        ["members", "seconds", "of each by itself"],
+        (
+            [f"{row['members']}", f"{row['seconds']:.2f}", f"{row['share']:.2f}"]
+            for row in results_of("data-workers-cpu.json")["rungs"]
+        ),
+    )
+
+
 def placement() -> str:
     """Return how busy a simulated cluster is, and what the choices take."""
     devices = {"many small": "800, 150, 50", "balanced": "500, 250, 250", "many large": "200, 300, 500"}
@@ -311,6 +322,7 @@ RESULT_TABLES: dict[str, Callable[[], str]] = {
     "freezing-steps": freezing_steps,
     "search-overhead": search_overhead,
     "data-workers": data_workers,
+    "validated-together": validated_together,
     "placement": placement,
     "ray-overhead": ray_overhead,
     "frameworks": frameworks,

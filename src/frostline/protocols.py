@@ -107,6 +107,33 @@ class Task(Protocol):
         ...
 
 
+class RunningScore(Protocol):
+    """The score of a model that is run on validation batches one after the other."""
+
+    def update(self, batch: Batch) -> None:
+        """Run the model on a batch on its device, and take in what it gives; called in evaluation mode."""
+        ...
+
+    def compute(self) -> float:
+        """Return the score over all batches that were taken in."""
+        ...
+
+
+class ScoresByBatch(Protocol):
+    """A task that can also make its score batch by batch: then many models are scored on each batch as it is fetched."""
+
+    def running_score(self, model: nn.Module) -> RunningScore | None:
+        """Return the beginning of a score that comes to what ``score`` returns; None if there is no such thing."""
+        ...
+
+
+def running_score_of(task: Task, model: nn.Module) -> RunningScore | None:
+    """Return the score of ``model`` before the first batch; None if the task knows it only of whole validation sets."""
+    # What a class hands on to another task (``__getattr__``) is that task's: this one may have a ``score`` of its own.
+    begin = getattr(type(task), "running_score", None)
+    return None if begin is None else begin(task, model)
+
+
 def metric_of(task: Task) -> str | None:
     """Return what the score of a task is called, if it says so: a task of one's own need not."""
     metric = getattr(task, "metric", None)

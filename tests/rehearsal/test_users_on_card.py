@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import frostline
+from frostline.layers.weights.weight_file import WeightFile, WeightFileWriter
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.populations.prefix.prefix_store import PrefixStore
@@ -155,3 +156,15 @@ def test_a_batch_that_goes_to_the_cpu_is_there_when_it_is_read() -> None:
     moved = move_batch({"inputs": batch}, CPU)["inputs"]
     assert not moved.is_pinned()
     assert moved.tolist() == [0, 1, 2, 3]
+
+
+def test_a_weight_of_no_elements_is_read_onto_the_host(tmp_path: Path) -> None:
+    with WeightFileWriter(tmp_path / "weights", {"none": ((0, 4), torch.float32)}, {}) as writer:
+        writer.write("none", torch.empty(0, 4, device="cpu"))
+        writer.finish()
+    torch.set_default_device(CARD)
+    try:
+        read = WeightFile.open(tmp_path / "weights").tensor("none")
+    finally:
+        torch.set_default_device(None)
+    assert (read.device, read.shape) == (CPU, (0, 4))

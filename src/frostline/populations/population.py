@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -18,6 +20,7 @@ from frostline.populations.prefix.proof import prove
 from frostline.populations.prefix.share import CannotShareError
 from frostline.populations.prefix.shared_prefix import SharedPrefix
 from frostline.populations.stacking.stacks import Stacks
+from frostline.populations.validation import MemberScore
 from frostline.records import Evaluation, Job, Progress
 from frostline.sizes import format_size
 from frostline.training.course import Course, TrainingSettings, checkpoints_of
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from frostline.training.session import Session
 
 logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 
 class Population:
@@ -185,17 +190,18 @@ class Population:
             begin = time.perf_counter()
             members = list(self._living)
             before = sum(course.seconds for course in members)
-            batch = self._next(batches)
+            batch = self._next(batches, members)
             if batch is None:
                 break
             num_samples = self._task.num_samples(batch)
             # One that has a checkpoint further on joins when the others have come there.
             here = [course for course in members if course.session.samples_seen == position]
-            for course in here:
-                self._guarded(course, course.wants, num_samples)
-            ready = [course for course in here if not course.finished and course in self._living]
+            while ending := [course for course in self._still(here) if course.is_over(num_samples)]:
+                self._conclude(ending, is_over=True)
+            ready = [course for course in self._still(here) if not course.finished]
             if ready:
                 self._step(batch, num_samples, ready)
+                self._conclude(self._still(ready))
             position += num_samples
             progress = replace(
                 progress,
@@ -215,16 +221,47 @@ class Population:
         self._prefix.release()
         yield False
 
-    def _next(self, batches: Iterator[Batch]) -> Batch | None:
-        """Return the next batch, or None if there is none; data that raise fail every member."""
+    def _still(self, courses: Sequence[Course]) -> list[Course]:
+        """Return those that have not failed."""
+        return [course for course in courses if course in self._living]
+
+    def _next(self, batches: Iterator[Batch], courses: Sequence[Course]) -> Batch | None:
+        """Return the next batch, or None if there is none; data that raise fail all who wait for them."""
         try:
             return next(batches, None)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            for course in list(self._living):
+            for course in self._still(courses):
                 self._drop(course, error)
             return None
+
+    def _conclude(self, courses: Sequence[Course], *, is_over: bool = False) -> None:
+        """Score those that need it, several on every validation batch together, and let all go on or end."""
+        due = [course for course in courses if self._guarded(course, course.needs_score, is_over=is_over)]
+        scores = self._scores(due, is_over=is_over) if len(due) > 1 else {}
+        for course in self._still(courses):
+            self._guarded(course, course.conclude, scores.get(course), is_over=is_over)
+
+    def _scores(self, courses: Sequence[Course], *, is_over: bool) -> dict[Course, float]:
+        """Return the scores of members; none if their task makes them of whole validation sets alone."""
+        found = [MemberScore.begun(course, is_over=is_over) for course in courses]
+        members = [member for member in found if member is not None]
+        with ExitStack() as stack:
+            measuring = next((some for member in members if (some := member.measuring_batches())), [])
+            for member in members:
+                stack.callback(member.close)
+                self._guarded(member.course, member.begin, measuring)
+            batches = iter(self._task.validation_batches(courses[0].session.configuration) if members else ())
+            for place in count():
+                batch = self._next(batches, courses)
+                members = [member for member in members if member.course in self._living]
+                if batch is None or not members:
+                    break
+                for member in members:
+                    self._guarded(member.course, member.update, batch, place)
+            scores = {member.course: self._guarded(member.course, member.end) for member in members}
+        return {course: score for course, score in scores.items() if score is not None}
 
     def _step(self, batch: Batch, num_samples: int, courses: Sequence[Course]) -> None:
         """Let ``courses`` learn from a batch."""
@@ -233,9 +270,7 @@ class Population:
         kind = (engine, max(course.job.fidelity.trainable_layers for course in courses))
         # Sharing trains one member after the other, a stack all of them at once.
         work = len(courses) if engine is Engine.SHARED else 1
-        with self._threads.step(
-            kind, work=work, validations=lambda: sum(len(course.session.curve) for course in courses)
-        ):
+        with self._threads.step(kind, work=work):
             if engine is Engine.SHARED:
                 self._stacks.release()
                 begin = time.perf_counter()
@@ -293,11 +328,13 @@ class Population:
             seconds = time.perf_counter() - begin
             logger.info("%d configurations' step is compiled and proven, in %.1f s", len(courses), seconds)
 
-    def _guarded(self, course: Course, function: Callable[..., object], *args: object) -> None:
-        """Call a function of one member's; if it raises, that member has failed, and the others go on."""
-        begin, shared = time.perf_counter(), self._prefix.seconds
+    def _guarded(
+        self, course: Course, function: Callable[..., _Result], *args: object, **keywords: object
+    ) -> _Result | None:
+        """Call a function of one member's; if it raises, that member has failed, and the others go on: None."""
+        begin, shared, result = time.perf_counter(), self._prefix.seconds, None
         try:
-            function(*args)
+            result = function(*args, **keywords)
         except CannotShareError:
             raise
         except Exception as error:
@@ -306,6 +343,7 @@ class Population:
             logger.debug("configuration %d failed", course.job.configuration.number, exc_info=True)
             self._drop(course, error)
         course.seconds += time.perf_counter() - begin - (self._prefix.seconds - shared)
+        return result
 
     def _drop(self, course: Course, error: Exception) -> None:
         self._ended.append(failed(course.job, error, seconds=course.seconds))

@@ -114,6 +114,7 @@ class Course:
         self._checkpoints = checkpoints
         self._path = path_of(job)
         self._reason: str | None = None
+        self._is_due = False
         self.session, self._rung = self._resumed(begin)
         self._schedule = self.session.task.build_schedule(job.configuration)
         at_once = settings.device_plan.device.type == "cpu"
@@ -122,10 +123,14 @@ class Course:
 
     def wants(self, num_samples: int) -> bool:
         """Return whether it learns from the next batch, of ``num_samples``; if none is wanted any more, it is finished."""
-        seen = self.session.samples_seen
-        while not self.finished and seen > 0 and seen + num_samples > self._budget:
-            self._end_rung()
+        while self.is_over(num_samples):
+            self.conclude(is_over=True)
         return not self.finished
+
+    def is_over(self, num_samples: int) -> bool:
+        """Return whether its rung ends before the next batch, of ``num_samples``: not all of it is wanted."""
+        seen = self.session.samples_seen
+        return not self.finished and seen > 0 and seen + num_samples > self._budget
 
     def close(self) -> None:
         """Make do with what was learnt, because there are no more batches.
@@ -136,7 +141,7 @@ class Course:
             name = self.session.task.name
             raise TaskError(f"{name} gave no training batch: training_batches must yield without end.")
         while not self.finished:
-            self._end_rung()
+            self.conclude(is_over=True)
 
     def rate_factor(self, num_samples: int) -> float:
         """Return the schedule's factor on the learning rate for a batch of ``num_samples``."""
@@ -147,7 +152,7 @@ class Course:
         )
 
     def learn(self, batch: Batch) -> None:
-        """Make one training step, and all that is due after it."""
+        """Make one training step; ``conclude`` comes next."""
         num_samples = self.session.task.num_samples(batch)
         loss, norm = self.session.step(batch, rate_factor=self.rate_factor(num_samples))
         # Not only at the next step: other members make theirs before, and all gradients would be in memory at once, between
@@ -156,23 +161,45 @@ class Course:
         self.note(num_samples, loss, norm)
 
     def note(self, num_samples: int, loss: Tensor, norm: Tensor | None) -> None:
-        """Go on after a step on ``num_samples`` that gave ``loss`` and the gradient's ``norm``: read, validate, end."""
-        now = self.session.samples_seen
-        self._readings.add(now - num_samples, loss, norm)
-        due = self._is_due(now - num_samples, now)
-        is_end = now >= self.session.task.full_samples
-        self._reason = self._readings.complaint(at_once=due) or (self._validate(is_end=is_end) if due else None)
+        """Take note of a step on ``num_samples`` that gave ``loss`` and the gradient's ``norm``; ``conclude`` comes next."""
+        before = self.session.samples_seen - num_samples
+        self._readings.add(before, loss, norm)
+        self._is_due = self._comes_due(before, self.session.samples_seen)
+
+    def needs_score(self, *, is_over: bool = False) -> bool:
+        """Return whether there is to be a score of the model as it stands; ``is_over``: because no further batch fits."""
+        ends = is_over or self._ends
+        self._reason = self._reason or self._readings.complaint(at_once=self._is_due or ends)
+        return self._reason is None and (self._is_due or (ends and not self._is_scored))
+
+    def score(self, *, is_over: bool = False) -> float:
+        """Return the score that there is to be."""
+        return self.session.measured_score() if self.measures(is_over=is_over) else self.session.score()
+
+    def measures(self, *, is_over: bool = False) -> bool:
+        """Return whether that is by measured statistics. The end of a full training is as it is."""
+        reached = self._budget if is_over else self.session.samples_seen
+        return self._measures and reached < self.session.task.full_samples
+
+    def conclude(self, score: float | None = None, *, is_over: bool = False) -> None:
+        """Score the model, if it is to be scored now, and end the rung if its samples are used up or it ``is_over``.
+
+        The ``score`` may be given, if it is known.
+        """
+        if self.needs_score(is_over=is_over):
+            self._add(self.score(is_over=is_over) if score is None else score)
+        ends, self._is_due = is_over or self._ends, False
         if self._reason is not None:
             self.finished = True
-        elif now >= self._budget:
+        elif ends:
             self._end_rung()
 
     def is_due(self, num_samples: int) -> bool:
         """Return whether a step on ``num_samples`` is one after which there is a score."""
         before = self.session.samples_seen
-        return self._is_due(before, before + num_samples) or before + num_samples >= self._budget
+        return self._comes_due(before, before + num_samples) or before + num_samples >= self._budget
 
-    def _is_due(self, before: int, now: int) -> bool:
+    def _comes_due(self, before: int, now: int) -> bool:
         shares = self._settings.num_validations
         return now * shares // self._horizon > before * shares // self._horizon
 
@@ -201,6 +228,21 @@ class Course:
         return self._settings.statistics == _MEASURED
 
     @property
+    def _ends(self) -> bool:
+        """Whether the rung's samples are used up."""
+        return self.session.samples_seen >= self._budget
+
+    @property
+    def _is_scored(self) -> bool:
+        """Whether the score of the model as it stands is known, for the end of the rung."""
+        session = self.session
+        if not session.curve or session.curve[-1].samples != session.samples_seen:
+            return False
+        # It may have seemed to be on its way, and no batch fits any more.
+        is_end = self._budget >= session.task.full_samples
+        return not (is_end and self._measures and session.samples_seen < session.task.full_samples)
+
+    @property
     def _budget(self) -> int:
         return self._path[self._rung].samples
 
@@ -225,25 +267,16 @@ class Course:
         return begin(), 0
 
     def _end_rung(self) -> None:
-        """Score the fidelity that was trained for, keep a checkpoint of it if it may be continued, and go on to the next."""
+        """Keep a checkpoint of the fidelity that was trained for if it may be continued, and go on to the next."""
         session = self.session
-        is_end = self._budget >= session.task.full_samples
-        validated = bool(session.curve) and session.curve[-1].samples == session.samples_seen
-        if validated and is_end and self._measures and session.samples_seen < session.task.full_samples:
-            # It seemed to be on its way, and no batch fits any more.
-            session.curve.pop()
-            validated = False
-        self._reason = self._readings.complaint(at_once=True)
-        if self._reason is None and not validated:
-            self._reason = self._validate(is_end=is_end)
         is_last = self._rung + 1 == len(self._path)
-        self.finished = is_last or self._reason is not None
+        self.finished = is_last
         may_continue = self.job.may_continue and self.job.fidelity.samples < session.task.full_samples
-        if self._checkpoints is not None and self._reason is None and (may_continue or not is_last):
+        if self._checkpoints is not None and (may_continue or not is_last):
             self._checkpoints.save(self._key(self._rung), session.checkpoint())
-        if is_last and self._reason is None:
+        if is_last:
             self._keep_model()
-        if not self.finished:
+        else:
             self._rung += 1
 
     def _keep_model(self) -> None:
@@ -256,13 +289,15 @@ class Course:
         if models is not None:
             models.keep(session.model, self.job.configuration, score=session.curve[-1].score)
 
-    def _validate(self, *, is_end: bool) -> str | None:
-        """Add a point to the curve; return why it is none, or None if it is. The end of a full training is as it is."""
-        score = self.session.measured_score() if self._measures and not is_end else self.session.score()
+    def _add(self, score: float) -> None:
+        """Add a point to the curve, in the place of another after as many samples, unless it says why it is none."""
+        seen, curve = self.session.samples_seen, self.session.curve
         if not math.isfinite(score):
-            return f"the score after {self.session.samples_seen} samples is {score}"
-        self.session.curve.append(CurvePoint(self.session.samples_seen, score))
-        return None
+            self._reason = f"the score after {seen} samples is {score}"
+            return
+        if curve and curve[-1].samples == seen:
+            curve.pop()
+        curve.append(CurvePoint(seen, score))
 
     def _key(self, index: int) -> CheckpointKey:
         return _key_of(self.job, index)

@@ -105,8 +105,9 @@ def _evaluate(
     for batch in pinned_batches(batches, settings.device_plan):
         if not course.wants(task.num_samples(batch)):
             break
-        with threads.step(kind, work=1, validations=lambda: len(course.session.curve)):
+        with threads.step(kind, work=1):
             course.learn(batch)
+        course.conclude()
         observe(_progress(course, started))
         if course.finished:
             break

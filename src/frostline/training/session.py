@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,11 +20,11 @@ from frostline.training.steps.batch_statistics import measured_normalisations, m
 from frostline.training.steps.layer_groups import build_group_optimizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch.optim import Optimizer
 
-    from frostline.protocols import Batch, Task
+    from frostline.protocols import Batch, RunningScore, Task
     from frostline.records import Configuration, CurvePoint
 
 
@@ -103,37 +104,58 @@ class Session:
         """Return the model's score on the validation set, or on CPU ``batches`` of it, in evaluation mode."""
         if batches is None:
             batches = self.task.validation_batches(self.configuration)
-        seed_generators(derive_seed(self.root_seed, "validation"), self.device_plan.device)
-        self.model.eval()
-        with torch.no_grad(), self.device_plan.autocast():
-            score = self.task.score(self.model, self._prepared(batches))
-        if self.prefix is not None:
-            # Every member reads validation batches of its own: each would hold on to its last one's outputs.
-            self.prefix.forget()
-        self.model.train()
-        return score
+        with self.scored(), torch.no_grad(), self.device_plan.autocast():
+            given = (self._prepared(batch, place) for place, batch in enumerate(batches))
+            return self.task.score(self.model, given)
 
     def measured_score(self) -> float:
-        """Return ``score`` by statistics of batch normalisations that are measured on training batches, for it alone.
-
-        Those of the trained layers are, at the present weights; a model without any is scored as it is.
-        """
-        measured = measured_normalisations(self.model)
-        if not measured:
+        """Return ``score`` by statistics of batch normalisations that are measured for it alone."""
+        with self.measured(self.measuring_batches()):
             return self.score()
+
+    @contextmanager
+    def scored(self) -> Iterator[None]:
+        """Put the model in evaluation mode for as long as it is scored."""
+        self.model.eval()
+        yield
+        if self.prefix is not None:
+            self.prefix.forget()
+        self.model.train()
+
+    def score_batch(self, score: RunningScore, batch: Batch, *, place: int) -> None:
+        """Have ``score`` take in the CPU batch at ``place`` of the validation set, within ``scored``."""
+        with torch.no_grad(), self.device_plan.autocast():
+            score.update(self._prepared(batch, place))
+
+    def measuring_batches(self) -> list[Batch]:
+        """Return the training batches on which ``measured`` statistics are to rest; none if the model has no such thing."""
+        if not measured_normalisations(self.model):
+            return []
         batches = self.task.training_batches(self.configuration, seed=self.root_seed, skip_samples=0)
-        first = measuring_batches(self.task, batches, samples_seen=self.samples_seen)
-        with undisturbed(self.model):
-            with torch.no_grad(), cumulative(measured):
-                for batch in first:
-                    self.loss(batch)
-            return self.score()
+        return measuring_batches(self.task, batches, samples_seen=self.samples_seen)
 
-    def _prepared(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            if self.prefix is not None:
-                self.prefix.prepare(batch)
-            yield move_batch(batch, self.device_plan.device, copy=self.shares_batches)
+    @contextmanager
+    def measured(self, batches: Sequence[Batch]) -> Iterator[None]:
+        """Measure the statistics of batch normalisations on training batches, for as long as the context.
+
+        Those of the trained layers are, at the present weights; a model without any stays as it is.
+        """
+        normalisations = measured_normalisations(self.model)
+        if not normalisations:
+            yield
+            return
+        with undisturbed(self.model):
+            with torch.no_grad(), cumulative(normalisations):
+                for batch in batches:
+                    self.loss(batch)
+            yield
+
+    def _prepared(self, batch: Batch, place: int) -> Batch:
+        """Return a batch of the validation set as the model is given it. What the model draws depends on its place."""
+        if self.prefix is not None:
+            self.prefix.prepare(batch)
+        seed_generators(derive_seed(self.root_seed, "validation", place), self.device_plan.device)
+        return move_batch(batch, self.device_plan.device, copy=self.shares_batches)
 
     def checkpoint(self) -> Checkpoint:
         """Return what is needed to go on from here. Frozen parameters are left out: the seed makes them again."""

@@ -469,6 +469,8 @@ def test_where_all_layers_sort_out_fewer_go_on_from_a_tenth_of_the_samples() -> 
     assert search.late is search
     fine = Ladder.explicit([(1, 100), (9, 100), (9, 200), (9, 400), (9, 1000)], num_layers=9, full_samples=1000)
     assert late_shares(fine) == usual_shares(fine)[1:]
+    # A ladder of two rungs has none above the second.
+    assert late_shares(Ladder.explicit([(1, 100), (9, 1000)], num_layers=9, full_samples=1000)) == ()
 
 
 def test_those_that_tell_whether_few_layers_save_time_take_places_of_others() -> None:

@@ -111,18 +111,6 @@ def test_a_training_is_measured_on_its_own_steps(
     assert set(used) == {known}
 
 
-def test_a_step_with_a_validation_is_not_measured() -> None:
-    threads, validations = Threads(most=2, is_measured=True), [0]
-    with threads.lent():
-        for _ in range(10):
-            with threads.step("kind", work=1, validations=lambda: validations[0]):
-                validations[0] += 1
-        assert threads._trials["kind"]._warm_up_left == 1
-        with threads.step("kind", work=1, validations=lambda: validations[0]):
-            pass
-    assert threads._trials["kind"]._warm_up_left == 0
-
-
 @pytest.mark.usefixtures("measured_at_once")
 @pytest.mark.parametrize("engine", [Engine.SHARED, Engine.STACKED])
 def test_a_population_is_measured_and_gives_torch_back_in_between(

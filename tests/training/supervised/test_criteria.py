@@ -12,7 +12,7 @@ from frostline.errors import TaskError
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.training.serial import train_serially
-from frostline.training.supervised.criteria import Metric, loss_of, score_of
+from frostline.training.supervised.criteria import Metric, loss_of, score_by
 from frostline.training.supervised.supervised_task import SupervisedTask
 from tests.training.cases import configured, job_of, perceptron, regression_task, settings_of
 
@@ -112,19 +112,19 @@ def test_scores_and_losses_that_are_several_numbers_are_refused() -> None:
         def compute(self) -> Tensor:
             return torch.zeros(3)
 
-    outcomes = [(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long), 2)]
+    outputs, targets = torch.zeros(2, 3), torch.zeros(2, dtype=torch.long)
     with pytest.raises(
         TaskError, match=r"^the score of words is a tensor of \[3\], but must be a tensor of one number: take"
     ):
-        score_of(Each(), outcomes, task="words")
+        score_by(Each(), task="words").compute()
     # Broadcast over batches they would have come to some number.
     with pytest.raises(TaskError, match=r"^the score of words is a tensor of \[2\], but"):
-        score_of(lambda outputs, targets: outputs.argmax(1) * 1.0, outcomes, task="words")
+        score_by(lambda outputs, targets: outputs.argmax(1) * 1.0, task="words").update(outputs, targets, size=2)
     with pytest.raises(TaskError, match=r"^the loss of words is a tensor of \[2\], but"):
-        loss_of(nn.CrossEntropyLoss(reduction="none"), *outcomes[0][:2], task="words")
+        loss_of(nn.CrossEntropyLoss(reduction="none"), outputs, targets, task="words")
     with pytest.raises(TaskError, match=r"^the loss of words is a float, but must be a tensor of one number"):
-        loss_of(lambda outputs, targets: 0.5, *outcomes[0][:2], task="words")
-    assert loss_of(lambda outputs, targets: outputs.sum().reshape(1, 1), *outcomes[0][:2], task="words").dim() == 0
+        loss_of(lambda outputs, targets: 0.5, outputs, targets, task="words")
+    assert loss_of(lambda outputs, targets: outputs.sum().reshape(1, 1), outputs, targets, task="words").dim() == 0
 
 
 def test_outputs_need_not_hold_tensors() -> None:

@@ -39,7 +39,8 @@ def late_shares(ladder: Ladder) -> tuple[float, ...]:
     On a coarse ladder fewer of the first go on: nobody has sorted them out before. Source: decision 39, too.
     """
     shares = usual_shares(ladder)[1:]
-    return (1 / 4, *(1 / 3 for _ in shares[1:])) if len(shares) < _FINE - 1 else shares
+    coarse = [1 / 4, *(1 / 3 for _ in shares[1:])][: len(shares)]
+    return tuple(coarse) if len(shares) < _FINE - 1 else shares
 
 
 @dataclass(frozen=True, slots=True)

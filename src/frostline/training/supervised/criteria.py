@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
@@ -61,41 +61,58 @@ def placed(function: Any, outputs: Any, targets: Any) -> Any:
     return known[beside.device]
 
 
-def score_of(function: Criterion | Metric, outcomes: Iterable[tuple[Any, Any, int]], *, task: str) -> float:
-    """Return the score of a validation set whose batches came to ``outcomes``: (outputs, targets, number of examples).
+class MeanScore:
+    """The mean of a function's scores of batches, weighted by their examples. ``task`` is what errors call it."""
 
-    That of a metric over all of them; of a function the mean of the batches' scores, weighted by their examples.
-    Raises: TaskError if it is no number.
-    """
-    if isinstance(function, Metric):
-        return _gathered(function, outcomes, task=task)
-    scores: list[Tensor] = []
-    sizes: list[int] = []
-    for outputs, targets, size in outcomes:
-        score = torch.as_tensor(placed(function, outputs, targets)(outputs, targets))
+    def __init__(self, function: Criterion, *, task: str) -> None:
+        self._function = function
+        self._task = task
+        self._scores: list[Tensor] = []
+        self._sizes: list[int] = []
+
+    def update(self, outputs: Any, targets: Any, *, size: int) -> None:
+        """Take in a batch of ``size`` examples. Raises: TaskError if its score is no number."""
+        score = torch.as_tensor(placed(self._function, outputs, targets)(outputs, targets))
         if score.is_complex() or score.dtype == torch.bool:
             raise TaskError(
-                f"the score of {task} is a tensor of {score.dtype}, which ranks nothing: return numbers."
+                f"the score of {self._task} is a tensor of {score.dtype}, which ranks nothing: return numbers."
             )
-        scores.append(_one_number(score, f"the score of {task}"))
-        sizes.append(size)
-    return _weighted_mean(scores, sizes)
+        self._scores.append(_one_number(score, f"the score of {self._task}"))
+        self._sizes.append(size)
+
+    def compute(self) -> float:
+        """Return the mean of all that was taken in."""
+        return _weighted_mean(self._scores, self._sizes)
+
+
+class MetricScore:
+    """What a metric, as those of torchmetrics and torcheval, gathers over batches."""
+
+    def __init__(self, metric: Metric, *, task: str) -> None:
+        # The user's own stays as it is: it may be that of several tasks, or of several configurations at once.
+        self._metric: Any = copy.deepcopy(metric)
+        self._metric.reset()
+        self._task = task
+
+    def update(self, outputs: Any, targets: Any, *, size: int) -> None:  # noqa: ARG002 (a metric counts for itself)
+        """Take in a batch."""
+        if hasattr(self._metric, "to"):
+            self._metric.to(first_tensor((outputs, targets)).device)
+        self._metric.update(outputs, targets)
+
+    def compute(self) -> float:
+        """Return the score of all that was taken in. Raises: TaskError if it is no number."""
+        return float(_one_number(torch.as_tensor(self._metric.compute()), f"the score of {self._task}"))
+
+
+def score_by(function: Criterion | Metric, *, task: str) -> MeanScore | MetricScore:
+    """Return what makes a score of a validation set's batches."""
+    return MetricScore(function, task=task) if isinstance(function, Metric) else MeanScore(function, task=task)
 
 
 def loss_of(function: Criterion, outputs: Any, targets: Any, *, task: str) -> Tensor:
     """Return the loss of a batch. Raises: TaskError if it is no number."""
     return _one_number(placed(function, outputs, targets)(outputs, targets), f"the loss of {task}")
-
-
-def _gathered(metric: Metric, outcomes: Iterable[tuple[Any, Any, int]], *, task: str) -> float:
-    # The user's own stays as it is: it may be that of several tasks.
-    metric = copy.deepcopy(metric)
-    metric.reset()
-    for outputs, targets, _ in outcomes:
-        if hasattr(metric, "to"):
-            metric.to(first_tensor((outputs, targets)).device)
-        metric.update(outputs, targets)
-    return float(_one_number(torch.as_tensor(metric.compute()), f"the score of {task}"))
 
 
 def _one_number(value: Any, what: str) -> Tensor:

@@ -33,7 +33,7 @@ from frostline.training.supervised.checked_values import (
     checked_gradient_norm,
     checked_layer_decay,
 )
-from frostline.training.supervised.criteria import Criterion, Metric, loss_of, score_of
+from frostline.training.supervised.criteria import Criterion, Metric, loss_of, score_by
 from frostline.training.supervised.data import Collate, Example, data_identity, num_examples
 from frostline.training.supervised.feed import Augment, Feed
 from frostline.training.supervised.hyperparameter_reads import CompletedHyperparameters, unwatched
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.utils.data import Dataset
 
-    from frostline.protocols import Schedule
+    from frostline.protocols import RunningScore, Schedule
     from frostline.search.spaces.space import SearchSpace
 
 # Calibration is a property of the task, not of a study: the frozen prefix is the same function for all of them.
@@ -230,11 +230,14 @@ class SupervisedTask:
 
     def score(self, model: nn.Module, batches: Iterable[Example]) -> float:
         """Return the mean score over validation batches, weighted by their examples, or what a metric gathers of them."""
-        outcomes = (
-            (self._loss_outputs(model, inputs), targets, len(first_tensor((inputs, targets))))
-            for inputs, targets in batches
-        )
-        return score_of(self.score_function or self.loss_function, outcomes, task=self.name)
+        score = _ModelScore(self, model)
+        for batch in batches:
+            score.update(batch)
+        return score.compute()
+
+    def running_score(self, model: nn.Module) -> RunningScore | None:
+        """See ``protocols.ScoresByBatch``; None where ``score`` is a subclass' own."""
+        return _ModelScore(self, model) if type(self).score is SupervisedTask.score else None
 
     @property
     def _training_feed(self) -> Feed:
@@ -329,6 +332,23 @@ class SupervisedTask:
         batches = self._training_feed.shuffled(batch_size=self.batch_size, seed=_CALIBRATION_SEED)
         for inputs, _targets in islice(batches, self.num_calibration_batches):
             yield move_batch(inputs, device_of(model))
+
+
+class _ModelScore:
+    """A model's score by a task, batch by batch."""
+
+    def __init__(self, task: SupervisedTask, model: nn.Module) -> None:
+        self._task = task
+        self._model = model
+        self._score = score_by(task.score_function or task.loss_function, task=task.name)
+
+    def update(self, batch: Example) -> None:
+        inputs, targets = batch
+        outputs = self._task._loss_outputs(self._model, inputs)
+        self._score.update(outputs, targets, size=len(first_tensor((inputs, targets))))
+
+    def compute(self) -> float:
+        return self._score.compute()
 
 
 def keeps_weights_small(task: object) -> bool:
