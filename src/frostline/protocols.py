@@ -23,8 +23,9 @@ Schedule = Callable[[float], float]
 class Task(Protocol):
     """A model, its data, its search space and its full budget: what is tuned.
 
-    Nothing here may draw from a global random generator except ``build_model``, which is called with torch's generators
-    seeded for the study's one initialisation; every configuration gets the same initial weights and the same data order.
+    ``build_model``, ``loss`` and ``score`` may draw from the global generators of torch, NumPy and Python, which are seeded
+    for the study's one initialisation, each step and each validation batch; nothing else here may. Every configuration gets
+    the same initial weights and the same data order.
     """
 
     @property

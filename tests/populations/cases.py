@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from optuna.distributions import FloatDistribution
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import TensorDataset
 from transformers import ViTConfig, ViTForImageClassification
 
@@ -143,6 +146,32 @@ class SkippingNetwork(nn.Module):
         return self.head(x)
 
 
+class LeftOutAtTimes(nn.Module):
+    """A layer of a model of stochastic depth, which draws from Python's generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and random.random() < 0.3:
+            return x
+        return x + torch.tanh(self.layer(x))
+
+
+def stochastic_depth() -> nn.Module:
+    return nn.Sequential(*(LeftOutAtTimes() for _ in range(4)), nn.Linear(6, 3))
+
+
+def mixed_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy with targets that are mixed by NumPy's generator."""
+    share = np.random.beta(0.4, 0.4)  # noqa: NPY002 (what users' losses draw from)
+    others = targets[torch.as_tensor(np.random.permutation(len(targets)))]  # noqa: NPY002
+    return share * functional.cross_entropy(outputs, targets) + (1 - share) * functional.cross_entropy(
+        outputs, others
+    )
+
+
 class WritesIntoItsInputs(nn.Module):
     """Centres its inputs in place: whoever is given the same batch must not find them changed."""
 
@@ -173,6 +202,7 @@ CASES = (
     image_case("vit", vit, layers=(2,)),
     Case(name="mlp", model=mlp, data=vectors, loss=nn.functional.cross_entropy, layers=(2, 5)),
     Case(name="skips", model=SkippingNetwork, data=vectors, loss=nn.functional.cross_entropy, layers=(2, 3)),
+    Case(name="drawing from libraries", model=stochastic_depth, data=vectors, loss=mixed_loss, layers=(2, 5)),
     Case(
         name="writing into inputs",
         model=WritesIntoItsInputs,

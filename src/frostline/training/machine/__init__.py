@@ -1,1 +1,1 @@
-"""What a training has of the machine: a device, memory, threads, the random generators of torch."""
+"""What a training has of the machine: a device, memory, threads, the random generators."""
