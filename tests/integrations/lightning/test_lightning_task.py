@@ -18,7 +18,7 @@ import frostline
 from frostline.errors import TaskError
 from frostline.records import Configuration, Fidelity
 from frostline.seeding import derive_seed
-from frostline.training.machine.randomness import borrowed_generators
+from frostline.training.machine.randomness import borrowed_generators, seed_generators
 from frostline.training.serial import train_model
 from tests.cli.command_line import run
 from tests.training.cases import settings_of
@@ -54,7 +54,7 @@ class Seeding(L.Callback):
     """Lets dropout draw in each step what it draws in frostline's."""
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        torch.manual_seed(derive_seed(SEED, "dropout", trainer.global_step * BATCH))
+        seed_generators(derive_seed(SEED, "dropout", trainer.global_step * BATCH), CPU)
 
 
 def trained_by_lightning(
@@ -104,6 +104,25 @@ def test_a_training_is_the_one_that_lightning_makes(optimizer: str, schedule: st
     assert ours.score == pytest.approx(score, rel=1e-5)
     for name, value in module.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-4, atol=2e-6, msg=name)
+
+
+def test_a_step_may_mix_examples_by_numpy_and_write_into_them() -> None:
+    class Mixing(Plain):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            images, targets = batch
+            images -= 0.1
+            share = np.random.beta(0.4, 0.4)  # noqa: NPY002 (as people do)
+            others = torch.as_tensor(np.random.permutation(len(targets)))  # noqa: NPY002
+            logits = self(share * images + (1 - share) * images[others])
+            first, second = (nn.functional.cross_entropy(logits, each) for each in (targets, targets[others]))
+            return share * first + (1 - share) * second
+
+    task = task_of(lambda _: Mixing(optimizer="sgd"))
+    configuration = Configuration(number=0, hyperparameters=dict(task.defaults))
+    fidelity = Fidelity(trainable_layers=NUM_LAYERS, samples=task.full_samples)
+    ours, _ = train_model(task, configuration, fidelity, settings_of())
+    _, score = trained_by_lightning(lambda: Mixing(optimizer="sgd"), task)
+    assert ours.score == pytest.approx(score, rel=1e-5)
 
 
 def test_what_is_used_today_is_the_default() -> None:

@@ -19,6 +19,10 @@ from torch import Tensor
 
 from frostline.errors import TaskError
 from frostline.integrations.derived.stepping_module import NoTrainer, training_loss
+from frostline.training.machine.devices import move_batch
+from frostline.training.machine.randomness import seed_generators
+
+_CPU = torch.device("cpu")
 
 # All of these may change what a step does; what they do in the first steps says nothing of the later ones.
 _TRAINING_HOOKS = (
@@ -121,7 +125,7 @@ def check_module(module: LightningModule, monitor: str) -> None:
 def check_step(module: LightningModule, batch: Any) -> None:
     """Raise TaskError if a step on a real batch depends on anything but the module and the batch: found by making steps.
 
-    The module is used up.
+    The module is used up. Generators must be borrowed.
     """
     module.trainer = NoTrainer()
     # Logging needs a Trainer.
@@ -144,8 +148,8 @@ def _stepped(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     module.load_state_dict(state)
     module.zero_grad()
-    torch.manual_seed(0)
-    loss = training_loss(module, batch, batch_idx)
+    seed_generators(0, _CPU)
+    loss = training_loss(module, move_batch(batch, _CPU, copy=True), batch_idx)
     loss.backward()  # type: ignore[no-untyped-call]
     changed = next((name for name, each in module.named_parameters() if not torch.equal(each, state[name])), None)
     if changed is not None:

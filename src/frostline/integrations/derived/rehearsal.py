@@ -114,6 +114,8 @@ def rehearse(
     model = task.build_model(configuration).to(device)
     initial = copied_state(model)
     session = session_of(task, configuration, model, device_plan=DevicePlan(device=device), root_seed=_SEED)
+    # The other trainer is given them afterwards.
+    session.shares_batches = True
     for group in session.optimizer.param_groups:
         group["fused"] = fused
     schedule = task.build_schedule(configuration)
