@@ -18,6 +18,7 @@ from frostline.training.machine.devices import DevicePlan, move_batch
 from frostline.training.machine.randomness import seed_generators
 from frostline.training.steps.batch_statistics import measured_normalisations, measuring_batches
 from frostline.training.steps.layer_groups import build_group_optimizer
+from frostline.training.steps.unsaved_state import UnsavedState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -69,6 +70,9 @@ class Session:
     """Whether others are given the same batches, so that what the model writes into one must not reach them."""
     samples_seen: int = 0
     curve: list[CurvePoint] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._unsaved = UnsavedState(self.model)
 
     def step(self, batch: Batch, *, rate_factor: float) -> tuple[Tensor, Tensor | None]:
         """Train on one CPU batch; return the loss, and the gradient's norm before clipping, if it is clipped."""
@@ -165,6 +169,7 @@ class Session:
             curve=tuple(self.curve),
             model={name: _compact(value) for name, value in self.model.state_dict().items() if name not in frozen},
             optimizer=_compact_state(self.optimizer.state_dict()),
+            unsaved=self._unsaved.changed(),
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -178,6 +183,7 @@ class Session:
         if strange:
             raise ValueError(f"the checkpoint and the model differ in {', '.join(sorted(strange))}")
         self.optimizer.load_state_dict(dict(checkpoint.optimizer))
+        self._unsaved.restore(checkpoint.unsaved)
         self.samples_seen = checkpoint.samples_seen
         self.curve = list(checkpoint.curve)
 

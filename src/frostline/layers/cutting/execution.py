@@ -15,6 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from frostline.errors import ModelError
 from frostline.layers.cutting.nesting import tensors
+from frostline.layers.cutting.plain_attributes import plain_attributes, put_back
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,8 @@ def trace(model: nn.Module, inputs: Inputs, *, watched: Sequence[str]) -> Trace:
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Put back the model's modes and buffers, and torch's random states, at the end."""
+    """Put back the model's modes, buffers and plain attributes, and torch's random states, at the end."""
+    attributes = plain_attributes(model)
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     with preserved_random_state(model):
@@ -102,6 +104,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                     buffer.copy_(value)
             for module, mode in modes:
                 module.training = mode
+            put_back(model, attributes)
 
 
 def set_mode(model: nn.Module, *, training: bool) -> None:

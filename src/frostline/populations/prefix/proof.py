@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from frostline.layers import freezing_of
 from frostline.layers.cutting.execution import undisturbed
+from frostline.layers.cutting.plain_attributes import plain_attributes
 from frostline.populations.prefix.recorded_outputs import Call, Needs, Recording
 from frostline.populations.prefix.share import CannotShareError, Share
 from frostline.populations.prefix.shared_prefix import SharedPrefix
@@ -53,6 +55,7 @@ def prove(shared: SharedPrefix) -> Needs:
             stack.enter_context(undisturbed(share.session.model))
             share.session.prefix = None
             stack.callback(setattr, share.session, "prefix", handovers[id(share)])
+        _refuse_what_it_changes(deepest, training[0])
         needs = Needs(frozenset(), frozenset())
         for share in tested.values():
             needs |= _Trial(deepest, share, shared, training).needs()
@@ -159,6 +162,38 @@ class _Trial:
 
     def _fixed(self, recording: Recording, calls: Sequence[Call]) -> frozenset[Call]:
         return frozenset(call for call in calls if not recording.can_stand_in(call))
+
+
+def _refuse_what_it_changes(share: Share, batch: Batch) -> None:
+    """Raise CannotShareError if whoever records the frozen layers changes more of its model than them.
+
+    It would change again in its own pass behind them, and be ahead of the others from then on.
+    """
+    before = _own_state(share)
+    share.record(batch)
+    now = _own_state(share)
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if changed:
+        raise CannotShareError(
+            f"the model changes {changed[0]} on its way through the frozen layers, and would once more for the "
+            f"configuration that computes them for all"
+        )
+
+
+def _own_state(share: Share) -> dict[str, Any]:
+    """Return the plain attributes and the versions of buffers of a model's modules, the frozen ones left out."""
+    model, freezing = share.session.model, freezing_of(share.session.model)
+    names = () if freezing is None else [name for layer in freezing.frozen_layers for name in layer.modules]
+    frozen = {id(module) for name in names for module in model.get_submodule(name).modules()}
+    attributes = plain_attributes(model)
+    state: dict[str, Any] = {}
+    for name, module in model.named_modules():
+        if id(module) not in frozen:
+            own = {key: (id(buffer), buffer._version) for key, buffer in module.named_buffers(recurse=False)}
+            state |= {
+                f"{name}.{key}".lstrip("."): value for key, value in {**own, **attributes.get(name, {})}.items()
+            }
+    return state
 
 
 def _prove_validation(shared: SharedPrefix, share: Share, batches: Sequence[Batch]) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from frostline.inputs.printable import first_line
+from frostline.layers.cutting.plain_attributes import changed_attributes, plain_attributes
 from frostline.populations.stacking.captured import CapturedStep, NoLongerTheSameError
 from frostline.populations.stacking.contents import Contents, check_alike, contents_of, names_by_layer
 from frostline.populations.stacking.folded_attention import batched_attention
@@ -158,12 +159,19 @@ class StackedStep:
         ones, a mix-up would not show. Nothing is changed: weights, buffers and modes are put back.
         Raises: what a session's own loss raises.
         """
-        state = State(self._sessions)
+        state, first = State(self._sessions), self._sessions[0]
+        before = plain_attributes(first.model)
         with moved_apart(self._trained_K.values()), state:
             try:
                 outcomes = self._outcomes(batch)
             except Exception as error:
                 return f"{type(error).__name__}: {first_line(error)}"
+            changed = changed_attributes(before, plain_attributes(first.model))
+            if changed:
+                name, own = next((name, own) for name, attributes in changed.items() for own in attributes)
+                return (
+                    f"the model changes {f'{name}.{own}'.lstrip('.')} as it runs, and runs for one of them alone"
+                )
             for session, member, outcome in zip(self._sessions, self._members, outcomes, strict=True):
                 state.put_back()
                 expected = self._outcome_alone(session, member, batch)

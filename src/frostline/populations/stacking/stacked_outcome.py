@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from frostline.layers.cutting.plain_attributes import plain_attributes, put_back
+
 if TYPE_CHECKING:
     from frostline.training.session import Session
 
@@ -70,9 +72,10 @@ def moved_apart(stacks: Iterable[Tensor]) -> Iterator[None]:
 
 
 class State:
-    """The buffers and modes of the sessions' models, to be put back."""
+    """The buffers, modes and plain attributes of the sessions' models, to be put back."""
 
     def __init__(self, sessions: Sequence[Session]) -> None:
+        self._attributes = [(session.model, plain_attributes(session.model)) for session in sessions]
         self._modules = {id(module): module for session in sessions for module in session.model.modules()}
         self._modes = {key: module.training for key, module in self._modules.items()}
         self._buffers = {key: dict(module._buffers) for key, module in self._modules.items()}
@@ -87,6 +90,8 @@ class State:
         for key, module in self._modules.items():
             module.training = self._modes[key]
             module._buffers.update(self._buffers[key])
+        for model, attributes in self._attributes:
+            put_back(model, attributes)
         with torch.no_grad():
             for buffer, value in self._values:
                 # A table may lie expanded in memory, and cannot be written then.

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -32,12 +32,14 @@ _SUFFIX = ".pt"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What a training needs to go on: the tensors that training changes, the optimizer's state, how far it was."""
+    """What a training needs to go on: what it changes of the model, the optimizer's state, how far it was."""
 
     samples_seen: int
     curve: tuple[CurvePoint, ...]
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
+    unsaved: Mapping[str, Any] = field(default_factory=dict)
+    """What has changed of the model beside its state dict (``steps.unsaved_state``)."""
 
     def contents(self) -> dict[str, Any]:
         """Return what is written: tensors and plain values."""
@@ -46,6 +48,8 @@ class Checkpoint:
             "curve": [(point.samples, point.score) for point in self.curve],
             "model": dict(self.model),
             "optimizer": dict(self.optimizer),
+            # Most models have none, and files of earlier versions.
+            **({"unsaved": dict(self.unsaved)} if self.unsaved else {}),
         }
 
     @classmethod
@@ -56,6 +60,7 @@ class Checkpoint:
             curve=tuple(CurvePoint(samples, score) for samples, score in contents["curve"]),
             model=contents["model"],
             optimizer=contents["optimizer"],
+            unsaved=contents.get("unsaved", {}),
         )
 
 

@@ -1,0 +1,125 @@
+"""Models that change as they are run, beside their weights: alone, in company and gone on with, they are the same."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from frostline.layers.cutting.execution import undisturbed
+from frostline.populations.engines import Engine
+from frostline.populations.population import Population
+from frostline.populations.prefix.share import CannotShareError
+from frostline.records import Fidelity
+from frostline.training.serial import train_serially
+from frostline.training.session import begin_session
+from frostline.training.supervised.supervised_task import SupervisedTask
+from tests.populations.cases import Case, configuration_of, jobs_of, mlp, vectors
+from tests.populations.test_population import assert_same_as_alone
+from tests.training.cases import settings_of
+
+
+class Annealed(nn.Module):
+    """Counts its steps in Python, as people do for a temperature or the weight of a term."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = mlp()
+        self.num_steps = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.num_steps += 1
+        return self.layers(x) * (1 + self.num_steps / 10)
+
+
+class Centred(nn.Module):
+    """Takes the mean of what it has seen off its inputs; it is in no state dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = mlp()
+        self.register_buffer("mean", torch.zeros(6), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self.get_buffer("mean")
+        if self.training:
+            mean.mul_(0.9).add_(x.mean(0), alpha=0.1)
+        return self.layers(x - mean)
+
+
+class Replaced(Centred):
+    """The same, but another tensor at every step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.mean = 0.9 * self.get_buffer("mean") + 0.1 * x.mean(0)
+        return self.layers(x - self.get_buffer("mean"))
+
+
+MODELS = {"num_steps": Annealed, "mean": Centred}
+EACH = pytest.mark.parametrize("model", [Annealed, Centred, Replaced])
+
+
+def task_of(model: Callable[[], nn.Module]) -> SupervisedTask:
+    case = Case(name="changing", model=model, data=vectors, loss=nn.functional.cross_entropy, layers=(5,))
+    return case.task()
+
+
+@EACH
+def test_a_training_that_goes_on_is_the_one_that_never_ended(
+    model: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    task, settings = task_of(model), settings_of(checkpoints=tmp_path, horizon="full")
+    [lower] = jobs_of([configuration_of(0)], layers=5, samples=24)
+    higher = dataclasses.replace(
+        lower, rung=1, fidelity=Fidelity(trainable_layers=5, samples=48), continued_from=(lower.fidelity,)
+    )
+    train_serially(task, lower, settings)
+    resumed = train_serially(task, higher, settings)
+    assert resumed.cost.samples == 24
+    straight = train_serially(task, higher, settings_of(horizon="full"))
+    assert [point.score for point in resumed.curve] == [point.score for point in straight.curve]
+
+
+@EACH
+@pytest.mark.parametrize("engine", [Engine.SHARED, Engine.STACKED, Engine.AUTO])
+def test_a_population_follows_its_serial_twins(model: Callable[[], nn.Module], engine: Engine) -> None:
+    jobs = jobs_of([configuration_of(number) for number in range(3)], layers=5)
+    assert_same_as_alone(task_of(model), jobs, engine=engine)
+
+
+@pytest.mark.parametrize("changed", MODELS)
+def test_who_changes_before_its_frozen_layers_shares_none(changed: str) -> None:
+    jobs = jobs_of([configuration_of(number) for number in range(2)], layers=2)
+    with pytest.raises(
+        CannotShareError, match=rf"^the model changes {changed} on its way through the frozen layers"
+    ):
+        Population(task_of(MODELS[changed]), jobs, settings_of())
+
+
+def test_what_is_only_looked_at_is_put_back() -> None:
+    model = nn.Sequential(Annealed().double(), Centred().double())
+    with undisturbed(model):
+        model[0](torch.ones(2, 6, dtype=torch.float64))
+        model[1](torch.ones(2, 6, dtype=torch.float64))
+        assert model[0].num_steps == 1
+    assert model[0].num_steps == 0
+    assert not model[1].get_buffer("mean").any()
+
+
+def test_a_checkpoint_holds_no_more_of_a_model_that_does_not_change() -> None:
+    def contents_of(model: Callable[[], nn.Module]) -> set[str]:
+        task = task_of(model)
+        session = begin_session(
+            task, configuration_of(0), trainable_layers=5, device_plan=settings_of().device_plan, root_seed=0
+        )
+        batches = task.training_batches(configuration_of(0), seed=0, skip_samples=0)
+        session.step(next(batches), rate_factor=1.0)
+        return {*session.checkpoint().contents()}
+
+    assert contents_of(Annealed) - contents_of(mlp) == {"unsaved"}
