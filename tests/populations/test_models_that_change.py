@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,36 @@ class Replaced(Centred):
         return self.layers(x - self.get_buffer("mean"))
 
 
+class WithTeacher(nn.Module):
+    """Its outputs lean on a mean of its weights, which requires no gradient and moves by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.student = mlp()
+        self.teacher = mlp().requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            for mean, weight in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+                mean.data = 0.9 * mean.data + 0.1 * weight.data
+        return self.teacher(x).detach() + self.student(x)
+
+
+class WithHooks(nn.Module):
+    """Halves a gradient, and keeps what it saw in a function that refers to itself."""
+
+    def __init__(self, *, of_parameter: bool) -> None:
+        super().__init__()
+        self.layers, self.seen = mlp(), 0.0
+        if of_parameter:
+            self.layers[1][0].weight.register_hook(lambda gradient: gradient / 2)
+        else:
+            self.layers[1].register_forward_hook(lambda *_: setattr(self, "seen", self.seen + 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x) * (1 + self.seen / 10)
+
+
 MODELS = {"num_steps": Annealed, "mean": Centred}
 EACH = pytest.mark.parametrize("model", [Annealed, Centred, Replaced])
 
@@ -100,6 +131,27 @@ def test_who_changes_before_its_frozen_layers_shares_none(changed: str) -> None:
         CannotShareError, match=rf"^the model changes {changed} on its way through the frozen layers"
     ):
         Population(task_of(MODELS[changed]), jobs, settings_of())
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (WithTeacher, r"the model changes teacher\.0\.0\.weight itself, which its copies have in common"),
+        (partial(WithHooks, of_parameter=True), r"layers\.1\.0\.weight has a hook of its own, so that a copy"),
+        (
+            partial(WithHooks, of_parameter=False),
+            r"WithHooks.*<lambda> of layers\.1 refers to a part of the model, so",
+        ),
+    ],
+    ids=["teacher", "hook of a parameter", "function"],
+)
+def test_models_whose_copies_would_be_others_are_trained_alone(
+    model: Callable[[], nn.Module], reason: str
+) -> None:
+    # The teacher's are layers, too.
+    jobs = jobs_of([configuration_of(number) for number in range(2)], layers=10 if model is WithTeacher else 5)
+    with pytest.raises(CannotShareError, match=rf"^{reason}"):
+        list(Population(task_of(model), jobs, settings_of(), engine=Engine.SHARED).run())
 
 
 def test_what_is_only_looked_at_is_put_back() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from frostline.layers import freezing_of
 from frostline.populations.prefix.share import CannotShareError
-from frostline.populations.prefix.shared_weights import copy_sharing_frozen, share_frozen
+from frostline.populations.prefix.shared_weights import copy_sharing_frozen, share_frozen, what_is_not_copied
 from frostline.training.failures import is_out_of_memory
 from frostline.training.session import Session, begin_session, session_of
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def template_of(task: Task, job: Job, settings: TrainingSettings, *, among: Mapping[int, Session]) -> Session:
     """Return a session at its beginning, to be copied; its frozen tensors are those of the others.
 
-    Raises: CannotShareError if what is frozen is not known; whatever the task raises.
+    Raises: CannotShareError if what is frozen is not known, or copies would be other models; whatever the task raises.
     """
     session = begin_session(
         task,
@@ -33,6 +33,9 @@ def template_of(task: Task, job: Job, settings: TrainingSettings, *, among: Mapp
     freezing = freezing_of(session.model)
     if freezing is None:
         raise CannotShareError("the task's freeze does not call frostline.freeze, so what is frozen is not known")
+    lacking = what_is_not_copied(session.model)
+    if lacking is not None:
+        raise CannotShareError(f"{lacking}, so that a copy of the model would compute something else")
     # The first one has the most frozen layers.
     source = freezing_of(next(iter(among.values())).model) if among else None
     if source is not None:

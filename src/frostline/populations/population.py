@@ -19,6 +19,7 @@ from frostline.populations.freed_memory import FreedMemory
 from frostline.populations.prefix.proof import prove
 from frostline.populations.prefix.share import CannotShareError
 from frostline.populations.prefix.shared_prefix import SharedPrefix
+from frostline.populations.prefix.shared_weights import SharedValues
 from frostline.populations.stacking.stacks import Stacks
 from frostline.populations.validation import MemberScore
 from frostline.records import Evaluation, Job, Progress
@@ -86,6 +87,7 @@ class Population:
             sessions = [course.session for course in self._living]
             for session in sessions:
                 session.shares_batches = True
+            self._shared_values = SharedValues(sessions[0].model) if len(sessions) > 1 else None
             self._prefix = SharedPrefix(sessions, store=store, compiled=engine is Engine.COMPILED)
             if self._prefix.shares:
                 try:
@@ -239,6 +241,9 @@ class Population:
     def _conclude(self, courses: Sequence[Course], *, is_over: bool = False) -> None:
         """Score those that need it, several on every validation batch together, and let all go on or end."""
         due = [course for course in courses if self._guarded(course, course.needs_score, is_over=is_over)]
+        changed = self._shared_values.changed() if due and self._shared_values is not None else None
+        if changed is not None:
+            raise CannotShareError(f"the model changes {changed} itself, which its copies have in common")
         scores = self._scores(due, is_over=is_over) if len(due) > 1 else {}
         for course in self._still(courses):
             self._guarded(course, course.conclude, scores.get(course), is_over=is_over)

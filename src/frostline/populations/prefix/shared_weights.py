@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from types import FunctionType
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from frostline.layers.freezing.freezing import Freezing
 from frostline.layers.weights.kept_parameter import KeptParameter
+
+# Of every parameter that is looked at. Whoever changes weights by hand, as the mean of others, changes all of them.
+_FIRST_VALUES = 16
 
 
 def copy_sharing_frozen(freezing: Freezing) -> nn.Module:
@@ -20,6 +27,59 @@ def copy_sharing_frozen(freezing: Freezing) -> nn.Module:
     shared: list[Tensor] = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     shared += [buffer for module in _frozen_modules(freezing).values() for buffer in module.buffers(recurse=False)]
     return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
+
+
+def what_is_not_copied(model: nn.Module) -> str | None:
+    """Return what a copy of ``model`` would lack, or would still have of the original; None if there is nothing.
+
+    Hooks of parameters are not copied; functions that refer to the model's own modules or tensors go on doing so.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            return f"{name} has a hook of its own"
+    parts = {id(part) for part in (*model.modules(), *model.parameters(), *model.buffers())}
+    for name, module in model.named_modules():
+        for function in _functions_of(module):
+            held = [cell.cell_contents for cell in function.__closure__ or ()]
+            if any(id(value) in parts for value in held):
+                return f"{function.__qualname__} of {name or type(model).__name__} refers to a part of the model"
+    return None
+
+
+def _functions_of(module: nn.Module) -> Iterator[FunctionType]:
+    """Return the functions among a module's attributes and hooks."""
+    for value in vars(module).values():
+        held: Any = value.values() if isinstance(value, dict) else (value,)
+        yield from (each for each in held if isinstance(each, FunctionType))
+
+
+class SharedValues:
+    """Some values of what members share since it requires no gradient: a model may change it itself all the same."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._shared = {
+            name: parameter
+            for name, parameter in model.named_parameters()
+            if _is_whole(parameter) and parameter.numel() > 0
+        }
+        self._values = self._now()
+
+    def changed(self) -> str | None:
+        """Return the name of one that is another than at the beginning, or None. The host waits for the device."""
+        now = self._now()
+        if _are_equal(now, self._values):
+            return None
+        sizes = [min(parameter.numel(), _FIRST_VALUES) for parameter in self._shared.values()]
+        parts = zip(self._shared, torch.split(now, sizes), torch.split(self._values, sizes), strict=True)
+        return next(name for name, value, before in parts if not _are_equal(value, before))
+
+    def _now(self) -> Tensor:
+        values = [each.detach().flatten()[:_FIRST_VALUES].clone() for each in self._shared.values()]
+        return torch.cat(values) if values else torch.empty(0, device="cpu")
+
+
+def _are_equal(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def share_frozen(freezing: Freezing, source: Freezing) -> None:
