@@ -166,7 +166,8 @@ def stochastic_depth() -> nn.Module:
 def mixed_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     """Cross entropy with targets that are mixed by NumPy's generator."""
     share = np.random.beta(0.4, 0.4)  # noqa: NPY002 (what users' losses draw from)
-    others = targets[torch.as_tensor(np.random.permutation(len(targets)))]  # noqa: NPY002
+    order = torch.as_tensor(np.random.permutation(len(targets)), device="cpu")  # noqa: NPY002
+    others = targets[order.to(targets.device, non_blocking=True)]
     return share * functional.cross_entropy(outputs, targets) + (1 - share) * functional.cross_entropy(
         outputs, others
     )

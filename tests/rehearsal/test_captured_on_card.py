@@ -31,7 +31,14 @@ from tests.training.cases import settings_of
 pytestmark = ON_A_CARD
 
 SAMPLES = 12 * BATCH_SIZE
-EVERY_CASE = [pytest.param(case, layers, id=f"{case.name}-{layers}") for case in CASES for layers in case.layers]
+# What a step draws in Python is another computation each time.
+DRAWING = "drawing from libraries"
+EVERY_CASE = [
+    pytest.param(case, layers, id=f"{case.name}-{layers}")
+    for case in CASES
+    for layers in case.layers
+    if case.name != DRAWING
+]
 
 
 @pytest.fixture
@@ -176,6 +183,11 @@ class TestWhatCannotBeCaptured:
         list(population.run())
         assert population.trial.engine is Engine.STACKED
         assert population.trial.why == "replay 1 gives something else than the step itself"
+
+    def test_a_step_that_draws_in_python_ends_the_population(self) -> None:
+        population = Population(BY_NAME[DRAWING].task(), three(5), settings_of(CARD), engine=Engine.CAPTURED)
+        with pytest.raises(CannotShareError, match="some trained weights get a gradient in some steps only"):
+            list(population.run())
 
     def test_a_step_that_changes_later_ends_the_population(self, monkeypatch: pytest.MonkeyPatch) -> None:
         loss = Counting(lambda calls: 1.0 if calls < 1000 else 2.0)
