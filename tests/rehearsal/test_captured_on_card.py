@@ -24,7 +24,7 @@ from frostline.run.tuning import tune_task
 from frostline.search.ladder import Ladder
 from frostline.training.serial import train_serially
 from frostline.training.steps.finiteness import Readings
-from tests.populations.cases import BATCH_SIZE, CASES, OPTIMIZERS, Case, configuration_of, jobs_of
+from tests.populations.cases import BATCH_SIZE, CASES, OPTIMIZERS, Case, configuration_of, jobs_of, mixed_loss
 from tests.rehearsal.cases import BY_NAME, CARD, ON_A_CARD, assert_same_evaluation, is_rehearsed, task_layers
 from tests.training.cases import settings_of
 
@@ -184,10 +184,10 @@ class TestWhatCannotBeCaptured:
         assert population.trial.engine is Engine.STACKED
         assert population.trial.why == "replay 1 gives something else than the step itself"
 
-    def test_a_step_that_draws_in_python_ends_the_population(self) -> None:
-        population = Population(BY_NAME[DRAWING].task(), three(5), settings_of(CARD), engine=Engine.CAPTURED)
-        with pytest.raises(CannotShareError, match="some trained weights get a gradient in some steps only"):
-            list(population.run())
+    @pytest.mark.parametrize("name", [DRAWING, "mlp"])
+    def test_a_step_that_draws_in_python(self, name: str) -> None:
+        task = BY_NAME[name].task(loss_function=mixed_loss, score_function=nn.functional.cross_entropy)
+        assert_same_as_alone(task, three(5), engine=Engine.STACKED)
 
     def test_a_step_that_changes_later_ends_the_population(self, monkeypatch: pytest.MonkeyPatch) -> None:
         loss = Counting(lambda calls: 1.0 if calls < 1000 else 2.0)
