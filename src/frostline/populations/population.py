@@ -250,13 +250,15 @@ class Population:
 
     def _scores(self, courses: Sequence[Course], *, is_over: bool) -> dict[Course, float]:
         """Return the scores of members; none if their task makes them of whole validation sets alone."""
-        found = [MemberScore.begun(course, is_over=is_over) for course in courses]
+        found = [self._guarded(course, MemberScore.begun, course, is_over=is_over) for course in courses]
         members = [member for member in found if member is not None]
         with ExitStack() as stack:
-            measuring = next((some for member in members if (some := member.measuring_batches())), [])
+            each = (self._guarded(member.course, member.measuring_batches) for member in members)
+            measuring = next((batches for batches in each if batches), [])
             for member in members:
                 stack.callback(member.close)
-                self._guarded(member.course, member.begin, measuring)
+                if member.course in self._living:
+                    self._guarded(member.course, member.begin, measuring)
             batches = iter(self._task.validation_batches(courses[0].session.configuration) if members else ())
             for place in count():
                 batch = self._next(batches, courses)

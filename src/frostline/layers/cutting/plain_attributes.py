@@ -30,13 +30,17 @@ def plain_attributes(model: nn.Module) -> PlainAttributes:
 def changed_attributes(before: PlainAttributes, now: PlainAttributes) -> PlainAttributes:
     """Return those of ``now`` that are not there ``before``, or are others."""
     changed = {
-        name: {own: value for own, value in attributes.items() if before.get(name, {}).get(own, _PLAIN) != value}
+        # A value that is no number is not equal to itself.
+        name: {
+            own: value for own, value in attributes.items() if [before.get(name, {}).get(own, _PLAIN)] != [value]
+        }
         for name, attributes in now.items()
     }
     return {name: attributes for name, attributes in changed.items() if attributes}
 
 
 def put_back(model: nn.Module, attributes: PlainAttributes) -> None:
-    """Give modules these attributes; those that they are not told of stay as they are."""
+    """Give modules these attributes; those that they are not told of stay as they are. Raises: KeyError without a module."""
+    modules = dict(model.named_modules())
     for name, values in attributes.items():
-        vars(model.get_submodule(name)).update(values)
+        modules[name].__dict__.update(values)

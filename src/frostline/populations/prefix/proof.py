@@ -172,7 +172,7 @@ def _refuse_what_it_changes(share: Share, batch: Batch) -> None:
     before = _own_state(share)
     share.record(batch)
     now = _own_state(share)
-    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    changed = [name for name in {**before, **now} if [before.get(name)] != [now.get(name)]]
     if changed:
         raise CannotShareError(
             f"the model changes {changed[0]} on its way through the frozen layers, and would once more for the "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import suppress
 from types import FunctionType
 from typing import Any
 
@@ -40,8 +41,7 @@ def what_is_not_copied(model: nn.Module) -> str | None:
     parts = {id(part) for part in (*model.modules(), *model.parameters(), *model.buffers())}
     for name, module in model.named_modules():
         for function in _functions_of(module):
-            held = [cell.cell_contents for cell in function.__closure__ or ()]
-            if any(id(value) in parts for value in held):
+            if any(id(value) in parts for value in _held_by(function)):
                 return f"{function.__qualname__} of {name or type(model).__name__} refers to a part of the model"
     return None
 
@@ -51,6 +51,13 @@ def _functions_of(module: nn.Module) -> Iterator[FunctionType]:
     for value in vars(module).values():
         held: Any = value.values() if isinstance(value, dict) else (value,)
         yield from (each for each in held if isinstance(each, FunctionType))
+
+
+def _held_by(function: FunctionType) -> Iterator[Any]:
+    """Return what a function refers to in the code around it."""
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # nothing yet
+            yield cell.cell_contents
 
 
 class SharedValues:
