@@ -164,6 +164,8 @@ class Course:
         """Take note of a step on ``num_samples`` that gave ``loss`` and the gradient's ``norm``; ``conclude`` comes next."""
         before = self.session.samples_seen - num_samples
         self._readings.add(before, loss, norm)
+        # Not only when all have made their steps: what is held until then keeps malloc from giving back what lies beside it.
+        self._reason = self._readings.complaint(at_once=False)
         self._is_due = self._comes_due(before, self.session.samples_seen)
 
     def needs_score(self, *, is_over: bool = False) -> bool:
