@@ -23,6 +23,7 @@ from frostline.layers.cutting.plain_attributes import plain_attributes
 from frostline.populations.prefix.recorded_outputs import Call, Needs, Recording
 from frostline.populations.prefix.share import CannotShareError, Share
 from frostline.populations.prefix.shared_prefix import SharedPrefix
+from frostline.populations.prefix.shared_weights import frozen_modules
 from frostline.training.machine.randomness import generator_states
 
 if TYPE_CHECKING:
@@ -182,9 +183,10 @@ def _refuse_what_it_changes(share: Share, batch: Batch) -> None:
 
 def _own_state(share: Share) -> dict[str, Any]:
     """Return the plain attributes and the versions of buffers of a model's modules, the frozen ones left out."""
-    model, freezing = share.session.model, freezing_of(share.session.model)
-    names = () if freezing is None else [name for layer in freezing.frozen_layers for name in layer.modules]
-    frozen = {id(module) for name in names for module in model.get_submodule(name).modules()}
+    model = share.session.model
+    freezing = freezing_of(model)
+    assert freezing is not None
+    frozen = {id(module) for module in frozen_modules(freezing).values()}
     attributes = plain_attributes(model)
     state: dict[str, Any] = {}
     for name, module in model.named_modules():

@@ -26,7 +26,7 @@ def copy_sharing_frozen(freezing: Freezing) -> nn.Module:
     """
     model = freezing.model
     shared: list[Tensor] = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-    shared += [buffer for module in _frozen_modules(freezing).values() for buffer in module.buffers(recurse=False)]
+    shared += [buffer for module in frozen_modules(freezing).values() for buffer in module.buffers(recurse=False)]
     return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
 
 
@@ -81,7 +81,7 @@ class SharedValues:
         return next(name for name, value, before in parts if not _are_equal(value, before))
 
     def _now(self) -> Tensor:
-        values = [each.detach().flatten()[:_FIRST_VALUES].clone() for each in self._shared.values()]
+        values = [each.detach().flatten()[:_FIRST_VALUES] for each in self._shared.values()]
         return torch.cat(values) if values else torch.empty(0, device="cpu")
 
 
@@ -95,8 +95,8 @@ def share_frozen(freezing: Freezing, source: Freezing) -> None:
     ``source`` is of the same model, with at least as many layers frozen. What is trained in neither of them, as what lies
     beside adapters, is shared in trained layers too.
     """
-    theirs = _frozen_modules(source)
-    for name, module in _frozen_modules(freezing).items():
+    theirs = frozen_modules(source)
+    for name, module in frozen_modules(freezing).items():
         module._parameters.update(theirs[name]._parameters)
         module._buffers.update(theirs[name]._buffers)
     names = {name for layer in freezing.frozen_layers for name in layer.parameters}
@@ -114,7 +114,7 @@ def _is_whole(parameter: nn.Parameter) -> bool:
     return not parameter.requires_grad and not isinstance(parameter, KeptParameter)
 
 
-def _frozen_modules(freezing: Freezing) -> dict[str, nn.Module]:
+def frozen_modules(freezing: Freezing) -> dict[str, nn.Module]:
     """Return all modules in the frozen layers, by their names in the model."""
     modules = {}
     for layer in freezing.frozen_layers:
