@@ -22,6 +22,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from frostline.process import prepare_process
 
@@ -298,6 +299,12 @@ def default(task: Task, seed: int, budget: float, *, sampling: Sampling = RANDOM
     return searched(task, search, seed=seed, sampling=sampling)
 
 
+def by_score_alone(task: Task, seed: int, budget: float) -> Result:
+    """The default, but who climbs from few layers may be like others (docs/decisions/0046-unlike-each-other.md)."""
+    with patch("frostline.search.variety.varied_order", lambda ranking, _values: [*ranking]):
+        return default(task, seed, budget)
+
+
 def on_samples(task: Task, shares: tuple[float, ...]) -> Ladder:
     rungs = [(task.num_layers, round(share * FULL)) for share in shares]
     return Ladder.explicit(rungs, num_layers=task.num_layers, full_samples=FULL)
@@ -353,6 +360,7 @@ METHODS: dict[str, Callable[[Task, int, float], Result]] = {
     "default": default,
     "default, TPE proposes": partial(default, sampling=TPE),
     "default, GP proposes": partial(default, sampling=GP),
+    "default, climbing by score alone": by_score_alone,
     "halving over samples, thirds": halving,
     "Optuna's Hyperband pruner with TPE": optuna_hyperband,
     "TPE, full trainings": partial(full_trainings, sampling=TPE),

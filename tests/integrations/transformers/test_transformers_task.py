@@ -224,6 +224,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: trainer(label_smoothing_factor=0.1),
         r"label_smoothing_factor is 0.1, but of a task it is 0",
     ),
+    "the best model": (
+        lambda: trainer(load_best_model_at_end=True, eval_strategy="epoch", save_strategy="epoch"),
+        r"load_best_model_at_end is True, but of a task it is False: leave it out, or tune it as trials",
+    ),
     "accumulation": (
         lambda: trainer(gradient_accumulation_steps=2),
         r"gradient_accumulation_steps is 2, but of a task it is 1",

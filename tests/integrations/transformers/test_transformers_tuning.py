@@ -181,6 +181,72 @@ def test_evaluations_of_ones_own_are_the_curve() -> None:
     assert [point.samples for point in Training(make, 100).curve] == [40, 80, 100]
 
 
+class Judged(TrainerCallback):
+    """Says what each evaluation gives, and keeps the weights that it was of."""
+
+    def __init__(self, *accuracies: float) -> None:
+        self._accuracies = iter(accuracies)
+        self.weights: list[dict[str, torch.Tensor]] = []
+
+    def compute_metrics(self, _: Any) -> dict[str, float]:
+        return {"accuracy": next(self._accuracies), "answered": 1.0}
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.weights.append({name: value.clone() for name, value in kwargs["model"].state_dict().items()})
+
+
+def judged(judge: Judged, **options: Any) -> Callable[[Trial], Trainer]:
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "accuracy", "save_strategy": "steps"}
+
+    def make(trial: Trial) -> Trainer:
+        trainer = make_trainer(
+            trial, **{"eval_strategy": "steps", "eval_steps": 2, "save_steps": 2, **best, **options}
+        )
+        trainer.compute_metrics = judge.compute_metrics
+        if trial.trains:
+            trainer.add_callback(judge)
+        return trainer
+
+    return make
+
+
+def same_weights(training: Training, weights: Mapping[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, weights[name]) for name, value in training.weights.items())
+
+
+def test_the_best_model_is_loaded_at_the_end_as_its_trainer_would() -> None:
+    judge = Judged(0.5, 0.9, 0.7)
+    training = Training(judged(judge), 100, monitor="eval_accuracy")
+    assert training.curve[-1].score == 0.9
+    assert same_weights(training, judge.weights[1])
+    assert not same_weights(training, judge.weights[2])
+    # As its own metric has it, which need not be the one that is searched by.
+    judge = Judged(0.5, 0.9, 0.7)
+    lowest = judged(judge, greater_is_better=False)
+    training = Training(lowest, 100, monitor="eval_answered")
+    assert training.curve[-1].score == 1.0
+    assert same_weights(training, judge.weights[0])
+
+
+def test_the_best_model_of_a_lower_rung_is_remembered() -> None:
+    judge = Judged(0.9, 0.4)
+    first = Training(judged(judge), 60, full_samples=120, monitor="eval_accuracy")
+    assert first.curve[-1].score == 0.9
+    best = judge.weights[0]
+    later = Judged(0.6, 0.7, 0.5)
+    kept = KeptTraining.of(first.written[-1].contents())
+    second = Training(judged(later), 120, kept=kept, monitor="eval_accuracy")
+    assert len(later.weights) == 2
+    assert second.curve[-1].score == 0.9
+    assert same_weights(second, best)
+
+
+def test_a_metric_for_the_best_model_that_nobody_computes_is_one_line() -> None:
+    make = judged(Judged(0.5, 0.9, 0.7), metric_for_best_model="f1")
+    with pytest.raises(ObjectiveError, match=r"metric_for_best_model is 'eval_f1', but .* gives .*eval_accuracy"):
+        Training(make, 100, monitor="eval_accuracy")
+
+
 def test_a_search_in_a_line(tmp_path: Path) -> None:
     def compute_metrics(prediction: Any) -> dict[str, float]:
         return {"accuracy": float((prediction.predictions.argmax(1) == prediction.label_ids).mean())}

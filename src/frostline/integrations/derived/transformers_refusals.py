@@ -35,6 +35,7 @@ _PLAIN: Mapping[str, tuple[Any, ...]] = {
     "gradient_accumulation_steps": (1,),
     "gradient_checkpointing": (False,),
     "label_smoothing_factor": (0, 0.0),
+    "load_best_model_at_end": (False,),
     "neftune_noise_alpha": (None,),
     "torch_compile": (False,),
     "train_sampling_strategy": ("random",),

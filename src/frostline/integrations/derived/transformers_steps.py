@@ -59,7 +59,7 @@ def steps_of_trainer(trainer: Trainer, rehearsed: Rehearsed, *, num_steps: float
     args = trainer.args
     args.max_steps, args.output_dir = max(1, int(num_steps)), folder
     args.save_strategy, args.logging_strategy = SaveStrategy.NO, IntervalStrategy.NO
-    args.eval_strategy, args.load_best_model_at_end, args.push_to_hub = IntervalStrategy.NO, False, False
+    args.eval_strategy, args.push_to_hub = IntervalStrategy.NO, False
     for callback in [*trainer.callback_handler.callbacks]:
         if type(callback) is not DefaultFlowCallback:
             trainer.remove_callback(callback)

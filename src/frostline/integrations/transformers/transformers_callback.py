@@ -14,10 +14,12 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from frostline.errors import ObjectiveError
+from frostline.integrations.transformers.best_model import BestModel
 from frostline.objectives.generators import current_states, set_states
 from frostline.objectives.pending_checkpoint import SECONDS_BETWEEN_CHECKPOINTS
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
     from frostline.objectives.trial import Trial
@@ -38,6 +40,8 @@ class TrialCallback(TrainerCallback):
         self._folder = Path(tempfile.mkdtemp(prefix="frostline-"))
         self._states: dict[str, Any] = {}
         self._kept_at = time.monotonic()
+        kept = (trial.resumed or {}).get("best")
+        self._best = BestModel(args, kept) if args.load_best_model_at_end else None
 
     def __enter__(self) -> Self:
         args = self._trainer.args
@@ -69,12 +73,22 @@ class TrialCallback(TrainerCallback):
             (folder / name).write_bytes(contents.numpy().tobytes())
         return str(folder)
 
-    @property
-    def score(self) -> float:
-        """The last value of the metric. Raises: ObjectiveError if there was none."""
+    def end(self) -> float:
+        """Return the last value of the metric, or where the best model is loaded at the end, that one's, and load it.
+
+        Raises: ObjectiveError if there was none.
+        """
         if not self._trial.curve:
             raise ObjectiveError("the Trainer was never evaluated: give it an eval_dataset.")
-        return self._trial.curve[-1].score
+        if self._best is None or self._best.score is None:
+            return self._trial.curve[-1].score
+        self._best.load(self._model)
+        return self._best.score
+
+    @property
+    def _model(self) -> nn.Module:
+        assert self._trial.model is not None
+        return self._trial.model
 
     # What the Trainer calls.
 
@@ -105,7 +119,10 @@ class TrialCallback(TrainerCallback):
                 f"compute_metrics, or monitor one of these."
             )
         if self._trial.samples_seen > 0:
-            self._trial.report(metrics[self._monitor])
+            score = metrics[self._monitor]
+            self._trial.report(score)
+            if self._best is not None:
+                self._best.note(metrics, score=score, model=self._model)
         if self._states:
             # Whether it was evaluated changes nothing in a training, which may go on from here.
             set_states(self._states)
@@ -115,7 +132,8 @@ class TrialCallback(TrainerCallback):
         folder = self._folder / f"checkpoint-{state.global_step}"
         files = {path.name: _bytes_of(path) for path in sorted(folder.iterdir()) if path.is_file()}
         rmtree(folder)
-        self._trial.checkpoint({"files": files})
+        best = {} if self._best is None else {"best": self._best.contents()}
+        self._trial.checkpoint({"files": files, **best})
         self._kept_at = time.monotonic()
 
 

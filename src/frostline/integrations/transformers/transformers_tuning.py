@@ -66,6 +66,10 @@ def tune_trainer(
 def train(trainer: Trainer, trial: Trial, *, monitor: str = "eval_loss", samples_per_example: int = 1) -> float:
     """Train as ``trainer.train()`` does, but the layers and the samples of a trial, and return the last ``monitor``.
 
+    If the trainer loads its best model at the end (``load_best_model_at_end``), its model is left with those weights, and
+    what is returned is the ``monitor`` of the evaluation that was best by ``metric_for_best_model``, of lower rungs of the
+    same training too.
+
     The model is frozen before its optimizer is made, a ``model_init`` included, which is called with the trial if it takes
     one. A trial that goes on does so from where it stopped. ``samples_per_example`` is for samples that are tokens: how many
     are in an example.
@@ -89,7 +93,7 @@ def train(trainer: Trainer, trial: Trial, *, monitor: str = "eval_loss", samples
         trainer.remove_callback(shown)
     with TrialCallback(trial, trainer, monitor=monitor, samples_per_example=samples_per_example) as callback:
         trainer.train(resume_from_checkpoint=callback.resumed_folder)
-    return callback.score
+        return callback.end()
 
 
 def _frozen(model_init: Callable[..., PreTrainedModel], trial: Trial) -> Callable[[], PreTrainedModel]:

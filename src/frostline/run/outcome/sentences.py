@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from frostline.inputs.task_names import names_a_task
 from frostline.run.installed_programs import frostline_program
+from frostline.run.outcome.overfitting import overfitting_lines
 from frostline.search.algorithms.silence import silent_rungs
 from frostline.search.budgets.savings import paces_of_both, unprofitable_paces
 from frostline.wording import counted, duration
@@ -120,9 +121,9 @@ def silence_lines(
 
 
 def rung_lines(history: History, terms: Terms) -> list[str]:
-    """Return what is to be said of a study's rungs of few layers: which tell nothing, and whether they save no time."""
+    """Return what is to be said of a study's rungs: which tell nothing or save no time, and whether the last is too long."""
     of_rungs = history, terms.rungs, terms.sample_unit
-    return [*silence_lines(*of_rungs), *saving_lines(*of_rungs)]
+    return [*silence_lines(*of_rungs), *saving_lines(*of_rungs), *overfitting_lines(history, terms)]
 
 
 def saving_lines(history: History, rungs: Sequence[Fidelity], sample_unit: str) -> list[str]:
