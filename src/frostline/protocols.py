@@ -141,6 +141,11 @@ def metric_of(task: Task) -> str | None:
     return metric if isinstance(metric, str) else None
 
 
+def keeps_best(task: Task) -> bool:
+    """Return whether a task's trainings are judged by the best of their validations, not by the last: if it says so."""
+    return getattr(task, "keep_best", False) is True
+
+
 class Executor(Protocol):
     """Has jobs evaluated: the only place that knows devices, memory, checkpoints and other machines.
 

@@ -32,7 +32,7 @@ from frostline.run.tuning import tune_task
 from frostline.search.ladder import Ladder
 from frostline.training.course import checkpoints_of, kept_models_of
 from frostline.training.machine.devices import DevicePlan, move_batch
-from frostline.training.serial import train_serially
+from frostline.training.serial import train_model, train_serially
 from frostline.training.session import Session, begin_session
 from frostline.training.steps.optimizers import offered_optimizers
 from tests.layers.models import FAMILY_CASES
@@ -45,6 +45,7 @@ from tests.rehearsal.cases import (
     SAMPLES,
     assert_same_evaluation,
     assert_same_on_both,
+    assert_same_weights,
     is_rehearsed,
     no_waiting,
     session_on_card,
@@ -136,6 +137,22 @@ def test_a_metric_of_torchmetrics_gives_the_numbers_of_the_cpu() -> None:
     metrics = pytest.importorskip("torchmetrics.classification")
     task = BY_NAME["resnet"].task(score_function=metrics.MulticlassF1Score(3), direction="maximize")
     assert_same_on_both(task, layers=2)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_best_of_a_training_is_kept_on_the_host_and_loaded_on_the_card(engine: Engine) -> None:
+    task = BY_NAME["resnet"].task(keep_best=True, schedule=lambda _: lambda share: 1.0 if share < 0.5 else -10.0)
+    jobs = jobs_of([configuration_of(number) for number in range(2)], layers=3, samples=4 * BATCH_SIZE)
+    there, here = (settings_of(device, num_validations=4) for device in (CARD, CPU))
+    together = sorted(Population(task, jobs, there, engine=engine).run(), key=lambda each: each.number)
+    for evaluation, job in zip(together, jobs, strict=True):
+        given = task, job.configuration, job.fidelity
+        (on_card, their_model), (on_host, our_model) = train_model(*given, there), train_model(*given, here)
+        assert_same_evaluation(evaluation, on_card)
+        assert_same_evaluation(on_card, on_host)
+        assert len({point.score for point in on_card.curve}) < len(on_card.curve)
+        assert_same_weights(their_model.state_dict(), our_model.state_dict())
+        assert {value.device.type for value in their_model.state_dict().values()} == {"cuda"}
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -112,7 +112,8 @@ def test_a_measured_score_is_by_the_first_batches_at_the_present_weights() -> No
         for batch in batches:
             session.step(batch, rate_factor=1.0)
         before = copy.deepcopy(session.model.state_dict())
-        score = session.measured_score()
+        with session.measured(session.measuring_batches()):
+            score = session.score()
         assert all(torch.equal(value, before[name]) for name, value in session.model.state_dict().items())
         assert session.model.training
         block = session.model[0]

@@ -9,6 +9,7 @@ from frostline.layers.cutting.execution import undisturbed
 from frostline.layers.cutting.nesting import num_bytes
 from frostline.layers.freezing.optimizer_state import optimizer_state_bytes
 from frostline.layers.freezing.saved_tensors import SavedTensors
+from frostline.protocols import keeps_best
 
 if TYPE_CHECKING:
     from frostline.protocols import Batch
@@ -47,9 +48,11 @@ def footprint_of(session: Session, batch: Batch) -> Footprint:
     del loss
     trained = num_bytes(session.parameters)
     buffers = num_bytes(model.buffers())
+    # The weights of a task that keeps the best lie in host memory a second time.
+    is_kept_here = keeps_best(session.task) and session.device_plan.device.type == "cpu"
     return Footprint(
         step=round(activations * (1 + _TRANSIENT_SHARE)) + trained,
-        member=max(1, 2 * trained + _state_bytes(session) + buffers),
+        member=max(1, (3 if is_kept_here else 2) * trained + _state_bytes(session) + buffers),
     )
 
 

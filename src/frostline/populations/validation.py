@@ -46,7 +46,7 @@ class MemberScore:
 
     def end(self) -> float:
         """Return the score."""
-        return self._running.compute()
+        return self.course.session.judged(self._running.compute())
 
     def close(self) -> None:
         """Put the model back as it was."""

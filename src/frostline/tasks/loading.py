@@ -24,7 +24,7 @@ from frostline.records import Direction
 from frostline.tasks.option_types import check_options, options_of
 
 # What every SupervisedTask takes as an option, whatever the function that makes it: how its layers are frozen, what weights
-# they start from, and how many processes fetch its data.
+# they start from, how many processes fetch its data, and whether it is judged by its end.
 _OF_EVERY_TASK = (
     "tied",
     "frozen_statistics",
@@ -34,14 +34,15 @@ _OF_EVERY_TASK = (
     "pretrained",
     "new_modules",
     "num_workers",
+    "keep_best",
 )
 
 
 def load_task(reference: str, options: Mapping[str, Any]) -> Task:
     """Return the task behind ``reference``; ``options`` are the keyword arguments of the function that makes it.
 
-    How layers are frozen (``tied``, ``frozen_dtype``, ...), what they start from (``pretrained``, ``new_modules``) and
-    ``num_workers`` may be said of every ``SupervisedTask``.
+    How layers are frozen (``tied``, ``frozen_dtype``, ...), what they start from (``pretrained``, ``new_modules``),
+    ``num_workers`` and ``keep_best`` may be said of every ``SupervisedTask``.
     Raises: TaskError if there is no such task, or it takes no such option.
     """
     if reference in BUILT_IN:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -176,7 +177,9 @@ class Course:
 
     def score(self, *, is_over: bool = False) -> float:
         """Return the score that there is to be."""
-        return self.session.measured_score() if self.measures(is_over=is_over) else self.session.score()
+        session = self.session
+        with session.measured(session.measuring_batches()) if self.measures(is_over=is_over) else nullcontext():
+            return session.judged(session.score())
 
     def measures(self, *, is_over: bool = False) -> bool:
         """Return whether that is by measured statistics. The end of a full training is as it is."""
@@ -277,6 +280,8 @@ class Course:
         if self._checkpoints is not None and (may_continue or not is_last):
             self._checkpoints.save(self._key(self._rung), session.checkpoint())
         if is_last:
+            if session.best is not None:
+                session.best.load(session.model)
             self._keep_model()
         else:
             self._rung += 1

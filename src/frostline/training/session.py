@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 from frostline.layers.cutting.execution import undisturbed
 from frostline.layers.freezing.frozen_statistics import cumulative
 from frostline.layers.weights.deferred import move
+from frostline.protocols import keeps_best
+from frostline.records import loss_sign
 from frostline.seeding import derive_seed
+from frostline.training.files.best_weights import BestWeights
 from frostline.training.files.checkpoints import Checkpoint
 from frostline.training.machine.devices import DevicePlan, move_batch
 from frostline.training.machine.randomness import seed_generators
@@ -70,6 +74,9 @@ class Session:
     """Whether others are given the same batches, so that what the model writes into one must not reach them."""
     samples_seen: int = 0
     curve: list[CurvePoint] = field(default_factory=list)
+    """What it would have come to, had it ended after as many samples."""
+    best: BestWeights | None = None
+    """Those that it is judged by; None: by its last ones."""
 
     def __post_init__(self) -> None:
         self._unsaved = UnsavedState(self.model)
@@ -112,10 +119,17 @@ class Session:
             given = (self._prepared(batch, place) for place, batch in enumerate(batches))
             return self.task.score(self.model, given)
 
-    def measured_score(self) -> float:
-        """Return ``score`` by statistics of batch normalisations that are measured for it alone."""
-        with self.measured(self.measuring_batches()):
-            return self.score()
+    def judged(self, score: float) -> float:
+        """Return what the training comes to if it ends here, where the model has ``score`` as it stands.
+
+        That is its score, or of a task that keeps the best the best so far, whose weights are remembered.
+        """
+        if not keeps_best(self.task) or not math.isfinite(score):
+            return score
+        sign = loss_sign(self.task.direction)
+        if self.best is None or sign * score < sign * self.best.score:
+            self.best = BestWeights.of(self.model, score=score)
+        return self.best.score
 
     @contextmanager
     def scored(self) -> Iterator[None]:
@@ -170,6 +184,7 @@ class Session:
             model={name: _compact(value) for name, value in self.model.state_dict().items() if name not in frozen},
             optimizer=_compact_state(self.optimizer.state_dict()),
             unsaved=self._unsaved.changed(),
+            best=self.best,
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -184,6 +199,7 @@ class Session:
             raise ValueError(f"the checkpoint and the model differ in {', '.join(sorted(strange))}")
         self.optimizer.load_state_dict(dict(checkpoint.optimizer))
         self._unsaved.restore(checkpoint.unsaved)
+        self.best = checkpoint.best
         self.samples_seen = checkpoint.samples_seen
         self.curve = list(checkpoint.curve)
 

@@ -7,6 +7,7 @@ import pytest
 from frostline.records import Configuration, CurvePoint, Direction, Status
 from frostline.run.outcome.overfitting import overfitting_lines
 from frostline.search.history import History
+from frostline.store.terms import TrainingTerms
 from tests.run.outcome.test_sentences import TERMS
 from tests.run.outcome.test_summary import RUNGS, history_of
 
@@ -28,7 +29,15 @@ def test_who_was_better_before_the_end_than_anybody_is_in_full_is_told_of() -> N
 def test_so_is_one_that_was_better_with_few_layers() -> None:
     [line] = said(history_of(*SCOUTS, (0, 2, 0.9, 1.0)))
     assert "configuration 0 had 0.5 with 1 layer after 100 images" in line
-    assert line.endswith("Search again with a shorter full training, or with the first layers frozen for good.")
+    assert line.endswith("Search again with a shorter full training, or freeze the first layers for good.")
+
+
+def test_a_task_may_be_judged_by_the_best_of_its_validations() -> None:
+    terms = replace(
+        TERMS, rungs=RUNGS, training=TrainingTerms(horizon="full", precision="float32", num_validations=4)
+    )
+    [line] = overfitting_lines(history_of(*SCOUTS, (0, 1, 0.3, 1.0), (0, 2, 0.4, 1.0)), terms)
+    assert line.endswith("a shorter full training, or judge each by the best of its validations (keep_best).")
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
 from frostline.errors import ObjectiveError
+from frostline.training.files.best_weights import BestWeights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,8 +22,7 @@ class BestModel:
         metric = args.metric_for_best_model or "loss"
         self._metric = metric if metric.startswith("eval_") else f"eval_{metric}"
         self._greater_is_better = bool(args.greater_is_better)
-        self._value: float = kept["value"] if kept else math.nan
-        self._state: dict[str, Tensor] = dict(kept["state"]) if kept else {}
+        self._weights = BestWeights(**kept["weights"]) if kept else None
         self.score: float | None = kept["score"] if kept else None
         """That of the evaluation, by the metric that the search goes by; None as long as there is none."""
 
@@ -37,23 +34,17 @@ class BestModel:
                 f"compute it in compute_metrics, or name one of these."
             )
         value = metrics[self._metric]
-        is_better = value > self._value if self._greater_is_better else value < self._value
-        if is_better or (math.isnan(self._value) and not math.isnan(value)):
-            self._value, self.score = value, score
-            self._state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in _trained(model)}
+        if not math.isnan(value) and (self._weights is None or self._is_better(value, self._weights.score)):
+            self._weights, self.score = BestWeights.of(model, score=value), score
 
     def load(self, model: nn.Module) -> None:
         """Put the weights into ``model``, unless there are none."""
-        with torch.no_grad():
-            for name, tensor in _trained(model) if self._state else ():
-                tensor.copy_(self._state[name])
+        if self._weights is not None:
+            self._weights.load(model)
 
-    def contents(self) -> dict[str, Any]:
+    def contents(self) -> dict[str, Any] | None:
         """Return what a checkpoint keeps of it."""
-        return {"value": self._value, "score": self.score, "state": self._state}
+        return None if self._weights is None else {"score": self.score, "weights": self._weights.contents()}
 
-
-def _trained(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield what a training changes: the parameters that are trained, and the buffers."""
-    yield from ((name, value) for name, value in model.named_parameters() if value.requires_grad)
-    yield from model.named_buffers()
+    def _is_better(self, value: float, other: float) -> bool:
+        return value > other if self._greater_is_better else value < other

@@ -110,6 +110,16 @@ class Freezing:
         return self.cut.frozen_layers
 
     @property
+    def frozen_modules(self) -> dict[str, nn.Module]:
+        """All modules in the frozen layers, by their names in the model."""
+        modules = {}
+        for layer in self.frozen_layers:
+            for outermost in layer.modules:
+                for name, module in self.model.get_submodule(outermost).named_modules():
+                    modules[f"{outermost}.{name}".rstrip(".")] = module
+        return modules
+
+    @property
     def trained_layers(self) -> tuple[Layer, ...]:
         """The layers that are trained, input first."""
         return self.cut.trained_layers

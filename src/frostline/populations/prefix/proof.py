@@ -23,7 +23,6 @@ from frostline.layers.cutting.plain_attributes import plain_attributes
 from frostline.populations.prefix.recorded_outputs import Call, Needs, Recording
 from frostline.populations.prefix.share import CannotShareError, Share
 from frostline.populations.prefix.shared_prefix import SharedPrefix
-from frostline.populations.prefix.shared_weights import frozen_modules
 from frostline.training.machine.randomness import generator_states
 
 if TYPE_CHECKING:
@@ -186,7 +185,7 @@ def _own_state(share: Share) -> dict[str, Any]:
     model = share.session.model
     freezing = freezing_of(model)
     assert freezing is not None
-    frozen = {id(module) for module in frozen_modules(freezing).values()}
+    frozen = {id(module) for module in freezing.frozen_modules.values()}
     attributes = plain_attributes(model)
     state: dict[str, Any] = {}
     for name, module in model.named_modules():

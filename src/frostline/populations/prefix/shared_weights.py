@@ -26,7 +26,7 @@ def copy_sharing_frozen(freezing: Freezing) -> nn.Module:
     """
     model = freezing.model
     shared: list[Tensor] = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-    shared += [buffer for module in frozen_modules(freezing).values() for buffer in module.buffers(recurse=False)]
+    shared += [buffer for module in freezing.frozen_modules.values() for buffer in module.buffers(recurse=False)]
     return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
 
 
@@ -95,8 +95,8 @@ def share_frozen(freezing: Freezing, source: Freezing) -> None:
     ``source`` is of the same model, with at least as many layers frozen. What is trained in neither of them, as what lies
     beside adapters, is shared in trained layers too.
     """
-    theirs = frozen_modules(source)
-    for name, module in frozen_modules(freezing).items():
+    theirs = source.frozen_modules
+    for name, module in freezing.frozen_modules.items():
         module._parameters.update(theirs[name]._parameters)
         module._buffers.update(theirs[name]._buffers)
     names = {name for layer in freezing.frozen_layers for name in layer.parameters}
@@ -112,13 +112,3 @@ def share_frozen(freezing: Freezing, source: Freezing) -> None:
 def _is_whole(parameter: nn.Parameter) -> bool:
     """Return whether a parameter is neither trained, nor kept in a way that only frozen layers can compute with."""
     return not parameter.requires_grad and not isinstance(parameter, KeptParameter)
-
-
-def frozen_modules(freezing: Freezing) -> dict[str, nn.Module]:
-    """Return all modules in the frozen layers, by their names in the model."""
-    modules = {}
-    for layer in freezing.frozen_layers:
-        for outermost in layer.modules:
-            for name, module in freezing.model.get_submodule(outermost).named_modules():
-                modules[f"{outermost}.{name}".rstrip(".")] = module
-    return modules

@@ -44,11 +44,15 @@ def overfitting_lines(history: History, terms: Terms) -> list[str]:
         return []
     sign = loss_sign(terms.direction)
     layers = counted(earliest.layers, "layer")
-    frozen = ", or with the first layers frozen for good" * (earliest.layers < terms.rungs[last].trainable_layers)
+    instead = ["a shorter full training"]
+    if terms.training is not None:
+        instead.append("judge each by the best of its validations (keep_best)")
+    if earliest.layers < terms.rungs[last].trainable_layers:
+        instead.append("freeze the first layers for good")
     return [
         f"Full trainings are too long here: configuration {earliest.number} had {sign * earliest.loss:.5g} with {layers} "
         f"after {earliest.samples:,} {terms.sample_unit}, better than any has in full ({sign * losses[0]:.5g}). Search "
-        f"again with a shorter full training{frozen}."
+        f"again with {', or '.join(instead)}."
     ]
 
 

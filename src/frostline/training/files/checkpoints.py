@@ -14,6 +14,7 @@ from torch import Tensor
 
 from frostline.folders.folder import delete_if_possible
 from frostline.records import Configuration, CurvePoint, Fidelity
+from frostline.training.files.best_weights import BestWeights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -40,6 +41,8 @@ class Checkpoint:
     optimizer: Mapping[str, Any]
     unsaved: Mapping[str, Any] = field(default_factory=dict)
     """What has changed of the model beside its state dict (``steps.unsaved_state``)."""
+    best: BestWeights | None = None
+    """Those that it is judged by, if not by its last ones."""
 
     def contents(self) -> dict[str, Any]:
         """Return what is written: tensors and plain values."""
@@ -48,8 +51,9 @@ class Checkpoint:
             "curve": [(point.samples, point.score) for point in self.curve],
             "model": dict(self.model),
             "optimizer": dict(self.optimizer),
-            # Most models have none, and files of earlier versions.
+            # Most trainings have none of these, and files of earlier versions.
             **({"unsaved": dict(self.unsaved)} if self.unsaved else {}),
+            **({} if self.best is None else {"best": self.best.contents()}),
         }
 
     @classmethod
@@ -61,6 +65,7 @@ class Checkpoint:
             model=contents["model"],
             optimizer=contents["optimizer"],
             unsaved=contents.get("unsaved", {}),
+            best=BestWeights(**contents["best"]) if "best" in contents else None,
         )
 
 

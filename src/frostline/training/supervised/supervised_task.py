@@ -89,6 +89,9 @@ class SupervisedTask:
     direction: Direction = "minimize"
     metric: str | None = None
     """What the score is called where it is shown, such as "validation loss"; None: "score". It changes no number."""
+    keep_best: bool = False
+    """Whether a training is judged by the best of its validations so far, and its model is the one that had that score, as
+    with early stopping; else by its end. One copy more of the trained weights lies in host memory."""
     sample_unit: str = "examples"
     samples_per_example: int = 1
     batch_size: int = 32
@@ -287,6 +290,7 @@ class SupervisedTask:
             # Chunks change the last bits. Without them the fingerprint is what it was before.
             *(("chunked logits",) if self.chunked_logits else ()),
             *((("undecayed", self.undecayed),) if self.undecayed else ()),
+            *(("keeps the best",) if self.keep_best else ()),
             *(() if self.collate_fn is None else (("collated", _name_of(self.collate_fn)),)),
             *(() if self.pretrained is None else (self._pretrained_weights.sha256, self.new_modules)),
             [_name_of(part) for part in (self.loss_function, self.score_function, self.schedule, self.augment)],

@@ -110,7 +110,10 @@ def _check_types(task: Any) -> None:
         "direction": (task.direction in get_args(Direction), " or ".join(map(repr, get_args(Direction)))),
         "data_fingerprint": (isinstance(task.data_fingerprint, str), "text"),
         "gradient_clip_norm": (norm is None or has_norm, "a finite number above 0, or None"),
-        "chunked_logits": (isinstance(task.chunked_logits, bool), "True or False"),
+        **{
+            name: (isinstance(getattr(task, name), bool), "True or False")
+            for name in ("chunked_logits", "keep_best")
+        },
         "pretrained": (
             task.pretrained is None or isinstance(task.pretrained, str | os.PathLike),
             "the path of a file or folder, or None",
