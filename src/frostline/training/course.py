@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from frostline.errors import FidelityError, OptionError, TaskError
 from frostline.inputs.whole_numbers import check_seed
 from frostline.layers import freezing_of
+from frostline.protocols import keeps_best
 from frostline.records import Cost, CurvePoint, Evaluation, Fidelity, Job, Status
 from frostline.training.files.checkpoints import CheckpointKey, Checkpoints
 from frostline.training.files.kept_models import KeptModels
@@ -34,6 +35,10 @@ logger = logging.getLogger(__name__)
 # Reading a loss makes the host wait for an accelerator: there it is read this many steps late.
 _STEPS_BETWEEN_READINGS = 16
 
+# Of a task that keeps the best: at each tenth, where most rungs end, so that a training straight to the end is judged where
+# others are that climb.
+_FEWEST_TO_CHOOSE_FROM = 10
+
 _HORIZONS = ("rung", "full")
 
 _STATISTICS = ("batches", "running")
@@ -46,7 +51,8 @@ class TrainingSettings:
 
     ``horizon`` "rung" compresses the learning-rate schedule to the samples of the rung, "full" cuts the full one
     short. ``num_validations`` are made after equal shares of the samples that the schedule is for, and one where the rung
-    ends, which is the score: cut short, a training is validated where the full one is, and seldom on few samples.
+    ends, which is the score: cut short, a training is validated where the full one is, and seldom on few samples. Of a task
+    that keeps the best there are ten at least.
     ``statistics`` "batches" scores a training before its end by statistics of batch normalisations that are measured where
     it stands (``steps.batch_statistics``), "running" by the running ones, as its end always is.
     Raises: OptionError if ``horizon``, ``statistics``, ``num_validations`` or the seed is out of range.
@@ -206,6 +212,8 @@ class Course:
 
     def _comes_due(self, before: int, now: int) -> bool:
         shares = self._settings.num_validations
+        if keeps_best(self.session.task):
+            shares = max(shares, _FEWEST_TO_CHOOSE_FROM)
         return now * shares // self._horizon > before * shares // self._horizon
 
     def evaluation(self, *, peak_bytes: int | None, population: int = 1) -> Evaluation:
