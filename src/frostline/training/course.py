@@ -185,12 +185,12 @@ class Course:
         """Return the score that there is to be."""
         session = self.session
         with session.measured(session.measuring_batches()) if self.measures(is_over=is_over) else nullcontext():
-            return session.judged(session.score())
+            return session.judged_score()
 
     def measures(self, *, is_over: bool = False) -> bool:
-        """Return whether that is by measured statistics. The end of a full training is as it is."""
-        reached = self._budget if is_over else self.session.samples_seen
-        return self._measures and reached < self.session.task.full_samples
+        """Return whether that is by measured statistics. The end of a full training is as it is, if it can be."""
+        reached, session = self._budget if is_over else self.session.samples_seen, self.session
+        return self._measures and (reached < session.task.full_samples or session.measures_to_the_end)
 
     def conclude(self, score: float | None = None, *, is_over: bool = False) -> None:
         """Score the model, if it is to be scored now, and end the rung if its samples are used up or it ``is_over``.
@@ -288,8 +288,7 @@ class Course:
         if self._checkpoints is not None and (may_continue or not is_last):
             self._checkpoints.save(self._key(self._rung), session.checkpoint())
         if is_last:
-            if session.best is not None:
-                session.best.load(session.model)
+            session.finish()
             self._keep_model()
         else:
             self._rung += 1

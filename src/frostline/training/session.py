@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from frostline.layers.cutting.execution import undisturbed
 from frostline.layers.freezing.frozen_statistics import cumulative
+from frostline.layers.freezing.optimizer_state import has_modes, set_optimizer_mode
 from frostline.layers.weights.deferred import move
 from frostline.protocols import keeps_best
 from frostline.records import loss_sign
@@ -76,10 +77,13 @@ class Session:
     curve: list[CurvePoint] = field(default_factory=list)
     """What it would have come to, had it ended after as many samples."""
     best: BestWeights | None = None
-    """Those that it is judged by; None: by its last ones."""
+    """Those that it is judged by; None: by those that it has."""
 
     def __post_init__(self) -> None:
         self._unsaved = UnsavedState(self.model)
+        self.measures_to_the_end = has_modes(self.optimizer) and bool(measured_normalisations(self.model))
+        """Whether running statistics of batch normalisations are never those of the weights that the model is judged by."""
+        self._is_in_evaluation = False
 
     def step(self, batch: Batch, *, rate_factor: float) -> tuple[Tensor, Tensor | None]:
         """Train on one CPU batch; return the loss, and the gradient's norm before clipping, if it is clipped."""
@@ -115,30 +119,42 @@ class Session:
         """Return the model's score on the validation set, or on CPU ``batches`` of it, in evaluation mode."""
         if batches is None:
             batches = self.task.validation_batches(self.configuration)
-        with self.scored(), torch.no_grad(), self.device_plan.autocast():
-            given = (self._prepared(batch, place) for place, batch in enumerate(batches))
-            return self.task.score(self.model, given)
+        with self.scored():
+            return self._score(batches)
+
+    def judged_score(self) -> float:
+        """Return what the training comes to if it ends here, by ``score``: see ``judged``."""
+        with self.scored():
+            return self.judged(self._score(self.task.validation_batches(self.configuration)))
 
     def judged(self, score: float) -> float:
-        """Return what the training comes to if it ends here, where the model has ``score`` as it stands.
+        """Return what the training comes to if it ends here, where the model has ``score`` as it stands, within ``scored``.
 
         That is its score, or of a task that keeps the best the best so far, whose weights are remembered.
         """
-        if not keeps_best(self.task) or not math.isfinite(score):
+        if not math.isfinite(score):
             return score
         sign = loss_sign(self.task.direction)
-        if self.best is None or sign * score < sign * self.best.score:
+        is_better = self.best is None or sign * score < sign * self.best.score
+        if is_better if keeps_best(self.task) else self.measures_to_the_end:
             self.best = BestWeights.of(self.model, score=score)
-        return self.best.score
+        return score if self.best is None else self.best.score
 
     @contextmanager
     def scored(self) -> Iterator[None]:
         """Put the model in evaluation mode for as long as it is scored."""
         self.model.eval()
-        yield
+        with self._in_evaluation():
+            yield
         if self.prefix is not None:
             self.prefix.forget()
         self.model.train()
+
+    def finish(self) -> None:
+        """Leave the model, which is trained no more, with the weights that it is judged by."""
+        set_optimizer_mode(self.optimizer, training=False)
+        if self.best is not None:
+            self.best.load(self.model)
 
     def score_batch(self, score: RunningScore, batch: Batch, *, place: int) -> None:
         """Have ``score`` take in the CPU batch at ``place`` of the validation set, within ``scored``."""
@@ -162,11 +178,33 @@ class Session:
         if not normalisations:
             yield
             return
-        with undisturbed(self.model):
+        with self._in_evaluation(), undisturbed(self.model):
             with torch.no_grad(), cumulative(normalisations):
                 for batch in batches:
                     self.loss(batch)
             yield
+
+    @contextmanager
+    def _in_evaluation(self) -> Iterator[None]:
+        """Have the optimizer show the weights that the model is judged by, for as long as the context."""
+        if self._is_in_evaluation or not has_modes(self.optimizer):
+            yield
+            return
+        # Going there and back is exact but for rounding, and how often a training is validated must not matter.
+        trained = [parameter.detach().clone() for parameter in self.parameters]
+        self._is_in_evaluation = True
+        set_optimizer_mode(self.optimizer, training=False)
+        yield
+        set_optimizer_mode(self.optimizer, training=True)
+        self._is_in_evaluation = False
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters, trained, strict=True):
+                parameter.copy_(value)
+
+    def _score(self, batches: Iterable[Batch]) -> float:
+        with torch.no_grad(), self.device_plan.autocast():
+            given = (self._prepared(batch, place) for place, batch in enumerate(batches))
+            return self.task.score(self.model, given)
 
     def _prepared(self, batch: Batch, place: int) -> Batch:
         """Return a batch of the validation set as the model is given it. What the model draws depends on its place."""
@@ -245,6 +283,7 @@ def session_of(
     model.train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = build_group_optimizer(task, model, parameters, configuration)
+    set_optimizer_mode(optimizer, training=True)
     return Session(
         task=task,
         configuration=configuration,
