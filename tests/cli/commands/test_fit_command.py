@@ -32,7 +32,7 @@ def records(path: Path) -> list[dict[str, str]]:
 def test_what_fits_is_told_and_written_for_every_layer_and_device(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, err = run(f"fit {TINY} --device-memory 1MiB,35KiB,1MiB --margin 50%", capsys)
+    code, out, err = run(f"fit {TINY} --device-memory 1MiB,35KiB,1MiB --margin 50% --ladder diagonal", capsys)
     assert (code, err) == (0, "")
     place = folder / "frostline-costs" / "tiny"
     rows = records(place / "fit.csv")
@@ -48,6 +48,19 @@ def test_what_fits_is_told_and_written_for_every_layer_and_device(
     assert [line.split()[0] for line in out.splitlines() if " of 6 " in line] == [*"123456"]
     assert "A device of 35 KiB can serve rungs 0 and 1 of 0 to 2." in out
     assert "Largest batch of one configuration" in (place / "fit.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "layers"),
+    [("", ["1", "6", "6", "6"]), ("--rungs 4", ["2", "3", "4", "6"]), ("--ladder samples-only", ["6", "6", "6"])],
+)
+def test_the_rungs_are_those_of_the_search_that_one_would_begin(
+    options: str, layers: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(f"fit {TINY} --layers 1 --device-memory 1MiB {options}", capsys)
+    assert code == 0
+    rungs = out[out.index("rung  layers") :].splitlines()[1 : 1 + len(layers)]
+    assert [line.split()[1] for line in rungs] == layers
 
 
 def test_layers_ladder_configuration_and_place_are_as_asked_for(

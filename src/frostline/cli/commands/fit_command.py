@@ -12,7 +12,7 @@ import typer
 from frostline.atomic import check_writable
 from frostline.cli.options.arguments import TaskArguments
 from frostline.cli.options.grouping import grouped
-from frostline.cli.options.naming import check_ladder, check_rungs, ladder_named
+from frostline.cli.options.naming import DIAGONAL, SIEVE, check_ladder, check_rungs, ladder_named
 from frostline.cli.options.step_arguments import StepArguments, folder_of, predicted_device
 from frostline.costs.capacity import LARGEST_MARGIN, MARGIN
 from frostline.errors import OptionError
@@ -45,10 +45,16 @@ class FitArguments:
         str, typer.Option("--device", help="Whose rules: cpu, or cuda, predicted without a card. Default: cpu.")
     ] = "cpu"
     ladder: Annotated[
-        str, typer.Option("--ladder", help="diagonal, layers-only, samples-only, or rungs as LAYERS:SAMPLES,...")
-    ] = "diagonal"
+        str | None,
+        typer.Option(
+            "--ladder",
+            help="sieve, diagonal, layers-only, samples-only, or rungs as LAYERS:SAMPLES,... Default: sieve, as of a search "
+            "within a budget.",
+        ),
+    ] = None
     rungs: Annotated[
-        int | None, typer.Option("--rungs", help="The number of rungs of a ladder not given by hand. Default: 3.")
+        int | None,
+        typer.Option("--rungs", help="How many diagonal, the default with it, and the like have. Default: 3."),
     ] = None
     margin: Annotated[
         str, typer.Option("--margin", help="The share of what is predicted that is to stay free besides.")
@@ -59,8 +65,8 @@ class FitArguments:
 
     def __post_init__(self) -> None:
         predicted_device(self.device)
-        check_ladder(self.ladder)
-        check_rungs(self.ladder, self.rungs)
+        check_ladder(self.ladder_name)
+        check_rungs(self.ladder_name, self.rungs)
         if self.cluster == (self.device_memory is not None):
             raise OptionError(
                 "what devices there are says either --device-memory, such as 8GiB,24GiB, or --cluster."
@@ -70,6 +76,11 @@ class FitArguments:
         _share(self.margin)
         if self.out is not None:
             check_writable(self.out / "fit.csv")
+
+    @property
+    def ladder_name(self) -> str:
+        """What is said of the ladder; if nothing is, the one of a search within a budget, or one that has so many rungs."""
+        return self.ladder or (SIEVE if self.rungs is None else DIAGONAL)
 
     @property
     def memories(self) -> tuple[int, ...]:
@@ -86,7 +97,7 @@ class FitArguments:
         from frostline.training.supervised.task_layers import layers_of
 
         num_layers = layers_of(task).num_layers
-        return ladder_named(self.ladder, self.rungs, num_layers=num_layers, full_samples=task.full_samples)
+        return ladder_named(self.ladder_name, self.rungs, num_layers=num_layers, full_samples=task.full_samples)
 
 
 @grouped
