@@ -26,6 +26,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's, and those of w
 
 lightning = pytest.importorskip("frostline.integrations.lightning.lightning_tuning")
 
+from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
+
 from tests.integrations.lightning.lightning_digits import BATCH, Digits, build, digits, loaders  # noqa: E402
 
 NUM_LAYERS = 4
@@ -219,6 +221,14 @@ def test_a_trainer_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         look(forgetful, samples=100)
 
 
+class Rising(Digits):
+    """Unlearns from the third epoch on."""
+
+    def on_train_epoch_start(self) -> None:
+        for group in self.optimizers().param_groups:
+            group["lr"] = 0.02 if self.current_epoch < 2 else 3.0
+
+
 class Late(Digits):
     def setup(self, stage: str) -> None:
         self.more = nn.Linear(2, 2)
@@ -232,6 +242,96 @@ class Bare(Digits):
 
     def configure_model(self) -> None:
         self.head, self.body = self.made
+
+
+class Judged:
+    """An objective whose validations give these accuracies; it keeps the weights that each was of."""
+
+    def __init__(self, *accuracies: float, mode: str = "max", monitor: str = "accuracy", **trainer: Any) -> None:
+        self.weights: list[dict[str, torch.Tensor]] = []
+        self.checkpoint = ModelCheckpoint(monitor="accuracy", mode=mode)
+        given, judge = iter(accuracies), self
+
+        class Module(Digits):
+            def on_validation_epoch_end(self) -> None:
+                if judge.is_training and not self.trainer.sanity_checking:
+                    self.log("accuracy", next(given))
+                    judge.weights.append({name: value.clone() for name, value in self.state_dict().items()})
+
+        self._fitting = lightning.Fitting(
+            build=lambda trial: Module(trial.suggest_float("rate", 1e-3, 1e-1)),
+            monitor=monitor,
+            trainer={"callbacks": self.checkpoint, **trainer},
+            data=loaders(),
+        )
+
+    def __call__(self, trial: Trial) -> float:
+        self.is_training = trial.trains
+        score: float = self._fitting(trial)
+        return score
+
+
+def same(left: Mapping[str, torch.Tensor], right: Mapping[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, right[name]) for name, value in left.items())
+
+
+def test_a_model_checkpoint_keeps_the_best_and_writes_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    judge = Judged(0.5, 0.9, 0.7)
+    training = Training(judge, 3 * EPOCH)
+    assert training.curve[-1].score == pytest.approx(0.9)
+    assert same(training.weights, judge.weights[1])
+    assert not same(training.weights, judge.weights[2])
+    assert judge.checkpoint.best_model_score is None
+    assert not list(tmp_path.iterdir())
+    judge = Judged(0.5, 0.9, 0.7, mode="min")
+    assert same(Training(judge, 3 * EPOCH).weights, judge.weights[0])
+    # By its metric, at the score that is searched by.
+    judge = Judged(0.5, 0.9, 0.7, monitor="val_loss")
+    training = Training(judge, 3 * EPOCH)
+    assert training.curve[-1].score == training.curve[1].score
+    assert same(training.weights, judge.weights[1])
+
+
+@pytest.mark.parametrize("stop", [EPOCH, 100], ids=["at an epoch's end", "in it"])
+def test_the_best_of_a_lower_rung_is_remembered(stop: int) -> None:
+    judge, later = Judged(0.9), Judged(*([0.4] * 3))
+    first = Training(judge, stop, full_samples=2 * EPOCH)
+    kept = KeptTraining.of(first.written[-1].contents())
+    second = Training(later, 2 * EPOCH, kept=kept)
+    assert later.weights
+    assert second.curve[-1].score == pytest.approx(0.9)
+    assert same(second.weights, judge.weights[0])
+
+
+def test_the_checkpoint_of_a_trainer_of_ones_own_keeps_the_best_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lightning as L
+
+    monkeypatch.chdir(tmp_path)
+    weights: list[dict[str, torch.Tensor]] = []
+
+    class Module(Digits):
+        def on_validation_epoch_end(self) -> None:
+            self.log("accuracy", [0.9, 0.5][len(weights)] if not self.trainer.sanity_checking else 0.0)
+            if not self.trainer.sanity_checking:
+                weights.append({name: value.clone() for name, value in self.state_dict().items()})
+
+    def objective(trial: Trial) -> float:
+        weights.clear()
+        callback = lightning.TrialCallback(trial, monitor="accuracy")
+        own = ModelCheckpoint(dirpath=tmp_path / "own", monitor="accuracy", mode="max")
+        trainer = L.Trainer(callbacks=[own, callback], logger=False, enable_progress_bar=False)
+        trainer.fit(Module(trial.suggest_float("rate", 1e-3, 1e-1)), **loaders(), ckpt_path=callback.ckpt_path)
+        return callback.score(trainer)
+
+    training = Training(objective, 2 * EPOCH)
+    assert training.curve[-1].score == pytest.approx(0.9)
+    assert same(training.weights, weights[0])
+    assert list((tmp_path / "own").iterdir())
 
 
 def test_layers_that_are_made_later() -> None:
@@ -300,3 +400,24 @@ def test_two_processes_train_one_configuration(strategy: str) -> None:
         kept=KeptTraining.of(kept.contents()),
     )
     assert [point.samples for point in further.curve] == [120, 150, 230]
+
+
+@pytest.mark.multiprocess
+@FORKS
+def test_two_processes_keep_the_best_of_their_training() -> None:
+    best = ModelCheckpoint(monitor="val_loss")
+    objective = lightning.Fitting(
+        build=lambda trial: Rising(trial.suggest_float("rate", 1e-3, 1e-1)),
+        monitor="val_loss",
+        trainer={"strategy": "ddp_fork", "devices": 2, "accelerator": "cpu", "callbacks": [best]},
+        data=loaders(),
+    )
+    training = Training(objective, 600)
+    scores = [point.score for point in training.curve]
+    assert scores[-1] == min(scores) < scores[-2]
+    model = training.module.eval()
+    images, targets = digits(150, 250).tensors
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(model.head(model.body(images)), targets).item()
+    assert loss == pytest.approx(scores[-1], abs=1e-5)
+    assert training.written[-1].state["best"]["score"] == pytest.approx(scores[-1])

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from frostline.errors import ObjectiveError
+from frostline.integrations.best_model import BestModel
 from frostline.integrations.lightning.lightning_trainer import (
     agreed,
     begin_epoch,
@@ -38,15 +40,29 @@ if TYPE_CHECKING:
 _NOT_KEPT = ("callbacks", "hyper_parameters", "hparams_name", "hparams_type", "datamodule_hyper_parameters")
 
 
+_KEPT = "kept.ckpt"
+
+
 class TrialCallback(Callback):
     """Lets a Lightning ``Trainer`` train as a trial says: freezes, counts samples, reports ``monitor``, stops, keeps.
 
     Give it to a trainer of its own among the ``callbacks``, give ``ckpt_path=callback.ckpt_path`` to ``Trainer.fit``, and
     return ``callback.score(trainer)``. However many epochs the trainer was made for, it trains on the rung's samples.
     ``num_samples(batch)`` says how many samples a batch holds, by default the length of its first tensor.
+
+    With a ``ModelCheckpoint`` that has a ``monitor`` the best is kept: the score is that of the validation that was best by
+    it, of lower rungs of the same training too, and ``score`` leaves the module with those weights. ``best`` is that
+    checkpoint; by default it is the trainer's.
     """
 
-    def __init__(self, trial: Trial, *, monitor: str, num_samples: Count = num_examples) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        *,
+        monitor: str,
+        num_samples: Count = num_examples,
+        best: ModelCheckpoint | None = None,
+    ) -> None:
         self._trial = trial
         self._monitor = monitor
         self._num_samples = num_samples
@@ -60,6 +76,7 @@ class TrialCallback(Callback):
         self._num_pending, self._num_steps = 0, 0
         self._is_over = False
         self._kept_at = time.monotonic()
+        self._best = None if best is None else self._best_by(best)
 
     # For the objective.
 
@@ -84,7 +101,11 @@ class TrialCallback(Callback):
             raise ObjectiveError(
                 "callback.score came before a score: give the callback to a Trainer, and call its fit before."
             )
-        return self._trial.curve[-1].score
+        if self._best is None or self._best.score is None:
+            return self._trial.curve[-1].score
+        assert self._trial.model is not None
+        self._best.load(self._trial.model)
+        return self._best.score
 
     # What Lightning calls.
 
@@ -108,6 +129,9 @@ class TrialCallback(Callback):
         self._trial.freeze(pl_module)
         pl_module.configure_optimizers = self._with_full_length(trainer, pl_module.configure_optimizers)
         _without_end(trainer)
+        if self._best is None:
+            given = (each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint))
+            self._best = next((self._best_by(each) for each in given if keeps_best(each)), None)
         trainer.fit_loop.min_epochs = 0
         trainer.fit_loop.epoch_loop.min_steps = None
 
@@ -196,8 +220,13 @@ class TrialCallback(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the score."""
-        if not trainer.sanity_checking and self._monitor in trainer.callback_metrics:
-            self._report(trainer)
+        metrics = trainer.callback_metrics
+        if trainer.sanity_checking or self._monitor not in metrics:
+            return
+        self._report(trainer)
+        if self._best is not None and self._best.metric in metrics and self._trial.samples_seen > 0:
+            value, score = (float(metrics[name]) for name in (self._best.metric, self._monitor))
+            self._best.note(value, score=score, model=pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the last score, where it is not one of validation."""
@@ -213,6 +242,9 @@ class TrialCallback(Callback):
         if self._is_over and trainer.is_last_batch:
             self._epoch_states = current_states()
             self._keep(trainer, num_batches=0)
+        elif self._is_over and self._best is not None and not self._is_copy:
+            # What was kept behind the last batch does not know yet how that was scored.
+            self._trial.checkpoint(self._state_at(self._folder / _KEPT))
         if self._is_copy and trainer.is_global_zero:
             self._hand_back()
 
@@ -236,7 +268,8 @@ class TrialCallback(Callback):
             "curve": curve,
             "samples_seen": self._trial.samples_seen,
             "is_over": self._is_over,
-            "state": self._state_at(self._folder / "kept.ckpt") if self._is_over else {},
+            "state": self._state_at(self._folder / _KEPT) if self._is_over else {},
+            "best": None if self._best is None else (self._best.metric, self._best.contents()),
         }
         torch.save(trained, self._trained_elsewhere)
 
@@ -252,6 +285,10 @@ class TrialCallback(Callback):
         for samples, score in trained["curve"]:
             self._trial.report(score, samples=samples)
         self._trial.checkpoint(trained["state"])
+        if trained["best"] is not None:
+            metric, contents = trained["best"]
+            # It is chosen from no more.
+            self._best = BestModel(metric, greater_is_better=False, kept=contents)
 
     # Parts.
 
@@ -261,7 +298,7 @@ class TrialCallback(Callback):
 
     def _keep(self, trainer: Trainer, *, num_batches: int) -> None:
         """Keep the training, so many batches into an epoch."""
-        path = self._folder / "kept.ckpt"
+        path = self._folder / _KEPT
         self._generators = {"epoch": self._epoch_states, "now": current_states(), "num_batches": num_batches}
         trainer.save_checkpoint(path)
         self._kept_at = time.monotonic()
@@ -272,7 +309,12 @@ class TrialCallback(Callback):
         # Written by this process, or one that it began.
         checkpoint = torch.load(path, map_location="cpu", weights_only=False)
         kept = {name: value for name, value in checkpoint.items() if name not in _NOT_KEPT}
-        return {"checkpoint": kept, "generators": self._generators}
+        best = {} if self._best is None else {"best": self._best.contents()}
+        return {"checkpoint": kept, "generators": self._generators, **best}
+
+    def _best_by(self, checkpoint: ModelCheckpoint) -> BestModel:
+        kept = (self._trial.resumed or {}).get("best")
+        return BestModel(f"{checkpoint.monitor}", greater_is_better=checkpoint.mode == "max", kept=kept)
 
     def _with_full_length(self, trainer: Trainer, configure: Callable[[], Any]) -> Callable[[], Any]:
         """Return ``configure_optimizers`` for which the trainer is as long as a full training: rungs cut schedules short."""
@@ -289,6 +331,11 @@ class TrialCallback(Callback):
                 _without_end(trainer)
 
         return configure_optimizers
+
+
+def keeps_best(callback: object) -> bool:
+    """Return whether a callback keeps the checkpoint that is best by a metric."""
+    return isinstance(callback, ModelCheckpoint) and callback.monitor is not None and callback.save_top_k != 0
 
 
 def _without_end(trainer: Trainer) -> None:

@@ -18,7 +18,7 @@ from frostline.run.own_objective import tune as tune_objective
 try:
     from lightning.pytorch import LightningModule, Trainer
 
-    from frostline.integrations.lightning.lightning_callback import TrialCallback
+    from frostline.integrations.lightning.lightning_callback import TrialCallback, keeps_best
     from frostline.integrations.lightning.lightning_task import task_from_module
 except ModuleNotFoundError as error:
     raise OptionError(f"the package {error.name} is not installed: pip install 'frostline[lightning]'.") from None
@@ -69,6 +69,7 @@ def tune(
     best; a full training is one on ``samples`` samples. Data are given as to ``Trainer.fit``; a function of the trial that
     returns a datamodule may ask for hyperparameters too. ``trainer`` are the arguments of ``Trainer``, but for how long it
     trains. Among them ``strategy="ddp_spawn"`` with several ``devices`` trains each configuration in several processes.
+    A ``ModelCheckpoint`` with a ``monitor`` among its callbacks keeps the best of each training: see ``TrialCallback``.
     The rest is as in ``frostline.tune``.
 
     Raises: OptionError for an argument of the trainer that is the trial's to set; ObjectiveError if ``build`` returns no
@@ -118,9 +119,15 @@ class Fitting:
         data = dict(self.data)
         if callable(data.get("datamodule")):
             data["datamodule"] = data["datamodule"](trial)
-        callback = TrialCallback(trial, monitor=self.monitor)
         arguments = {**_QUIET, **self.trainer, "max_epochs": -1}
-        arguments["callbacks"] = [*arguments.get("callbacks", ()), callback]
+        given = _as_list(arguments.get("callbacks"))
+        # One object would watch all trainings of a search, and go by the best of them; its files are of no use there.
+        best = next((each for each in given if keeps_best(each)), None)
+        if best is not None:
+            given.remove(best)
+            arguments["enable_checkpointing"] = False
+        callback = TrialCallback(trial, monitor=self.monitor, best=best)
+        arguments["callbacks"] = [*given, callback]
         if not trial.trains:
             # What a search has to know of a module shows in one process.
             arguments.update(strategy="auto", devices=1, num_nodes=1)
@@ -129,6 +136,11 @@ class Fitting:
             trainer = Trainer(**arguments)
             trainer.fit(module, **data, ckpt_path=callback.ckpt_path)
         return callback.score(trainer)
+
+
+def _as_list(callbacks: Any) -> list[Any]:
+    """Return callbacks as a Trainer takes them: several, one, or None."""
+    return [*callbacks] if isinstance(callbacks, list | tuple) else [] if callbacks is None else [callbacks]
 
 
 def _check(trainer: Mapping[str, Any]) -> None:

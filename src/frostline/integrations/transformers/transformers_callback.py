@@ -14,7 +14,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from frostline.errors import ObjectiveError
-from frostline.integrations.transformers.best_model import BestModel
+from frostline.integrations.best_model import BestModel
 from frostline.objectives.generators import current_states, set_states
 from frostline.objectives.pending_checkpoint import SECONDS_BETWEEN_CHECKPOINTS
 
@@ -40,8 +40,7 @@ class TrialCallback(TrainerCallback):
         self._folder = Path(tempfile.mkdtemp(prefix="frostline-"))
         self._states: dict[str, Any] = {}
         self._kept_at = time.monotonic()
-        kept = (trial.resumed or {}).get("best")
-        self._best = BestModel(args, kept) if args.load_best_model_at_end else None
+        self._best = _best_model(args, (trial.resumed or {}).get("best"))
 
     def __enter__(self) -> Self:
         args = self._trainer.args
@@ -122,7 +121,7 @@ class TrialCallback(TrainerCallback):
             score = metrics[self._monitor]
             self._trial.report(score)
             if self._best is not None:
-                self._best.note(metrics, score=score, model=self._model)
+                self._best.note(_metric_in(metrics, self._best.metric), score=score, model=self._model)
         if self._states:
             # Whether it was evaluated changes nothing in a training, which may go on from here.
             set_states(self._states)
@@ -135,6 +134,24 @@ class TrialCallback(TrainerCallback):
         best = {} if self._best is None else {"best": self._best.contents()}
         self._trial.checkpoint({"files": files, **best})
         self._kept_at = time.monotonic()
+
+
+def _best_model(args: TrainingArguments, kept: Any) -> BestModel | None:
+    """Return what keeps the best model of a Trainer that loads it at the end, as far as it was ``kept``."""
+    if not args.load_best_model_at_end:
+        return None
+    metric = args.metric_for_best_model or "loss"
+    name = metric if metric.startswith("eval_") else f"eval_{metric}"
+    return BestModel(name, greater_is_better=bool(args.greater_is_better), kept=kept)
+
+
+def _metric_in(metrics: dict[str, float], name: str) -> float:
+    if name not in metrics:
+        raise ObjectiveError(
+            f"metric_for_best_model is {name!r}, but Trainer.evaluate gives {', '.join(sorted(metrics))}: compute it in "
+            f"compute_metrics, or name one of these."
+        )
+    return metrics[name]
 
 
 def _bytes_of(path: Path) -> torch.Tensor:
