@@ -63,6 +63,10 @@ def test_it_is_a_task() -> None:
         ({"batch_size": 0}, "batch_size of regression is 0, but must be at least 1"),
         ({"defaults": {}}, "defaults of regression lack learning_rate"),
         ({"direction": "maximize"}, "its score is the loss: give a score_function"),
+        (
+            {"optimizer": torch.optim.LBFGS},
+            "regression is LBFGS, which computes the loss several times a step: use",
+        ),
     ],
 )
 def test_incomplete_tasks_are_refused(changes: dict[str, Any], words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Mapping
@@ -55,6 +56,11 @@ def check_fields(task: Any) -> None:
         raise TaskError(
             f"the defaults of {task.name} lack {', '.join(missing)}: give a value to all that is searched (on the command "
             f"line with --default NAME=VALUE)."
+        )
+    if _needs_closure(task.optimizer):
+        raise TaskError(
+            f"the optimizer of {task.name} is {task.optimizer.__name__}, which computes the loss several times a step: use one "
+            f"that makes a step of one gradient, such as AdamW."
         )
     if task.direction == "maximize" and task.score_function is None:
         raise TaskError(f"{task.name} is to be maximized, but its score is the loss: give a score_function.")
@@ -131,6 +137,12 @@ def _check_types(task: Any) -> None:
     for name, (is_allowed, what) in allowed.items():
         if not is_allowed:
             raise TaskError(f"{name} of {task.name} is {shown(getattr(task, name))}, but must be {what}.")
+
+
+def _needs_closure(optimizer: type[Optimizer]) -> bool:
+    """Return whether steps of an optimizer are given a function that computes the loss, as those of LBFGS."""
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
 
 
 def _are_values(values: object) -> bool:
