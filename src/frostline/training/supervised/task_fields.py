@@ -59,8 +59,8 @@ def check_fields(task: Any) -> None:
         )
     if _needs_closure(task.optimizer):
         raise TaskError(
-            f"the optimizer of {task.name} is {task.optimizer.__name__}, which computes the loss several times a step: use one "
-            f"that makes a step of one gradient, such as AdamW."
+            f"the optimizer of {task.name} is {task.optimizer.__name__}, which computes the loss several times a step: use "
+            f"one that makes a step of one gradient, such as AdamW."
         )
     if task.direction == "maximize" and task.score_function is None:
         raise TaskError(f"{task.name} is to be maximized, but its score is the loss: give a score_function.")
