@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -39,6 +40,36 @@ def events(draw):
             done.add(at)
             found.append(("finish", ended(Request(*at), draw(OUTCOMES))))
     return found
+
+
+def test_who_took_too_long_is_passed_over() -> None:
+    history = History("minimize")
+    for number in range(5):
+        history.add_configuration(drawn(number))
+        evaluation = ended(Request(number, 0), float(number))
+        history.finish(
+            replace(evaluation, cost=replace(evaluation.cost, seconds=[9.0, 1.0, 8.0, 2.0, 5.0][number]))
+        )
+    rung = history.rung(0)
+    near = rung.passing_over(5.0)
+    assert rung.contenders == [0, 1, 2, 3, 4]
+    assert near.contenders == near.order == [1, 3, 4]
+    assert near.promotable(limit=2, most=9) == [1, 3]
+    assert near.beaten(limit=2, is_closed=True) == [4, 0, 2]
+    # In units of what all took.
+    assert near.dearness(2) == pytest.approx(1.5 / 5.0)
+    assert rung.dearness(2) == pytest.approx(5.0 / 5.0)
+    assert rung.passing_over(9.0) is rung
+    history.start(Request(0, 1))
+    history.start(Request(4, 1))
+    # Who has begun higher takes nobody's place.
+    assert history.rung(0).passing_over(5.0).within(2) == (1, 2)
+    assert history.rung(0).passing_over(5.0).within(3) == (3, 1)
+    # Whether the others' climb is over changes nothing.
+    for number in (1, 2, 3):
+        history.eliminate(number)
+    again = history.rung(0).passing_over(5.0)
+    assert (again.order, again.num_passed) == ([1, 3, 4], 1)
 
 
 def apply(history: History, event: tuple) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
+from copy import copy
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,9 @@ class RungHistory:
         self._seconds_of: dict[int, float] = {}
         self._seconds: float | None = 0.0
         self._seconds_of_best: list[float] | None = None
+        self._seconds_each: float | None = None
+        self.num_passed = 0
+        """How many of those who have begun higher are passed over."""
 
     @property
     def seconds(self) -> float:
@@ -61,9 +65,34 @@ class RungHistory:
         """Return what the first ``count`` to climb took each, in units of what all did that finished; 1 if nobody knows."""
         if self._seconds_of_best is None:
             self._seconds_of_best = [*accumulate((self._seconds_of[number] for number in self.order), initial=0.0)]
-        seconds, ranked = self._seconds_of_best, len(self.ranking)
-        count = min(count, ranked)
-        return (seconds[count] / count) / (seconds[-1] / ranked) if count and seconds[-1] > 0.0 else 1.0
+        seconds, count = self._seconds_of_best, min(count, len(self.ranking))
+        each = self._mean_seconds
+        return (seconds[count] / count) / each if count and each > 0.0 else 1.0
+
+    @property
+    def _mean_seconds(self) -> float:
+        """What all that finished took each, those included that are passed over."""
+        if self._seconds_each is not None:
+            return self._seconds_each
+        seconds = sum(self._seconds_of[number] for number in self.order)
+        return seconds / len(self.ranking) if self.ranking else 0.0
+
+    def passing_over(self, dearest: float) -> RungHistory:
+        """Return the same without those who took longer than ``dearest`` seconds: they climb no more."""
+        dear = {number for number in self.ranking if self._seconds_of[number] > dearest}
+        if not dear:
+            return self
+        self._settle()
+        others = copy(self)
+        others.ranking = [number for number in self.ranking if number not in dear]
+        others._order = None if self._order is None else [number for number in self._order if number not in dear]
+        others._contenders = [key for key in self._contenders if key[1] not in dear]
+        others._unpromoted = [key for key in self._unpromoted if key[1] not in dear]
+        unpromoted = {number for _, number in self._unpromoted}
+        others._unpromotable = sorted({*self._unpromotable, *(dear & unpromoted)})
+        others._seconds_of_best, others._seconds_each = None, self._mean_seconds
+        others.num_passed = sum(number in dear - unpromoted for _, number in self._contenders)
+        return others
 
     @property
     def losses(self) -> list[float]:
@@ -90,7 +119,8 @@ class RungHistory:
     def within(self, quota: int, *, least: int = 0) -> tuple[int, int]:
         """Return how many of the first contenders climb, at least ``least``, and how many others have climbed before.
 
-        Together they are a ``quota``, or fewer if there are no more; more if so many have climbed.
+        Together they are a ``quota``, or fewer if there are no more; more if so many have climbed. Those who are passed over
+        take nobody's place.
         """
         contenders = self.contenders
         unpromoted = {number for _, number in self._unpromoted}
@@ -99,7 +129,7 @@ class RungHistory:
         while number > least and number + others > quota:
             number -= 1
             others += contenders[number] not in unpromoted
-        return number, others
+        return number, others + self.num_passed
 
     def promotable(self, *, limit: int, most: int) -> list[int]:
         """Return, in order, up to ``most`` of the first ``limit`` to climb that are not yet started at a higher rung."""

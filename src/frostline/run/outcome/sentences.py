@@ -93,7 +93,8 @@ def own_lines(best: Evaluation, own: Evaluation | None, metric: str | None = Non
         return [
             f"Your own configuration, {own.number}, is the best: keep it. Its {name}, trained in full, is {own.score:.5g}."
         ]
-    return [f"Your own configuration, {own.number}, trained in full, has a {name} of {own.score:.5g}."]
+    article = "an" if name[0].lower() in "aeiou" else "a"
+    return [f"Your own configuration, {own.number}, trained in full, has {article} {name} of {own.score:.5g}."]
 
 
 def left_behind_line(own: Evaluation, best_there: Evaluation | None, metric: str | None) -> str:

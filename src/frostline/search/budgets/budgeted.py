@@ -95,7 +95,7 @@ class BudgetedHalving(ClimbTerms):
         for rung, higher in pairwise(quotas):
             if requests:
                 break
-            contenders = decisions.climbing_from(rung, decided.everyone)
+            contenders = decided.contenders.get(higher) or decisions.climbing_from(rung, decided.everyone)
             climbing = contenders.promotable(limit=quotas[higher], most=capacity)
             requests = [Request(number, higher) for number in climbing]
         return requests
@@ -107,7 +107,7 @@ class BudgetedHalving(ClimbTerms):
         decisions, found = ClimbDecisions(self, history), []
         decided = decisions.made()
         for rung, higher in pairwise(decided.quotas):
-            contenders = decisions.climbing_from(rung, decided.everyone)
+            contenders = decided.contenders.get(higher) or decisions.climbing_from(rung, decided.everyone)
             found += contenders.beaten(limit=decided.quotas[higher], is_closed=True)
         return sorted(found)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from frostline.search.algorithms.silence import tells_nothing
 from frostline.search.budgets.climb_terms import TOLERANCE
-from frostline.search.budgets.decided_climb import DecidedClimb, with_early
+from frostline.search.budgets.decided_climb import DecidedClimb
 from frostline.search.budgets.rung_prices import Costs
 from frostline.search.budgets.savings import LEAST_SAVED
 
@@ -106,11 +106,18 @@ class ClimbDecisions:
         return range(begin, max(begin + number, len(self.history.configurations)))
 
     def _affordable(self, wave: range, here: RungHistory) -> int:
-        """Return how many candidates the budget pays for, by what the first ``wave`` of them took."""
+        """Return how many candidates the budget pays for, by what the first ``wave`` of them took.
+
+        Those that climb may take longer than most, and each rung takes as long to begin and to validate as the lowest of
+        all layers does, where the early ones have been.
+        """
         costs = self.costs
         full_training = costs.full_training_by(1, by=self.early, alike=self.scouts)
         left = costs.budget(full_training) - costs.first
-        prices = costs.prices(wave, known=1, full_training=full_training)
+        dearness = here.dearness(self.terms.climb.counts(len(here.ranking), 0)[1])
+        prices = costs.prices(wave, known=1, full_training=full_training, dearness={0: dearness})
+        beginning = dearness * costs.beyond(prices[1] / dearness, early=self.early, among=self.scouts)
+        prices = [prices[0], *(price + beginning for price in prices[1:])]
         if not self._told_nothing(here):
             return self.terms.climb.affordable(left, prices, 0)
         # More of them than can go on with more layers would be trained for nothing.
@@ -149,21 +156,23 @@ class ClimbDecisions:
                 self._spent(everyone, rung),
                 costs.prices(everyone, known=rung + 1, full_training=full_training, dearness=dearness),
             )
-            higher, wave = self._next_rung(rung, here), 0
-            quota, others = self._quota(funds, higher, here), 0
+            higher, tellers = self._next_rung(rung, here), list[int]()
+            near = self._within_reach(funds, higher, here)
+            quota = self._quota(funds, higher, near)
             if higher == terms.lowest_whole:
                 # What candidates take with all layers is a guess until some have: a third of them tell it.
-                wave = (quota + 2) // 3
-                corrected = self._corrected(funds, higher, here, wave)
+                tellers = near.contenders[: (quota + 2) // 3]
+                corrected = self._corrected(funds, higher, near, tellers)
                 if corrected is None:
-                    return replace(decided, wave={higher: wave})
-                quota = max(wave, self._quota(corrected, higher, here))
-                # Those that went early take places of others.
-                quota, others = with_early(quota, here.order, self.early, least=wave)
-            dearness[rung] = here.dearness(quota)
-            # So does whoever climbed within a smaller budget; those that it left behind do not come back.
-            number, others = here.within(quota + others, least=wave)
-            decided = decided.climbing(higher, number, others=others)
+                    return decided.waiting(higher, len(tellers), near)
+                near = self._within_reach(corrected, higher, here)
+                quota = self._quota(self._without_lost(corrected, higher, near, tellers), higher, near)
+            # Those that went early, or climbed within a smaller budget, take places of others. Nobody comes back.
+            least = len({*tellers}.intersection(near.contenders))
+            quota = max(quota, least)
+            number, others = near.within(quota, least=least)
+            dearness[rung] = near.dearness(number)
+            decided = decided.climbing(higher, number, near, others=others)
             rung = higher
         return decided
 
@@ -174,16 +183,34 @@ class ClimbDecisions:
         )
         return spent + (self.costs.first if rung < self.terms.first_rung else 0.0)
 
-    def _corrected(self, funds: _Funds, higher: int, here: RungHistory, wave: int) -> _Funds | None:
-        """Return ``funds`` by what the first ``wave`` to climb took at ``higher``; None before they have ended there."""
-        tellers = here.contenders[:wave]
+    def _corrected(self, funds: _Funds, higher: int, here: RungHistory, tellers: Sequence[int]) -> _Funds | None:
+        """Return ``funds`` by what the first to climb, the ``tellers``, took at ``higher``; None before they have ended."""
         mean = self.costs.mean_of(tellers, higher)
         if mean is None:
             return None
-        off = mean / (funds.prices[higher] * here.dearness(wave)) if mean > 0 else 1.0
+        off = mean / (funds.prices[higher] * here.dearness(len(tellers))) if mean > 0 else 1.0
         # They tell what a full training takes, too.
         budget = self.costs.budget(self.costs.full_training_by(higher, by=[*self.early, *tellers]))
         return _Funds(budget, funds.spent, [price * off for price in funds.prices])
+
+    def _without_lost(self, funds: _Funds, rung: int, near: RungHistory, begun: Sequence[int]) -> _Funds:
+        """Return ``funds`` less what those took at ``rung`` of the ``begun``, and of the early ones, who climb no more."""
+        lost = {*begun, *self.early}.difference(near.contenders)
+        found = [self.history.evaluation(number, rung) for number in sorted(lost)]
+        spent = sum(evaluation.cost.seconds for evaluation in found if evaluation is not None)
+        return replace(funds, spent=funds.spent + spent)
+
+    def _within_reach(self, funds: _Funds, rung: int, climbing: RungHistory) -> RungHistory:
+        """Return those of whom some climb to ``rung`` without whoever could not be trained in full for all that is left.
+
+        Who took longer than others takes longer above. Where nobody is within reach all are returned, as they are where
+        there is none of one's own: somebody has to be trained in full.
+        """
+        if self.terms.num_own == 0:
+            return climbing
+        most = (funds.left + _EXCESS * funds.budget) / sum(funds.prices[rung:])
+        near = climbing.passing_over(most * climbing.seconds / max(1, climbing.num_ended))
+        return near if near.ranking else climbing
 
     def _quota(self, funds: _Funds, rung: int, climbing: RungHistory) -> int:
         """Return how many climb to ``rung`` if that and what is planned above it is to cost at most what is left.

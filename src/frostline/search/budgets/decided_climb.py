@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from frostline.search.rung_history import RungHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,9 @@ class DecidedClimb:
     """How many others come to a rung."""
     wave: dict[int, int] = field(default_factory=dict)
     """To the rung above them, if that is not decided: how many climb in any case, and so tell what it takes."""
+    contenders: dict[int, RungHistory] = field(default_factory=dict)
+    """Of whom some climb to a rung, as they are known at the one below, without those who are passed over; where it is not
+    said, all."""
 
     @classmethod
     def beginning(cls, candidates: range) -> DecidedClimb:
@@ -35,23 +38,19 @@ class DecidedClimb:
         """The numbers of all who compete, but for the first."""
         return range(self.candidates.start, self.late.stop)
 
-    def climbing(self, rung: int, quota: int, *, others: int = 0) -> DecidedClimb:
-        """Return the same with a ``quota`` of the best that climbs to ``rung``, where ``others`` come besides."""
-        return replace(self, quotas=self.quotas | {rung: quota}, besides=self.besides | {rung: others})
+    def climbing(self, rung: int, quota: int, contenders: RungHistory, *, others: int = 0) -> DecidedClimb:
+        """Return the same with a ``quota`` of the best of ``contenders`` climbing to ``rung``; ``others`` come besides."""
+        return replace(
+            self,
+            quotas=self.quotas | {rung: quota},
+            besides=self.besides | {rung: others},
+            contenders=self.contenders | {rung: contenders},
+        )
 
     def expected(self, rung: int) -> int:
         """Return how many come to ``rung``, beside the first."""
         return self.quotas.get(rung, 0) + self.besides.get(rung, 0)
 
-
-def with_early(quota: int, ranking: Sequence[int], early: Sequence[int], *, least: int) -> tuple[int, int]:
-    """Return how many of the best climb so that they and those that went early are a quota, and how many are not among them.
-
-    At least ``least`` of the best climb.
-    """
-
-    def others(number: int) -> int:
-        return len({*early}.difference(ranking[:number]))
-
-    number = next((number for number in range(quota, least, -1) if number + others(number) <= quota), least)
-    return number, others(number)
+    def waiting(self, rung: int, wave: int, contenders: RungHistory) -> DecidedClimb:
+        """Return the same with a ``wave`` of the best of ``contenders`` climbing to ``rung``, whatever is decided then."""
+        return replace(self, wave={rung: wave}, contenders=self.contenders | {rung: contenders})

@@ -128,6 +128,17 @@ class Costs:
                 correction[kind] *= dearness.get(rung, 1.0)
         return prices
 
+    def beyond(self, guessed: float, *, early: Sequence[int], among: range) -> float:
+        """Return what the second rung takes beyond the ``guessed``, by those who went there ``early``; 0 without any.
+
+        They may take longer than the others ``among`` whom they began.
+        """
+        told, lowest = self.mean_of(early, 1), self.at(0, among)
+        if not told or not lowest.seconds:
+            return 0.0
+        pace = (self.mean_of(early, 0) or 0.0) / (lowest.seconds / lowest.num_ended)
+        return max(0.0, told / pace - guessed) if pace > 0 else 0.0
+
     def share_saved(self, numbers: Sequence[int], rung: int, higher: int) -> float | None:
         """Return which share of a sample's seconds at ``higher`` those of ``numbers`` saved at ``rung``.
 
