@@ -134,9 +134,10 @@ class Session:
         """
         if not math.isfinite(score):
             return score
-        sign = loss_sign(self.task.direction)
-        is_better = self.best is None or sign * score < sign * self.best.score
-        if is_better if keeps_best(self.task) else self.measures_to_the_end:
+        sign, remembers = loss_sign(self.task.direction), self.measures_to_the_end
+        if keeps_best(self.task):
+            remembers = self.best is None or sign * score < sign * self.best.score
+        if remembers:
             self.best = BestWeights.of(self.model, score=score)
         return score if self.best is None else self.best.score
 

@@ -182,6 +182,18 @@ def test_rungs_that_cost_nothing_by_the_clock_end_all_the_same() -> None:
     assert Run(seconds=seconds).of(4).rung(4).num_ended > 1
 
 
+@pytest.mark.parametrize("num_own", [0, 1])
+def test_candidates_of_whom_the_best_cost_nothing_by_the_clock_are_searched(num_own: int) -> None:
+    run = Run(
+        ladder=SIEVE,
+        outcome=lambda request: chance(request) - 10 * (request.number % 3 == 1),
+        seconds=lambda request, guessed: 0.0 if request.number % 3 == 1 else guessed,
+    )
+    history = run.of(6, num_own=num_own)
+    assert spent(history) <= 1.1 * 6
+    assert history.rung(3).ranking[0] % 3 == 1
+
+
 def tenfold(number: int) -> float:
     """What a configuration costs in units of another: between 0.3 and 3, one's own 1."""
     return 1.0 if number == 0 else 10 ** Random(f"{number}").uniform(-0.5, 0.5)

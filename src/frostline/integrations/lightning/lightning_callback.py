@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 # Of a checkpoint these are not plain values, or not the training's: the trial makes modules, and each rung a trainer.
 _NOT_KEPT = ("callbacks", "hyper_parameters", "hparams_name", "hparams_type", "datamodule_hyper_parameters")
 
-
 _KEPT = "kept.ckpt"
 
 

@@ -114,7 +114,8 @@ class ClimbDecisions:
         costs = self.costs
         full_training = costs.full_training_by(1, by=self.early, alike=self.scouts)
         left = costs.budget(full_training) - costs.first
-        dearness = here.dearness(self.terms.climb.counts(len(here.ranking), 0)[1])
+        # Where the clock stood still nobody is dearer.
+        dearness = here.dearness(self.terms.climb.counts(len(here.ranking), 0)[1]) or 1.0
         prices = costs.prices(wave, known=1, full_training=full_training, dearness={0: dearness})
         beginning = dearness * costs.beyond(prices[1] / dearness, early=self.early, among=self.scouts)
         prices = [prices[0], *(price + beginning for price in prices[1:])]
