@@ -215,6 +215,12 @@ def words(examples: Any) -> Any:
     return {"words": ["a"] * len(examples), "labels": 3}
 
 
+def test_its_trainings_may_be_judged_by_the_best_of_their_validations() -> None:
+    last, best = (task_of(trainer, keep_best=kept) for kept in (False, True))
+    assert (last.keep_best, best.keep_best) == (False, True)
+    assert last.fingerprint != best.fingerprint
+
+
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "no trainer": (lambda: model(), r"returned a BertForSequenceClassification: return a transformers.Trainer"),
     "own loss": (lambda: trainer(OwnLoss), r"OwnLoss has a compute_loss of its own"),

@@ -29,6 +29,7 @@ class TaskFields(TypedDict, total=False):
     augment: Augment
     also_read: tuple[str, ...]
     num_workers: int
+    keep_best: bool
 
 
 def first_of(outputs: Tensor, targets: Any) -> Tensor:  # noqa: ARG001 (what a task's losses are given)
