@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from shutil import rmtree
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from lightning.pytorch import Callback
@@ -129,7 +129,7 @@ class TrialCallback(Callback):
         pl_module.configure_optimizers = self._with_full_length(trainer, pl_module.configure_optimizers)
         _without_end(trainer)
         if self._best is None:
-            given = (each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint))
+            given = trainer.checkpoint_callbacks
             self._best = next((self._best_by(each) for each in given if keeps_best(each)), None)
         trainer.fit_loop.min_epochs = 0
         trainer.fit_loop.epoch_loop.min_steps = None
@@ -268,7 +268,6 @@ class TrialCallback(Callback):
             "samples_seen": self._trial.samples_seen,
             "is_over": self._is_over,
             "state": self._state_at(self._folder / _KEPT) if self._is_over else {},
-            "best": None if self._best is None else (self._best.metric, self._best.contents()),
         }
         torch.save(trained, self._trained_elsewhere)
 
@@ -284,10 +283,9 @@ class TrialCallback(Callback):
         for samples, score in trained["curve"]:
             self._trial.report(score, samples=samples)
         self._trial.checkpoint(trained["state"])
-        if trained["best"] is not None:
-            metric, contents = trained["best"]
-            # It is chosen from no more.
-            self._best = BestModel(metric, greater_is_better=False, kept=contents)
+        if "best" in trained["state"]:
+            # It is chosen from no more, by whatever metric.
+            self._best = BestModel(self._monitor, greater_is_better=False, kept=trained["state"]["best"])
 
     # Parts.
 
@@ -332,7 +330,7 @@ class TrialCallback(Callback):
         return configure_optimizers
 
 
-def keeps_best(callback: object) -> bool:
+def keeps_best(callback: object) -> TypeGuard[ModelCheckpoint]:
     """Return whether a callback keeps the checkpoint that is best by a metric."""
     return isinstance(callback, ModelCheckpoint) and callback.monitor is not None and callback.save_top_k != 0
 

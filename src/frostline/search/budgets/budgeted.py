@@ -87,16 +87,14 @@ class BudgetedHalving(ClimbTerms):
             # Whoever else has room begins with candidates, of which so many begin in any case.
             wave = self.scouts(None) or range(first.stop, first.stop + self.first_wave(None))
             return requests + first_requests(history, wave, rung=0, capacity=capacity - len(requests))
-        decisions = ClimbDecisions(self, history)
-        decided = decisions.made()
+        decided = ClimbDecisions(self, history).made()
         requests = first_requests(history, decided.candidates, rung=0, capacity=capacity)
         requests += first_requests(history, decided.late, rung=1, capacity=capacity - len(requests))
         quotas = decided.quotas | decided.wave
-        for rung, higher in pairwise(quotas):
+        for _, higher in pairwise(quotas):
             if requests:
                 break
-            contenders = decided.contenders.get(higher) or decisions.climbing_from(rung, decided.everyone)
-            climbing = contenders.promotable(limit=quotas[higher], most=capacity)
+            climbing = decided.contenders[higher].promotable(limit=quotas[higher], most=capacity)
             requests = [Request(number, higher) for number in climbing]
         return requests
 
@@ -104,11 +102,9 @@ class BudgetedHalving(ClimbTerms):
         """See ``Climb``: those of a closed rung that its quota leaves behind."""
         if not self._first_have_ended(history):
             return []
-        decisions, found = ClimbDecisions(self, history), []
-        decided = decisions.made()
-        for rung, higher in pairwise(decided.quotas):
-            contenders = decided.contenders.get(higher) or decisions.climbing_from(rung, decided.everyone)
-            found += contenders.beaten(limit=decided.quotas[higher], is_closed=True)
+        decided, found = ClimbDecisions(self, history).made(), []
+        for _, higher in pairwise(decided.quotas):
+            found += decided.contenders[higher].beaten(limit=decided.quotas[higher], is_closed=True)
         return sorted(found)
 
     def _first_have_ended(self, history: History) -> bool:

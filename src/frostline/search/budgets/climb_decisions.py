@@ -82,7 +82,7 @@ class ClimbDecisions:
             return scouts
         saved = self.costs.share_saved(self.early, 0, self.terms.lowest_whole)
         if saved is None:
-            return replace(scouts, wave={1: len(self.early)})
+            return scouts.waiting(1, len(self.early), self.climbing_from(0, self.scouts))
         if saved < LEAST_SAVED:
             return replace(self, terms=self.terms.late)._with_late(scouts)
         return self._climbed(DecidedClimb.beginning(self._candidates()), rung=0)
@@ -127,8 +127,9 @@ class ClimbDecisions:
     def _with_late(self, scouts: DecidedClimb) -> DecidedClimb:
         """Return what is decided when all but the ``scouts`` begin with all layers."""
         late = self._late()
-        quotas = scouts.quotas | {1: len(self.early)}
-        return self._climbed(replace(scouts, late=late, quotas=quotas, besides={1: len(late)}), rung=1)
+        few = self.climbing_from(0, self.scouts)
+        decided = scouts.climbing(1, len(self.early), few, others=len(late))
+        return self._climbed(replace(decided, late=late), rung=1)
 
     def _late(self) -> range:
         """Return those who begin with all layers, since few save no time: as many as is left pays for."""

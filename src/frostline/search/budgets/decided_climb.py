@@ -25,8 +25,7 @@ class DecidedClimb:
     wave: dict[int, int] = field(default_factory=dict)
     """To the rung above them, if that is not decided: how many climb in any case, and so tell what it takes."""
     contenders: dict[int, RungHistory] = field(default_factory=dict)
-    """Of whom some climb to a rung, as they are known at the one below, without those who are passed over; where it is not
-    said, all."""
+    """Of whom some climb to a rung, as they are known at the one below, without those who are passed over."""
 
     @classmethod
     def beginning(cls, candidates: range) -> DecidedClimb:
