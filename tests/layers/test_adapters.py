@@ -1,4 +1,4 @@
-"""Layers of models with PEFT's adapters: those of the model without, as far as something in them is trained."""
+"""Models with PEFT's adapters: their layers are those of the model without, and weights are known by their old names."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import torch
 from torch import nn
 from transformers import GPT2ForSequenceClassification
 
-from frostline.errors import ModelError
-from frostline.layers import freeze, split_layers
-from frostline.layers.adapters import has_adapters, join_without_adapters, names_before_adapters
+from frostline.layers import split_layers
+from frostline.layers.adapters import has_adapters, names_before_adapters
 from tests.populations.adapter_cases import ADAPTER_CASES, classifier, gpt2, language_model
 
 TOKENS = {"input_ids": torch.ones(1, 4, dtype=torch.long)}
@@ -27,42 +26,6 @@ def test_a_model_with_adapters_has_the_layers_that_it_has_without(kind: str) -> 
     expected = split_layers(without, example_inputs=TOKENS)
     assert plain(stack.names) == list(expected.names)
     assert [plain(layer.modules) for layer in stack] == [list(layer.modules) for layer in expected]
-
-
-def test_a_layer_without_an_adapter_is_no_step_of_fidelity() -> None:
-    model = language_model()
-    stack = join_without_adapters(split_layers(model, example_inputs=TOKENS), model)
-    assert plain(stack.names) == [
-        "embedding ... base_model.model.transformer.h.0",
-        "transformer.h.1",
-        "transformer.h.2 ... head",
-    ]
-    freeze(model, trainable_layers=1, layers=stack)
-    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    assert trained
-    assert all(".h.2." in name and ".lora_" in name for name in trained)
-    # A model that is frozen has the same layers.
-    assert join_without_adapters(split_layers(model, example_inputs=TOKENS), model) == stack
-
-
-def test_the_head_that_is_saved_is_a_layer_of_its_own() -> None:
-    model = classifier()
-    stack = join_without_adapters(split_layers(model, example_inputs=TOKENS), model)
-    assert plain(stack.names)[1:] == ["transformer.h.1", "transformer.h.2", "head"]
-    freeze(model, trainable_layers=1, layers=stack)
-    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    assert trained == ["base_model.model.score.modules_to_save.default.weight"]
-
-
-def test_nothing_but_adapters_is_joined() -> None:
-    model = gpt2().requires_grad_(False)
-    stack = split_layers(model, example_inputs=TOKENS)
-    assert join_without_adapters(stack, model) is stack
-    adapted = language_model().requires_grad_(False)
-    stack = split_layers(adapted, example_inputs=TOKENS)
-    assert join_without_adapters(stack, adapted) is stack
-    with pytest.raises(ModelError, match="nothing would be trained"):
-        freeze(adapted, trainable_layers=2, layers=stack)
 
 
 @pytest.mark.parametrize("case", ADAPTER_CASES, ids=lambda case: case.name)

@@ -15,8 +15,9 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from frostline.errors import ModelError, ObjectiveError
-from frostline.layers import LayerStack, freeze, split_layers
+from frostline.layers import LayerStack, freeze
 from frostline.layers.cutting.execution import Arguments
+from frostline.layers.trained_steps import split_into_steps
 from frostline.objectives.batches import Count, num_examples
 from frostline.objectives.suggestions import MiddleFirst
 from frostline.objectives.surroundings import Surroundings
@@ -105,7 +106,7 @@ class _Looked(Trial):
         if not self.has_run:
             # What the model itself raises is better raised where it is called.
             with suppress(ModelError):
-                self.stack = split_layers(model, example_inputs=Arguments(args, kwargs))
+                self.stack = split_into_steps(model, example_inputs=Arguments(args, kwargs))
                 self.has_run = True
         if self.has_run:
             # The objective may have more to say before its first step.

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from frostline.errors import ObjectiveError
-from frostline.layers import freeze, freezing_of, split_layers
+from frostline.layers import freeze, freezing_of
 from frostline.layers.storages import model_bytes
+from frostline.layers.trained_steps import split_into_steps
 from frostline.objectives.batches import Count, Place, Repeated, num_examples
 from frostline.objectives.kept_training import KeptTraining
 from frostline.objectives.pending_checkpoint import PendingCheckpoint
@@ -124,8 +125,8 @@ class Trial:
         if layers is None and example_inputs is None and seen is not None and _fits(seen, model):
             layers = seen
         elif layers is None and example_inputs is not None:
-            layers = split_layers(model, example_inputs=example_inputs)
-        self._check_number((layers or split_layers(model)).num_layers)
+            layers = split_into_steps(model, example_inputs=example_inputs)
+        self._check_number((layers or split_into_steps(model)).num_layers)
         # Frozen layers may be kept smaller, or elsewhere.
         self.model_bytes = model_bytes(model)
         self._freezing = freeze(

@@ -226,8 +226,10 @@ def test_what_the_user_had_frozen_stays_frozen() -> None:
     model.head.requires_grad_(False)
     model.trunk.final_norm.requires_grad_(False)
     with pytest.raises(ModelError, match="nothing would be trained"):
-        freeze(model, trainable_layers=1)
+        freeze(model, trainable_layers=1, layers=split_layers(model))
     assert freezing_of(model) is None
+    # Unless the layers are given, one without anything to train joins the one before it.
+    assert freeze(model, trainable_layers=1).trained_layers[0].name == "trunk.blocks.1 ... head"
 
 
 def test_a_mode_set_while_frozen_stays_after_restore() -> None:

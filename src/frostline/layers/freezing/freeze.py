@@ -13,10 +13,10 @@ from frostline.errors import ModelError, OptionError
 from frostline.layers.cutting.boundary import suspended
 from frostline.layers.cutting.cut import Cut
 from frostline.layers.cutting.execution import Inputs
-from frostline.layers.discovery import split_layers
 from frostline.layers.freezing.freezing import Freezing, FrozenStatistics, Tied, freezing_of, gradient_flags
 from frostline.layers.freezing.snapshots import check_snapshots
 from frostline.layers.stack import LayerStack
+from frostline.layers.trained_steps import split_into_steps
 from frostline.layers.weights.frozen_weight_plan import FrozenPlacement, Keeping, prepare
 from frostline.layers.weights.frozen_weights import fill_keeping
 from frostline.layers.weights.weight_file import WeightFile
@@ -92,7 +92,7 @@ def freeze(
     )
     keeping = Keeping(dtype=None if frozen_dtype is None else torch.bfloat16, placement=placement, file=file)
     if layers is None:
-        stack = split_layers(model, example_inputs=example_inputs)
+        stack = split_into_steps(model, example_inputs=example_inputs)
     elif example_inputs is not None:
         raise OptionError("layers and example_inputs both say what the layers are: give one of them.")
     else:

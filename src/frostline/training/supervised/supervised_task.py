@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from frostline.layers import LayerStack, build_deferred, freeze, freezing_of, split_layers
-from frostline.layers.adapters import join_without_adapters
+from frostline.layers import LayerStack, build_deferred, freeze, freezing_of
+from frostline.layers.trained_steps import split_into_steps
 from frostline.records import Configuration, Direction, Value
 from frostline.training.files.initial_weights import start_from
 from frostline.training.files.pretrained import PretrainedWeights
@@ -158,9 +158,8 @@ class SupervisedTask:
         return model
 
     def split(self, model: nn.Module) -> LayerStack:
-        """Return the layers of ``model`` in the order of execution; each has an adapter, if any has."""
-        stack = split_layers(model, unwrap=self.unwrap, example_inputs=self._example_inputs(model))
-        return join_without_adapters(stack, model)
+        """Return the layers of ``model`` in the order of execution, with something to train in each behind the first."""
+        return split_into_steps(model, unwrap=self.unwrap, example_inputs=self._example_inputs(model))
 
     def freeze(self, model: nn.Module, *, trainable_layers: int) -> None:
         """Freeze ``model`` in place; calibrated statistics come from the first batches of one fixed order."""
