@@ -137,6 +137,9 @@ class Cost:
     peak_bytes: int | None = None
     population: int = 1
     """How many configurations were trained together, itself included."""
+    fixed_seconds: float = 0.0
+    """Those of the ``seconds`` that more samples would not have added to, as far as they are known: what goes before the
+    first step and comes after the last one, such as loading and the validation at the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

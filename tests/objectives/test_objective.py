@@ -77,6 +77,20 @@ def tune(objective: Callable[[frostline.Trial], Any], **options: Any) -> frostli
     return frostline.tune(objective, **defaults | options)
 
 
+def test_what_lies_around_the_steps_is_told_of_each_training_and_kept(tmp_path: Path) -> None:
+    def with_loading(trial: frostline.Trial) -> float:
+        time.sleep(0.2)
+        loss = objective(trial)
+        time.sleep(0.1)
+        return loss
+
+    storage = f"sqlite:///{tmp_path / 'studies.db'}"
+    tune(with_loading, storage=storage, study="loading")
+    costs = [each.cost for each in read_study(storage, "loading").history.evaluations()]
+    assert len(costs) >= 4
+    assert all(0.3 <= cost.fixed_seconds <= cost.seconds for cost in costs)
+
+
 def test_a_search_knows_layers_and_space_from_the_objective_alone() -> None:
     result = tune(objective, unit="points", configurations=None, budget=6, initial={"learning_rate": 0.01})
     assert result.study_name == "test_objective-objective"

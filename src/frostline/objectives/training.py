@@ -85,7 +85,8 @@ class ObjectiveTraining:
             finally:
                 trial.rest(is_over=has_ended)
         seen_before = 0 if kept is None else kept.samples_seen
-        cost = Cost(seconds=time.perf_counter() - begin, samples=max(curve[-1].samples - seen_before, 0))
+        seconds, samples = time.perf_counter() - begin, max(curve[-1].samples - seen_before, 0)
+        cost = Cost(seconds=seconds, samples=samples, fixed_seconds=trial.fixed_seconds(seconds, samples))
         evaluation = evaluation_by(curve, job, cost)
         if evaluation.score is not None and trial.model is not None and self._is_full(job):
             self.models.keep(trial.model, job.configuration, score=evaluation.score)

@@ -16,9 +16,11 @@ from frostline.layers.trained_steps import split_into_steps
 from frostline.objectives.batches import Count, Place, Repeated, num_examples
 from frostline.objectives.kept_training import KeptTraining
 from frostline.objectives.pending_checkpoint import PendingCheckpoint
+from frostline.objectives.stopwatch import Stopwatch
 from frostline.objectives.surroundings import Surroundings
 from frostline.records import CurvePoint
 from frostline.training.black_box import score_of
+from frostline.training.machine.devices import synchronise
 from frostline.wording import counted
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class Trial:
         self._has_read_samples = False
         self._is_in_batch = False
         self._place: Place | None = None
+        self._stopwatch = Stopwatch()
         self._checkpoint = PendingCheckpoint(surroundings.keep, may_continue=surroundings.may_continue)
 
     # Hyperparameters.
@@ -207,6 +210,7 @@ class Trial:
                 self._surroundings.progressed(self.samples_seen)
                 self._is_in_batch = True
                 yield batch
+                self._stepped()
         finally:
             # What the objective does with its model afterwards, such as averaging weights, belongs to no checkpoint.
             self._is_in_batch = False
@@ -221,6 +225,7 @@ class Trial:
         self._largest_batch = max(self._largest_batch, num_samples)
         self.samples_seen += num_samples
         self._surroundings.progressed(self.samples_seen)
+        self._stepped()
         return not self._is_over()
 
     def will_run(self, *args: Any, **kwargs: Any) -> None:
@@ -293,6 +298,10 @@ class Trial:
         twin.resumed = None
         return twin
 
+    def fixed_seconds(self, seconds: float, samples: int) -> float:
+        """Return which of the ``seconds`` that this trial took on so many ``samples`` lie around its loop; 0: unknown."""
+        return self._stopwatch.fixed_seconds(seconds, samples)
+
     def check_frozen(self) -> None:
         """Raise ObjectiveError if the objective has ended and froze no model."""
         if self._freezing is None:
@@ -328,6 +337,13 @@ class Trial:
     def _is_over(self) -> bool:
         """Whether the rung has no room for another batch."""
         return self.samples_seen > 0 and self.samples_seen + self._largest_batch > self._fidelity.samples
+
+    def _stepped(self) -> None:
+        """Note when a step has ended; the first and the last one wait for the device."""
+        parameter = None if self.model is None else next(self.model.parameters(), None)
+        if parameter is not None and (self._is_over() or not self._stopwatch.is_running):
+            synchronise(parameter.device)
+        self._stopwatch.stepped(self.samples_seen)
 
     def _note(self, point: CurvePoint) -> None:
         while self._curve and self._curve[-1].samples >= point.samples:

@@ -195,7 +195,7 @@ class History:
         rungs[rung].finish(
             number,
             key,
-            seconds=evaluation.cost.seconds,
+            cost=evaluation.cost,
             model_cost=evaluation.model_cost,
             values=self.configuration_of(evaluation).hyperparameters,
         )

@@ -14,7 +14,7 @@ from frostline.search.sorted_lists import Key, discard, holds
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from frostline.records import Value
+    from frostline.records import Cost, Value
 
 
 class RungHistory:
@@ -49,6 +49,8 @@ class RungHistory:
         self._unpromotable: list[int] = []
         self._seconds_of: dict[int, float] = {}
         self._seconds: float | None = 0.0
+        self._fixed_seconds: list[float] = []
+        """Of those who know how many of their seconds lie around the steps."""
         self._seconds_of_best: list[float] | None = None
         self._seconds_each: float | None = None
         self.num_passed = 0
@@ -60,6 +62,11 @@ class RungHistory:
         if self._seconds is None:
             self._seconds = sum(self._seconds_of[number] for number in sorted(self._seconds_of))
         return self._seconds
+
+    @property
+    def fixed_seconds(self) -> float:
+        """Which of the ``seconds`` more samples would not have added to, as far as that is known, in whichever order."""
+        return math.fsum(self._fixed_seconds)
 
     def dearness(self, count: int) -> float:
         """Return what the first ``count`` to climb took each, in units of what all did that finished; 1 if nobody knows."""
@@ -191,13 +198,15 @@ class RungHistory:
         number: int,
         key: Key | None,
         *,
-        seconds: float,
+        cost: Cost,
         model_cost: float | None,
         values: Mapping[str, Value],
     ) -> None:
         """Let a configuration of these hyperparameters have ended; None for ``key`` unless it finished."""
         self.num_ended += 1
-        self._seconds_of[number], self._seconds, self._seconds_of_best = seconds, None, None
+        self._seconds_of[number], self._seconds, self._seconds_of_best = cost.seconds, None, None
+        if cost.fixed_seconds > 0:
+            self._fixed_seconds.append(cost.fixed_seconds)
         if key is None:
             insort(self._unpromotable, number)
             return

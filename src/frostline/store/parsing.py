@@ -74,6 +74,7 @@ class _EvaluationRecord(TypedDict):
     trained_samples: Count
     peak_bytes: Count | None
     population: _Positive
+    fixed_seconds: NotRequired[_Amount]
     curve: list[_Point]
     reason: _Line | None
     trained_with: NotRequired[dict[_Name, _Value]]

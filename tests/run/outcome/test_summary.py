@@ -15,7 +15,7 @@ RUNGS = tuple(
 EXPECTED = (4, 3, 2)
 
 
-def history_of(*ended: tuple[int, int, float | Status, float]) -> History:
+def history_of(*ended: tuple[int, int, float | Status, float], fixed_seconds: float = 0.0) -> History:
     """Return a history of evaluations, each a number, a rung, a score or how it ended, and its seconds."""
     history = History("minimize")
     for number in range(1 + max((each[0] for each in ended), default=-1)):
@@ -29,7 +29,7 @@ def history_of(*ended: tuple[int, int, float | Status, float]) -> History:
                 fidelity=RUNGS[rung],
                 status=Status.FINISHED if finished else outcome,
                 score=outcome if finished else None,
-                cost=Cost(seconds=seconds, samples=RUNGS[rung].samples),
+                cost=Cost(seconds=seconds, samples=RUNGS[rung].samples, fixed_seconds=fixed_seconds),
                 reason="" if finished else "it did not work",
             )
         )
@@ -66,6 +66,11 @@ def test_a_full_training_costs_all_the_rungs_that_it_went_on_from() -> None:
     # The first rung trained another number of layers: nothing went on from it.
     assert summary.full_training_seconds == (6 + 4 + 8 + 6) / 2
     assert summary.full_trainings == pytest.approx(25 / 12)
+
+
+def test_what_lies_around_the_steps_is_counted_once_in_a_full_training() -> None:
+    history = history_of((0, 1, 0.4, 6.0), (0, 2, 0.3, 4.0), fixed_seconds=1.5)
+    assert summarise(history, RUNGS, EXPECTED).full_training_seconds == 6 + 4 - 1.5
 
 
 def test_one_that_was_trained_in_full_at_once_tells_what_that_takes_and_not_who_climbed() -> None:

@@ -69,6 +69,8 @@ class Run:
     seconds: Seconds = as_guessed
     workers: int = 1
     ladder: Ladder = SORTING
+    begins: float = 0.0
+    """What each evaluation takes before its first step, in full trainings, and what it says of that."""
     hyperparameters: Callable[[int], dict[str, Value]] = one_of
     ledger: MemoryLedger = field(default_factory=lambda: MemoryLedger("minimize"))
 
@@ -100,7 +102,11 @@ class Run:
             fidelity=job.fidelity,
             status=Status.FINISHED if finished else outcome,
             score=outcome if finished else None,
-            cost=Cost(seconds=self.seconds(job.request, seconds), samples=samples),
+            cost=Cost(
+                seconds=self.seconds(job.request, seconds) + self.begins * FULL_SECONDS,
+                samples=samples,
+                fixed_seconds=self.begins * FULL_SECONDS,
+            ),
         )
 
 
@@ -289,6 +295,22 @@ def test_with_none_of_ones_own_a_full_training_is_that_of_a_typical_configuratio
         spending.append(spent(history) / (typical * budget))
     assert 0.9 <= mean(spending) <= 1.15
     assert max(spending) <= 1.6
+
+
+@pytest.mark.parametrize("ladder", LADDERS)
+@pytest.mark.parametrize("num_own", [0, 1])
+@pytest.mark.parametrize(
+    ("budget", "begins"),
+    [(6, 0.03), (6, 0.1), *((budget, begins) for budget in (8, 12, 24) for begins in (0.03, 0.1, 0.3))],
+)
+def test_what_lies_around_the_steps_is_no_part_of_what_samples_take(
+    budget: float, begins: float, num_own: int, ladder: Ladder
+) -> None:
+    history = Run(ladder=ladder, begins=begins).of(budget, num_own=num_own)
+    # A tenth of the samples was taken for a tenth of a full training: up to 2.3 times the budget was spent.
+    wanted = budget * (1 + begins)
+    assert 0.9 * wanted <= spent(history) <= 1.05 * wanted
+    assert usual(ladder, budget, num_own=num_own).spent(history)[1] == pytest.approx(wanted * FULL_SECONDS)
 
 
 @pytest.mark.parametrize("ladder", LADDERS)

@@ -133,7 +133,7 @@ def best_evaluation(history: History) -> Evaluation | None:
 def _full_training_seconds(history: History, rungs: Sequence[Fidelity]) -> float | None:
     """Return the mean seconds of a full training: of those made at once, as one's own under a budget.
 
-    If there are none, of all, with the rungs that they continued counted in.
+    If there are none, of all, with the rungs that they continued counted in, as if each had begun but once.
     """
     last = len(rungs) - 1
     first = last
@@ -143,7 +143,9 @@ def _full_training_seconds(history: History, rungs: Sequence[Fidelity]) -> float
     in_rungs: list[float] = []
     for number in history.rung(last).ranking:
         found = (history.evaluation(number, rung) for rung in range(first, last + 1))
-        chain = [evaluation.cost.seconds for evaluation in found if evaluation is not None]
-        (at_once if len(chain) == 1 else in_rungs).append(sum(chain))
+        costs = [evaluation.cost for evaluation in found if evaluation is not None]
+        begun_again = sum(cost.fixed_seconds for cost in costs[1:])
+        whole = sum(cost.seconds for cost in costs) - begun_again
+        (at_once if len(costs) == 1 else in_rungs).append(whole)
     seconds = at_once or in_rungs
     return sum(seconds) / len(seconds) if seconds else None

@@ -13,7 +13,7 @@ from frostline.search.budgets.savings import pace
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from frostline.records import Evaluation
+    from frostline.records import Cost, Evaluation
     from frostline.search.budgets.budget import Budget
     from frostline.search.history import History
     from frostline.search.ladder import Ladder
@@ -44,7 +44,11 @@ def guessed_prices(ladder: Ladder) -> list[float]:
 
 
 class Costs:
-    """What a search has cost so far. The first have ended. Units: seconds."""
+    """What a search has cost so far. The first have ended. Units: seconds.
+
+    What lies around the steps of a training, as far as an evaluation tells it (``records.Cost.fixed_seconds``), comes once
+    in each, on however many samples.
+    """
 
     def __init__(self, history: History, *, ladder: Ladder, budget: Budget, first: range, first_rung: int) -> None:
         self.history = history
@@ -55,6 +59,7 @@ class Costs:
         ended = [evaluation for evaluation in found if evaluation is not None]
         self.first = sum(evaluation.cost.seconds for evaluation in ended)
         self.full_training = self._full_training(ended)
+        self._fixed = sum(evaluation.cost.fixed_seconds for evaluation in ended) / max(1, len(ended))
 
     def budget(self, full_training: float) -> float:
         """Return the budget where a full training takes so long."""
@@ -65,20 +70,21 @@ class Costs:
 
         Where the first told it from a small share of the samples, all who were trained on as many tell it better: the first
         may be unlike them, and what a process starts once falls to it. And those that have gone on since tell what more
-        samples take, of which starting and validation are a smaller part. ``by`` are those who went on before their rung was
-        closed: they are compared with those ``alike``, by default all, who were trained below in the same company.
+        samples take, of which whatever else lies around the steps is a smaller part. ``by`` are those who went on before
+        their rung was closed: they are compared with those ``alike``, by default all, who were trained below in the same
+        company.
         """
         begin, rungs = self._first_rung, self._ladder.rungs
         if begin == len(rungs) - 1:
             return self.full_training
         numbers = self.history.rung(begin).ranking if known > begin else [*self._first, *by]
-        there = self._paces(numbers, begin)
+        there = self._wholes(numbers, begin)
         lowest = self.history.rung(0, part=alike if known <= begin else None)
-        below = self._paces(lowest.ranking, 0) if begin > 0 else {}
-        typical = _typical(there, below) * self._ladder.full_samples if there else self.full_training
+        below = self._wholes(lowest.ranking, 0) if begin > 0 else {}
+        typical = _typical(there, below) if there else self.full_training
         share = rungs[begin].samples / self._ladder.full_samples
         for rung in range(known - 1, begin, -1):
-            here = self._paces(self.history.rung(rung).ranking, rung)
+            here = self._wholes(self.history.rung(rung).ranking, rung)
             growths = [here[number] / there[number] for number in here.keys() & there.keys()]
             if growths:
                 return typical * (share + (1 - share) * median(growths))
@@ -113,19 +119,23 @@ class Costs:
         fewer; while none of all layers is known, a full training that was measured is compared with. ``dearness`` says how
         many times as long as all at a rung those took who have climbed from it: they take as much longer above.
         """
-        ladder, dearness = self._ladder, dearness or {}
-        prices = [price * full_training for price in guessed_prices(ladder)]
-        # By whether all layers are trained.
-        correction = {False: 1.0, True: 1.0}
-        for rung, guessed in enumerate(prices):
-            here = self.at(rung, candidates)
-            trains_all = ladder.rungs[rung].trainable_layers == ladder.num_layers
-            prices[rung] *= correction[trains_all]
+        ladder, dearness, least = self._ladder, dearness or {}, _LEAST_SHARE * full_training
+        steps = max(full_training - self._fixed, least)
+        # By whether all layers are trained: what lies around the steps, how wrong guesses of these were, and dearness.
+        fixed = dict.fromkeys((False, True), self._fixed)
+        correction, dear = dict.fromkeys(fixed, 1.0), dict.fromkeys(fixed, 1.0)
+        prices = []
+        for rung, share in enumerate(guessed_prices(ladder)):
+            here, guessed = self.at(rung, candidates), share * steps
+            kind = ladder.rungs[rung].trainable_layers == ladder.num_layers
+            price = (fixed[kind] + guessed * correction[kind]) * dear[kind]
             if rung < known and here.num_ended >= _FEWEST_COSTS:
-                prices[rung] = max(here.seconds / here.num_ended, _LEAST_SHARE * full_training)
-                correction[trains_all] = prices[rung] / guessed
-            for kind in correction:
-                correction[kind] *= dearness.get(rung, 1.0)
+                price = max(here.seconds / here.num_ended, least)
+                fixed[kind] = min(here.fixed_seconds / here.num_ended, price)
+                correction[kind], dear[kind] = (price - fixed[kind]) / guessed, 1.0
+            prices.append(price)
+            for each in dear:
+                dear[each] *= dearness.get(rung, 1.0)
         return prices
 
     def beyond(self, guessed: float, *, early: Sequence[int], among: range) -> float:
@@ -149,11 +159,16 @@ class Costs:
         whole = self._pace(numbers, higher)
         return 1 - self._pace(numbers, rung) / whole if whole > 0 else 1.0
 
-    def _paces(self, numbers: Sequence[int], rung: int) -> dict[int, float]:
-        """Return the seconds that a sample took each of ``numbers`` that was trained at ``rung``."""
+    def _wholes(self, numbers: Sequence[int], rung: int) -> dict[int, float]:
+        """Return what a full training would take each of ``numbers`` that was trained at ``rung``, as far as that tells."""
         found = (self.history.evaluation(number, rung) for number in numbers)
         costs = ((each.number, each.cost) for each in found if each is not None)
-        return {number: cost.seconds / cost.samples for number, cost in costs if cost.samples * cost.seconds > 0}
+        return {number: self._whole(cost) for number, cost in costs if cost.samples * cost.seconds > 0}
+
+    def _whole(self, cost: Cost) -> float:
+        """Return what a full training would take by what one on fewer samples cost, if these were more than 0."""
+        steps = (cost.seconds - cost.fixed_seconds) * self._ladder.full_samples / cost.samples
+        return cost.fixed_seconds + steps
 
     def _pace(self, numbers: Sequence[int], rung: int) -> float:
         """Return the seconds that a sample took those of ``numbers`` at ``rung``, 0 if nobody was trained there."""
@@ -162,17 +177,16 @@ class Costs:
 
     def _full_training(self, first: Sequence[Evaluation]) -> float:
         """Return what a full training takes, by the first; of one that ended early, by how far it came."""
-        full = self._ladder.full_samples
-        seconds = [each.cost.seconds * full / each.cost.samples for each in first if each.cost.samples > 0]
+        seconds = [self._whole(each.cost) for each in first if each.cost.samples > 0]
         # If the clock stood still or nothing was trained, any positive number keeps the proportions.
         return max(sum(seconds) / len(seconds), 1e-9) if seconds else 1.0
 
 
 def _typical(there: dict[int, float], below: dict[int, float]) -> float:
-    """Return what a sample takes a typical configuration at a rung, by the paces of those who were trained ``there``.
+    """Return what a full training takes a typical configuration, by what a rung tells of those who were trained ``there``.
 
     These are few, and others than most: the best of the rung below may take longer than the rest, or less. How much longer
     they took than ``below`` tells what all would take that were trained below.
     """
-    growths = [pace / below[number] for number, pace in there.items() if number in below]
+    growths = [whole / below[number] for number, whole in there.items() if number in below]
     return median(below.values()) * median(growths) if growths else median(there.values())
