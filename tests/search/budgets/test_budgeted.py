@@ -313,6 +313,15 @@ def test_what_lies_around_the_steps_is_no_part_of_what_samples_take(
     assert usual(ladder, budget, num_own=num_own).spent(history)[1] == pytest.approx(wanted * FULL_SECONDS)
 
 
+@pytest.mark.parametrize(("budget", "begins", "num_scouts"), [(3, 0.3, 4), (4, 1.0, 2)])
+def test_fewer_begin_in_any_case_if_a_training_takes_long_to_begin(
+    budget: float, begins: float, num_scouts: int
+) -> None:
+    history = Run(ladder=SIEVE, begins=begins).of(budget, num_own=0)
+    assert history.rung(0).num_ended == num_scouts
+    assert spent(history) <= 1.05 * budget * (1 + begins)
+
+
 @pytest.mark.parametrize("ladder", LADDERS)
 @pytest.mark.parametrize("budget", [4, 6, 8, 12, 24])
 def test_a_machine_that_slows_down_after_the_first_keeps_the_budget(ladder: Ladder, budget: float) -> None:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from frostline.search.algorithms.silence import tells_nothing
-from frostline.search.budgets.climb_terms import TOLERANCE
+from frostline.search.budgets.climb_terms import EARLY, TOLERANCE
 from frostline.search.budgets.decided_climb import DecidedClimb
 from frostline.search.budgets.rung_prices import Costs
 from frostline.search.budgets.savings import LEAST_SAVED
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from frostline.search.budgets.climb_terms import ClimbTerms
     from frostline.search.history import History
     from frostline.search.rung_history import RungHistory
-
-# So many of the scouts train all layers before their rung is closed.
-_EARLY = 2
 
 # By how much of the budget a training may exceed it that would otherwise be the only one of a candidate.
 _EXCESS = 0.1
@@ -73,7 +70,7 @@ class ClimbDecisions:
     def early(self) -> Sequence[int]:
         """The scouts that train all layers before the lowest rung is closed. All scouts have ended."""
         # Without scouts the first that is drawn may stand alone there.
-        return self.climbing_from(0, self.scouts).order[:_EARLY] if self.scouts else ()
+        return self.climbing_from(0, self.scouts).order[:EARLY] if self.scouts else ()
 
     def made(self) -> DecidedClimb:
         """Return what is decided by now."""

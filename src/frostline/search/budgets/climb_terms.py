@@ -26,6 +26,12 @@ _LARGEST_FIRST_WAVE = 16
 # If not, the others begin with all layers (docs/decisions/0039-few-layers-once.md).
 _SCOUTS = 6
 
+EARLY = 2
+"""So many of the scouts train all layers before their rung is closed."""
+
+# Of a budget.
+_LARGEST_SHARE_OF_SCOUTS = 1 / 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClimbTerms:
@@ -132,8 +138,15 @@ class ClimbTerms:
         return rows_of(self.ladder.rungs, counts, costs)
 
     def scouts(self, costs: Costs | None) -> range:
-        """Return those of the first candidates that tell whether few layers save time, if the next rung trains all."""
+        """Return those of the first candidates that tell whether few layers save time, if the next rung trains all.
+
+        Without ``costs``: those that begin in any case. With none of one's own the first has ended soon, and if a training
+        takes long to begin they are fewer.
+        """
         number = min(_SCOUTS, self.first_wave(costs)) if self.lowest_whole == 1 else 0
+        if self.num_own == 0:
+            most = EARLY if costs is None else costs.within_budget(0, share=_LARGEST_SHARE_OF_SCOUTS)
+            number = min(number, max(EARLY, most))
         return range(self.first.stop, self.first.stop + number)
 
     def first_wave(self, costs: Costs | None) -> int:

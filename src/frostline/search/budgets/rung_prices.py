@@ -65,6 +65,12 @@ class Costs:
         """Return the budget where a full training takes so long."""
         return self._budget.in_seconds(full_training)
 
+    def within_budget(self, rung: int, *, share: float) -> int:
+        """Return how many trainings from the start of ``rung`` a ``share`` of the budget pays for, by the first alone."""
+        whole = self.full_training
+        price = self.prices(range(0), known=0, full_training=whole)[rung]
+        return int(share * self.budget(whole) / price)
+
     def full_training_by(self, known: int, *, by: Sequence[int] = (), alike: range | None = None) -> float:
         """Return what a full training takes, as far as the lowest ``known`` rungs tell, and those who went on before.
 
