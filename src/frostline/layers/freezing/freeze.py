@@ -41,7 +41,8 @@ def freeze(
     The forward signature, the keys of the state dict, copies, ``torch.save`` and ``torch.compile`` stay as they were.
     Frozen layers require no gradient, pass none on, lose the gradients they hold, and stay in evaluation mode whatever
     ``model.train()`` says, so that the prefix is the same function of its input at every step. Parameters that did not
-    require a gradient before stay so in the trained layers too. A model that is frozen already is restored first.
+    require a gradient before stay so in the trained layers too, and a layer of which none did joins the one before it,
+    unless ``layers`` are given. A model that is frozen already is restored first.
 
     With ``example_inputs`` (a tensor, a tuple of positional or a mapping of keyword arguments) the layers stand in the
     order in which they run on these. Without, they are taken in the order of registration, and a forward pass that shows
