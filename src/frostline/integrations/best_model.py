@@ -11,6 +11,8 @@ from frostline.training.files.best_weights import BestWeights
 if TYPE_CHECKING:
     from torch import nn
 
+    from frostline.objectives.trial import Trial
+
 
 class BestModel:
     """Remembers the evaluation that was best so far by a metric: its score, and the weights that it was of."""
@@ -39,3 +41,12 @@ class BestModel:
 
     def _is_better(self, value: float, other: float) -> bool:
         return value > other if self._greater_is_better else value < other
+
+
+def final_score(trial: Trial, best: BestModel | None) -> float:
+    """Return the last score that ``trial`` was told, or that of a ``best`` model, which is put into the trial's then."""
+    if best is None or best.score is None:
+        return trial.curve[-1].score
+    assert trial.model is not None
+    best.load(trial.model)
+    return best.score

@@ -30,6 +30,14 @@ def names_before_adapters(model: nn.Module) -> dict[str, str]:
     return dict(_names(model, "", ""))
 
 
+def names_in_bases(model: nn.Module) -> set[str]:
+    """Return the names of the parameters that stood in PEFT's models before adapters were put in; none without one."""
+    prefixes = tuple(
+        child_name(name, "") for name, each in model.named_modules() if is_a(each, "peft", "PeftModel")
+    )
+    return {name for name, _ in _names(model, "", "") if name.startswith(prefixes)}
+
+
 def _names(module: nn.Module, name: str, before: str) -> Iterator[tuple[str, str]]:
     wrapped = next((own for kind, own in _WRAPPED.items() if is_a(module, "peft", kind)), None)
     if wrapped is not None:

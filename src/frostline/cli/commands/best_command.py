@@ -76,6 +76,7 @@ def best_command(
             )
         with models.fetched(drawn) as path, path.open("rb") as file:
             write_whole(weights, functools.partial(shutil.copyfileobj, file))
+        what = "adapters, and what is trained with them," if models.is_without_base(drawn) else "weights"
     if as_json:
         typer.echo(json.dumps(dict(configuration.hyperparameters)))
         return
@@ -85,7 +86,7 @@ def best_command(
     if member is None:
         show_front(Console(), front, terms)
     if weights is not None:
-        typer.echo(f"weights in {weights}")
+        typer.echo(f"{what} in {weights}")
         return
     if best.rung == last and models.has(drawn):
         typer.echo(f"its weights: {models.place_of(drawn)} (--weights FILE copies them)")

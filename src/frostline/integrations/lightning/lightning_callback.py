@@ -17,7 +17,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from frostline.errors import ObjectiveError
-from frostline.integrations.best_model import BestModel
+from frostline.integrations.best_model import BestModel, final_score
 from frostline.integrations.lightning.lightning_trainer import (
     agreed,
     begin_epoch,
@@ -100,11 +100,7 @@ class TrialCallback(Callback):
             raise ObjectiveError(
                 "callback.score came before a score: give the callback to a Trainer, and call its fit before."
             )
-        if self._best is None or self._best.score is None:
-            return self._trial.curve[-1].score
-        assert self._trial.model is not None
-        self._best.load(self._trial.model)
-        return self._best.score
+        return final_score(self._trial, self._best)
 
     # What Lightning calls.
 

@@ -14,7 +14,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from frostline.errors import ObjectiveError
-from frostline.integrations.best_model import BestModel
+from frostline.integrations.best_model import BestModel, final_score
 from frostline.objectives.generators import current_states, set_states
 from frostline.objectives.pending_checkpoint import SECONDS_BETWEEN_CHECKPOINTS
 
@@ -79,10 +79,7 @@ class TrialCallback(TrainerCallback):
         """
         if not self._trial.curve:
             raise ObjectiveError("the Trainer was never evaluated: give it an eval_dataset.")
-        if self._best is None or self._best.score is None:
-            return self._trial.curve[-1].score
-        self._best.load(self._model)
-        return self._best.score
+        return final_score(self._trial, self._best)
 
     @property
     def _model(self) -> nn.Module:

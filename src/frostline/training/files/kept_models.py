@@ -9,13 +9,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from frostline.errors import FrostlineError, ModelError
 from frostline.folders.folder import delete_if_possible
 from frostline.folders.local_folder import LocalFolder
 from frostline.inputs.safe_names import folder_name
-from frostline.training.files.model_files import SUFFIX, Model, model_writer, read_model
+from frostline.training.files.adapter_base import AdapterBase
+from frostline.training.files.model_files import SUFFIX, Model, header_of, model_writer, read_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 FOLDER = "models"
 """Where they lie in the folder of a study."""
+
+# In the header of a file of adapters: the file of what lies beside them.
+_BASE = "frostline_base"
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +64,7 @@ class KeptModels:
     def keep(self, model: nn.Module, configuration: Configuration, *, score: float) -> bool:
         """Write the weights of ``model``, whole or not at all, and return whether that worked.
 
+        Of a model with adapters the base is written once for all configurations.
         A full disk, a store that does not answer, or a model with a state that cannot be saved, costs the file and not the
         evaluation: it is logged.
         """
@@ -68,12 +73,18 @@ class KeptModels:
             "hyperparameters": json.dumps(dict(configuration.hyperparameters)),
             "score": repr(score),
         }
-        name = self.name_of(configuration)
         try:
-            write = model_writer(model, about={"frostline": json.dumps(about)})
-            with self.folder.new_file(prefix=f".{name}") as new:
-                write(new.file)
-                new.named(name)
+            base = AdapterBase.of(model)
+            if base is None:
+                self._write(
+                    self.name_of(configuration), model_writer(model, about={"frostline": json.dumps(about)})
+                )
+            else:
+                if not self.folder.names(_file_of(base)):
+                    self._write(_file_of(base), model_writer(model, takes=base.holds))
+                header = {"frostline": json.dumps(about), _BASE: _file_of(base)}
+                writer = model_writer(model, about=header, takes=lambda name: not base.holds(name))
+                self._write(self.name_of(configuration), writer)
         except (FrostlineError, OSError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             logger.warning("the weights of configuration %d are not kept: %s", configuration.number, reason)
@@ -85,8 +96,24 @@ class KeptModels:
 
         Raises: ModelError if they are not here, or of another model.
         """
+        place = self.place_of(configuration)
         with self.fetched(configuration) as path:
-            return read_model(path, model, place=self.place_of(configuration))
+            beside = header_of(path, place=place).get(_BASE)
+            if beside is None:
+                return read_model(path, model, place=place)
+            base = AdapterBase.of(model)
+            if base is not None and _file_of(base) == beside:
+                return read_model(path, model, place=place, base=base)
+            with self.folder.fetched(beside) as base_path:
+                return read_model(path, model, place=place, base=base_path)
+
+    def is_without_base(self, configuration: Configuration) -> bool:
+        """Return whether the file of a configuration holds adapters, and their base is in a file of its own.
+
+        Raises: ModelError if it is not here.
+        """
+        with self.fetched(configuration) as path:
+            return _BASE in header_of(path, place=self.place_of(configuration))
 
     def has(self, configuration: Configuration) -> bool:
         """Return whether the file of a configuration is here. Raises: OSError if that cannot be known."""
@@ -136,9 +163,18 @@ class KeptModels:
                 continue
             delete_if_possible(self.folder, name)
 
+    def _write(self, name: str, write: Callable[[IO[bytes]], object]) -> None:
+        with self.folder.new_file(prefix=f".{name}") as new:
+            write(new.file)
+            new.named(name)
+
     def _listed(self) -> list[str]:
         try:
             return self.folder.names()
         except OSError as error:
             logger.warning("worse models are not deleted: %s", error)
             return []
+
+
+def _file_of(base: AdapterBase) -> str:
+    return f"base-{base.identity}{SUFFIX}"
