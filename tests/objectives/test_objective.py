@@ -18,7 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 import frostline
-from frostline.errors import ObjectiveError, OptionError, SearchSpaceError
+from frostline.errors import LadderError, ObjectiveError, OptionError, SearchSpaceError
 from frostline.folders.local_folder import LocalFolder
 from frostline.folders.places import folder_at
 from frostline.objectives.look import look
@@ -89,6 +89,33 @@ def test_what_lies_around_the_steps_is_told_of_each_training_and_kept(tmp_path: 
     costs = [each.cost for each in read_study(storage, "loading").history.evaluations()]
     assert len(costs) >= 4
     assert all(0.3 <= cost.fixed_seconds <= cost.seconds for cost in costs)
+
+
+@pytest.mark.parametrize(
+    "ladder",
+    [
+        "samples-only",
+        frostline.Ladder.samples_only,
+        frostline.Ladder.samples_only(num_layers=4, full_samples=SAMPLES),
+    ],
+)
+def test_a_ladder_is_given_by_its_name_by_what_makes_it_or_itself(ladder: Any) -> None:
+    rungs = tune(objective, ladder=ladder).terms.rungs
+    assert [(rung.trainable_layers, rung.samples) for rung in rungs] == [(4, 64), (4, 143), (4, 320)]
+
+
+@pytest.mark.parametrize(
+    ("ladder", "error", "message"),
+    [
+        ("samples", OptionError, r"there is no ladder 'samples'.*Did you mean 'samples-only'"),
+        (3, OptionError, "ladder is 3, but must be a ladder, what makes one"),
+        (frostline.Ladder.diagonal(num_layers=5, full_samples=320), LadderError, "ends at 5 layers.*is 4 layers"),
+    ],
+)
+def test_what_is_no_ladder_of_the_objective_is_one_line(ladder: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as raised:
+        tune(objective, ladder=ladder)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_search_knows_layers_and_space_from_the_objective_alone() -> None:

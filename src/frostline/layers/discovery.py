@@ -47,7 +47,7 @@ def split_layers(
 
     With ``example_inputs`` (a tensor, a tuple of positional or a mapping of keyword arguments) the model runs once, in
     evaluation mode, and the layers stand in the order of their first run; what does not run joins the layer registered
-    before it.
+    before it, and what runs last and leads to no output the layer that runs before it (a pooler that nobody reads).
     Without, they stand in the order of registration. The model is left as it was.
 
     A module registered twice is one layer, at its first place. A parameter that an opened container holds belongs to
@@ -66,6 +66,7 @@ def split_layers(
             watched = [name for unit in units for name in unit.modules]
             recorded = _traced(model, example_inputs, watched)
             units = _in_execution_order(model, units, recorded, moves_parameters=not is_known)
+            units = _without_dead_end(model, units, recorded.reached)
         if not unwrap and not is_known:
             units = units if recorded is None else heads_joined(units, recorded.inputs)
             units = _tidied(model, units, blocks)
@@ -211,6 +212,22 @@ def _in_execution_order(
         return units
     ordered = [unit for _, unit in sorted(placed, key=lambda pair: pair[0])]
     return _with_parameters_moved(model, ordered, recorded) if moves_parameters else ordered
+
+
+def _without_dead_end(model: nn.Module, units: list[Unit], reached: frozenset[int] | None) -> list[Unit]:
+    """Join the last units to the one before them if no output rests on them: alone they could not be trained."""
+    if reached is None:
+        return units
+    lead = [not reached.isdisjoint(map(id, _parameters_of(model, unit))) for unit in units]
+    if not any(lead):
+        return units
+    last = len(units) - 1 - lead[::-1].index(True)
+    return [*units[:last], joined(units[last:], name=units[last].name)]
+
+
+def _parameters_of(model: nn.Module, unit: Unit) -> list[nn.Parameter]:
+    within = [parameter for name in unit.modules for parameter in model.get_submodule(name).parameters()]
+    return [*within, *map(model.get_parameter, unit.parameters)]
 
 
 def _moment(model: nn.Module, unit: Unit, first_runs: dict[str, int], first_uses: dict[int, int]) -> float | None:

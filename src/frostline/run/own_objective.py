@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 from optuna.samplers import CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.study import Study, StudyDirection
@@ -19,11 +19,11 @@ from frostline.objectives.training import ObjectiveTraining, function_of, name_o
 from frostline.run.execution.affordable import within_budget
 from frostline.run.execution.local import local_executor
 from frostline.run.execution.options import DEFAULT_RUNS
+from frostline.run.given_ladder import GivenLadder, checked_ladder, ladder_by
 from frostline.run.loop import Observer
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_training
 from frostline.run.view.search_view import observing
-from frostline.search.ladder import Ladder
 from frostline.search.proposals.sampling import CMA_ES, GP, QMC, RANDOM, TPE
 from frostline.store.backends.storage import DEFAULT_STORAGE, Storage
 from frostline.store.begun import begun_against, begun_ladder, terms_in
@@ -49,14 +49,6 @@ _SAMPLINGS: dict[type[BaseSampler], Sampling] = {
 }
 
 
-class LadderFactory(Protocol):
-    """Makes a ladder for a model: ``Ladder.sieve``, ``Ladder.diagonal``, or a function of one's own."""
-
-    def __call__(self, *, num_layers: int, full_samples: int) -> Ladder:
-        """Return the ladder, whose last rung trains ``num_layers`` on ``full_samples``."""
-        ...
-
-
 class PlanFields(TypedDict, total=False):
     """The fields of ``SearchPlan`` that an objective may be searched by."""
 
@@ -73,7 +65,7 @@ class PlanFields(TypedDict, total=False):
 class SearchOptions(PlanFields, total=False):
     """What may be said of the search of an objective."""
 
-    ladder: LadderFactory
+    ladder: GivenLadder
 
 
 class TuneOptions(SearchOptions, total=False):
@@ -108,9 +100,10 @@ def tune(
 
     What the search may cost and what it tries are the fields of ``SearchPlan``: ``budget`` (6 full trainings unless told
     otherwise), ``initial`` (the values that you use today, trained in full), ``direction`` ("minimize"), ``sampling``,
-    ``seed``, ``configurations``, ``search``; and ``ladder``, which makes another ladder than the usual one from the numbers
-    of layers and samples. With ``against`` the score is weighed against what the model costs (``TuneResult.front``): "bytes"
-    are counted, "seconds" and "flops" the objective returns beside the score, as in ``return score, seconds``.
+    ``seed``, ``configurations``, ``search``; and ``ladder``, another one than the usual: by its name ("samples-only"), by
+    what makes it from the numbers of layers and samples (``Ladder.diagonal``), or itself. With ``against`` the score is
+    weighed against what the model costs (``TuneResult.front``): "bytes" are counted, "seconds" and "flops" the objective
+    returns beside the score, as in ``return score, seconds``.
 
     The study is kept in ``storage`` and continued if it is there; by default its name is that of the script and the
     function. An ``optuna.Study`` brings its own storage, sampler and direction. Checkpoints, and the weights of the best
@@ -123,7 +116,7 @@ def tune(
     """
     _check(objective, samples)
     kept_in = checked_folder(runs)
-    make_ladder = options.pop("ladder", None)
+    given_ladder = checked_ladder(options.pop("ladder", None))
     fields = cast("PlanFields", options)
     place: str | Storage = storage
     if isinstance(study, Study):
@@ -136,8 +129,9 @@ def tune(
         sketch = look(objective, samples=samples, values=values, root_seed=plan.seed)
         begun = terms_in(place, name)
         plan = replace(plan, against=begun_against(begun, plan.against))
-        ladder = (make_ladder or plan.usual_ladder)(num_layers=sketch.num_layers, full_samples=samples)
-        if make_ladder is None:
+        given = given_ladder or plan.usual_ladder
+        ladder = ladder_by(given, num_layers=sketch.num_layers, full_samples=samples, unit=unit)
+        if given_ladder is None:
             ladder = begun_ladder(begun, ladder)
         watching = within_budget(plan.search_on(ladder, sketch.space), watching)
         folder = kept_in.below(folder_name(name))

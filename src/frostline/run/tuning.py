@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from frostline.costs.model_cost import ModelMeter
-from frostline.errors import LadderError, OptionError, SearchFailedError, SearchSpaceError
+from frostline.errors import OptionError, SearchFailedError, SearchSpaceError
 from frostline.protocols import metric_of
 from frostline.run.execution.affordable import within_budget
 from frostline.run.execution.executors import AligningExecutor, MeteringExecutor, RememberingExecutor
 from frostline.run.execution.local import local_executor
 from frostline.run.execution.options import TrainingOptions, alone, usual_horizon
 from frostline.run.execution.workload import ExecutorFactory, TaskTraining, Workload
+from frostline.run.given_ladder import GivenLadder, checked_ladder, ladder_by
 from frostline.run.loop import SILENT, Observer, Proposer, climb
 from frostline.run.outcome.keeping import KeepingTheBest
 from frostline.run.outcome.kept_samples import KeptSamples
@@ -141,7 +142,7 @@ def tune_task(
     task: Task,
     *,
     study: str,
-    ladder: Ladder | None = None,
+    ladder: GivenLadder | None = None,
     plan: SearchPlan = SearchPlan(),
     training: TrainingOptions = TrainingOptions(),
     storage: str = DEFAULT_STORAGE,
@@ -150,11 +151,12 @@ def tune_task(
 ) -> TuneResult:
     """Search for the best configuration of a task, and return it.
 
-    Without a ``ladder`` it climbs the one that the study was begun with, and a new one ``Ladder.sieve`` under a budget, else
-    ``Ladder.diagonal``. The task's own configuration comes first, unless the plan has others. How the trainings run says
-    ``training``. A search whose last rung is predicted not to fit into the memory is refused. The rest, the errors too, is
-    as in ``tune``.
+    ``ladder`` is one for the task, what makes one (``Ladder.diagonal``) or a name ("samples-only"). Without it climbs the
+    one that the study was begun with, and a new one ``Ladder.sieve`` under a budget, else ``Ladder.diagonal``. The task's
+    own configuration comes first, unless the plan has others. How the trainings run says ``training``. A search whose last
+    rung is predicted not to fit into the memory is refused. The rest, the errors too, is as in ``tune``.
     """
+    given = checked_ladder(ladder)
     shown = observing(
         observer,
         what=f"the search of {study}",
@@ -165,9 +167,13 @@ def tune_task(
     with shown as watching:
         begun = terms_in(storage, study)
         plan = replace(plan, against=begun_against(begun, plan.against))
-        climbed = (
-            begun_ladder(begun, default_ladder(task, plan)) if ladder is None else _checked_ladder(ladder, task)
-        )
+        if given is None:
+            climbed = begun_ladder(begun, default_ladder(task, plan))
+        else:
+            num_layers = layers_of(task).num_layers
+            climbed = ladder_by(
+                given, num_layers=num_layers, full_samples=task.full_samples, unit=task.sample_unit
+            )
         if training.horizon is None:
             horizon = begun_horizon(begun, usual_horizon(is_budgeted=plan.is_budgeted))
             training = replace(training, horizon=horizon)
@@ -305,13 +311,3 @@ def _own(run: _Run, history: History) -> Evaluation | None:
         return None
     ranking = history.rung(len(search.ladder.rungs) - 1, part=range(search.num_own)).ranking
     return history.evaluation(ranking[0], len(search.ladder.rungs) - 1) if ranking else None
-
-
-def _checked_ladder(ladder: Ladder, task: Task) -> Ladder:
-    full = (layers_of(task).num_layers, task.full_samples)
-    if (ladder.num_layers, ladder.full_samples) != full:
-        raise LadderError(
-            f"the ladder ends at {ladder.num_layers} layers and {ladder.full_samples} {task.sample_unit}, but the full "
-            f"training of {task.name} is {full[0]} layers and {full[1]} {task.sample_unit}: make it for those."
-        )
-    return ladder

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 import frostline
 from frostline.errors import ObjectiveError, OptionError
@@ -126,6 +127,53 @@ def test_a_rung_that_goes_on_is_what_it_would_have_been(stop: int) -> None:
     second = Training(make, 2 * EPOCH, kept=KeptTraining.of(first.written[-1].contents()))
     assert second.curve[-1] == whole.curve[-1]
     assert all(torch.equal(value, second.weights[name]) for name, value in whole.weights.items())
+
+
+def test_what_a_trainer_keeps_in_folders_of_its_own_is_kept() -> None:
+    class Apart(Trainer):
+        """Keeps its model in a folder of the checkpoint's, as sentence-transformers' trainer does with its parts."""
+
+        def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+            assert output_dir is not None
+            part = Path(output_dir) / "parts" / "0_model"
+            part.mkdir(parents=True)
+            torch.save(self.model.state_dict(), part / "weights.pt")
+
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+            path = Path(resume_from_checkpoint) / "parts" / "0_model" / "weights.pt"
+            self.model.load_state_dict(torch.load(path, weights_only=True))
+
+    def make(trial: Trial) -> Trainer:
+        usual = make_trainer(trial)
+        return Apart(
+            model=usual.model,
+            args=usual.args,
+            train_dataset=usual.train_dataset,
+            eval_dataset=usual.eval_dataset,
+        )
+
+    whole = Training(make, EPOCH)
+    first = Training(make, 100, full_samples=EPOCH)
+    second = Training(make, EPOCH, kept=KeptTraining.of(first.written[-1].contents()))
+    assert second.curve[-1] == whole.curve[-1]
+
+
+def test_adapters_are_trained_from_the_last_layer_that_has_one() -> None:
+    def make(trial: Trial) -> Trainer:
+        usual = make_trainer(trial)
+        adapted = get_peft_model(usual.model, LoraConfig(r=2, target_modules=["query"]))
+        return Trainer(
+            model=adapted,
+            args=usual.args,
+            train_dataset=usual.train_dataset,
+            eval_dataset=usual.eval_dataset,
+        )
+
+    training = Training(make, 60, layers=1)
+    assert training.trial.model is not None
+    trained = {name for name, each in training.trial.model.named_parameters() if each.requires_grad}
+    assert trained
+    assert all(".layer.1." in name and "lora_" in name for name in trained)
 
 
 def test_a_model_init_that_reads_the_trial() -> None:

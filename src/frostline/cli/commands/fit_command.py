@@ -12,11 +12,12 @@ import typer
 from frostline.atomic import check_writable
 from frostline.cli.options.arguments import TaskArguments
 from frostline.cli.options.grouping import grouped
-from frostline.cli.options.naming import DIAGONAL, SIEVE, check_ladder, check_rungs, ladder_named
+from frostline.cli.options.naming import check_ladder, check_rungs, ladder_named
 from frostline.cli.options.step_arguments import StepArguments, folder_of, predicted_device
 from frostline.costs.capacity import LARGEST_MARGIN, MARGIN
 from frostline.errors import OptionError
 from frostline.inputs.whole_numbers import shown
+from frostline.search.algorithms.search_names import DIAGONAL, SIEVE
 from frostline.sizes import parse_size
 
 if TYPE_CHECKING:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from frostline.errors import OptionError
 from frostline.inputs.json_values import parse_values
 from frostline.inputs.whole_numbers import check_whole, parse_whole, parse_wholes, shown
-from frostline.search.algorithms.search_names import SAMPLERS, choose
+from frostline.search.algorithms.search_names import DIAGONAL, LADDERS, SAMPLERS, SIEVE, choose
 from frostline.search.alignment import Alignment
 from frostline.search.ladder import MOST_RUNGS, Ladder
 
@@ -17,18 +16,8 @@ if TYPE_CHECKING:
 
 AUDIT = "audit:"
 AUTO = "auto"
-SIEVE = "sieve"
-DIAGONAL = "diagonal"
-
 
 _NUM_RUNGS = 3
-
-_LADDERS: Mapping[str, Callable[..., Ladder]] = {
-    SIEVE: Ladder.sieve,
-    DIAGONAL: Ladder.diagonal,
-    "layers-only": Ladder.layers_only,
-    "samples-only": Ladder.samples_only,
-}
 
 
 def ladder_named(text: str, rungs: int | None, *, num_layers: int, full_samples: int) -> Ladder:
@@ -39,7 +28,7 @@ def ladder_named(text: str, rungs: int | None, *, num_layers: int, full_samples:
     check_rungs(text, rungs)
     if ":" in text:
         return Ladder.explicit(_parse_rungs(text), num_layers=num_layers, full_samples=full_samples)
-    make = choose("ladder", text, _LADDERS)
+    make = choose("ladder", text, LADDERS)
     counted = {} if text == SIEVE else {"num_rungs": _NUM_RUNGS if rungs is None else rungs}
     return make(num_layers=num_layers, full_samples=full_samples, **counted)
 
@@ -64,7 +53,7 @@ def check_ladder(text: str) -> None:
     if ":" in text:
         _parse_rungs(text)
     else:
-        choose("ladder", text, _LADDERS)
+        choose("ladder", text, LADDERS)
 
 
 def check_sampler(name: str) -> None:

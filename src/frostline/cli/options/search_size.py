@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from frostline.cli.options.naming import DIAGONAL, SIEVE
 from frostline.errors import OptionError
 from frostline.search.algorithms.halving import CONFIGURATIONS
-from frostline.search.algorithms.search_names import HALVING, search_named, takes_reduction_factor
+from frostline.search.algorithms.search_names import DIAGONAL, HALVING, SIEVE, search_named, takes_reduction_factor
 from frostline.search.budgets.budget import FEWEST_FULL_TRAININGS, Budget
 from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.search.ladder import rows_table

@@ -69,6 +69,7 @@ class TrialCallback(TrainerCallback):
         folder = self._folder / "resumed"
         folder.mkdir(exist_ok=True)
         for name, contents in self._trial.resumed["files"].items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(contents.numpy().tobytes())
         return str(folder)
 
@@ -126,7 +127,9 @@ class TrialCallback(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Keep the checkpoint's files."""
         folder = self._folder / f"checkpoint-{state.global_step}"
-        files = {path.name: _bytes_of(path) for path in sorted(folder.iterdir()) if path.is_file()}
+        # Some trainers keep parts of their model in folders of their own.
+        paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        files = {path.relative_to(folder).as_posix(): _bytes_of(path) for path in paths}
         rmtree(folder)
         best = {} if self._best is None else {"best": self._best.contents()}
         self._trial.checkpoint({"files": files, **best})

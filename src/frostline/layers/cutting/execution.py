@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from frostline.errors import ModelError
+from frostline.layers.cutting.dead_ends import graph_alone, parameters_behind
 from frostline.layers.cutting.nesting import tensors
 from frostline.layers.cutting.plain_attributes import plain_attributes, put_back
 
@@ -36,12 +37,14 @@ class Trace:
 
     ``runs`` are the modules that ran, in order. A use is a parameter's identity, the number of runs that had begun before
     it, and the watched module that was running, None in the code of a container. ``inputs`` are the numbers of the first
-    tensors that modules were first called with: equal ones are the same tensor.
+    tensors that modules were first called with: equal ones are the same tensor. ``reached`` are the identities of the
+    parameters that the outputs rest on, None if that is not known.
     """
 
     runs: list[str] = field(default_factory=list)
     uses: list[tuple[int, int, str | None]] = field(default_factory=list)
     inputs: dict[str, int] = field(default_factory=dict)
+    reached: frozenset[int] | None = None
 
 
 def call(model: nn.Module, inputs: Inputs) -> Any:
@@ -58,9 +61,10 @@ def call(model: nn.Module, inputs: Inputs) -> Any:
 
 
 def trace(model: nn.Module, inputs: Inputs, *, watched: Sequence[str]) -> Trace:
-    """Run the model once, in evaluation mode and without gradients, and say what the ``watched`` modules did.
+    """Run the model once, in evaluation mode and without a backward pass, and say what the ``watched`` modules did.
 
-    Of those that hold them their inputs are seen too. Modes, buffers and random states are put back.
+    Of those that hold them their inputs are seen too. Modes, buffers and random states are put back. A model that cannot run
+    where gradients are asked for runs a second time without.
     Raises: ModelError if the inputs are none, or the model fails on them.
     """
     if not isinstance(inputs, Tensor | tuple | Mapping | Arguments):
@@ -68,6 +72,15 @@ def trace(model: nn.Module, inputs: Inputs, *, watched: Sequence[str]) -> Trace:
             f"example_inputs is a {type(inputs).__name__}: give a tensor, a tuple of positional arguments, or a mapping of "
             f"keyword arguments."
         )
+    with suppress(Exception):
+        return _traced(model, inputs, watched, has_graph=True)
+    try:
+        return _traced(model, inputs, watched, has_graph=False)
+    except Exception as error:
+        raise ModelError(f"the model cannot run on example_inputs: {type(error).__name__}: {error}") from error
+
+
+def _traced(model: nn.Module, inputs: Inputs, watched: Sequence[str], *, has_graph: bool) -> Trace:
     recorder = _Recorder(parameters={id(parameter) for parameter in model.parameters()})
     handles = [
         model.get_submodule(name).register_forward_pre_hook(_Called(recorder, name), with_kwargs=True)
@@ -78,11 +91,12 @@ def trace(model: nn.Module, inputs: Inputs, *, watched: Sequence[str]) -> Trace:
         handles.append(module.register_forward_pre_hook(_Begin(recorder, name)))
         handles.append(module.register_forward_hook(_End(recorder, name), always_call=True))
     try:
-        with undisturbed(model), torch.no_grad(), recorder:
+        with undisturbed(model), graph_alone(model) if has_graph else torch.no_grad():
             set_mode(model, training=False)
-            call(model, inputs)
-    except Exception as error:
-        raise ModelError(f"the model cannot run on example_inputs: {type(error).__name__}: {error}") from error
+            with recorder:
+                outputs = call(model, inputs)
+            if has_graph:
+                recorder.trace.reached = parameters_behind(outputs)
     finally:
         for handle in handles:
             handle.remove()

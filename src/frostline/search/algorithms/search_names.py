@@ -1,4 +1,4 @@
-"""Searches and samplers by their names: the same on the command line and in a ``SearchPlan``."""
+"""Searches, ladders and samplers by their names: the same on the command line and in Python."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ from frostline.errors import OptionError
 from frostline.search.algorithms.halving import AsynchronousHalving, SuccessiveHalving
 from frostline.search.algorithms.hyperband import Hyperband
 from frostline.search.algorithms.sweep import FullFidelity, Sweep
+from frostline.search.ladder import Ladder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from frostline.search.interface import Climb
-    from frostline.search.ladder import Ladder
     from frostline.search.proposals.sampling import Sampling
+
+SIEVE, DIAGONAL = "sieve", "diagonal"
+LADDERS: Mapping[str, Callable[..., Ladder]] = {
+    SIEVE: Ladder.sieve,
+    DIAGONAL: Ladder.diagonal,
+    "layers-only": Ladder.layers_only,
+    "samples-only": Ladder.samples_only,
+}
 
 HALVING = "halving"
 GRID = "grid"

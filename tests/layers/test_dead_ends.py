@@ -1,0 +1,106 @@
+"""What runs last and leads to no output is no layer of its own: alone it could not be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import BertConfig, BertModel
+
+from frostline.layers import freeze, split_layers
+
+INPUTS = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+
+
+class Pooled(nn.Module):
+    """Four blocks, a head, and a pooler of its outputs that is read only if asked for."""
+
+    def __init__(self, reads: Callable[[Tensor, Tensor], Any] = lambda outputs, _pooled: outputs) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(4))
+        self.head = nn.Linear(4, 2)
+        self.pooler = nn.Linear(2, 2)
+        self._reads = reads
+
+    def forward(self, inputs: Tensor) -> Any:
+        for block in self.blocks:
+            inputs = block(inputs)
+        outputs = self.head(inputs)
+        return self._reads(outputs, self.pooler(outputs))
+
+
+def test_a_pooler_that_nobody_reads_joins_the_head() -> None:
+    stack = split_layers(Pooled(), example_inputs=INPUTS)
+    assert stack.num_layers == 5
+    assert stack.layers[-1].name == "head"
+    assert stack.layers[-1].modules == ("head", "pooler")
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        lambda outputs, pooled: {"outputs": outputs, "pooled": pooled},
+        # Whether it leads anywhere cannot be known.
+        lambda outputs, _pooled: outputs.detach(),
+        lambda outputs, _pooled: outputs.argmax(1),
+        lambda outputs, pooled: (outputs + 0 * pooled.sum()).sum(),
+    ],
+)
+def test_a_pooler_that_may_be_read_is_a_layer(reads: Callable[[Tensor, Tensor], Any]) -> None:
+    assert split_layers(Pooled(reads), example_inputs=INPUTS).names[-2:] == ("head", "pooler")
+
+
+def test_blocks_behind_a_function_of_ones_own_stay_layers() -> None:
+    class Checkpointed(Pooled):
+        def forward(self, inputs: Tensor) -> Tensor:
+            inputs = self.head[0](inputs)
+            for block in self.blocks:
+                inputs = checkpoint(block, inputs, use_reentrant=True)
+            return inputs
+
+    model = Checkpointed()
+    model.head = nn.Sequential(nn.Linear(4, 4))
+    del model.pooler
+    assert split_layers(model, example_inputs=INPUTS).num_layers == 5
+
+
+def test_the_model_is_as_it_was() -> None:
+    model = Pooled()
+    model.blocks[0].requires_grad_(False)
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    split_layers(model, example_inputs=INPUTS)
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_model_that_cannot_run_with_gradients_is_split_without() -> None:
+    class ByNumpy(Pooled):
+        def forward(self, inputs: Tensor) -> Tensor:
+            outputs = super().forward(inputs)
+            return outputs if self.training else torch.from_numpy(outputs.numpy())
+
+    assert split_layers(ByNumpy(), example_inputs=INPUTS).names[-1] == "pooler"
+
+
+def test_the_pooler_of_bert_is_trained_with_the_last_block_where_its_words_are_averaged() -> None:
+    class Averaged(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "vocab_size": 16}
+            self.bert = BertModel(BertConfig(num_hidden_layers=3, max_position_embeddings=8, **sizes))
+
+        def forward(self, words: Tensor) -> Tensor:
+            return self.bert(words).last_hidden_state.mean(1)
+
+    model, words = Averaged(), torch.ones(2, 5, dtype=torch.long)
+    stack = split_layers(model, example_inputs=words)
+    assert stack.num_layers == 4
+    freeze(model, trainable_layers=1, layers=stack)
+    model(words).sum().backward()
+    trained = {name for name, each in model.named_parameters() if each.grad is not None}
+    assert trained
+    assert all(name.startswith("bert.encoder.layer.2.") for name in trained)
