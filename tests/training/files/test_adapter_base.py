@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from torch import nn
 
 from frostline.errors import ModelError
@@ -15,7 +16,7 @@ from frostline.layers import freeze
 from frostline.records import Configuration
 from frostline.training.files.adapter_base import AdapterBase
 from frostline.training.files.kept_models import KeptModels
-from frostline.training.files.model_files import write_model
+from frostline.training.files.model_files import header_of, read_model, write_model
 from tests.populations.adapter_cases import ADAPTER_CASES, classifier, gpt2, language_model
 
 CONFIGURATION = Configuration(number=3, hyperparameters={"rate": 0.1})
@@ -58,7 +59,6 @@ def test_adapters_come_back_beside_the_base_that_they_were_trained_with(
     model = trained(built(case))
     freeze(model, trainable_layers=1)  # what is trained is what was before
     assert len(kept(models, model)) == 2
-    assert models.is_without_base(CONFIGURATION)
     write_model(tmp_path / "whole.safetensors", model)
     whole = (tmp_path / "whole.safetensors").stat().st_size
     assert models.existing(CONFIGURATION).stat().st_size < whole
@@ -87,6 +87,15 @@ def test_adapters_are_put_into_no_other_model(models: KeptModels) -> None:
             models.load(CONFIGURATION, other)
 
 
+@pytest.mark.parametrize("case", ADAPTER_CASES, ids=lambda case: case.name)
+def test_a_copy_holds_both(case, models: KeptModels, tmp_path: Path) -> None:
+    model = trained(built(case))
+    kept(models, model)
+    models.copy(CONFIGURATION, tmp_path / "copy.safetensors")
+    assert header_of(tmp_path / "copy.safetensors")["frostline"]
+    assert same(model, read_model(tmp_path / "copy.safetensors", built(case, 1)))
+
+
 def test_worse_adapters_are_deleted_and_the_base_stays(models: KeptModels) -> None:
     kept(models, built(ADAPTER_CASES[0]))
     configurations = [Configuration(number=number, hyperparameters={"rate": 0.1}) for number in range(4)]
@@ -110,7 +119,8 @@ def test_what_lies_in_no_model_of_peft_goes_with_the_adapters(models: KeptModels
     # Such as a teacher that the model moves itself.
     for parameter in model["teacher"].parameters():
         parameter += 1
-    kept(models, model)
+    (adapters, _) = kept(models, model)
+    assert any(name.startswith("teacher.") for name in load_file(models.folder.place_of(adapters)))
     assert same(model, models.load(CONFIGURATION, build()))
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from frostline.atomic import check_writable, write_whole
+from frostline.atomic import check_writable
 from frostline.cli.options.arguments import StorageOption, StudyArgument
 from frostline.errors import OptionError
 from frostline.run.execution.options import DEFAULT_RUNS
@@ -74,9 +72,7 @@ def best_command(
             raise OptionError(
                 f"no configuration of {study!r} has been trained in full yet: let the search run on."
             )
-        with models.fetched(drawn) as path, path.open("rb") as file:
-            write_whole(weights, functools.partial(shutil.copyfileobj, file))
-        what = "adapters, and what is trained with them," if models.is_without_base(drawn) else "weights"
+        models.copy(drawn, weights)
     if as_json:
         typer.echo(json.dumps(dict(configuration.hyperparameters)))
         return
@@ -86,7 +82,7 @@ def best_command(
     if member is None:
         show_front(Console(), front, terms)
     if weights is not None:
-        typer.echo(f"{what} in {weights}")
+        typer.echo(f"weights in {weights}")
         return
     if best.rung == last and models.has(drawn):
         typer.echo(f"its weights: {models.place_of(drawn)} (--weights FILE copies them)")

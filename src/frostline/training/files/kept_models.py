@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from frostline.atomic import write_whole
 from frostline.errors import FrostlineError, ModelError
 from frostline.folders.folder import delete_if_possible
 from frostline.folders.local_folder import LocalFolder
 from frostline.inputs.safe_names import folder_name
 from frostline.training.files.adapter_base import AdapterBase
-from frostline.training.files.model_files import SUFFIX, Model, header_of, model_writer, read_model
+from frostline.training.files.model_files import SUFFIX, Model, header_of, model_writer, read_model, write_joined
 
 if TYPE_CHECKING:
     from torch import nn
@@ -107,13 +110,19 @@ class KeptModels:
             with self.folder.fetched(beside) as base_path:
                 return read_model(path, model, place=place, base=base_path)
 
-    def is_without_base(self, configuration: Configuration) -> bool:
-        """Return whether the file of a configuration holds adapters, and their base is in a file of its own.
+    def copy(self, configuration: Configuration, file: Path) -> None:
+        """Write all weights of a configuration's model to ``file``, those beside adapters too, whole or not at all.
 
-        Raises: ModelError if it is not here.
+        Raises: ModelError if they are not here; OptionError if the file cannot be written.
         """
         with self.fetched(configuration) as path:
-            return _BASE in header_of(path, place=self.place_of(configuration))
+            beside = header_of(path, place=self.place_of(configuration)).get(_BASE)
+            if beside is None:
+                with path.open("rb") as kept:
+                    write_whole(file, partial(shutil.copyfileobj, kept))
+                return
+            with self.folder.fetched(beside) as base_path:
+                write_joined(file, [base_path, path], without=_BASE)
 
     def has(self, configuration: Configuration) -> bool:
         """Return whether the file of a configuration is here. Raises: OSError if that cannot be known."""

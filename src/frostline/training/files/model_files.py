@@ -5,7 +5,7 @@ Those beside a model's adapters may be in a file of their own (``AdapterBase``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -51,9 +51,23 @@ def model_writer(
     return partial(_write, tensors, {**names, **(about or {}), "format": "pt"})
 
 
+def write_joined(path: Path, parts: Sequence[Path], *, without: str) -> None:
+    """Write the weights of several files into one, whole or not at all, the headers too, ``without`` one of their names.
+
+    Raises: ModelError if a file is not as ``write_model`` writes it; OptionError if it cannot be written.
+    """
+    header: dict[str, str] = {}
+    tensors: dict[str, Tensor] = {}
+    for part in parts:
+        names, found = _read(part)
+        header, tensors = {**header, **names}, {**tensors, **found}
+    del header[without]
+    write_whole(path, partial(_write, tensors, header))
+
+
 def header_of(path: Path, *, place: str | None = None) -> Mapping[str, str]:
     """Return what ``write_model`` wrote into a file's header. Raises: ModelError if it is no such file."""
-    with _opened(path, place) as file:
+    with _opened(path, place, framework="np") as file:  # without torch
         return file.metadata() or {}
 
 
@@ -98,11 +112,11 @@ def _read(path: Path, place: str | None = None) -> tuple[Mapping[str, str], dict
 
 
 @contextmanager
-def _opened(path: Path, place: str | None) -> Iterator[Any]:
+def _opened(path: Path, place: str | None, *, framework: str = "pt") -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework=framework) as file:
             yield file
     except (OSError, SafetensorError) as error:
         raise ModelError(
