@@ -77,17 +77,15 @@ class KeptModels:
             "score": repr(score),
         }
         try:
-            base = AdapterBase.of(model)
+            header, base = {"frostline": json.dumps(about)}, AdapterBase.of(model)
             if base is None:
-                self._write(
-                    self.name_of(configuration), model_writer(model, about={"frostline": json.dumps(about)})
-                )
+                write = model_writer(model, about=header)
             else:
-                if not self.folder.names(_file_of(base)):
-                    self._write(_file_of(base), model_writer(model, takes=base.holds))
-                header = {"frostline": json.dumps(about), _BASE: _file_of(base)}
-                writer = model_writer(model, about=header, takes=lambda name: not base.holds(name))
-                self._write(self.name_of(configuration), writer)
+                header[_BASE] = _file_of(base)
+                if not self.folder.names(header[_BASE]):
+                    self._write(header[_BASE], model_writer(model, takes=base.holds))
+                write = model_writer(model, about=header, takes=lambda name: not base.holds(name))
+            self._write(self.name_of(configuration), write)
         except (FrostlineError, OSError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             logger.warning("the weights of configuration %d are not kept: %s", configuration.number, reason)
