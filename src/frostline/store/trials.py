@@ -154,7 +154,7 @@ def evaluation_of(number: int, rung: int, stored: object, rungs: Sequence[Fideli
             samples=record["trained_samples"],
             peak_bytes=record["peak_bytes"],
             population=record["population"],
-            fixed_seconds=record.get("fixed_seconds", 0.0),
+            fixed_seconds=min(record.get("fixed_seconds", 0.0), record["seconds"]),
         ),
         curve=tuple(CurvePoint(samples, score) for samples, score in record["curve"]),
         reason=record["reason"],
