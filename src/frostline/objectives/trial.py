@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,11 +16,11 @@ from frostline.layers.trained_steps import split_into_steps
 from frostline.objectives.batches import Count, Place, Repeated, num_examples
 from frostline.objectives.kept_training import KeptTraining
 from frostline.objectives.pending_checkpoint import PendingCheckpoint
+from frostline.objectives.stopwatch import Stopwatch
 from frostline.objectives.surroundings import Surroundings
 from frostline.records import CurvePoint
 from frostline.training.black_box import score_of
 from frostline.training.machine.devices import synchronise
-from frostline.training.steps.stopwatch import Stopwatch
 from frostline.wording import counted
 
 if TYPE_CHECKING:
@@ -344,7 +343,7 @@ class Trial:
         parameter = None if self.model is None else next(self.model.parameters(), None)
         if parameter is not None and (self._is_over() or not self._stopwatch.is_running):
             synchronise(parameter.device)
-        self._stopwatch.stepped(time.perf_counter(), self.samples_seen)
+        self._stopwatch.stepped(self.samples_seen)
 
     def _note(self, point: CurvePoint) -> None:
         while self._curve and self._curve[-1].samples >= point.samples:

@@ -18,7 +18,6 @@ from frostline.training.files.checkpoints import CheckpointKey, Checkpoints
 from frostline.training.files.kept_models import KeptModels
 from frostline.training.steps.finiteness import Readings
 from frostline.training.steps.schedules import share_done
-from frostline.training.steps.stopwatch import Stopwatch
 from frostline.wording import counted
 
 if TYPE_CHECKING:
@@ -128,7 +127,6 @@ class Course:
         at_once = settings.device_plan.device.type == "cpu"
         self._readings = Readings(interval=1 if at_once else _STEPS_BETWEEN_READINGS)
         self._samples_before = self.session.samples_seen
-        self._stopwatch = Stopwatch()
 
     def wants(self, num_samples: int) -> bool:
         """Return whether it learns from the next batch, of ``num_samples``; if none is wanted any more, it is finished."""
@@ -172,9 +170,6 @@ class Course:
     def note(self, num_samples: int, loss: Tensor, norm: Tensor | None) -> None:
         """Take note of a step on ``num_samples`` that gave ``loss`` and the gradient's ``norm``; ``conclude`` comes next."""
         before = self.session.samples_seen - num_samples
-        if before > self._samples_before:
-            # Those of the steps before, scores included: what this one takes is known later.
-            self._stopwatch.stepped(self.seconds, before)
         self._readings.add(before, loss, norm)
         # Not only when all have made their steps: what is held until then keeps malloc from giving back what lies beside it.
         self._reason = self._readings.complaint(at_once=False)
@@ -224,7 +219,7 @@ class Course:
     def evaluation(self, *, peak_bytes: int | None, population: int = 1) -> Evaluation:
         """Return what a finished course came to; ``population`` configurations were trained together."""
         assert self.finished
-        curve, samples = self.session.curve, self.session.samples_seen - self._samples_before
+        curve = self.session.curve
         return Evaluation(
             number=self.job.configuration.number,
             rung=self.job.rung,
@@ -233,10 +228,9 @@ class Course:
             score=curve[-1].score if self._reason is None else None,
             cost=Cost(
                 seconds=self.seconds,
-                samples=samples,
+                samples=self.session.samples_seen - self._samples_before,
                 peak_bytes=peak_bytes,
                 population=population,
-                fixed_seconds=self._stopwatch.fixed_seconds(self.seconds, samples),
             ),
             curve=tuple(curve),
             reason=self._reason,

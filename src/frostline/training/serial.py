@@ -105,7 +105,6 @@ def _evaluate(
     for batch in pinned_batches(batches, settings.device_plan):
         if not course.wants(task.num_samples(batch)):
             break
-        course.seconds = time.perf_counter() - begin
         with threads.step(kind, work=1):
             course.learn(batch)
         course.conclude()

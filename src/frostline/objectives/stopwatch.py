@@ -1,6 +1,8 @@
-"""How long the samples of a training take, and how long what lies around its steps, told apart by the clock."""
+"""How long samples take in somebody else's loop, and how long what surrounds it, told apart by the clock."""
 
 from __future__ import annotations
+
+import time
 
 
 class Stopwatch:
@@ -18,9 +20,9 @@ class Stopwatch:
         """Whether the first step has ended."""
         return self._first is not None
 
-    def stepped(self, seconds: float, samples: int) -> None:
-        """Note that a step has ended, at so many ``seconds`` by any clock, after so many ``samples`` of this training."""
-        self._last = (seconds, samples)
+    def stepped(self, samples: int) -> None:
+        """Note that a step has ended now, after so many ``samples`` of this training."""
+        self._last = (time.perf_counter(), samples)
         self._first = self._first or self._last
 
     def fixed_seconds(self, seconds: float, samples: int) -> float:
