@@ -104,3 +104,18 @@ def test_the_pooler_of_bert_is_trained_with_the_last_block_where_its_words_are_a
     trained = {name for name, each in model.named_parameters() if each.grad is not None}
     assert trained
     assert all(name.startswith("bert.encoder.layer.2.") for name in trained)
+
+
+def test_a_weight_that_cannot_require_a_gradient_changes_no_other() -> None:
+    class Stubborn(nn.Parameter):
+        def requires_grad_(self, requires_grad: bool = True) -> Stubborn:
+            if requires_grad:
+                raise RuntimeError("quantised")
+            return self
+
+    model = Pooled()
+    model.blocks[0].requires_grad_(False)
+    model.pooler.bias = Stubborn(torch.zeros(2), requires_grad=False)
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    assert split_layers(model, example_inputs=INPUTS).names[-1] == "pooler"
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags

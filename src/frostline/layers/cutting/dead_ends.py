@@ -17,9 +17,9 @@ from frostline.layers.cutting.nesting import tensors
 def graph_alone(model: nn.Module) -> Iterator[None]:
     """Record what is computed from all parameters, those that are not trained included, and keep no value for it."""
     flags = [(each, each.requires_grad) for each in model.parameters() if each.is_floating_point()]
-    for parameter, _ in flags:
-        parameter.requires_grad_(True)
     try:
+        for parameter, _ in flags:
+            parameter.requires_grad_(True)
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_dropped, _dropped):
             yield
     finally:
