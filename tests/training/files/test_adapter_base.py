@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
+from torch.testing._internal.two_tensor import TwoTensor
 
 from frostline.errors import ModelError
 from frostline.folders.places import folder_at
@@ -76,8 +77,30 @@ def test_a_base_is_written_once_and_not_read_if_it_is_there(models: KeptModels, 
     assert len(models.folder.names()) == 3
     models.folder.delete(base)
     assert same(second, models.load(other, built(case)))
-    with pytest.raises(ModelError, match="cannot be read"):
+    with pytest.raises(ModelError, match="are others here and were not kept: build the model on the base"):
         models.load(other, built(case, seed=1))
+
+
+def test_adapters_are_kept_where_their_base_cannot_be(
+    models: KeptModels, caplog: pytest.LogCaptureFixture
+) -> None:
+    def build() -> nn.Module:
+        model = built(ADAPTER_CASES[0])
+        # A quantised weight of a class of its own, of which no bytes can be had.
+        weight = model.base_model.model.transformer.h[0].mlp.c_proj.weight
+        model.base_model.model.transformer.h[0].mlp.c_proj.weight = nn.Parameter(
+            TwoTensor(weight.data, weight.data.clone()), requires_grad=False
+        )
+        return model
+
+    model = trained(build())
+    (adapters,) = kept(models, model)
+    assert adapters == models.name_of(CONFIGURATION)
+    assert "the weights beside the adapters are not kept" in caplog.text
+    back = models.load(CONFIGURATION, build())
+    assert all(
+        torch.equal(value, back.get_parameter(name)) for name, value in model.named_parameters() if "lora_" in name
+    )
 
 
 def test_adapters_are_put_into_no_other_model(models: KeptModels) -> None:

@@ -42,11 +42,14 @@ class AdapterBase:
         Libraries lay quantised values out anew as they first run.
         """
         import torch
+        from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
         digest = hashlib.sha256()
         for name, parameter in sorted(self.parameters.items()):
             digest.update(f"{name} {parameter.dtype} {parameter.numel()} ".encode())
-            if not parameter.is_floating_point():
+            # Some libraries quantise to integers, others to a tensor of their own class that passes for the original.
+            passes: bool = is_traceable_wrapper_subclass(parameter)
+            if passes or not parameter.is_floating_point():
                 continue
             flat = parameter.detach().reshape(-1)
             sampled = flat[:: max(1, len(flat) // _NUM_SAMPLED)].contiguous().cpu()

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -67,7 +67,8 @@ class KeptModels:
     def keep(self, model: nn.Module, configuration: Configuration, *, score: float) -> bool:
         """Write the weights of ``model``, whole or not at all, and return whether that worked.
 
-        Of a model with adapters the base is written once for all configurations.
+        Of a model with adapters the base is written once for all configurations, if it can be: a quantised one need not be,
+        and has to be there when adapters are loaded.
         A full disk, a store that does not answer, or a model with a state that cannot be saved, costs the file and not the
         evaluation: it is logged.
         """
@@ -76,21 +77,23 @@ class KeptModels:
             "hyperparameters": json.dumps(dict(configuration.hyperparameters)),
             "score": repr(score),
         }
-        try:
-            header, base = {"frostline": json.dumps(about)}, AdapterBase.of(model)
-            if base is None:
-                write = model_writer(model, about=header)
-            else:
-                header[_BASE] = _file_of(base)
-                if not self.folder.names(header[_BASE]):
-                    self._write(header[_BASE], model_writer(model, takes=base.holds))
-                write = model_writer(model, about=header, takes=lambda name: not base.holds(name))
-            self._write(self.name_of(configuration), write)
-        except (FrostlineError, OSError, RuntimeError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            logger.warning("the weights of configuration %d are not kept: %s", configuration.number, reason)
-            return False
-        return True
+        what = f"the weights of configuration {configuration.number}"
+        return _worked(lambda: self._keep(model, self.name_of(configuration), about), what=what)
+
+    def _keep(self, model: nn.Module, name: str, about: Mapping[str, str]) -> None:
+        header, base = {"frostline": json.dumps(about)}, AdapterBase.of(model)
+        if base is None:
+            self._write(name, model_writer(model, about=header))
+            return
+        beside = _file_of(base)
+        if not self.folder.names(beside):
+            _worked(
+                lambda: self._write(beside, model_writer(model, takes=base.holds)),
+                what="the weights beside the adapters",
+            )
+        self._write(
+            name, model_writer(model, about=header | {_BASE: beside}, takes=lambda name: not base.holds(name))
+        )
 
     def load(self, configuration: Configuration, model: Model) -> Model:
         """Return ``model``, freshly built, with the weights of ``configuration``.
@@ -105,6 +108,11 @@ class KeptModels:
             base = AdapterBase.of(model)
             if base is not None and _file_of(base) == beside:
                 return read_model(path, model, place=place, base=base)
+            if not self.folder.names(beside):
+                raise ModelError(
+                    f"{place} holds adapters, and the weights beside them are others here and were not kept: build the "
+                    f"model on the base that it was trained with."
+                )
             with self.folder.fetched(beside) as base_path:
                 return read_model(path, model, place=place, base=base_path)
 
@@ -185,3 +193,13 @@ class KeptModels:
 
 def _file_of(base: AdapterBase) -> str:
     return f"base-{base.identity}{SUFFIX}"
+
+
+def _worked(keep: Callable[[], None], *, what: str) -> bool:
+    """Return whether ``keep`` did what it is to do; that it did not is logged."""
+    try:
+        keep()
+    except (FrostlineError, OSError, RuntimeError, TypeError, ValueError) as error:
+        logger.warning("%s are not kept: %s", what, " ".join(str(error).split()))
+        return False
+    return True
