@@ -218,16 +218,19 @@ def _without_dead_end(model: nn.Module, units: list[Unit], reached: frozenset[in
     """Join the last units to the one before them if no output rests on them: alone they could not be trained."""
     if reached is None:
         return units
-    lead = [not reached.isdisjoint(map(id, _parameters_of(model, unit))) for unit in units]
+    lead = []
+    for unit in units:
+        parameters = [*_parameters_within(model, unit), *map(model.get_parameter, unit.parameters)]
+        lead.append(not reached.isdisjoint(map(id, parameters)))
     if not any(lead):
         return units
     last = len(units) - 1 - lead[::-1].index(True)
     return [*units[:last], joined(units[last:], name=units[last].name)]
 
 
-def _parameters_of(model: nn.Module, unit: Unit) -> list[nn.Parameter]:
-    within = [parameter for name in unit.modules for parameter in model.get_submodule(name).parameters()]
-    return [*within, *map(model.get_parameter, unit.parameters)]
+def _parameters_within(model: nn.Module, unit: Unit) -> list[nn.Parameter]:
+    """Return those of the unit's modules, without those that a container of them holds itself."""
+    return [parameter for name in unit.modules for parameter in model.get_submodule(name).parameters()]
 
 
 def _moment(model: nn.Module, unit: Unit, first_runs: dict[str, int], first_uses: dict[int, int]) -> float | None:
@@ -235,8 +238,8 @@ def _moment(model: nn.Module, unit: Unit, first_runs: dict[str, int], first_uses
     runs = [first_runs[name] for name in unit.modules if name in first_runs]
     if runs:
         return min(runs)
-    parameters = [parameter for name in unit.modules for parameter in model.get_submodule(name).parameters()]
-    uses = [first_uses[id(parameter)] for parameter in parameters if id(parameter) in first_uses]
+    identities = [id(parameter) for parameter in _parameters_within(model, unit)]
+    uses = [first_uses[identity] for identity in identities if identity in first_uses]
     return min(uses) - 0.5 if uses else None
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from frostline.layers.adapters import has_adapters
 from frostline.layers.cutting.execution import Inputs
 from frostline.layers.discovery import split_layers
-from frostline.layers.freezing.freezing import freezing_of, gradient_flags
+from frostline.layers.freezing.freezing import own_gradient_flags
 from frostline.layers.merging import joined_stack
 from frostline.layers.stack import LayerStack
 
@@ -28,8 +28,7 @@ def split_into_steps(
     Raises: what ``split_layers`` raises.
     """
     stack = split_layers(model, unwrap=unwrap, example_inputs=example_inputs)
-    freezing = freezing_of(model)
-    flags = gradient_flags(model) if freezing is None else freezing.requires_gradient
+    flags = own_gradient_flags(model)
     are_trained = [any(flags[name] for name in layer.parameters) for layer in stack.layers]
     if all(are_trained) or not any(are_trained):
         return stack

@@ -21,6 +21,7 @@ from frostline.objectives.surroundings import Surroundings
 from frostline.records import CurvePoint
 from frostline.training.black_box import score_of
 from frostline.training.machine.devices import synchronise
+from frostline.training.supervised.model_calls import device_of
 from frostline.wording import counted
 
 if TYPE_CHECKING:
@@ -340,9 +341,8 @@ class Trial:
 
     def _stepped(self) -> None:
         """Note when a step has ended; the first and the last one wait for the device."""
-        parameter = None if self.model is None else next(self.model.parameters(), None)
-        if parameter is not None and (self._is_over() or not self._stopwatch.is_running):
-            synchronise(parameter.device)
+        if self.model is not None and (self._is_over() or not self._stopwatch.is_running):
+            synchronise(device_of(self.model))
         self._stopwatch.stepped(self.samples_seen)
 
     def _note(self, point: CurvePoint) -> None:

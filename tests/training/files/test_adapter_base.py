@@ -79,6 +79,8 @@ def test_a_base_is_written_once_and_not_read_if_it_is_there(models: KeptModels, 
     assert same(second, models.load(other, built(case)))
     with pytest.raises(ModelError, match="are others here and were not kept: build the model on the base"):
         models.load(other, built(case, seed=1))
+    with pytest.raises(ModelError, match="beside them were not kept: build the model on the base"):
+        models.copy(other, tmp_path / "copy.safetensors")
 
 
 def test_adapters_are_kept_where_their_base_cannot_be(

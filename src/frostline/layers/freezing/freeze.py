@@ -13,7 +13,7 @@ from frostline.errors import ModelError, OptionError
 from frostline.layers.cutting.boundary import suspended
 from frostline.layers.cutting.cut import Cut
 from frostline.layers.cutting.execution import Inputs
-from frostline.layers.freezing.freezing import Freezing, FrozenStatistics, Tied, freezing_of, gradient_flags
+from frostline.layers.freezing.freezing import Freezing, FrozenStatistics, Tied, freezing_of, own_gradient_flags
 from frostline.layers.freezing.snapshots import check_snapshots
 from frostline.layers.stack import LayerStack
 from frostline.layers.trained_steps import split_into_steps
@@ -126,7 +126,7 @@ def _frozen(
     """Freeze a model where it is cut, in the place of a freezing that may be in force; check first, then change."""
     model, has_snapshots = cut.model, tied == "snapshot"
     previous = freezing_of(model)
-    originals = previous.requires_gradient if previous is not None else gradient_flags(model)
+    originals = own_gradient_flags(model)
     own_dtypes = {} if previous is None else previous.own_dtypes
     with suspended(model):
         if not any(originals[name] for layer in cut.trained_layers for name in layer.parameters):

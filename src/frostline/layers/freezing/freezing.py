@@ -53,7 +53,7 @@ class Freezing:
         model = cut.model
         self.tied = tied
         self.frozen_statistics = frozen_statistics
-        self.requires_gradient = gradient_flags(model)
+        self.requires_gradient = _gradient_flags(model)
         """Which parameters required a gradient before, under every name."""
         self._is_restored = False
         self._snapshots: list[Snapshot] = []
@@ -249,6 +249,11 @@ class Freezing:
                 self._encoders.append(module)
 
 
-def gradient_flags(model: nn.Module) -> dict[str, bool]:
-    """Return which parameters require a gradient, under every name."""
+def own_gradient_flags(model: nn.Module) -> dict[str, bool]:
+    """Return which parameters require a gradient, under every name; in a frozen model, which did before."""
+    freezing = freezing_of(model)
+    return _gradient_flags(model) if freezing is None else freezing.requires_gradient
+
+
+def _gradient_flags(model: nn.Module) -> dict[str, bool]:
     return {name: each.requires_grad for name, each in model.named_parameters(remove_duplicate=False)}

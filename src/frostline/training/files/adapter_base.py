@@ -26,13 +26,13 @@ class AdapterBase:
     def of(cls, model: nn.Module) -> AdapterBase | None:
         """Return that of ``model``; None without any. What is trained is what was before the model was frozen."""
         from frostline.layers.adapters import names_in_bases
-        from frostline.layers.freezing.freezing import freezing_of, gradient_flags
+        from frostline.layers.freezing.freezing import own_gradient_flags
 
         names = names_in_bases(model)
-        freezing = freezing_of(model)
-        flags = gradient_flags(model) if freezing is None else freezing.requires_gradient
-        parameters = dict(model.named_parameters(remove_duplicate=False)) if names else {}
-        found = {name: each for name, each in parameters.items() if name in names and not flags[name]}
+        if not names:
+            return None
+        flags, parameters = own_gradient_flags(model), model.named_parameters(remove_duplicate=False)
+        found = {name: each for name, each in parameters if name in names and not flags[name]}
         return cls(found) if found else None
 
     @cached_property

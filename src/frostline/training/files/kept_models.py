@@ -108,12 +108,7 @@ class KeptModels:
             base = AdapterBase.of(model)
             if base is not None and _file_of(base) == beside:
                 return read_model(path, model, place=place, base=base)
-            if not self.folder.names(beside):
-                raise ModelError(
-                    f"{place} holds adapters, and the weights beside them are others here and were not kept: build the "
-                    f"model on the base that it was trained with."
-                )
-            with self.folder.fetched(beside) as base_path:
+            with self._fetched_base(beside, place=place, trouble="are others here and were not kept") as base_path:
                 return read_model(path, model, place=place, base=base_path)
 
     def copy(self, configuration: Configuration, file: Path) -> None:
@@ -122,12 +117,13 @@ class KeptModels:
         Raises: ModelError if they are not here; OptionError if the file cannot be written.
         """
         with self.fetched(configuration) as path:
-            beside = header_of(path, place=self.place_of(configuration)).get(_BASE)
+            place = self.place_of(configuration)
+            beside = header_of(path, place=place).get(_BASE)
             if beside is None:
                 with path.open("rb") as kept:
                     write_whole(file, partial(shutil.copyfileobj, kept))
                 return
-            with self.folder.fetched(beside) as base_path:
+            with self._fetched_base(beside, place=place, trouble="were not kept") as base_path:
                 write_joined(file, [base_path, path], without=_BASE)
 
     def has(self, configuration: Configuration) -> bool:
@@ -177,6 +173,20 @@ class KeptModels:
             if is_wanted and (int(number) in kept or not has_ended(int(number))):
                 continue
             delete_if_possible(self.folder, name)
+
+    @contextmanager
+    def _fetched_base(self, name: str, *, place: str, trouble: str) -> Iterator[Path]:
+        """Return the file of a base, on this machine as long as the context lasts.
+
+        Raises: ModelError if it was not kept: the adapters at ``place`` need it, and the ``trouble`` is with it.
+        """
+        if not self.folder.names(name):
+            raise ModelError(
+                f"{place} holds adapters, and the weights beside them {trouble}: build the model on the base that it was "
+                f"trained with."
+            )
+        with self.folder.fetched(name) as path:
+            yield path
 
     def _write(self, name: str, write: Callable[[IO[bytes]], object]) -> None:
         with self.folder.new_file(prefix=f".{name}") as new:

@@ -20,7 +20,6 @@ from frostline.training.files.adapter_base import AdapterBase
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-
 Model = TypeVar("Model", bound="nn.Module")
 
 SUFFIX = ".safetensors"
