@@ -8,7 +8,7 @@ from frostline.errors import AlignmentError, FidelityError
 from frostline.records import Configuration, Fidelity, Job
 from frostline.search.alignment import Alignment
 from frostline.training.course import path_of
-from frostline.wording import counted
+from frostline.wording import counted, duration
 
 
 def test_one_thing_is_not_many() -> None:
@@ -17,6 +17,22 @@ def test_one_thing_is_not_many() -> None:
         "1 layer",
         "2 layers",
         "12 layers",
+    ]
+
+
+def test_a_short_duration_is_not_nothing() -> None:
+    shown = [duration(seconds) for seconds in (0, 0.0004, 0.0006, 0.03, 0.0994, 0.0996, 1.25, 99.4, 100, 6000)]
+    assert shown == [
+        "0.0 s",
+        "0.0 s",
+        "1 ms",
+        "30 ms",
+        "99 ms",
+        "0.1 s",
+        "1.2 s",
+        "99 s",
+        "1 min 40 s",
+        "1 h 40 min",
     ]
 
 

@@ -14,7 +14,9 @@ def died_twice(how: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in words that suit its length."""
+    """Return a duration in words that suit its length: of a tenth of a second and less, in milliseconds."""
+    if 0.0005 < seconds < 0.0995:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 100:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -26,7 +26,7 @@ MASK = "***"
 # curves differ by up to some 1e-5. A wrong seed, batch or schedule moves them by 1e-2 and more.
 FLOAT32 = 1e-4
 
-_DURATION = re.compile(r"(?<![\w.])(?:\d+ h \d+ min|\d+ min \d+ s|\d+(?:\.\d+)? s)(?![\w/])")
+_DURATION = re.compile(r"(?<![\w.])(?:\d+ h \d+ min|\d+ min \d+ s|\d+(?:\.\d+)? m?s)(?![\w/])")
 _SECONDS = {"seconds"}
 _WORKERS = {"worker"}
 _PLACES = {"traceback"}

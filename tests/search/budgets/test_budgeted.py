@@ -674,7 +674,13 @@ def test_a_search_that_is_killed_again_and_again_comes_to_the_same_end(
 def test_a_budget_is_a_number_of_full_trainings_or_a_time() -> None:
     assert Budget.parse("6") == Budget(full_trainings=6)
     assert Budget.parse(" 2.5 ") == Budget(full_trainings=2.5)
-    assert [Budget.parse(text).seconds for text in ("90s", "30min", "2h", "1.5 d")] == [90, 1800, 7200, 129_600]
+    assert [Budget.parse(text).seconds for text in ("40ms", "90s", "30min", "2h", "1.5 d")] == [
+        0.04,
+        90,
+        1800,
+        7200,
+        129_600,
+    ]
     assert [f"{Budget.parse(text)}" for text in ("6", "90s", "45s", "2h")] == [
         "6 full trainings",
         "1.5 min",

@@ -9,7 +9,14 @@ from fractions import Fraction
 from frostline.errors import OptionError
 from frostline.inputs.whole_numbers import MOST_CONFIGURATIONS, shown
 
-_SECONDS = {"s": 1, "sec": 1, "min": 60, "h": 3600, "d": 86_400}
+_SECONDS: dict[str, Fraction | int] = {
+    "ms": Fraction(1, 1000),
+    "s": 1,
+    "sec": 1,
+    "min": 60,
+    "h": 3600,
+    "d": 86_400,
+}
 # Of nothing that a person waits for: a thousand years, and as many trainings as configurations are tried.
 _MOST_SECONDS = 1000 * 365.25 * 86_400
 _MOST_FULL_TRAININGS = float(MOST_CONFIGURATIONS)
