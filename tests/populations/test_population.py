@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from frostline.layers import freezing_of
 from frostline.populations import population as population_module
@@ -19,7 +20,7 @@ from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.populations.prefix.share import CannotShareError
 from frostline.protocols import Task
-from frostline.records import Evaluation, Fidelity, Job, Progress, Status
+from frostline.records import Configuration, Evaluation, Fidelity, Job, Progress, Status
 from frostline.training.course import TrainingSettings
 from frostline.training.serial import train_model, train_serially
 from tests.populations.cases import (
@@ -32,6 +33,7 @@ from tests.populations.cases import (
     gpt,
     jobs_of,
     token_case,
+    tokens,
     vectors,
 )
 from tests.training.cases import Drawing, configured, regression_data, regression_task, settings_of
@@ -314,6 +316,63 @@ def test_what_cannot_be_proven_is_refused(model: Any) -> None:
         Population(case.task(), jobs_of([configuration_of(k) for k in range(2)], layers=1), settings_of())
 
 
+def test_what_cannot_be_proven_is_refused_in_bfloat16_too() -> None:
+    class DrawsBetween(nn.Sequential):
+        """Draws between two frozen layers, in no module of its own."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            first, *others = self
+            x = nn.functional.dropout(first(x), 0.5, training=self.training)
+            for module in others:
+                x = module(x)
+            return x
+
+    def model(_configuration: Configuration) -> nn.Module:
+        return DrawsBetween(nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)).bfloat16()
+
+    x, targets = vectors(0).tensors
+    case = Case(name="odd", model=nn.Identity, data=vectors, loss=nn.functional.cross_entropy, layers=(1,))
+    task = case.task(model=model, training_data=TensorDataset(x.bfloat16(), targets))
+    with pytest.raises(CannotShareError, match="computes something else"):
+        Population(task, jobs_of([configuration_of(k) for k in range(2)], layers=1), settings_of())
+
+
+def test_a_frozen_weight_that_the_model_rescales_is_seen_before_anything_is_trained() -> None:
+    def model() -> nn.Module:
+        table = nn.Embedding(32, 6, max_norm=0.5)
+        return nn.Sequential(table, nn.Flatten(), nn.Linear(48, 6), nn.Linear(6, 32))
+
+    case = Case(
+        name="rescaled",
+        model=model,
+        data=tokens,
+        loss=lambda outputs, targets: nn.functional.cross_entropy(outputs, targets[:, 0]),
+        layers=(1,),
+    )
+    with pytest.raises(CannotShareError, match=r"the model changes 0\.weight itself"):
+        Population(case.task(), jobs_of([configuration_of(k) for k in range(2)], layers=1), settings_of())
+
+
+def test_a_score_that_is_a_whole_number_shares_too() -> None:
+    class Errors:
+        """A task whose score is how many validation examples are taken for something else."""
+
+        def __init__(self, task: Task) -> None:
+            self._task = task
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._task, name)
+
+        def score(self, model: nn.Module, batches: Any) -> int:
+            return sum(int((model(x).argmax(1) != targets).sum()) for x, targets in batches)
+
+    task: Any = Errors(BY_NAME["mlp"].task())
+    jobs = jobs_of([configuration_of(k) for k in range(2)], layers=2)
+    evaluations, _ = trained_together(task, jobs)
+    for evaluation, job in zip(evaluations, jobs, strict=True):
+        assert_same(evaluation, train_serially(task, job, settings_of()))
+
+
 def test_a_score_that_reads_ahead_is_still_right() -> None:
     def task_score(outputs: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.cross_entropy(outputs, targets)
@@ -357,6 +416,15 @@ def test_members_go_on_from_checkpoints_and_those_without_are_made_again(tmp_pat
         assert [point.score for point in evaluation.curve] == pytest.approx(
             [point.score for point in alone.curve], rel=1e-9
         )
+
+
+def test_statistics_of_every_batch_are_not_shared_by_those_that_go_on_from_other_places(tmp_path: Path) -> None:
+    task = BY_NAME["resnet of batch statistics"].task()
+    settings = settings_of(checkpoints=tmp_path, horizon="full")
+    [first, second] = jobs_of([configuration_of(k) for k in range(2)], layers=2, samples=32)
+    train_serially(task, dataclasses.replace(first, may_continue=True), settings)
+    with pytest.raises(CannotShareError, match="after 0 and 32 samples"):
+        Population(task, [continued(first, samples=80), continued(second, samples=80)], settings)
 
 
 def test_serial_training_goes_on_from_a_populations_checkpoint(tmp_path: Path) -> None:

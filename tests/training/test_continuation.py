@@ -300,3 +300,44 @@ def test_a_path_that_cannot_be_continued_is_refused(
     before = job_of(COOLED, layers=layers[0], samples=lower[0]).fidelity
     with pytest.raises(FidelityError, match="only the samples may rise; a training of other layers starts"):
         train_serially(task, dataclasses.replace(job, rung=1, continued_from=(before,)), settings_of())
+
+
+def two_views(examples: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    inputs, targets = (torch.stack(parts) for parts in zip(*examples, strict=True))
+    return torch.cat([inputs, inputs + 0.1]), torch.cat([targets, targets])
+
+
+def time_first(examples: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    inputs, targets = (torch.stack(parts) for parts in zip(*examples, strict=True))
+    return inputs.T, targets
+
+
+class Turned(nn.Sequential):
+    """Takes inputs whose second dimension is that of the examples."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = super().forward(inputs.T)
+        return result
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("collate_fn", [two_views, time_first])
+def test_batches_with_another_number_of_rows_than_examples_go_on_where_they_were(
+    collate_fn: Callable[..., tuple[torch.Tensor, torch.Tensor]],
+    num_workers: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("frostline.training.supervised.feed._WORTH_STARTING", 0.0)
+    kind = Turned if collate_fn is time_first else nn.Sequential
+
+    def model(_configuration: Configuration) -> nn.Module:
+        return kind(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+
+    task = regression_task(model=model, collate_fn=collate_fn, num_workers=num_workers)
+    first, *_, last = (rung(index) for index in range(3))
+    settings = settings_of(checkpoints=tmp_path, horizon="full")
+    steps = [train_serially(task, job, settings) for job in (first, last)]
+    straight = train_serially(task, job_of(COOLED, layers=2), settings_of(horizon="full"))
+    assert [step.cost.samples for step in steps] == [40, 120]
+    assert steps[-1].score == straight.score

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from optuna.distributions import FloatDistribution
 
 from frostline.errors import HyperparameterError, TaskError
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.records import Configuration
+from frostline.search.spaces.space import SearchSpace
 from frostline.training.machine.devices import DevicePlan
 from frostline.training.serial import train_model
 from frostline.training.session import begin_session
@@ -77,3 +79,18 @@ def test_names_that_the_model_does_not_have_are_refused() -> None:
 
 def test_the_fingerprint_tells() -> None:
     assert task_with().fingerprint != task_with(undecayed=()).fingerprint == CASE.task().fingerprint
+
+
+def test_an_optimizer_that_decays_nothing_takes_them_too() -> None:
+    space = SearchSpace(distributions={"learning_rate": FloatDistribution(1e-4, 1e-1, log=True)})
+    task = CASE.task(
+        space=space, defaults={"learning_rate": 0.01}, optimizer=torch.optim.Rprop, undecayed=task_with().undecayed
+    )
+    session = begin_session(
+        task,
+        Configuration(number=0, hyperparameters={"learning_rate": 0.01}),
+        trainable_layers=3,
+        device_plan=DevicePlan(device=torch.device("cpu")),
+        root_seed=0,
+    )
+    assert len(session.optimizer.param_groups) == 2

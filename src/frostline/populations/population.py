@@ -44,7 +44,7 @@ _Result = TypeVar("_Result")
 class Population:
     """Trains the configurations of several jobs together; each comes to what ``train_serially`` makes of it, to rounding.
 
-    The configurations are of one program (``training/programs.py``): the same model, initialisation and data. Their
+    The configurations are of one program (``populations/programs.py``): the same model, initialisation and data. Their
     fidelities may differ, in layers and in samples. Each has its own model, optimizer, schedule, clipping and
     checkpoints; they share the frozen tensors and, for every batch, one pass through the frozen layers. One that
     diverges, fails or is done leaves, and its memory with it. Of the jobs it takes as many as fit into ``memory_bytes``,
@@ -92,6 +92,7 @@ class Population:
             if self._prefix.shares:
                 try:
                     prove(self._prefix)
+                    self._refuse_changed_values()
                 except BaseException:
                     self._prefix.release()
                     raise
@@ -241,12 +242,16 @@ class Population:
     def _conclude(self, courses: Sequence[Course], *, is_over: bool = False) -> None:
         """Score those that need it, several on every validation batch together, and let all go on or end."""
         due = [course for course in courses if self._guarded(course, course.needs_score, is_over=is_over)]
-        changed = self._shared_values.changed() if due and self._shared_values is not None else None
-        if changed is not None:
-            raise CannotShareError(f"the model changes {changed} itself, which its copies have in common")
+        if due:
+            self._refuse_changed_values()
         scores = self._scores(due, is_over=is_over) if len(due) > 1 else {}
         for course in self._still(courses):
             self._guarded(course, course.conclude, scores.get(course), is_over=is_over)
+
+    def _refuse_changed_values(self) -> None:
+        changed = None if self._shared_values is None else self._shared_values.changed()
+        if changed is not None:
+            raise CannotShareError(f"the model changes {changed} itself, which its copies have in common")
 
     def _scores(self, courses: Sequence[Course], *, is_over: bool) -> dict[Course, float]:
         """Return the scores of members; none if their task makes them of whole validation sets alone."""

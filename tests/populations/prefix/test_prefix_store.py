@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.populations.prefix.prefix_store import PrefixStore
 from frostline.records import Evaluation
+from frostline.training.machine.devices import DevicePlan
 from frostline.training.serial import train_serially
 from tests.populations.cases import BATCH_SIZE, CASES, NUM_STEPS, Case, configuration_of, jobs_of, vectors
 from tests.training.cases import settings_of
@@ -78,7 +80,7 @@ def test_kept_outputs_give_the_numbers_of_serial_training(name: str, in_memory: 
 def test_every_example_goes_through_the_frozen_layers_once() -> None:
     num_examples, task, store = 20, COUNTING.task(), store_of()
     trained(task, store)
-    # The layout is tried on half a batch first, of training and of validation.
+    # The layout is tried on pairs of the first batch, of training and of validation.
     assert num_examples <= Counting.seen - num_examples <= num_examples + 2 * BATCH_SIZE + 8
     trained(task, store)
     assert Counting.seen == 0
@@ -148,3 +150,53 @@ def test_augmented_examples_are_never_mistaken() -> None:
         evaluations, jobs_of([configuration_of(k) for k in range(2)], layers=2), strict=True
     ):
         assert evaluation.curve == train_serially(task, job, settings_of()).curve
+
+
+class Trimmed(nn.Module):
+    """Gives as many columns as the longest example of the batch has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        length = int((x != 0).sum(dim=1).max())
+        result: Tensor = self.linear(x)[:, :length]
+        return result
+
+
+def lengths(counts: list[int]) -> TensorDataset:
+    """Vectors of which so many columns are not 0."""
+    x, targets = vectors(0).tensors
+    counted = torch.tensor(counts).repeat(-(-len(x) // len(counts)))[: len(x), None]
+    return TensorDataset(x.masked_fill(torch.arange(x.shape[1])[None] >= counted, 0.0), targets)
+
+
+@pytest.mark.parametrize("counts", [[6, 2, 4], [3, 3, 3, 3, 6], [6] * 16 + [2] * 4], ids=str)
+@pytest.mark.parametrize("room", [ROOM, 2_000], ids=["all", "a part"])
+def test_outputs_as_wide_as_the_longest_of_the_batch_are_not_kept(counts: list[int], room: int) -> None:
+    class Padded(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.pad(x, (0, 6 - x.shape[1]), value=float(x.shape[1]))
+
+    case = dataclasses.replace(
+        COUNTING,
+        model=lambda: nn.Sequential(Trimmed(), Padded(), nn.Linear(6, 6), nn.Linear(6, 3)),
+        data=lambda _seed: lengths(counts),
+    )
+    task = case.task()
+    for evaluation in trained(task, store_of(training=room, validation=room)):
+        alone = train_serially(task, jobs_of([configuration_of(evaluation.number)], layers=2)[0], settings_of())
+        assert evaluation.curve == alone.curve
+
+
+def test_bfloat16_does_not_hide_that_examples_depend_on_each_other(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    single = [TensorDataset(x.float(), targets) for x, targets in (vectors(k).tensors for k in range(2))]
+    task = COUNTING.task(
+        model=lambda _configuration: nn.Sequential(MixesExamples(), nn.Linear(6, 6), nn.Linear(6, 3)),
+        training_data=single[0],
+        validation_data=single[1],
+    )
+    trained(task, store_of(), device_plan=DevicePlan(device=torch.device("cpu"), compute_dtype=torch.bfloat16))
+    assert any("those of an example depend on its batch" in record.getMessage() for record in caplog.records)

@@ -134,3 +134,11 @@ def test_identity_follows_the_contents() -> None:
     assert data_identity(Subset(numbers(5), [0, 1])) != data_identity(Subset(numbers(5), [1, 0]))
     assert data_identity(Pairs()) == "Pairs of 9"
     assert data_identity(TensorDataset(torch.ones(3, 2, dtype=torch.bool).T, torch.ones(2))) != base
+
+
+@pytest.mark.parametrize("size", [2, 4, 40])
+def test_a_subset_may_be_drawn_by_torch(size: int) -> None:
+    drawn = torch.randperm(50, generator=torch.Generator().manual_seed(0))
+    inputs, targets = fetch_examples(Subset(numbers(50), drawn), list(range(size)))  # type: ignore[arg-type]
+    assert inputs.tolist() == drawn[:size].tolist()
+    assert targets.tolist() == (-drawn[:size]).tolist()

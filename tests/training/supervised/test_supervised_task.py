@@ -13,7 +13,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from frostline.errors import HyperparameterError, OptionError, TaskError
 from frostline.protocols import Task
-from frostline.records import Configuration
+from frostline.records import Configuration, Status
 from frostline.search.spaces.space import SearchSpace
 from frostline.training.serial import train_serially
 from frostline.training.steps.schedules import WarmupCooldownSchedule
@@ -383,3 +383,12 @@ def test_fields_are_the_defaults_of_what_is_searched() -> None:
     task = replace(tiny_task.task, space=space, defaults={"learning_rate": 1e-3})
     assert task.defaults == {"learning_rate": 1e-3, "batch_size": 32, "optimizer": "AdamW"}
     assert tiny_task.task.defaults == {"learning_rate": 1e-3, "optimizer": "Adam"}
+
+
+def test_a_model_that_compares_examples_with_each_other_is_split() -> None:
+    def model(_configuration: Configuration) -> nn.Module:
+        norm = nn.BatchNorm1d(8, track_running_stats=False)
+        return nn.Sequential(nn.Linear(5, 8), norm, nn.ReLU(), nn.Linear(8, 1)).double()
+
+    evaluation = train_serially(regression_task(model=model), job_of(configured(), layers=1), settings_of())
+    assert evaluation.status is Status.FINISHED

@@ -46,14 +46,38 @@ def map_leaves(
     names, parts = inside
     mapped = [map_leaves(function, part, is_leaf=is_leaf) for part in parts]
     if isinstance(value, _ROWS):
-        return type(value)(*mapped) if hasattr(value, "_fields") else type(value)(mapped)
+        return _row_like(value, mapped)
     if isinstance(value, Mapping):
-        # A copy keeps the class, as of the outputs of transformers, whose items are attributes too.
-        copied: Any = copy.copy(value)
-        for name, part in zip(names, mapped, strict=True):
-            copied[name] = part
-        return copied
-    return dataclasses.replace(value, **dict(zip(names, mapped, strict=True)))
+        return _mapping_like(value, dict(zip(names, mapped, strict=True)))
+    return _dataclass_like(value, dict(zip(names, mapped, strict=True)))
+
+
+def _row_like(row: Any, parts: list[Any]) -> Any:
+    if type(row) in _ROWS:
+        return type(row)(parts)
+    made = type(row)(*parts) if hasattr(row, "_fields") else type(row)(parts)
+    for name, value in getattr(row, "__dict__", {}).items():
+        setattr(made, name, value)
+    return made
+
+
+def _mapping_like(mapping: Any, items: dict[Any, Any]) -> Any:
+    if not hasattr(mapping, "__setitem__"):
+        return type(mapping)(items)
+    # A copy keeps the class, as of the outputs of transformers, whose items are attributes too.
+    copied = copy.copy(mapping)
+    for name, part in items.items():
+        copied[name] = part
+    return copied
+
+
+def _dataclass_like(value: Any, fields: dict[str, Any]) -> Any:
+    if all(field.init for field in dataclasses.fields(value)):
+        return dataclasses.replace(value, **fields)
+    copied = copy.copy(value)
+    for name, part in fields.items():
+        object.__setattr__(copied, name, part)  # a frozen one refuses to be written to
+    return copied
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:

@@ -89,6 +89,10 @@ class PrefixCache:
             for index in range(len(self._layout.shapes))
         ]
 
+    def holds_such(self, rows: Sequence[Tensor]) -> bool:
+        """Return whether ``rows`` are of the shapes and types that are kept; whatever they are, if nothing is kept yet."""
+        return self._layout is None or _Layout.of(rows, chunk_bytes=self._chunk_bytes) == self._layout
+
     def insert(self, keys: Sequence[bytes], rows: Sequence[Tensor]) -> bool:
         """Keep a copy of ``rows``, on whatever device they are; return whether all of ``keys`` are held now.
 

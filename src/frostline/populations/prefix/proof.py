@@ -21,6 +21,7 @@ from frostline.layers import freezing_of
 from frostline.layers.cutting.execution import undisturbed
 from frostline.layers.cutting.plain_attributes import plain_attributes
 from frostline.populations.prefix.recorded_outputs import Call, Needs, Recording
+from frostline.populations.prefix.rounding import is_same_but_for_rounding
 from frostline.populations.prefix.share import CannotShareError, Share
 from frostline.populations.prefix.shared_prefix import SharedPrefix
 from frostline.training.machine.randomness import generator_states
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from frostline.protocols import Batch
 
 logger = logging.getLogger(__name__)
-
-# Rounding of a few thousand operations, in units of the number type's precision.
-_TOLERANCE = 1e3
 
 
 def prove(shared: SharedPrefix) -> Needs:
@@ -205,7 +203,7 @@ def _prove_validation(shared: SharedPrefix, share: Share, batches: Sequence[Batc
     session.prefix = _Recorded(share)
     replayed = session.score(batches)
     session.prefix = None
-    if shared.shares_validation and not _close(torch.tensor(whole), torch.tensor(replayed)):
+    if shared.shares_validation and not _close(*torch.tensor([whole, replayed], dtype=torch.float64)):
         logger.info(
             "validation computes the frozen layers for every configuration: with their outputs handed back the score "
             "was %s instead of %s",
@@ -237,5 +235,4 @@ class _Recorded:
 def _close(first: Tensor | None, second: Tensor | None) -> bool:
     if first is None or second is None:
         return first is second
-    tolerance = _TOLERANCE * torch.finfo(first.dtype).eps
-    return bool(torch.linalg.vector_norm(first - second) <= tolerance * torch.linalg.vector_norm(first))
+    return is_same_but_for_rounding(second, first)

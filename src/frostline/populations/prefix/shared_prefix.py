@@ -44,6 +44,7 @@ class SharedPrefix:
             for session in sessions:
                 if _has_frozen_layers(session):
                     self.shares.append(Share(session, self.stand_ins))
+            _refuse_other_statistics(self.shares)
         except CannotShareError:
             self.release()
             raise
@@ -145,6 +146,16 @@ class _Handover:
         """Load ``outputs`` in the place of those, for the next pass."""
         if self._prepared is not None:
             self._share.replay.load(self._prepared.with_kept(outputs, self._shared.stand_ins))
+
+
+def _refuse_other_statistics(shares: Sequence[Share]) -> None:
+    """Raise CannotShareError if sessions that go on from different places share statistics that follow the batches."""
+    places = sorted({share.session.samples_seen for share in shares})
+    if len(places) > 1 and not all(share.is_constant for share in shares):
+        raise CannotShareError(
+            f"their frozen statistics follow the batches (frozen_statistics='batch'), and they go on from different places, "
+            f"after {places[0]:,} and {places[-1]:,} samples"
+        )
 
 
 def _has_frozen_layers(session: Session) -> bool:

@@ -50,12 +50,14 @@ def build_group_optimizer(
     for distance, (members, configured) in reversed([*enumerate(reversed(layers))]):
         kept = [parameter for parameter in members if id(parameter) in undecayed]
         decayed = [parameter for parameter in members if id(parameter) not in undecayed]
-        of_kept = replace(configured, hyperparameters={**configured.hyperparameters, "weight_decay": 0.0})
-        for part, values, built in ((decayed, configured, optimizers), (kept, of_kept, without_decay)):
+        for part, built in ((decayed, optimizers), (kept, without_decay)):
             if part:
-                built.append(task.build_optimizer(part, values))
+                built.append(task.build_optimizer(part, configured))
                 for group in built[-1].param_groups:
                     group["lr"] = group["lr"] * decay**distance
+    for group in (group for optimizer in without_decay for group in optimizer.param_groups):
+        if "weight_decay" in group:  # not every optimizer decays
+            group["weight_decay"] = 0.0
     if any(id(parameter) not in undecayed for parameter in layers[-1][0]):
         _refuse_head_in_vain(configuration, optimizers)
     optimizer, *more = optimizers + without_decay

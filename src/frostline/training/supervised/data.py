@@ -11,12 +11,21 @@ from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
 from frostline.errors import TaskError
 from frostline.inputs.printable import one_line
+from frostline.layers.cutting.nesting import tensors
+from frostline.training.machine.devices import first_tensor
 
 LARGEST_BATCH = 2**20
 """In examples. Nobody trains on more at once, and indices alone of far more fill the memory."""
 
 Example = tuple[Any, Any]
 """(inputs, targets): of one example, or of a batch."""
+
+
+class Counted(tuple[Any, Any]):
+    """A batch whose first tensor has not a row for each example, and which knows how many examples it is of."""
+
+    num_examples: int
+
 
 Collate = Callable[[list[Any]], Any]
 """Puts a list of a data set's examples together into a batch."""
@@ -35,6 +44,21 @@ def num_examples(dataset: Dataset[Any]) -> int:
         ) from None
 
 
+def counted(batch: Example, num_examples: int) -> Example:
+    """Return ``batch``, which is of so many examples: two views of each, time before examples, or sequences in a row."""
+    first = next(iter(tensors(batch)), None)
+    if first is not None and first.dim() > 0 and len(first) == num_examples:
+        return batch
+    made = Counted(batch)
+    made.num_examples = num_examples
+    return made
+
+
+def examples_of(batch: Example) -> int:
+    """Return of how many examples a batch is."""
+    return batch.num_examples if isinstance(batch, Counted) else len(first_tensor(batch))
+
+
 def fetch_examples(dataset: Dataset[Any], indices: list[int], *, collate_fn: Collate | None = None) -> Example:
     """Return the batch of the examples at ``indices``, put together by ``collate_fn``, by default torch's own.
 
@@ -43,7 +67,8 @@ def fetch_examples(dataset: Dataset[Any], indices: list[int], *, collate_fn: Col
     Raises: TaskError if an example is not a pair or, with a function, the batch is none, or torch's cannot make a batch.
     """
     if type(dataset) is Subset:
-        indices = [dataset.indices[index] for index in indices]
+        # Whole numbers: a list of tensors of none would be an index into several dimensions.
+        indices = [int(dataset.indices[index]) for index in indices]
         return fetch_examples(dataset.dataset, indices, collate_fn=collate_fn)
     if type(dataset) is TensorDataset and collate_fn is None:
         return _pair(tuple(tensor[indices] for tensor in dataset.tensors), type(dataset).__name__)

@@ -17,7 +17,14 @@ from frostline.errors import TaskError
 from frostline.seeding import derive_seed
 from frostline.training.machine.randomness import seeded_for_data
 from frostline.training.supervised.batch_order import Place, ordered_places, shuffled_places
-from frostline.training.supervised.data import Collate, Example, fetch_examples, lies_in_memory, num_examples
+from frostline.training.supervised.data import (
+    Collate,
+    Example,
+    counted,
+    fetch_examples,
+    lies_in_memory,
+    num_examples,
+)
 
 # What users define in their scripts cannot always be sent to a process that begins anew, as those of Python 3.14 would here.
 _START_METHOD = "fork" if sys.platform == "linux" else None
@@ -65,7 +72,7 @@ class Feed:
             if self.augment is not None:
                 generator = torch.Generator().manual_seed(derive_seed(seed, "augmentation", position))
                 inputs = self.augment(inputs, generator)
-        return inputs, targets
+        return counted((inputs, targets), len(indices))
 
     def _fetched(self, places: Iterator[Place], seed: int) -> Iterator[Example]:
         seconds = 0.0

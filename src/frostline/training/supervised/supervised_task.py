@@ -24,7 +24,7 @@ from frostline.training.losses.lazy_logits import (
     output_projection,
     require_lazy,
 )
-from frostline.training.machine.devices import first_tensor, move_batch
+from frostline.training.machine.devices import move_batch
 from frostline.training.steps.optimizers import build_optimizer, hyperparameters_of, optimizer_class
 from frostline.training.steps.schedules import schedule_from_hyperparameters
 from frostline.training.supervised.blueprint import ALWAYS_READ, Blueprint, draw_blueprint
@@ -34,7 +34,7 @@ from frostline.training.supervised.checked_values import (
     checked_layer_decay,
 )
 from frostline.training.supervised.criteria import Criterion, Metric, loss_of, score_by
-from frostline.training.supervised.data import Collate, Example, data_identity, num_examples
+from frostline.training.supervised.data import Collate, Example, data_identity, examples_of, num_examples
 from frostline.training.supervised.feed import Augment, Feed
 from frostline.training.supervised.hyperparameter_reads import CompletedHyperparameters, unwatched
 from frostline.training.supervised.model_calls import as_arguments, device_of, outputs_of
@@ -218,7 +218,7 @@ class SupervisedTask:
 
     def num_samples(self, batch: Example) -> int:
         """Return how many samples a batch holds."""
-        return len(first_tensor(batch)) * self.samples_per_example
+        return examples_of(batch) * self.samples_per_example
 
     def loss(self, model: nn.Module, batch: Example) -> Tensor:
         """Return the mean training loss of a batch, a scalar tensor with gradient."""
@@ -327,7 +327,9 @@ class SupervisedTask:
         return outputs
 
     def _example_inputs(self, model: nn.Module) -> Mapping[str, Any] | tuple[Any, ...]:
-        inputs, _ = move_batch(self._training_feed.fetch((0, [0]), seed=_CALIBRATION_SEED), device_of(model))
+        # Two: there are models that compare examples with each other.
+        first = list(range(min(2, num_examples(self.training_data))))
+        inputs, _ = move_batch(self._training_feed.fetch((0, first), seed=_CALIBRATION_SEED), device_of(model))
         return as_arguments(inputs)
 
     def _calibration_inputs(self, model: nn.Module) -> Iterator[Any]:
@@ -348,7 +350,7 @@ class _ModelScore:
     def update(self, batch: Example) -> None:
         inputs, targets = batch
         outputs = self._task._loss_outputs(self._model, inputs)
-        self._score.update(outputs, targets, size=len(first_tensor((inputs, targets))))
+        self._score.update(outputs, targets, size=examples_of(batch))
 
     def compute(self) -> float:
         return self._score.compute()
