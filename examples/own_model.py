@@ -133,7 +133,7 @@ def main() -> None:
         own_task(),
         study=f"{arguments.study}-rings",
         storage=arguments.storage,
-        plan=frostline.SearchPlan(configurations=9),
+        configurations=9,
     )
     print(f"rings: {dict(rings.configuration)} reaches a loss of {rings.score:.4f}")
 

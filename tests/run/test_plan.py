@@ -8,14 +8,16 @@ import pytest
 from optuna.distributions import FloatDistribution
 
 from frostline.errors import OptionError, SearchSpaceError
+from frostline.run.loop import SILENT
 from frostline.run.plan import SearchPlan
-from frostline.run.tuning import search_function
+from frostline.run.tuning import search_function, tune_task
 from frostline.search.algorithms.halving import SuccessiveHalving
 from frostline.search.algorithms.hyperband import Hyperband
 from frostline.search.algorithms.sweep import FullFidelity
 from frostline.search.ladder import Ladder
 from frostline.search.proposals import sampling
 from frostline.search.spaces.space import SearchSpace, space_of
+from tests import tiny_task
 
 LADDER = Ladder.diagonal(num_layers=4, full_samples=400)
 SPACE = {"rate": FloatDistribution(1e-3, 1.0, log=True)}
@@ -30,6 +32,15 @@ def test_searches_and_samplings_have_names() -> None:
     assert isinstance(SearchPlan(search="full").search_on(LADDER), FullFidelity)
     assert SearchPlan(sampling="tpe").sampler == sampling.TPE
     assert SearchPlan(sampling="tpe").learns
+
+
+def test_the_search_of_a_task_takes_a_plan_or_its_fields() -> None:
+    options = {"storage": ":memory:", "observer": SILENT}
+    result = tune_task(tiny_task.task, plan=SearchPlan(configurations=20, seed=3), configurations=9, **options)
+    assert result.study_name == tiny_task.task.name
+    assert len(result.study.trials) == 9
+    whole = tune_task(tiny_task.task, study="s", plan=SearchPlan(configurations=9, seed=3), **options)
+    assert result.configuration == whole.configuration
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

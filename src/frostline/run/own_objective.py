@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Unpack, cast
 
 from optuna.samplers import CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.study import Study, StudyDirection
@@ -21,7 +20,7 @@ from frostline.run.execution.local import local_executor
 from frostline.run.execution.options import DEFAULT_RUNS
 from frostline.run.given_ladder import GivenLadder, checked_ladder, ladder_by
 from frostline.run.loop import Observer
-from frostline.run.plan import SearchPlan
+from frostline.run.plan import PlanFields, SearchPlan
 from frostline.run.tuning import search_training
 from frostline.run.view.search_view import observing
 from frostline.search.proposals.sampling import CMA_ES, GP, QMC, RANDOM, TPE
@@ -34,10 +33,9 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
     from frostline.objectives.look import Objective
-    from frostline.records import Direction, Value
+    from frostline.records import Direction
     from frostline.run.execution.workload import ExecutorFactory
     from frostline.run.outcome.result import TuneResult
-    from frostline.run.plan import SearchFactory
     from frostline.search.proposals.sampling import Sampling
 
 _SAMPLINGS: dict[type[BaseSampler], Sampling] = {
@@ -47,19 +45,6 @@ _SAMPLINGS: dict[type[BaseSampler], Sampling] = {
     GPSampler: GP,
     CmaEsSampler: CMA_ES,
 }
-
-
-class PlanFields(TypedDict, total=False):
-    """The fields of ``SearchPlan`` that an objective may be searched by."""
-
-    budget: str | float | None
-    configurations: int | None
-    search: SearchFactory
-    sampling: Sampling
-    initial: Mapping[str, Value] | Sequence[Mapping[str, Value]]
-    seed: int
-    direction: Direction | None
-    against: str | None
 
 
 class SearchOptions(PlanFields, total=False):

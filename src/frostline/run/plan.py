@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, get_args
+from typing import Protocol, TypedDict, get_args
 
 from frostline.errors import OptionError
 from frostline.inputs.model_costs import check_model_cost
@@ -137,3 +137,16 @@ class SearchPlan:
             initial=self.first,
             costs_count=self.against is not None,
         )
+
+
+class PlanFields(TypedDict, total=False):
+    """The fields of ``SearchPlan`` that may be given by themselves."""
+
+    budget: str | float | None
+    configurations: int | None
+    search: SearchFactory
+    sampling: Sampling
+    initial: Mapping[str, Value] | Sequence[Mapping[str, Value]]
+    seed: int
+    direction: Direction | None
+    against: str | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from frostline.costs.model_cost import ModelMeter
 from frostline.errors import OptionError, SearchFailedError, SearchSpaceError
@@ -21,7 +21,7 @@ from frostline.run.outcome.keeping import KeepingTheBest
 from frostline.run.outcome.kept_samples import KeptSamples
 from frostline.run.outcome.result import TuneResult, why_nothing_was_found
 from frostline.run.outcome.summary import best_evaluation, summarise
-from frostline.run.plan import SearchPlan
+from frostline.run.plan import PlanFields, SearchPlan
 from frostline.run.task_search import TaskSearch, terms_of, terms_of_task
 from frostline.run.view.search_view import observing
 from frostline.search.algorithms.halving import AsynchronousHalving
@@ -141,22 +141,26 @@ def search_training(
 def tune_task(
     task: Task,
     *,
-    study: str,
+    study: str | None = None,
     ladder: GivenLadder | None = None,
     plan: SearchPlan = SearchPlan(),
     training: TrainingOptions = TrainingOptions(),
     storage: str = DEFAULT_STORAGE,
     executor: ExecutorFactory = local_executor,
     observer: Observer | None = None,
+    **fields: Unpack[PlanFields],
 ) -> TuneResult:
     """Search for the best configuration of a task, and return it.
 
+    What the search may cost and what it tries says ``plan``, or its fields by themselves, as in ``budget=12``, which go
+    before it. The study's name is the task's unless told otherwise.
     ``ladder`` is one for the task, what makes one (``Ladder.diagonal``) or a name ("samples-only"). Without it climbs the
     one that the study was begun with, and a new one ``Ladder.sieve`` under a budget, else ``Ladder.diagonal``. The task's
     own configuration comes first, unless the plan has others. How the trainings run says ``training``. A search whose last
     rung is predicted not to fit into the memory is refused. The rest, the errors too, is as in ``tune``.
     """
     given = checked_ladder(ladder)
+    study, plan = study or task.name, replace(plan, **fields)
     shown = observing(
         observer,
         what=f"the search of {study}",
