@@ -16,7 +16,8 @@ from frostline.report.searches.rungs import rungs_section, trouble_warnings
 from frostline.report.searches.scored import scored_at
 from frostline.report.searches.standings import standings
 from frostline.report.study_parts import about, closing, configuration_table, how_to_train
-from frostline.run.outcome.sentences import cost_lines, left_behind_line, own_lines, score_words
+from frostline.run.outcome.own_words import left_behind_line, own_lines
+from frostline.run.outcome.sentences import cost_lines, score_words
 from frostline.run.outcome.summary import best_evaluation, summarise
 from frostline.wording import duration
 
@@ -99,7 +100,7 @@ def _own_lines(record: StudyRecord, best: Evaluation) -> list[str]:
     if own is None:
         return []
     if own.rung == last and own.score is not None and best.rung == last:
-        return own_lines(best, own, record.terms.metric)
+        return own_lines(history, record.terms, best, own)
     ranking = history.rung(own.rung).ranking
     return [
         left_behind_line(own, history.evaluation(ranking[0], own.rung) if ranking else None, record.terms.metric)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from frostline.errors import ModelError, OptionError
 from frostline.records import Status
 from frostline.run.outcome.front import FrontMember, front_at, front_rows, front_words
+from frostline.run.outcome.own_words import own_lines
 from frostline.run.outcome.sentences import (
     chance_lines,
     cost_lines,
-    own_lines,
     rung_lines,
     rung_rows,
     score_words,
@@ -113,7 +113,7 @@ class TuneResult:
         """Sentences on rungs that tell or save nothing, one's own configuration, the cost, and random search."""
         return [
             *rung_lines(self.history, self.terms),
-            *own_lines(self.best, self.own, self.terms.metric),
+            *own_lines(self.history, self.terms, self.best, self.own),
             *cost_lines(self.summary),
             *chance_lines(self.summary, self.best, self.own),
         ]

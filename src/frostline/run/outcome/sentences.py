@@ -84,30 +84,6 @@ def cost_lines(summary: Summary) -> list[str]:
     return lines
 
 
-def own_lines(best: Evaluation, own: Evaluation | None, metric: str | None = None) -> list[str]:
-    """Return how the best configuration compares with one's own, trained in full too; nothing if that is not known."""
-    if own is None:
-        return []
-    name = score_name(metric)
-    if own.number == best.number:
-        return [
-            f"Your own configuration, {own.number}, is the best: keep it. Its {name}, trained in full, is {own.score:.5g}."
-        ]
-    article = "an" if name[0].lower() in "aeiou" else "a"
-    return [f"Your own configuration, {own.number}, trained in full, has {article} {name} of {own.score:.5g}."]
-
-
-def left_behind_line(own: Evaluation, best_there: Evaluation | None, metric: str | None) -> str:
-    """Return how far one's own configuration came that was not trained in full, beside the best of its last rung."""
-    if own.score is None:
-        return f"Your own configuration, {own.number}, {own.status} at rung {own.rung}: {own.reason}"
-    beside = "" if best_there is None else f", where the best had {best_there.score:.5g}"
-    return (
-        f"Your own configuration, {own.number}, was not trained in full: at rung {own.rung} its {score_name(metric)} was "
-        f"{own.score:.5g}{beside}."
-    )
-
-
 def silence_lines(
     history: History, rungs: Sequence[Fidelity], sample_unit: str, *, among: range | None = None
 ) -> list[str]:
