@@ -177,8 +177,8 @@ def test_a_time_shorter_than_a_step_is_refused_in_one_line(capsys: pytest.Captur
     code, _, err = run(f"tune {TINY} --study s --budget 0.000001s --device cpu", capsys)
     assert code == 1
     assert re.fullmatch(
-        r"frostline: a budget of 1e-06 s does not pay for one full training, which takes about [\d.]+ m?s here: give at least "
-        r"[\d.]+ m?s, or [\d.]+ m?s to search\.\n",
+        r"frostline: a budget of 1e-06 s does not pay for one full training, which takes about [\d.]+ m?s here: give at "
+        r"least [\d.]+ m?s, or [\d.]+ m?s to search\.\n",
         err,
     )
     code, out, _ = run(f"tune {TINY} --study s --budget 2 --device cpu", capsys)
