@@ -56,6 +56,17 @@ def sized(configuration: Configuration) -> nn.Module:
     return nn.Sequential(nn.Linear(5, width), nn.Linear(width, 1)).double()
 
 
+def test_one_that_cannot_be_built_has_a_program_of_its_own() -> None:
+    def divided(configuration: Configuration) -> nn.Module:
+        if configuration["width"] % 2:
+            raise ValueError("heads do not divide the width")
+        return sized(configuration)
+
+    task = searching(divided, width=WHOLE)
+    widths = [4, 3, 4, 3, 5]
+    assert partition(task, *(configured(k, width=width) for k, width in enumerate(widths))) == [0, 1, 0, 2, 3]
+
+
 def scaled(configuration: Configuration) -> nn.Module:
     model = perceptron(configuration)
     with torch.no_grad():

@@ -15,6 +15,7 @@ from optuna.distributions import (
 from optuna.samplers import RandomSampler
 
 from frostline.errors import ObjectiveError
+from frostline.search.spaces.dimensions import check_dimension
 from frostline.search.spaces.space import holds
 from frostline.seeding import derive_seed
 
@@ -38,7 +39,8 @@ class Suggestions:
     def value(self, name: str, distribution: BaseDistribution) -> Any:
         """Return the value of hyperparameter ``name``.
 
-        Raises: ObjectiveError if it was asked for with another range before, in the same trial.
+        Raises: ObjectiveError if it was asked for with another range before, in the same trial; SearchSpaceError for a
+            choice that no study can hold.
         """
         if name in self.given:
             if self.distributions[name] != distribution:
@@ -47,6 +49,10 @@ class Suggestions:
                     f"use two names."
                 )
             return self.given[name]
+        if isinstance(distribution, CategoricalDistribution):
+            check_dimension(
+                name, distribution
+            )  # those of the space were looked at before; this one may be no part of it
         if name in self.values and holds(distribution, self.values[name]):
             value = self.values[name]
         else:

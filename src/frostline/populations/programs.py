@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import weakref
 from dataclasses import dataclass, field
 from enum import Enum
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from frostline.errors import FrostlineError
 from frostline.records import Configuration
 from frostline.seeding import derive_seed
 from frostline.training.machine.randomness import borrowed_generators, seed_generators
@@ -18,6 +20,8 @@ from frostline.training.supervised.hyperparameter_reads import Reads, WatchedHyp
 if TYPE_CHECKING:
     from frostline.protocols import Task
     from frostline.records import Value
+
+logger = logging.getLogger(__name__)
 
 
 class Absent(Enum):
@@ -68,19 +72,30 @@ class Programs:
         self._task = task
         self._root_seed = root_seed
         self._known: dict[Program, Program] = {}
+        self._raising: dict[int, Program] = {}
         self._patterns: dict[tuple[tuple[str, ...], bool], None] = {}
 
     def of(self, configuration: Configuration) -> Program:
         """Return the program of ``configuration``; equal programs may be trained in one population.
 
-        Torch's generators are left as they were.
-        Raises: whatever the task raises.
+        Torch's generators are left as they were. One that the task's own code raises for has a program of its own: it is
+        trained alone, and fails alone.
+        Raises: FrostlineError if the task refuses it.
         """
+        if configuration.number in self._raising:
+            return self._raising[configuration.number]
         for names, all_names in self._patterns:
             candidate = _program(configuration, names, all_names=all_names)
             if candidate in self._known:
                 return self._known[candidate]
-        reads = self._watch(configuration)
+        try:
+            reads = self._watch(configuration)
+        except FrostlineError:
+            raise
+        except Exception:
+            logger.debug("the program of configuration %d is not known", configuration.number, exc_info=True)
+            alone = Program(hyperparameters=(("number", configuration.number),), names=())
+            return self._raising.setdefault(configuration.number, alone)
         names = tuple(sorted(reads.names))
         program = _program(configuration, names, all_names=reads.all_names)
         self._patterns[names, reads.all_names] = None

@@ -198,6 +198,26 @@ def test_a_mended_model_of_another_shape_begins_anew_where_nothing_but_failures_
         run(3)
 
 
+def test_a_model_that_cannot_be_built_for_some_fails_for_these_alone(tmp_path: Path) -> None:
+    def network(configuration: Configuration) -> nn.Module:
+        if float(configuration["learning_rate"]) > 0.01:  # type: ignore[arg-type]
+            raise ValueError("heads do not divide the width")
+        return nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 2))
+
+    result = frostline.tune_task(
+        replace(tiny_task.task, model=network),
+        storage=f"{tmp_path}/s.log",
+        configurations=20,
+        training=frostline.TrainingOptions(runs=tmp_path, threads=1, device="cpu"),
+        observer=frostline.SILENT,
+    )
+    lowest = [result.history.evaluation(number, 0) for number in range(20)]
+    failed = [each for each in lowest if each is not None and each.status is Status.FAILED]
+    assert 0 < len(failed) < 20
+    assert all("heads do not divide the width" in f"{each.reason}" for each in failed)
+    assert all(float(result.history.configurations[each.number]["learning_rate"]) > 0.01 for each in failed)
+
+
 IS_MENDED: list[bool] = []
 
 

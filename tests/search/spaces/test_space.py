@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from frostline.errors import SearchSpaceError
+from frostline.inputs.safe_names import is_printable
 from frostline.search.spaces.space import SearchSpace
 
 NUMBERS = st.floats(-1e6, 1e6, allow_subnormal=False)
 NAMES = st.text(min_size=1).filter(lambda name: "\x00" not in name and name.isprintable())
-CHOICES = st.one_of(st.booleans(), st.integers(-(2**62), 2**62), NUMBERS, st.text())
+CHOICES = st.one_of(st.booleans(), st.integers(-(2**62), 2**62), NUMBERS, st.text().filter(is_printable))
 
 
 @st.composite
@@ -111,7 +112,12 @@ def test_toml_is_read() -> None:
         ("choices = []", "x has no choices, but must have at least one"),
         ('choices = ["a", "b", "a"]', "x has the choice 'a' twice"),
         ("choices = [1, true]", "x has the choice True twice (Python holds 1, 1.0 and true for equal)"),
-        ("choices = [[1]]", "x has the choice [1], but a choice must be a string, a number, true or false"),
+        (
+            "choices = [[1]]",
+            "x has the choice [1], but a choice must be a line of text, a finite number, true or false",
+        ),
+        ("choices = [1.0, inf]", "x has the choice inf"),
+        ('choices = ["a", "b\\nc"]', "x has the choice 'b\\nc'"),
         ("choices = [nan]", "x has the choice nan"),
         ("choices = 3", "x has choices 3, but they must be a list"),
         ("choices = [1, 2]\nlow = 3", "x has 'low', but here only choices may stand"),

@@ -134,6 +134,30 @@ def test_a_corrupt_journal_is_named(tmp_path: Path) -> None:
         open_storage(str(path))
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"line one\nmy precious last line without newline", r"notes' is no journal of studies"),
+        (b"SQLite format 3\0 and more", r"is an SQLite database: write it as sqlite:///.*notes\."),
+        (b"\x00\x01\n\x02", "is no journal of studies"),
+    ],
+)
+def test_a_file_that_is_no_journal_stays_as_it_is(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "notes"
+    path.write_bytes(content)
+    with pytest.raises(StudyError, match=words):
+        open_storage(str(path))
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b'{"op', b'{"op_code":0,"worker_id":"a"'])
+def test_a_journal_whose_first_line_is_torn_begins_anew(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "journal.log"
+    path.write_bytes(content)
+    optuna.create_study(storage=open_storage(str(path)), study_name="added")
+    assert [study.study_name for study in open_storage(str(path)).get_all_studies()] == ["added"]
+
+
 def test_a_torn_last_line_of_a_journal_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "journal.log"
     optuna.create_study(storage=open_storage(str(path)), study_name="kept")

@@ -17,6 +17,7 @@ from optuna.distributions import (
 )
 
 from frostline.errors import SearchSpaceError
+from frostline.inputs.safe_names import is_printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -198,16 +199,25 @@ def _check_keys(name: str, table: Mapping[str, Any], allowed: tuple[str, ...]) -
             )
 
 
+def _is_told_in_a_line(choice: object) -> bool:
+    """Return whether a study can hold a choice, and whoever reads it be shown it."""
+    if isinstance(choice, str):
+        return is_printable(choice)
+    if isinstance(choice, float):
+        return math.isfinite(choice)
+    return choice is None or isinstance(choice, bool | int)
+
+
 def _check_choices(name: str, choices: list[Any]) -> None:
     if not choices:
         raise SearchSpaceError(
             f"{name} has no choices, but must have at least one: list them, or leave {name} out."
         )
     for position, choice in enumerate(choices):
-        if not (choice is None or isinstance(choice, bool | int | float | str)) or choice != choice:
+        if not _is_told_in_a_line(choice):
             raise SearchSpaceError(
-                f"{name} has the choice {choice!r}, but a choice must be a string, a number, true or false: name "
-                "it by one of these."
+                f"{name} has the choice {choice!r}, but a choice must be a line of text, a finite number, true or false: "
+                "name it by one of these."
             )
         if choice in choices[:position]:
             raise SearchSpaceError(

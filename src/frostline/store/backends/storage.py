@@ -162,6 +162,11 @@ def _give_back(engine: Engine, process: int) -> None:
         engine.dispose()
 
 
+_SQLITE = b"SQLite format 3\0"
+_ENTRY = b'{"op_code"'
+"""What every line of Optuna's journals begins with."""
+
+
 def _open_journal(path: Path) -> JournalStorage:
     # What is no file, such as /dev/full, loses what is written to it, or waits for ever.
     if not path.parent.is_dir() or (path.exists() and not path.is_file()):
@@ -175,12 +180,25 @@ def _open_journal(path: Path) -> JournalStorage:
     # JournalFileBackend guards the file with this lock too: a writer that is half-way through a line holds it.
     lock = JournalFileSymlinkLock(str(path))
     if path.exists():
+        _refuse_other_file(path)
         lock.acquire()
         try:
             _drop_torn_line(path)
         finally:
             lock.release()
     return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+
+
+def _refuse_other_file(path: Path) -> None:
+    """Raise StudyError if what lies at ``path`` is no journal: it would be cut, or written to."""
+    with path.open("rb") as file:
+        begin = file.read(len(_SQLITE))
+    if begin == _SQLITE:
+        raise StudyError(f"{str(path)!r} is an SQLite database: write it as sqlite:///{path}.")
+    if not begin.startswith(_ENTRY[: len(begin)]):
+        raise StudyError(
+            f"{str(path)!r} is no journal of studies: name another file, or a database URL such as {DEFAULT_STORAGE}."
+        )
 
 
 def _drop_torn_line(path: Path) -> None:
