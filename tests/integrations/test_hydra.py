@@ -21,7 +21,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from examples.hydra_digits import app as hydra_app
 from frostline.errors import OptionError, SearchSpaceError
-from frostline.integrations.hydra import distribution_of
+from frostline.integrations.hydra import distribution_of, own_values
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -58,6 +58,27 @@ def test_being_discovered_loads_nothing_of_ours() -> None:
 def test_overrides_are_distributions(text: str, distribution: Any) -> None:
     (override,) = OverridesParser.create().parse_overrides([text])
     assert distribution_of(override) == distribution
+
+
+@pytest.mark.parametrize(
+    ("rate", "own"),
+    [
+        (1, {"rate": 1.0, "net": "wide", "depth": 2}),
+        (0.5, {"rate": 0.5, "net": "wide", "depth": 2}),
+        # It could not be drawn, is no number, or is not there.
+        (3.0, {}),
+        ("fast", {}),
+        (None, {}),
+    ],
+)
+def test_ones_own_configuration_is_what_the_application_says(rate: Any, own: dict[str, Any]) -> None:
+    space = {
+        "rate": FloatDistribution(1e-3, 1.0),
+        "net": CategoricalDistribution(["wide", "deep"]),
+        "depth": IntDistribution(1, 4),
+    }
+    config = OmegaConf.create({"rate": rate, "net": {"width": 64}, "depth": 2})
+    assert own_values(config, space, groups={"net": "wide", "hydra/launcher": "basic"}) == own
 
 
 @pytest.fixture
@@ -105,6 +126,8 @@ def test_an_application_is_swept(sweep: Callable[..., Any], tmp_path: Path) -> N
         told = [dict(each.split("=") for each in OmegaConf.to_object(OmegaConf.load(job))) for job in jobs]
         assert len(told) > 5
         assert {each["trainable_layers"] for each in told} >= {"1", "3"}
+        # What the configuration says comes first, in full, so that the answer is never worse.
+        assert told[0] == {"rate": "0.01", "optimizer": "Adam", "trainable_layers": "3", "samples": "1500"}
     # The same command goes on: all is done.
     with sweep("again", "hydra.sweeper.budget=3") as again:
         assert again.returns == best.best_value

@@ -21,7 +21,9 @@ from frostline.errors import OptionError, SearchSpaceError
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
 from frostline.run.view.search_view import observing
+from frostline.search.spaces.space import holds
 from frostline.store.begun import begun_ladder, terms_in
+from frostline.training.steps.optimizers import import_optimizers
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from hydra.types import HydraContext
     from omegaconf import DictConfig
 
-    from frostline.records import Configuration, Direction, Fidelity
+    from frostline.records import Configuration, Direction, Fidelity, Value
 
 
 class Settings(Protocol):
@@ -81,18 +83,22 @@ def sweep(sweeper: Sweeper, arguments: Sequence[str]) -> float:
         if not each.is_sweep_override()
     ]
     jobs = Jobs(sweeper=sweeper, fixed=fixed)
+    composed = sweeper.hydra_context.config_loader.load_sweep_config(config, fixed)
+    study = settings.study or config.hydra.job.name
+    begun = terms_in(settings.storage, study)
+    own = own_values(composed, space, groups=config.hydra.runtime.choices)
     plan = SearchPlan(
         budget=settings.budget,
         sampling=settings.sampling,
         seed=settings.seed,
         direction=cast("Direction", settings.direction),  # which is checked there
+        initial=(own,) if own and (begun is None or begun.has_own) else (),
     )
-    composed = sweeper.hydra_context.config_loader.load_sweep_config(config, fixed)
     layers, samples = (_number(composed, name) for name in (settings.trainable_layers, settings.samples))
     folder = Path(config.hydra.sweep.dir)
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, folder / "multirun.yaml")
-    study = settings.study or config.hydra.job.name
+    import_optimizers()
     with observing(
         None, what=f"the search of {study}", storage=settings.storage, sample_unit="samples"
     ) as watching:
@@ -100,7 +106,7 @@ def sweep(sweeper: Sweeper, arguments: Sequence[str]) -> float:
         result = search_function(
             jobs.train,
             space,
-            begun_ladder(terms_in(settings.storage, study), usual),
+            begun_ladder(begun, usual),
             study=study,
             plan=plan,
             storage=settings.storage,
@@ -154,6 +160,26 @@ def distribution_of(override: Override) -> BaseDistribution:
         return IntDistribution(value.start or 0, value.stop - 1, step=value.step)
     # As text, which is what a job is given.
     return CategoricalDistribution([*override.sweep_string_iterator()])
+
+
+def own_values(
+    config: Any, space: Mapping[str, BaseDistribution], *, groups: Mapping[str, Any]
+) -> dict[str, Value]:
+    """Return the values that the configuration has for what is swept; none unless each is there and could be drawn.
+
+    ``groups`` are the choices of Hydra's configuration groups, by the group's name.
+    """
+    values: dict[str, Value] = {}
+    for name, distribution in space.items():
+        found: Any = groups[name] if name in groups else OmegaConf.select(config, name)
+        if isinstance(distribution, CategoricalDistribution):
+            found = f"{found}"  # as jobs are given choices
+        elif isinstance(distribution, FloatDistribution) and type(found) is int:
+            found = float(found)
+        if not holds(distribution, found):
+            return {}
+        values[name] = found
+    return values
 
 
 def _number(config: Any, name: str) -> int:

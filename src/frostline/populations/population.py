@@ -10,8 +10,6 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
-import torch
-
 from frostline.populations.beginning import Beginning, template_of
 from frostline.populations.engines import Engine, EngineTrial
 from frostline.populations.footprint import even_share, footprint_of
@@ -30,6 +28,7 @@ from frostline.training.machine.devices import peak_bytes, reset_peak_bytes, syn
 from frostline.training.machine.pinning import pinned_batches
 from frostline.training.machine.randomness import borrowed_generators
 from frostline.training.machine.threads import Threads
+from frostline.training.steps.optimizers import import_optimizers
 
 if TYPE_CHECKING:
     from frostline.populations.prefix.prefix_store import PrefixStore
@@ -78,8 +77,7 @@ class Population:
         self._stacks = Stacks()
         self._freed = FreedMemory()
         device = settings.device_plan.device
-        # A process's first optimizer makes torch import its compiler (seconds, torch 2.13): no cost of these evaluations.
-        torch.optim.SGD([torch.zeros(1)])
+        import_optimizers()
         reset_peak_bytes(device)
         begin = time.perf_counter()
         with borrowed_generators(device), self._threads.lent():

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import torch
-
 from frostline.layers import freezing_of
 from frostline.records import Configuration, Evaluation, Fidelity, Job, Progress
 from frostline.training.course import Course, TrainingSettings, checkpoints_of
@@ -15,6 +13,7 @@ from frostline.training.machine.pinning import pinned_batches
 from frostline.training.machine.randomness import borrowed_generators
 from frostline.training.machine.threads import Threads
 from frostline.training.session import Session, begin_session
+from frostline.training.steps.optimizers import import_optimizers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,8 +82,7 @@ def _evaluate(
     observe: Callable[[Progress], None],
 ) -> tuple[Evaluation, Session]:
     device = settings.device_plan.device
-    # A process's first optimizer makes torch import its compiler (seconds, torch 2.13): no cost of this evaluation.
-    torch.optim.SGD([torch.zeros(1)])
+    import_optimizers()
     reset_peak_bytes(device)
     begin = time.perf_counter()
 

