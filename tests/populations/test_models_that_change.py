@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -62,6 +63,53 @@ class Replaced(Centred):
         return self.layers(x - self.get_buffer("mean"))
 
 
+class Unregistered(nn.Module):
+    """Keeps the mean in a tensor that is no buffer, a list and a queue of what came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = mlp()
+        self.mean = torch.zeros(6, dtype=torch.float64)
+        self.scales = [1.0]
+        self.sizes: deque[int] = deque(maxlen=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+            self.scales.append(1.05 * self.scales[-1])
+            self.sizes.append(len(self.scales))
+        return self.layers((x - self.mean) * self.scales[-1] * (1 + sum(self.sizes) / 100))
+
+
+class Listed(nn.Module):
+    """Keeps its factors in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = mlp()
+        self.scales = [1.0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.scales.append(1.05 * self.scales[-1])
+        return self.layers(x * self.scales[-1])
+
+
+class Tabled(nn.Module):
+    """Keeps the mean in a large table that is in no state dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = mlp()
+        self.register_buffer("table", torch.zeros(3000, 6), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        table = self.get_buffer("table")
+        if self.training:
+            table.mul_(0.9).add_(x.mean(0), alpha=0.1)
+        return self.layers(x - table[0])
+
+
 class WithTeacher(nn.Module):
     """Its outputs lean on a mean of its weights, which requires no gradient and moves by itself."""
 
@@ -92,8 +140,8 @@ class WithHooks(nn.Module):
         return self.layers(x) * (1 + self.seen / 10)
 
 
-MODELS = {"num_steps": Annealed, "mean": Centred}
-EACH = pytest.mark.parametrize("model", [Annealed, Centred, Replaced])
+MODELS = {"num_steps": Annealed, "mean": Centred, "scales": Listed, "table": Tabled}
+EACH = pytest.mark.parametrize("model", [Annealed, Centred, Replaced, Unregistered, Tabled])
 
 
 def task_of(model: Callable[[], nn.Module]) -> SupervisedTask:
@@ -114,6 +162,20 @@ def test_a_training_that_goes_on_is_the_one_that_never_ended(
     resumed = train_serially(task, higher, settings)
     assert resumed.cost.samples == 24
     straight = train_serially(task, higher, settings_of(horizon="full"))
+    assert [point.score for point in resumed.curve] == [point.score for point in straight.curve]
+
+
+@pytest.mark.parametrize("layers", [4, 10])
+def test_so_is_one_with_a_teacher(layers: int, tmp_path: Path) -> None:
+    task, settings = task_of(WithTeacher), settings_of(checkpoints=tmp_path, horizon="full")
+    [lower] = jobs_of([configuration_of(0)], layers=layers, samples=24)
+    higher = dataclasses.replace(
+        lower, rung=1, fidelity=Fidelity(trainable_layers=layers, samples=48), continued_from=(lower.fidelity,)
+    )
+    train_serially(task, lower, settings)
+    resumed = train_serially(task, higher, settings)
+    straight = train_serially(task, higher, settings_of(horizon="full"))
+    assert resumed.cost.samples == 24
     assert [point.score for point in resumed.curve] == [point.score for point in straight.curve]
 
 
@@ -155,13 +217,20 @@ def test_models_whose_copies_would_be_others_are_trained_alone(
 
 
 def test_what_is_only_looked_at_is_put_back() -> None:
-    model = nn.Sequential(Annealed().double(), Centred().double())
+    model = nn.Sequential(*(kind().double() for kind in (Annealed, Centred, Unregistered)))
+    scales, sizes = model[2].scales, model[2].sizes
     with undisturbed(model):
-        model[0](torch.ones(2, 6, dtype=torch.float64))
-        model[1](torch.ones(2, 6, dtype=torch.float64))
+        for each in model:
+            each(torch.ones(2, 6, dtype=torch.float64))
         assert model[0].num_steps == 1
+        assert len(scales) == 2
     assert model[0].num_steps == 0
     assert not model[1].get_buffer("mean").any()
+    assert not model[2].mean.any()
+    # They are the objects that they were: hooks may hold them too.
+    assert (model[2].scales, model[2].sizes) == ([1.0], deque())
+    assert model[2].scales is scales
+    assert model[2].sizes is sizes
 
 
 def test_a_checkpoint_holds_no_more_of_a_model_that_does_not_change() -> None:

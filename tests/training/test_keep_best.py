@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,14 @@ from torch import nn
 from frostline.errors import TaskError
 from frostline.populations.engines import Engine
 from frostline.protocols import Schedule
-from frostline.records import Configuration, Evaluation, Status
+from frostline.records import Configuration, Evaluation, Fidelity, Status
 from frostline.training.course import checkpoints_of, kept_models_of
 from frostline.training.machine.randomness import borrowed_generators
 from frostline.training.serial import train_model, train_serially
 from frostline.training.session import begin_session
 from frostline.training.supervised.supervised_task import SupervisedTask
-from tests.populations.cases import CASES, Case, configuration_of, jobs_of
+from tests.populations.cases import CASES, Case, configuration_of, jobs_of, vectors
+from tests.populations.test_models_that_change import Annealed, Listed, WithTeacher
 from tests.populations.test_population import assert_same_as_alone
 from tests.training.cases import configured, job_of, noisy_network, perceptron, regression_task, settings_of
 
@@ -63,6 +65,28 @@ def test_its_model_is_the_one_that_had_this_score(layers: int) -> None:
     task, job = spoilt_task(), job_of(configured(), layers=layers)
     evaluation, model = train_model(task, job.configuration, job.fidelity, settings_of())
     assert score_of(task, model) == evaluation.score
+
+
+@pytest.mark.parametrize("model", [Annealed, Listed, WithTeacher])
+def test_so_it_is_of_a_model_that_changes_itself(model: Callable[[], nn.Module]) -> None:
+    case = Case(name="changing", model=model, data=vectors, loss=nn.functional.cross_entropy, layers=())
+    task = case.task(schedule=spoiling, keep_best=True)
+    fidelity = Fidelity(trainable_layers=5, samples=task.full_samples)
+    evaluation, trained = train_model(task, configuration_of(2), fidelity, settings_of())
+    assert score_of(task, trained) == evaluation.score
+
+
+def test_so_it_is_where_frozen_statistics_follow_the_batches() -> None:
+    task = regression_task(
+        model=noisy_network, schedule=spoiling, keep_best=True, frozen_statistics="batch", full_samples=320
+    )
+    evaluation, trained = train_model(
+        task,
+        configured(learning_rate=0.1),
+        Fidelity(trainable_layers=1, samples=320),
+        settings_of(statistics="running"),
+    )
+    assert score_of(task, trained) == evaluation.score
 
 
 def test_so_is_the_model_that_a_study_keeps(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
+from frostline.layers.weights.idle_values import IdleValues
 from frostline.populations.beginning import Beginning, template_of
 from frostline.populations.engines import Engine, EngineTrial
 from frostline.populations.footprint import even_share, footprint_of
@@ -17,7 +18,6 @@ from frostline.populations.freed_memory import FreedMemory
 from frostline.populations.prefix.proof import prove
 from frostline.populations.prefix.share import CannotShareError
 from frostline.populations.prefix.shared_prefix import SharedPrefix
-from frostline.populations.prefix.shared_weights import SharedValues
 from frostline.populations.stacking.stacks import Stacks
 from frostline.populations.validation import MemberScore
 from frostline.records import Evaluation, Job, Progress
@@ -85,7 +85,7 @@ class Population:
             sessions = [course.session for course in self._living]
             for session in sessions:
                 session.shares_batches = True
-            self._shared_values = SharedValues(sessions[0].model) if len(sessions) > 1 else None
+            self._shared_values = IdleValues(sessions[0].model) if len(sessions) > 1 else None
             self._prefix = SharedPrefix(sessions, store=store, compiled=engine is Engine.COMPILED)
             if self._prefix.shares:
                 try:
@@ -247,9 +247,9 @@ class Population:
             self._guarded(course, course.conclude, scores.get(course), is_over=is_over)
 
     def _refuse_changed_values(self) -> None:
-        changed = None if self._shared_values is None else self._shared_values.changed()
-        if changed is not None:
-            raise CannotShareError(f"the model changes {changed} itself, which its copies have in common")
+        changed = [] if self._shared_values is None else self._shared_values.changed()
+        if changed:
+            raise CannotShareError(f"the model changes {changed[0]} itself, which its copies have in common")
 
     def _scores(self, courses: Sequence[Course], *, is_over: bool) -> dict[Course, float]:
         """Return the scores of members; none if their task makes them of whole validation sets alone."""

@@ -138,7 +138,12 @@ class Session:
         if keeps_best(self.task):
             remembers = self.best is None or sign * score < sign * self.best.score
         if remembers:
-            self.best = BestWeights.of(self.model, score=score)
+            self.best = BestWeights.of(
+                self.model,
+                score=score,
+                changed=self._unsaved.changed_parameters(),
+                attributes=self._unsaved.changed_attributes(),
+            )
         return score if self.best is None else self.best.score
 
     @contextmanager
@@ -215,8 +220,11 @@ class Session:
         return move_batch(batch, self.device_plan.device, copy=self.shares_batches)
 
     def checkpoint(self) -> Checkpoint:
-        """Return what is needed to go on from here. Frozen parameters are left out: the seed makes them again."""
-        frozen = self._frozen_names()
+        """Return what is needed to go on from here.
+
+        Parameters that nobody trains are left out: the seed makes them again, unless the model changed them itself.
+        """
+        frozen = self._frozen_names() - self._unsaved.changed_parameters()
         return Checkpoint(
             samples_seen=self.samples_seen,
             curve=tuple(self.curve),

@@ -115,7 +115,9 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         finally:
             with torch.no_grad():
                 for buffer, value in buffers:
-                    buffer.copy_(value)
+                    buffer.data.copy_(
+                        value
+                    )  # which leaves its version: whoever compares that sees what training wrote
             for module, mode in modes:
                 module.training = mode
             put_back(model, attributes)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from frostline.layers import freezing_of
 from frostline.layers.cutting.execution import undisturbed
-from frostline.layers.cutting.plain_attributes import plain_attributes
+from frostline.layers.cutting.plain_attributes import are_equal, plain_attributes
 from frostline.populations.prefix.recorded_outputs import Call, Needs, Recording
 from frostline.populations.prefix.rounding import is_same_but_for_rounding
 from frostline.populations.prefix.share import CannotShareError, Share
@@ -165,12 +165,14 @@ class _Trial:
 def _refuse_what_it_changes(share: Share, batch: Batch) -> None:
     """Raise CannotShareError if whoever records the frozen layers changes more of its model than them.
 
-    It would change again in its own pass behind them, and be ahead of the others from then on.
+    It would change again in its own pass behind them, and be ahead of the others from then on. What is the same after a
+    second pass is no such change: an output that is remembered, say.
     """
+    share.record(batch)
     before = _own_state(share)
     share.record(batch)
     now = _own_state(share)
-    changed = [name for name in {**before, **now} if [before.get(name)] != [now.get(name)]]
+    changed = [name for name in {**before, **now} if not are_equal(before.get(name), now.get(name))]
     if changed:
         raise CannotShareError(
             f"the model changes {changed[0]} on its way through the frozen layers, and would once more for the "

@@ -8,14 +8,10 @@ from contextlib import suppress
 from types import FunctionType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from frostline.layers.freezing.freezing import Freezing
 from frostline.layers.weights.kept_parameter import KeptParameter
-
-# Of every parameter that is looked at. Whoever changes weights by hand, as the mean of others, changes all of them.
-_FIRST_VALUES = 16
 
 
 def copy_sharing_frozen(freezing: Freezing) -> nn.Module:
@@ -58,35 +54,6 @@ def _held_by(function: FunctionType) -> Iterator[Any]:
     for cell in function.__closure__ or ():
         with suppress(ValueError):  # nothing yet
             yield cell.cell_contents
-
-
-class SharedValues:
-    """Some values of what members share since it requires no gradient: a model may change it itself all the same."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._shared = {
-            name: parameter
-            for name, parameter in model.named_parameters()
-            if _is_whole(parameter) and parameter.numel() > 0
-        }
-        self._values = self._now()
-
-    def changed(self) -> str | None:
-        """Return the name of one that is another than at the beginning, or None. The host waits for the device."""
-        now = self._now()
-        if _are_equal(now, self._values):
-            return None
-        sizes = [min(parameter.numel(), _FIRST_VALUES) for parameter in self._shared.values()]
-        parts = zip(self._shared, torch.split(now, sizes), torch.split(self._values, sizes), strict=True)
-        return next(name for name, value, before in parts if not _are_equal(value, before))
-
-    def _now(self) -> Tensor:
-        values = [each.detach().flatten()[:_FIRST_VALUES] for each in self._shared.values()]
-        return torch.cat(values) if values else torch.empty(0, device="cpu")
-
-
-def _are_equal(one: Tensor, other: Tensor) -> bool:
-    return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def share_frozen(freezing: Freezing, source: Freezing) -> None:

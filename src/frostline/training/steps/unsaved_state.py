@@ -1,7 +1,7 @@
-"""What training changes of a model beside its state dict: plain attributes, and small buffers that are not persistent.
+"""What training changes of a model beside what is trained: plain attributes, buffers that are not persistent, teachers.
 
-A model that anneals by a counter of its own, or keeps a mean in a buffer that is not saved, would go on from a checkpoint as
-another model than it was.
+A model that anneals by a counter of its own, keeps a mean in a buffer that is not saved, or averages its weights in
+parameters that require no gradient would go on from a checkpoint as another model than it was.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.layers.cutting.plain_attributes import changed_attributes, plain_attributes, put_back
+from frostline.layers.weights.idle_values import IdleValues
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Larger ones are tables: masks, positions. They are not looked at, which would take a copy of each.
+# Larger ones are tables as a rule, masks or positions, of which a copy of each would be too much: it is asked whether they
+# were written to.
 _LARGEST_BYTES = 64 * 1024
 
 
@@ -26,19 +28,39 @@ class UnsavedState:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._attributes = plain_attributes(model)
-        self._buffers = {name: buffer.detach().clone() for name, buffer in _small_buffers(model).items()}
+        self._idle = IdleValues(model)
+        self._buffers: dict[str, Tensor] = {}
+        self._tables: dict[str, tuple[Tensor, int]] = {}
+        for name, buffer in _unsaved_buffers(model).items():
+            if buffer.nbytes <= _LARGEST_BYTES:
+                self._buffers[name] = buffer.detach().clone()
+            else:
+                self._tables[name] = buffer, buffer._version
+
+    def changed_parameters(self) -> set[str]:
+        """Return the names of parameters that require no gradient, and were changed all the same."""
+        return set(self._idle.changed())
+
+    def changed_attributes(self) -> dict[str, Any]:
+        """Return the plain attributes that have changed, by the names of modules and their own."""
+        attributes = changed_attributes(self._attributes, plain_attributes(self._model))
+        return {name: dict(own) for name, own in attributes.items()}
 
     def changed(self) -> dict[str, Any]:
         """Return what has changed, as tensors and plain values; nothing for most models."""
-        now = _small_buffers(self._model)
         buffers = {
             name: buffer.detach().clone()
-            for name, buffer in now.items()
-            if name not in self._buffers or not torch.equal(buffer, self._buffers[name])
+            for name, buffer in _unsaved_buffers(self._model).items()
+            if not self._is_as_it_was(name, buffer)
         }
-        attributes = changed_attributes(self._attributes, plain_attributes(self._model))
-        parts = {"attributes": {name: dict(own) for name, own in attributes.items()}, "buffers": buffers}
+        parts = {"attributes": self.changed_attributes(), "buffers": buffers}
         return {name: part for name, part in parts.items() if part}
+
+    def _is_as_it_was(self, name: str, buffer: Tensor) -> bool:
+        if name in self._tables:
+            before, version = self._tables[name]
+            return buffer is before and buffer._version == version
+        return name in self._buffers and torch.equal(buffer, self._buffers[name])
 
     def restore(self, changed: Mapping[str, Any]) -> None:
         """Make of the model, at its beginning, what ``changed`` tells. Raises: KeyError if it is of another model."""
@@ -48,11 +70,11 @@ class UnsavedState:
             buffers[name].copy_(value)
 
 
-def _small_buffers(model: nn.Module) -> dict[str, Tensor]:
-    """Return the buffers that are in no state dict, and no tables."""
+def _unsaved_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Return the buffers that are in no state dict."""
     return {
         f"{name}.{own}".lstrip("."): buffer
         for name, module in model.named_modules()
         for own, buffer in module.named_buffers(recurse=False)
-        if own in module._non_persistent_buffers_set and buffer.nbytes <= _LARGEST_BYTES
+        if own in module._non_persistent_buffers_set
     }
