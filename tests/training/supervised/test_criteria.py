@@ -154,3 +154,18 @@ def test_weights_of_classes_are_where_the_outputs_are(way: str, device: torch.de
     assert there.score == pytest.approx(here.score, rel=1e-9)
     assert here.score != train_serially(classification(), job_of(configured()), settings_of()).score
     assert weight.device.type == "cpu"
+
+
+def test_a_loss_that_remembers_batches_is_refused() -> None:
+    class Centred(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("center", torch.zeros(1, dtype=torch.float64))
+
+        def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+            self.get_buffer("center").mul_(0.9).add_(outputs.detach().mean(0), alpha=0.1)
+            return nn.functional.mse_loss(outputs - self.get_buffer("center"), targets)
+
+    task = regression_task(loss_function=Centred(), score_function=nn.functional.mse_loss)
+    with pytest.raises(TaskError, match="changes its buffer center as it runs"):
+        train_serially(task, job_of(configured()), settings_of())

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor  # there is no public name 
 
 from frostline.errors import TaskError
 from frostline.layers.cutting.nesting import map_tensors, tensors
+from frostline.training.losses.lazy_logits import is_transformed
 from frostline.training.machine.devices import first_tensor
 
 Criterion = Callable[[Any, Any], Any]
@@ -111,8 +112,20 @@ def score_by(function: Criterion | Metric, *, task: str) -> MeanScore | MetricSc
 
 
 def loss_of(function: Criterion, outputs: Any, targets: Any, *, task: str) -> Tensor:
-    """Return the loss of a batch. Raises: TaskError if it is no number."""
-    return _one_number(placed(function, outputs, targets)(outputs, targets), f"the loss of {task}")
+    """Return the loss of a batch. Raises: TaskError if it is no number, or leaves another function behind."""
+    function = placed(function, outputs, targets)
+    if not isinstance(function, nn.Module) or is_transformed():
+        return _one_number(function(outputs, targets), f"the loss of {task}")
+    buffers = {name: (buffer, buffer._version) for name, buffer in function.named_buffers()}
+    loss = function(outputs, targets)
+    for name, buffer in function.named_buffers():
+        before, version = buffers.get(name, (None, 0))
+        if buffer is not before or buffer._version != version:
+            raise TaskError(
+                f"the loss of {task} changes its buffer {name} as it runs, which all configurations have in common: each "
+                f"would begin where another ended. Keep it in the model, whose state is each training's own."
+            )
+    return _one_number(loss, f"the loss of {task}")
 
 
 def _one_number(value: Any, what: str) -> Tensor:
