@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import pickle
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -421,6 +423,36 @@ def test_the_best_model_is_kept_and_loaded() -> None:
     assert found.weights == KeptModels.of_study(
         LocalFolder(path=Path("frostline-runs")), found.study_name, data=found.terms.data
     ).existing(found.history.configurations[found.best.number])
+
+
+@pytest.mark.usefixtures("nothing_frozen")
+def test_models_of_ended_trials_do_not_pile_up_and_those_that_are_kept_stay_as_they_are() -> None:
+    alive: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+    kept: list[tuple[nn.Module, float, bool]] = []
+    num_ended: list[int] = []
+
+    def own(trial: frostline.Trial) -> float:
+        num_ended.append(len(alive) - len(kept))
+        model = network()
+        alive.add(model)
+        trial.freeze(model)
+        optimizer = torch.optim.SGD(trial.parameters, lr=trial.suggest_float("learning_rate", 1e-3, 1.0, log=True))
+        for batch in trial.batches(LOADER):
+            step(model, optimizer, batch)
+        score = loss_of(model)
+        if trial.trainable_layers < 4 and trial.number % 3 == 0:
+            kept.append((model, score, next(model.parameters()).requires_grad))
+        return score
+
+    gc.disable()
+    try:
+        tune(own)
+    finally:
+        gc.enable()
+    assert kept
+    assert set(num_ended) == {0}
+    # Their calibrated statistics above all.
+    assert all(loss_of(model) == score and not requires_grad for model, score, requires_grad in kept)
 
 
 # Words of Optuna.
