@@ -69,6 +69,19 @@ def test_the_first_passes_in_training_mode_calibrate() -> None:
     assert_same(before, statistics(model), "norm", "blocks.0", "blocks.1")
 
 
+def test_evaluation_by_parts_of_the_model_calibrates_nothing() -> None:
+    model = nn.Sequential(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8)), nn.Linear(8, 3))
+    freezing = freeze(model, trainable_layers=1)
+    before = statistics(model)
+    for mode in (False, True, False):
+        model.train(mode)
+        model[1](model[0](torch.randn(16, 6)))
+        assert_same(before, statistics(model)) if not mode else None
+        before = statistics(model)
+    assert int(model[0][1].num_batches_tracked) == 1
+    assert freezing.needs_calibration
+
+
 def test_statistics_that_have_seen_batches_are_kept() -> None:
     model = ConvolutionalNet()
     for (batch,) in batches():

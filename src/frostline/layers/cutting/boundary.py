@@ -6,15 +6,21 @@ model by ``copy.deepcopy``, saved with it by ``torch.save`` and traced through b
 A frozen module passes no gradient as long as no trained module has run in the same forward pass. One that runs (again)
 later, because it is used twice, passes gradients on to the trained modules before it: that costs memory, and is never a
 silently missing gradient. Where the order of the layers was guessed, one that runs for the first time behind a trained
-module shows that the guess was wrong, and is refused. A forward pass begins with a call of the model itself.
+module shows that the guess was wrong, and is refused.
+
+A forward pass begins with a call of the model itself; in a loop that calls parts of the model, where what has run in the
+prefix runs again, on nothing that was computed from trained weights, while neither the model nor a trained module runs.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import FrameType
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -45,31 +51,47 @@ class PrefixReached(BaseException):
 class PrefixState:
     """What the hooks of one freezing share."""
 
-    def __init__(self, *, is_order_guessed: bool = False) -> None:
+    def __init__(self, model: nn.Module, *, is_order_guessed: bool = False) -> None:
+        self.model = model
+        self.trained: tuple[nn.Module, ...] = ()
+        """The outermost modules of the trained layers."""
         self.active = True
         self.is_order_guessed = is_order_guessed
         """The layers stand in the order of registration, and nobody has seen the model run."""
-        self.in_training = True
-        """The model was in training mode when it was called last."""
+        self.was_called = False
+        """The model itself was, and not parts of it alone."""
         self.in_suffix = False
-        """A trained module has begun to run since the model was called last."""
+        """A trained module has begun to run since the pass began."""
         self.stops_at_suffix = False
         self.uncalibrated: tuple[nn.Module, ...] = ()
         """The frozen normalisations whose statistics are still being measured."""
+
+    def note_part(self, inputs: Any) -> None:
+        """Begin a pass if it begins with what runs now on ``inputs``, and has run in the prefix before."""
+        if not self.in_suffix or _is_computed_with_gradient(inputs):
+            return
+        if torch.compiler.is_compiling():
+            is_under_way = self.was_called
+        else:
+            # A checkpoint that computes a part again in the backward pass does so as it was computed before.
+            is_in_backward = torch._C._current_graph_task_id() != -1
+            is_under_way = is_in_backward or _is_any_running((self.model, *self.trained))
+        self.in_suffix = is_under_way
 
 
 def attach(
     model: nn.Module, state: PrefixState, *, frozen: Mapping[str, nn.Module], trained: Iterable[nn.Module]
 ) -> list[RemovableHandle]:
     """Register all hooks; ``frozen`` (by name) and ``trained`` are the outermost modules of the layers."""
+    state.trained = tuple(trained)
     # Nothing is registered behind the model's own forward: torch.compile gives such a hook a frame of its own, and warns
     # of the gradients of the outputs it finds there (torch 2.13).
     handles = [model.register_forward_pre_hook(_BeginForward(state), prepend=True)]
     for name, module in frozen.items():
         handles.append(module.register_forward_pre_hook(_CutInputs(state, name), with_kwargs=True, prepend=True))
         handles.append(module.register_forward_hook(_CutOutputs(state)))
-    handles += [module.register_forward_pre_hook(_EnterSuffix(state), prepend=True) for module in trained]
-    for module in _between(model, frozen.values(), trained):
+    handles += [module.register_forward_pre_hook(_EnterSuffix(state), prepend=True) for module in state.trained]
+    for module in _between(model, frozen.values(), state.trained):
         silence = _Silence(state)
         handles.append(module.register_forward_pre_hook(silence))
         handles.append(module.register_forward_hook(_Unsilence(silence), always_call=True))
@@ -92,9 +114,9 @@ class _BeginForward:
     def __init__(self, state: PrefixState) -> None:
         self.state = state
 
-    def __call__(self, module: nn.Module, _args: Any) -> None:
+    def __call__(self, _module: nn.Module, _args: Any) -> None:
         self.state.in_suffix = False
-        self.state.in_training = module.training
+        self.state.was_called = True
 
 
 class _EnterSuffix:
@@ -118,6 +140,8 @@ class _CutInputs:
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         if not self.state.active:
             return None
+        if self.has_run:
+            self.state.note_part((args, kwargs))
         if self.state.in_suffix:
             if self.state.is_order_guessed and not self.has_run:
                 raise ModelError(
@@ -150,10 +174,17 @@ class _Silence:
     def __init__(self, state: PrefixState) -> None:
         self.state = state
         self.mode = False
+        self.has_run = False
 
-    def __call__(self, module: nn.Module, _args: Any) -> None:
+    def __call__(self, module: nn.Module, args: Any) -> None:
         self.mode = module.training
-        if self.state.active and not self.state.in_suffix:
+        if not self.state.active:
+            return
+        # Without gradients nothing tells a dropout that is used again behind trained modules from one that begins a pass.
+        if self.has_run and torch.is_grad_enabled():
+            self.state.note_part(args)
+        if not self.state.in_suffix:
+            self.has_run = True
             module.training = False
 
 
@@ -233,7 +264,7 @@ class _Measuring:
         # A look at a tuple and then at a tensor, at no counter: torch.compile would compile anew for each value of it.
         if not self.state.uncalibrated or not self.state.active:
             return
-        in_training = self.state.in_training
+        in_training = self.state.model.training
         if not any(module is each for each in self.state.uncalibrated) or not (in_training or _is_new(module)):
             return
         self.is_under_way = True
@@ -282,6 +313,23 @@ def _requires_gradient(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.requires_grad
     return any(tensor.requires_grad for tensor in tensors(value))
+
+
+def _is_computed_with_gradient(value: Any) -> bool:
+    return any(tensor.requires_grad and not tensor.is_leaf for tensor in tensors(value))
+
+
+def _is_any_running(modules: tuple[nn.Module, ...]) -> bool:
+    """Whether one of the modules is being called."""
+    # The stack says it, and needs no hook behind the model, whatever exception ended its last call.
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code is nn.Module._call_impl.__code__:
+            running = frame.f_locals["self"]
+            if any(running is each for each in modules):
+                return True
+        frame = frame.f_back
+    return False
 
 
 def _detached(value: Any) -> Any:

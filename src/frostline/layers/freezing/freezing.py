@@ -60,7 +60,7 @@ class Freezing:
         self._modes: list[StayInEvaluation] = []
         self._encoders: list[nn.TransformerEncoder] = []
         self._statistics: list[list[Tensor]] | None = None
-        self._state = PrefixState(is_order_guessed=is_order_guessed)
+        self._state = PrefixState(model, is_order_guessed=is_order_guessed)
         self._handles: list[Any] = []
         self._weights: FrozenWeights | None = None
         frozen, trained = cut.modules_of(self.frozen_layers), cut.modules_of(self.trained_layers)
@@ -209,7 +209,6 @@ class Freezing:
     def begin_pass(self) -> None:
         """Say that a forward pass begins, where the code around runs parts of the model and never calls the model itself."""
         self._state.in_suffix = False
-        self._state.in_training = self.model.training
 
     def stopping_at_suffix(self) -> AbstractContextManager[None]:
         """While this lasts a forward pass raises ``PrefixReached`` at its first trained module."""
