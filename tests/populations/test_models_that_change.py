@@ -124,6 +124,21 @@ def test_a_population_follows_its_serial_twins(model: Callable[[], nn.Module], e
     assert_same_as_alone(task_of(model), jobs, engine=engine)
 
 
+def unscaled() -> nn.Module:
+    """Its normalisations hold no parameters, and lie between the layers."""
+    hidden = [(nn.Linear(number, 8), nn.BatchNorm1d(8, affine=False), nn.Tanh()) for number in (6, 8, 8)]
+    return nn.Sequential(*(each for layer in hidden for each in layer), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("engine", [Engine.SHARED, Engine.STACKED])
+def test_normalisations_without_parameters_do_not_keep_frozen_layers_from_being_shared(
+    layers: int, engine: Engine
+) -> None:
+    jobs = jobs_of([configuration_of(number) for number in range(3)], layers=layers)
+    assert_same_as_alone(task_of(unscaled), jobs, engine=engine)
+
+
 @pytest.mark.parametrize("changed", MODELS)
 def test_who_changes_before_its_frozen_layers_shares_none(changed: str) -> None:
     jobs = jobs_of([configuration_of(number) for number in range(2)], layers=2)

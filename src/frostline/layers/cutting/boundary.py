@@ -251,6 +251,24 @@ def calibrate_on_first_passes(state: PrefixState, modules: Iterable[nn.Module]) 
     return handles
 
 
+def refuse_in_prefix(state: PrefixState, modules: Mapping[str, nn.Module]) -> list[RemovableHandle]:
+    """Have these normalisations, which go with trained layers, raise ModelError where they are trained in the prefix."""
+    return [module.register_forward_pre_hook(_RefuseInPrefix(state, name)) for name, module in modules.items()]
+
+
+class _RefuseInPrefix:
+    def __init__(self, state: PrefixState, name: str) -> None:
+        self.state = state
+        self.name = name
+
+    def __call__(self, module: nn.Module, _args: Any) -> None:
+        if self.state.active and module.training and not self.state.in_suffix:
+            raise ModelError(
+                f"the normalisation {self.name} has no parameters and runs among the frozen layers, but is registered "
+                f"behind a trained one: register it behind the layer whose output it normalises, or give it affine=True."
+            )
+
+
 class _Measuring:
     """Lets a normalisation that is frozen see a batch."""
 
