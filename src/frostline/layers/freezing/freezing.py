@@ -15,10 +15,9 @@ from frostline.layers.cutting.boundary import (
     PrefixState,
     StayInEvaluation,
     attach,
-    calibrate_on_first_passes,
-    refuse_in_prefix,
     stopping_at_suffix,
 )
+from frostline.layers.cutting.calibration import calibrate_on_first_passes, refuse_in_prefix
 from frostline.layers.cutting.cut import Cut
 from frostline.layers.freezing.frozen_statistics import (
     Forward,
