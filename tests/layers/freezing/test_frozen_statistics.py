@@ -82,6 +82,59 @@ def test_evaluation_by_parts_of_the_model_calibrates_nothing() -> None:
     assert freezing.needs_calibration
 
 
+def with_instances(*, affine: bool) -> nn.Sequential:
+    parts = [
+        nn.Sequential(
+            nn.Conv1d(number, 4, 3), nn.InstanceNorm1d(4, affine=affine, track_running_stats=True), nn.ReLU()
+        )
+        for number in (1, 4)
+    ]
+    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_instance_normalisation_that_tracks_statistics_is_calibrated_too(affine: bool) -> None:
+    # Torch neither counts its batches, nor takes the plain average of them.
+    model = with_instances(affine=affine)
+    data = [1 + 3 * torch.randn(5, 1, 6) for _ in range(8)]
+    before = statistics(model)
+    freezing = freeze(model, trainable_layers=1)
+    momentum = model[0][1].momentum
+    freezing.calibrate(data)
+    features = [model[0][0](batch) for batch in data]
+    mean = torch.stack([x.mean((0, 2)) for x in features]).mean(0)
+    variance = torch.stack([x.var(2).mean(0) for x in features]).mean(0)
+    torch.testing.assert_close(model[0][1].running_mean, mean)
+    torch.testing.assert_close(model[0][1].running_var, variance)
+    assert model[0][1].momentum == momentum
+    fixed = statistics(model)
+    model(data[0])
+    assert_same(fixed, statistics(model))
+    # The second one sees what the first one gives, which is fixed here and each batch's own in first passes.
+    freezing.restore()
+    assert_same(before, statistics(model))
+    freezing = freeze(model, trainable_layers=1)
+    model.eval()
+    model(data[0])
+    assert_same(before, statistics(model))
+    model.train()
+    for batch in data:
+        assert freezing.needs_calibration
+        model(batch)
+    assert not freezing.needs_calibration
+    torch.testing.assert_close(model[0][1].running_mean, mean)
+    torch.testing.assert_close(model[0][1].running_var, variance)
+
+
+def test_instance_normalisation_that_was_trained_before_keeps_its_statistics() -> None:
+    model = with_instances(affine=True)
+    model(torch.randn(5, 1, 6))
+    before = statistics(model)
+    assert not freeze(model, trainable_layers=1).needs_calibration
+    model(torch.randn(5, 1, 6))
+    assert_same(before, statistics(model))
+
+
 def without_parameters() -> nn.Sequential:
     """Inputs are normalised too, and the last one lies behind a layer that is trained."""
     norms = [nn.BatchNorm1d(number, affine=False) for number in (6, 8, 8)]

@@ -68,7 +68,12 @@ class _Measuring:
         if not any(module is each for each in self.state.uncalibrated) or not (in_training or _is_new(module)):
             return
         self.is_under_way = True
-        self.momentum, module.momentum = module.momentum, None
+        self.momentum = module.momentum
+        if in_training:
+            _take_average(module)
+        else:
+            # InstanceNorm averages even where it does not track.
+            module.momentum = 0.0
         module.training, module.track_running_stats = True, in_training
 
     def end(self, module: Any, _args: Any, _output: Any) -> None:
@@ -76,6 +81,8 @@ class _Measuring:
         if not self.is_under_way:
             return
         self.is_under_way = False
+        if module.track_running_stats:
+            _count_batch(module)
         module.training, module.track_running_stats = False, True
         module.momentum = self.momentum
         if int(module.num_batches_tracked) >= _CALIBRATION_PASSES:
@@ -91,8 +98,41 @@ class _Loaded:
             self.state.uncalibrated = tuple(each for each in self.state.uncalibrated if each is not module)
 
 
+def averaging(normalisation: Any) -> list[RemovableHandle]:
+    """Let every batch to come count the same in running statistics, once they are reset."""
+    normalisation.momentum = None
+    if not _is_uncounted(normalisation):
+        return []
+    return [
+        normalisation.register_forward_pre_hook(_take_average),
+        normalisation.register_forward_hook(_count_batch),
+    ]
+
+
+def _take_average(normalisation: Any, *_: Any) -> None:
+    """Let the next batch count as much as each before it."""
+    normalisation.momentum = None
+    if _is_uncounted(normalisation):
+        normalisation.momentum = 1 / (int(normalisation.num_batches_tracked) + 1)
+
+
+def _count_batch(normalisation: Any, *_: Any) -> None:
+    if _is_uncounted(normalisation):
+        normalisation.num_batches_tracked.add_(1)
+
+
+def _is_uncounted(normalisation: nn.Module) -> bool:
+    # InstanceNorm has a counter and never counts; no momentum is one of 0 to it (torch 2.13).
+    return isinstance(normalisation, nn.modules.instancenorm._InstanceNorm)
+
+
 def _is_new(normalisation: nn.Module) -> bool:
     """Whether a normalisation has never seen a batch; unknown, and so taken as calibrated, where there are no values."""
     count = normalisation.get_buffer("num_batches_tracked")
     is_without_values = count.is_meta or type(count) is not Tensor
-    return not is_without_values and int(count) == 0
+    if is_without_values or int(count) > 0:
+        return False
+    if not _is_uncounted(normalisation):
+        return True
+    mean, variance = (normalisation.get_buffer(name) for name in ("running_mean", "running_var"))
+    return not mean.any() and bool((variance == 1).all())

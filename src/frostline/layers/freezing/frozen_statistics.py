@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from frostline.errors import ModelError
 from frostline.layers.cutting.boundary import PrefixReached, PrefixState, stopping_at_suffix
+from frostline.layers.cutting.calibration import averaging
 from frostline.layers.cutting.cut import Cut
 from frostline.layers.cutting.execution import call, set_mode, undisturbed
 
@@ -120,13 +122,16 @@ def _accumulate(
 def cumulative(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Let normalisations take the plain average over the batches to come, from nothing; they stay in training mode."""
     momenta = [module.momentum for module in modules]
+    handles: list[RemovableHandle] = []
     for module in modules:
         module.reset_running_stats()  # type: ignore[operator]
-        module.momentum = None  # type: ignore[assignment]
         module.training = True
+        handles += averaging(module)
     try:
         yield
     finally:
+        for handle in handles:
+            handle.remove()
         for module, momentum in zip(modules, momenta, strict=True):
             module.momentum = momentum
 
