@@ -23,6 +23,7 @@ from hypothesis import settings
 from optuna.storages._rdb.storage import _VersionManager
 
 from frostline import process
+from frostline.run import own_objective
 from frostline.run.execution import executors
 from tests.forks import Fork
 from tests.other_libraries import ask_other_libraries
@@ -109,6 +110,7 @@ def _searches_freeze_nothing() -> Iterator[None]:
     """Searches do not ask how much is frozen: each would count it all, in 20 ms."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(executors, "old_objects_passed_over", nullcontext)
+        patch.setattr(own_objective, "old_objects_passed_over", nullcontext)
         yield
 
 
@@ -163,7 +165,8 @@ def other_libraries(tmp_path_factory: pytest.TempPathFactory, processes: ForkSer
 @pytest.fixture
 def nothing_frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As in a process that leaves the garbage collector to its searches: see ``keep_what_is_there``."""
-    monkeypatch.setattr(executors, "old_objects_passed_over", process.old_objects_passed_over)
+    for module in (executors, own_objective):
+        monkeypatch.setattr(module, "old_objects_passed_over", process.old_objects_passed_over)
     gc.unfreeze()
     yield
     gc.freeze()

@@ -76,16 +76,23 @@ def resident_bytes(pid: int | None = None) -> int | None:
         return None
 
 
+def collect_garbage() -> None:
+    """Free what only holds itself."""
+    # What is raised in what the collector calls back is printed and lost.
+    with uninterrupted():
+        gc.collect()
+
+
 @contextmanager
 def old_objects_passed_over() -> Iterator[None]:
     """While this lasts the garbage collector passes over what was there before, but for garbage, which it frees first.
 
     A collection takes a fifth of a second with torch and what it loads, or a tenth of that for what came since.
     """
+    collect_garbage()
     if gc.get_freeze_count():  # somebody has said so already, for longer
         yield
         return
-    gc.collect()
     gc.freeze()
     try:
         yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +77,46 @@ def test_the_model_is_as_it_was() -> None:
     split_layers(model, example_inputs=INPUTS)
     assert [parameter.requires_grad for parameter in model.parameters()] == flags
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class Keeping(Pooled):
+    """Keeps tensors of a pass in all kinds of places; one was made with it, and is trained through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raw = nn.Parameter(torch.ones(4))
+        self.scale = self.raw * 2
+        self.seen: list[Tensor | None] = [None]
+        self.named: dict[str, tuple[Tensor, int]] = {}
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = super().forward(inputs * self.scale)
+        self.seen[0], self.last, self.named["outputs"] = outputs, outputs, (outputs, 1)
+        return outputs
+
+
+def test_what_a_model_keeps_of_a_pass_has_no_graph_and_can_be_copied() -> None:
+    model = Keeping()
+    scale, seen = model.scale, model.seen
+    split_layers(model, example_inputs=INPUTS)
+    assert model.scale is scale
+    assert scale.grad_fn is not None
+    assert model.seen is seen
+    for kept in (model.seen[0], model.last, model.named["outputs"][0]):
+        assert kept is not None
+        assert not kept.requires_grad
+    copy.deepcopy([model.seen, model.last, model.named])
+
+
+def test_a_model_with_weight_norm_can_be_copied_once_it_was_split() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        layers = [nn.utils.weight_norm(nn.Linear(4, 4)) for _ in range(2)]
+    model = nn.Sequential(*layers, nn.Linear(4, 2))
+    split_layers(model, example_inputs=(torch.ones(2, 4),))
+    copied = copy.deepcopy(model)
+    copied(torch.ones(2, 4)).sum().backward()
+    assert copied[0].weight_v.grad is not None
 
 
 def test_a_model_that_cannot_run_with_gradients_is_split_without() -> None:

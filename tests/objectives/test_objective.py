@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import pickle
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 import frostline
 from frostline.errors import LadderError, ObjectiveError, OptionError, SearchSpaceError
@@ -423,6 +425,36 @@ def test_the_best_model_is_kept_and_loaded() -> None:
     ).existing(found.history.configurations[found.best.number])
 
 
+@pytest.mark.usefixtures("nothing_frozen")
+def test_models_of_ended_trials_do_not_pile_up_and_those_that_are_kept_stay_as_they_are() -> None:
+    alive: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+    kept: list[tuple[nn.Module, float, bool]] = []
+    num_ended: list[int] = []
+
+    def own(trial: frostline.Trial) -> float:
+        num_ended.append(len(alive) - len(kept))
+        model = network()
+        alive.add(model)
+        trial.freeze(model)
+        optimizer = torch.optim.SGD(trial.parameters, lr=trial.suggest_float("learning_rate", 1e-3, 1.0, log=True))
+        for batch in trial.batches(LOADER):
+            step(model, optimizer, batch)
+        score = loss_of(model)
+        if trial.trainable_layers < 4 and trial.number % 3 == 0:
+            kept.append((model, score, next(model.parameters()).requires_grad))
+        return score
+
+    gc.disable()
+    try:
+        tune(own)
+    finally:
+        gc.enable()
+    assert kept
+    assert set(num_ended) == {0}
+    # Their calibrated statistics above all.
+    assert all(loss_of(model) == score and not requires_grad for model, score, requires_grad in kept)
+
+
 # Words of Optuna.
 
 
@@ -635,6 +667,70 @@ def test_batches_of_any_kind() -> None:
     assert counts[-3:] == [[30, 20, 30, 20], [30], [30, 20, 30, 20][:4]]
     for loader in ([], iter(batches)):
         assert "holds no batches, or can be gone through only once" in failure_of(partial(own, loader=loader))
+
+
+@pytest.mark.parametrize(
+    ("others", "is_refused"),
+    [
+        pytest.param(lambda: LOADER, False, id="the same"),
+        pytest.param(lambda: DataLoader(LOADER.dataset, 8, shuffle=True), False, id="made anew"),
+        pytest.param(lambda: DataLoader(LOADER.dataset, 8), True, id="another order"),
+        pytest.param(lambda: DataLoader(LOADER.dataset, 16, shuffle=True), True, id="another size"),
+        pytest.param(lambda: DataLoader(TensorDataset(-POINTS, TARGETS), 8, shuffle=True), True, id="other data"),
+        pytest.param(lambda: [(POINTS, TARGETS)], True, id="a list"),
+        pytest.param(
+            lambda: DataLoader(LOADER.dataset, 8, sampler=SubsetRandomSampler(range(64))), True, id="a choice"
+        ),
+    ],
+)
+def test_batches_of_a_second_loader_are_its_own_or_refused(others: Callable[[], Any], is_refused: bool) -> None:
+    drawn: list[int] = []
+
+    def own(trial: frostline.Trial) -> float:
+        model = network()
+        trial.freeze(model)
+        trial.suggest_float("learning_rate", 1e-3, 1.0)
+        for number, (inputs, _) in enumerate(trial.batches(LOADER), start=1):
+            model(inputs)
+            if number == 3:
+                break
+        second = others()
+        batches = trial.batches(second)
+        next(batches)
+        if trial.trains:
+            drawn.append(sum(1 for _ in batches))
+        return 0.0
+
+    if is_refused:
+        error = failure_of(own)
+        assert "was given a second loader" in error
+        assert "\n" not in error
+    else:
+        tune(own, configurations=1, search=frostline.FullFidelity)
+        assert drawn == [SAMPLES // 8 - 4]
+
+
+def test_whoever_leaves_the_loop_and_comes_back_goes_on_from_where_the_generators_are() -> None:
+    orders: list[list[Tensor]] = []
+
+    def own(trial: frostline.Trial) -> float:
+        model = network()
+        trial.freeze(model)
+        trial.suggest_float("learning_rate", 1e-3, 1.0)
+        orders.append([])
+        while trial.samples_seen < trial.samples:
+            for inputs, _ in trial.batches(LOADER):
+                model(inputs)
+                orders[-1].append(inputs)
+                trial.checkpoint({})
+                if len(orders[-1]) % 8 == 0:
+                    break
+        return 0.0
+
+    tune(own, configurations=3, ladder=two_rungs)
+    resumed = orders[-1]
+    assert len(resumed) == SAMPLES // 2 // 8
+    assert not torch.equal(torch.stack(resumed[:8]), torch.stack(resumed[8:16]))
 
 
 def test_it_is_said_what_is_frozen(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -184,6 +185,35 @@ def test_so_is_one_with_a_teacher(layers: int, tmp_path: Path) -> None:
 def test_a_population_follows_its_serial_twins(model: Callable[[], nn.Module], engine: Engine) -> None:
     jobs = jobs_of([configuration_of(number) for number in range(3)], layers=5)
     assert_same_as_alone(task_of(model), jobs, engine=engine)
+
+
+def unscaled() -> nn.Module:
+    """Its normalisations hold no parameters, and lie between the layers."""
+    hidden = [(nn.Linear(number, 8), nn.BatchNorm1d(8, affine=False), nn.Tanh()) for number in (6, 8, 8)]
+    return nn.Sequential(*(each for layer in hidden for each in layer), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("engine", [Engine.SHARED, Engine.STACKED])
+def test_normalisations_without_parameters_do_not_keep_frozen_layers_from_being_shared(
+    layers: int, engine: Engine
+) -> None:
+    jobs = jobs_of([configuration_of(number) for number in range(3)], layers=layers)
+    assert_same_as_alone(task_of(unscaled), jobs, engine=engine)
+
+
+def weight_normed() -> nn.Module:
+    """Keeps each weight as a plain attribute, computed anew in every pass."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        hidden = [nn.Sequential(nn.utils.weight_norm(nn.Linear(number, 8)), nn.Tanh()) for number in (6, 8, 8)]
+    return nn.Sequential(*hidden, nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize("layers", [2, 4])
+def test_weights_that_are_computed_in_every_pass_do_not_keep_models_from_being_copied(layers: int) -> None:
+    jobs = jobs_of([configuration_of(number) for number in range(3)], layers=layers)
+    assert_same_as_alone(task_of(weight_normed), jobs, engine=Engine.SHARED)
 
 
 @pytest.mark.parametrize("changed", MODELS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -18,6 +19,7 @@ from frostline.objectives.suggestions import Suggestions
 from frostline.objectives.surroundings import Surroundings
 from frostline.objectives.told_costs import score_and_cost
 from frostline.objectives.trial import Trial
+from frostline.process import collect_garbage
 from frostline.records import Cost, Evaluation, Job, Progress
 from frostline.seeding import derive_seed
 from frostline.training.black_box import evaluation_by
@@ -26,6 +28,8 @@ from frostline.training.files.kept_models import KeptModels
 from frostline.training.machine.randomness import seeded
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from frostline.objectives.look import Objective, Sketch
 
 # As often a display is told how far a training is.
@@ -66,6 +70,14 @@ class ObjectiveTraining:
 
     def __call__(self, job: Job) -> Evaluation:
         """Return the evaluation of ``job``."""
+        evaluation, model = self._evaluation(job)
+        # Model and freezing hold each other. Restoring would change a model that somebody keeps, so garbage is looked for.
+        if model is not None and model() is not None:
+            collect_garbage()
+        return evaluation
+
+    def _evaluation(self, job: Job) -> tuple[Evaluation, weakref.ref[nn.Module] | None]:
+        """Return the evaluation of ``job``, and the model if it was frozen, which nothing here holds any more."""
         begin = time.perf_counter()
         kept = self._kept(job)
         trial = self._trial(job, kept, self._reporter(job, kept))
@@ -94,7 +106,7 @@ class ObjectiveTraining:
             evaluation = replace(evaluation, suggested=trial.params)
         if self.against == BYTES and told is None:
             told = float(trial.model_bytes)
-        return replace(evaluation, model_cost=told)
+        return replace(evaluation, model_cost=told), None if trial.model is None else weakref.ref(trial.model)
 
     def samples_kept(self, job: Job) -> int:
         """Return after how many samples the training of ``job`` would be gone on with, by the data or by its scores."""

@@ -186,7 +186,8 @@ class Trial:
 
         ``num_samples(batch)`` says how many samples a batch holds; by default the length of its first tensor. A training
         that goes on from a checkpoint gets the batches after it.
-        Raises: ObjectiveError if there is no batch, or none the second time.
+        Raises: ObjectiveError if there is no batch, or none the second time, or if ``loader`` holds other data than that of
+            this trial before.
         """
         self._is_counted = True
         if self._repeated is None:
@@ -194,6 +195,7 @@ class Trial:
             self._repeated = Repeated(loader, None if kept is None else kept.place)
         if self._is_over():
             return
+        self._repeated.go_on_with(loader)
         batches = iter(self._repeated)
         try:
             while True:

@@ -15,6 +15,7 @@ from frostline.folders.places import checked_folder
 from frostline.inputs.safe_names import folder_name
 from frostline.objectives.look import look
 from frostline.objectives.training import ObjectiveTraining, function_of, name_of
+from frostline.process import old_objects_passed_over
 from frostline.run.execution.affordable import within_budget
 from frostline.run.execution.local import local_executor
 from frostline.run.execution.options import DEFAULT_RUNS
@@ -132,16 +133,18 @@ def tune(
             against=plan.against,
             progress=watching.progressed,
         )
-        return search_training(
-            training,
-            sketch.space,
-            ladder,
-            study=name,
-            plan=plan,
-            storage=place,
-            executor=executor,
-            observer=watching,
-        )
+        # After every training its model is collected, and now that of the look.
+        with old_objects_passed_over():
+            return search_training(
+                training,
+                sketch.space,
+                ladder,
+                study=name,
+                plan=plan,
+                storage=place,
+                executor=executor,
+                observer=watching,
+            )
 
 
 def study_name_of(objective: Objective) -> str:

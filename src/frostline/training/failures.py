@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
 import torch
 
 from frostline.errors import FrostlineError
@@ -11,7 +9,7 @@ from frostline.inputs.credentials import Secrets
 from frostline.inputs.foreign_tracebacks import last_place, shortened_traceback, without_our_frames
 from frostline.inputs.printable import one_line
 from frostline.inputs.worker_errors import original_message
-from frostline.process import trim_freed_memory, uninterrupted
+from frostline.process import collect_garbage, trim_freed_memory
 from frostline.records import Cost, Evaluation, Failure, Job, Status
 
 _LONGEST_REASON = 500
@@ -41,9 +39,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def give_memory_back() -> None:
     """Free what nobody holds any more: call it outside the except clause, whose traceback keeps models alive."""
-    # What is raised in what the collector calls back is printed and lost.
-    with uninterrupted():
-        gc.collect()
+    collect_garbage()
     # Where malloc is set to keep what is freed, as by the frostline command.
     trim_freed_memory()
     if torch.cuda.is_available():

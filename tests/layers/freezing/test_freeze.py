@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.checkpoint import checkpoint
 
 from frostline.errors import FidelityError, ModelError, OptionError
 from frostline.layers import Freezing, freeze, freezing_of, inspect_freezing, split_layers
@@ -436,6 +437,99 @@ def test_the_head_of_a_u_net_that_registers_it_first_is_trained() -> None:
     assert freeze(model, trainable_layers=1).trained_layers[0].name == "tower.3"
     with pytest.raises(ModelError, match="the frozen layer out runs after a trained one"):
         model(image)
+
+
+# Loops that call parts of the model.
+
+
+class ByParts(nn.Module):
+    """A tied head, and dropout between the frozen layers; the embedding may be used again behind the trained ones."""
+
+    def __init__(self, *, is_used_late: bool = False) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, WIDTH)
+        self.first, self.drop, self.second = nn.Linear(WIDTH, WIDTH), nn.Dropout(0.5), nn.Linear(WIDTH, WIDTH)
+        self.trained = nn.Linear(WIDTH, WIDTH)
+        self.head = nn.Linear(WIDTH, 11, bias=False)
+        self.head.weight = self.embed.weight
+        self.is_used_late = is_used_late
+
+    def features(self, ids: Tensor) -> Tensor:
+        features: Tensor = self.second(self.drop(self.first(self.embed(ids))))
+        return features
+
+    def rest(self, features: Tensor, ids: Tensor) -> Tensor:
+        features = self.trained(features)
+        if self.is_used_late:
+            features = features + self.embed(ids)
+        logits: Tensor = self.head(features)
+        return logits
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.rest(self.features(ids), ids)
+
+
+def test_every_pass_of_a_loop_that_calls_parts_of_the_model_is_as_one_that_calls_the_model() -> None:
+    model = ByParts()
+    freeze(model, trainable_layers=2, example_inputs=tokens())
+    expected = model(tokens())
+    expected.square().sum().backward()
+    gradient = model.head.weight.grad
+    assert gradient is not None
+    for number in range(4):
+        model.zero_grad()
+        features = model.features(tokens())
+        assert not features.requires_grad
+        logits = model.rest(features, tokens())
+        torch.testing.assert_close(logits, expected)
+        logits.square().sum().backward()
+        torch.testing.assert_close(model.head.weight.grad, gradient)
+        if number == 2:
+            # Validation may call the model all the same.
+            with torch.no_grad():
+                model(tokens())
+
+
+def test_dropout_before_the_first_frozen_layer_is_silent_in_every_pass() -> None:
+    first, drop, second, head = (
+        nn.Linear(WIDTH, WIDTH),
+        nn.Dropout(0.5),
+        nn.Linear(WIDTH, WIDTH),
+        nn.Linear(WIDTH, 2),
+    )
+    model = nn.ModuleDict({"drop": drop, "first": first, "second": second, "head": head})
+    freeze(model, trainable_layers=1, layers=split_layers(model))
+    inputs = torch.ones(3, WIDTH)
+    passes = []
+    for _ in range(3):
+        passes.append(second(first(drop(inputs))))
+        # The same dropout drops what trained layers gave.
+        dropped = drop(head(passes[-1]))
+        assert bool((dropped == 0).any())
+        dropped.sum().backward()
+    assert all(torch.equal(passes[0], each) for each in passes)
+
+
+@pytest.mark.parametrize("is_recomputed", [False, True])
+def test_an_embedding_that_is_used_again_behind_trained_layers_begins_no_pass(is_recomputed: bool) -> None:
+    class Recomputed(ByParts):
+        def rest(self, features: Tensor, ids: Tensor) -> Tensor:
+            logits: Tensor = checkpoint(super().rest, features, ids, use_reentrant=False)
+            return logits
+
+    model = (Recomputed if is_recomputed else ByParts)(is_used_late=True)
+    freeze(model, trainable_layers=2, example_inputs=tokens())
+    gradients = []
+    for _ in range(2):
+        model.zero_grad()
+        model(tokens()).square().sum().backward()
+        gradients.append(model.head.weight.grad)
+    weight = model.head.weight.detach().clone().requires_grad_()
+    with torch.no_grad():
+        features = model.trained(model.features(tokens()))
+    nn.functional.linear(features + nn.functional.embedding(tokens(), weight), weight).square().sum().backward()
+    for gradient in gradients:
+        torch.testing.assert_close(gradient, weight.grad)
 
 
 def test_padding_masks_of_torch_transformers_still_work() -> None:

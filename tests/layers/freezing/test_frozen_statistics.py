@@ -69,6 +69,136 @@ def test_the_first_passes_in_training_mode_calibrate() -> None:
     assert_same(before, statistics(model), "norm", "blocks.0", "blocks.1")
 
 
+def test_evaluation_by_parts_of_the_model_calibrates_nothing() -> None:
+    model = nn.Sequential(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8)), nn.Linear(8, 3))
+    freezing = freeze(model, trainable_layers=1)
+    before = statistics(model)
+    for mode in (False, True, False):
+        model.train(mode)
+        model[1](model[0](torch.randn(16, 6)))
+        assert_same(before, statistics(model)) if not mode else None
+        before = statistics(model)
+    assert int(model[0][1].num_batches_tracked) == 1
+    assert freezing.needs_calibration
+
+
+def with_instances(*, affine: bool) -> nn.Sequential:
+    parts = [
+        nn.Sequential(
+            nn.Conv1d(number, 4, 3), nn.InstanceNorm1d(4, affine=affine, track_running_stats=True), nn.ReLU()
+        )
+        for number in (1, 4)
+    ]
+    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_instance_normalisation_that_tracks_statistics_is_calibrated_too(affine: bool) -> None:
+    # Torch neither counts its batches, nor takes the plain average of them.
+    model = with_instances(affine=affine)
+    data = [1 + 3 * torch.randn(5, 1, 6) for _ in range(8)]
+    before = statistics(model)
+    freezing = freeze(model, trainable_layers=1)
+    momentum = model[0][1].momentum
+    freezing.calibrate(data)
+    features = [model[0][0](batch) for batch in data]
+    mean = torch.stack([x.mean((0, 2)) for x in features]).mean(0)
+    variance = torch.stack([x.var(2).mean(0) for x in features]).mean(0)
+    torch.testing.assert_close(model[0][1].running_mean, mean)
+    torch.testing.assert_close(model[0][1].running_var, variance)
+    assert model[0][1].momentum == momentum
+    fixed = statistics(model)
+    model(data[0])
+    assert_same(fixed, statistics(model))
+    # The second one sees what the first one gives, which is fixed here and each batch's own in first passes.
+    freezing.restore()
+    assert_same(before, statistics(model))
+    freezing = freeze(model, trainable_layers=1)
+    model.eval()
+    model(data[0])
+    assert_same(before, statistics(model))
+    model.train()
+    for batch in data:
+        assert freezing.needs_calibration
+        model(batch)
+    assert not freezing.needs_calibration
+    torch.testing.assert_close(model[0][1].running_mean, mean)
+    torch.testing.assert_close(model[0][1].running_var, variance)
+
+
+def test_instance_normalisation_that_was_trained_before_keeps_its_statistics() -> None:
+    model = with_instances(affine=True)
+    model(torch.randn(5, 1, 6))
+    before = statistics(model)
+    assert not freeze(model, trainable_layers=1).needs_calibration
+    model(torch.randn(5, 1, 6))
+    assert_same(before, statistics(model))
+
+
+def without_parameters() -> nn.Sequential:
+    """Inputs are normalised too, and the last one lies behind a layer that is trained."""
+    norms = [nn.BatchNorm1d(number, affine=False) for number in (6, 8, 8)]
+    first, second = (nn.Sequential(nn.Linear(number, 8), nn.Tanh()) for number in (6, 8))
+    return nn.Sequential(norms[0], first, norms[1], second, norms[2], nn.Linear(8, 3))
+
+
+def test_normalisations_without_parameters_between_frozen_layers_are_frozen_and_calibrated() -> None:
+    model = without_parameters()
+    data = [3 + 2 * torch.randn(16, 6) for _ in range(3)]
+    before = statistics(model)
+    freezing = freeze(model, trainable_layers=2)
+    assert {"0", "2"} == {name for name in freezing.frozen_modules if name in ("0", "2", "4")}
+    assert freezing.needs_calibration
+    freezing.calibrate(data)
+    torch.testing.assert_close(model[0].running_mean, torch.stack([each.mean(0) for each in data]).mean(0))
+    fixed = statistics(model)
+    seen: list[Tensor] = []
+    model[3].register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
+    for mode, batch in ((True, data[0]), (False, data[0]), (True, data[0][:2])):
+        model.train(mode)
+        model(batch)
+    assert torch.equal(seen[0], seen[1])
+    torch.testing.assert_close(seen[0][:2], seen[2])
+    assert_same(fixed, statistics(model), "0", "2")
+    assert int(model[4].num_batches_tracked) == 2
+    freezing.restore()
+    assert_same(before, statistics(model), "0", "2")
+    assert model[0].training
+    # Without any batch given the first ones are taken.
+    freezing = freeze(model, trainable_layers=2)
+    for _ in range(8):
+        model(torch.randn(16, 6))
+    assert not freezing.needs_calibration
+    assert int(model[2].num_batches_tracked) == 8
+
+
+def test_a_normalisation_without_parameters_that_is_registered_elsewhere_is_refused() -> None:
+    class Elsewhere(nn.Module):
+        def __init__(self, *, runs_early: bool) -> None:
+            super().__init__()
+            self.first, self.second, self.head = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2)
+            norm = nn.BatchNorm1d(3, affine=False)
+            self.norms = nn.ModuleList([norm])
+            self.runs_early = runs_early
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.norms[0](self.first(x)) if self.runs_early else self.first(x)
+            x = self.head(self.second(x))
+            return x if self.runs_early else self.norms[0](torch.cat([x, x[:, :1]], 1))
+
+    early, late = Elsewhere(runs_early=True), Elsewhere(runs_early=False)
+    freeze(late, trainable_layers=1)
+    late(torch.randn(4, 3))
+    assert int(late.norms[0].num_batches_tracked) == 1
+    freeze(early, trainable_layers=1)
+    with pytest.raises(
+        ModelError, match=r"norms\.0 has no parameters and runs among the frozen layers.*affine=True"
+    ):
+        early(torch.randn(4, 3))
+    freeze(early, trainable_layers=3)
+    early(torch.randn(4, 3))
+
+
 def test_statistics_that_have_seen_batches_are_kept() -> None:
     model = ConvolutionalNet()
     for (batch,) in batches():

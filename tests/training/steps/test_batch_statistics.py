@@ -32,6 +32,22 @@ def test_they_are_the_mean_of_the_batches_and_nothing_of_before() -> None:
     assert (model[0].momentum, model[3].momentum) == (0.1, None)
 
 
+def test_those_of_instances_are_too() -> None:
+    model = nn.Sequential(nn.InstanceNorm1d(3, track_running_stats=True))
+    batches = [torch.randn(4, 3, 5) + each for each in range(4)]
+    model(100 + batches[0])
+    with cumulative(measured_normalisations(model)):
+        for batch in batches:
+            model(batch)
+    means = torch.stack([batch.mean((0, 2)) for batch in batches])
+    torch.testing.assert_close(model[0].running_mean, means.mean(0))
+    torch.testing.assert_close(
+        model[0].running_var, torch.stack([batch.var(2).mean(0) for batch in batches]).mean(0)
+    )
+    assert model[0].momentum == 0.1
+    assert not model[0]._forward_hooks
+
+
 def test_frozen_ones_and_those_without_running_statistics_are_left_alone() -> None:
     model = nn.Sequential(*(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)) for _ in range(3)))
     model[2][1] = nn.BatchNorm1d(3, track_running_stats=False)

@@ -6,23 +6,26 @@ model by ``copy.deepcopy``, saved with it by ``torch.save`` and traced through b
 A frozen module passes no gradient as long as no trained module has run in the same forward pass. One that runs (again)
 later, because it is used twice, passes gradients on to the trained modules before it: that costs memory, and is never a
 silently missing gradient. Where the order of the layers was guessed, one that runs for the first time behind a trained
-module shows that the guess was wrong, and is refused. A forward pass begins with a call of the model itself.
+module shows that the guess was wrong, and is refused.
+
+A forward pass begins with a call of the model itself; in a loop that calls parts of the model, where what has run in the
+prefix runs again, on nothing that was computed from trained weights, while neither the model nor a trained module runs.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import FrameType
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from frostline.errors import ModelError
 from frostline.layers.cutting.nesting import map_tensors, tensors
-
-# As many as a task measures: more move the averages by less than the choice of the batches does.
-_CALIBRATION_PASSES = 8
 
 FREEZING_ATTRIBUTE = "_frostline_freezing"
 """Where a frozen model keeps its Freezing, so that copies of the model have their own."""
@@ -45,31 +48,47 @@ class PrefixReached(BaseException):
 class PrefixState:
     """What the hooks of one freezing share."""
 
-    def __init__(self, *, is_order_guessed: bool = False) -> None:
+    def __init__(self, model: nn.Module, *, is_order_guessed: bool = False) -> None:
+        self.model = model
+        self.trained: tuple[nn.Module, ...] = ()
+        """The outermost modules of the trained layers."""
         self.active = True
         self.is_order_guessed = is_order_guessed
         """The layers stand in the order of registration, and nobody has seen the model run."""
-        self.in_training = True
-        """The model was in training mode when it was called last."""
+        self.was_called = False
+        """The model itself was, and not parts of it alone."""
         self.in_suffix = False
-        """A trained module has begun to run since the model was called last."""
+        """A trained module has begun to run since the pass began."""
         self.stops_at_suffix = False
         self.uncalibrated: tuple[nn.Module, ...] = ()
         """The frozen normalisations whose statistics are still being measured."""
+
+    def note_part(self, inputs: Any) -> None:
+        """Begin a pass if it begins with what runs now on ``inputs``, and has run in the prefix before."""
+        if not self.in_suffix or _is_computed_with_gradient(inputs):
+            return
+        if torch.compiler.is_compiling():
+            is_under_way = self.was_called
+        else:
+            # A checkpoint that computes a part again in the backward pass does so as it was computed before.
+            is_in_backward = torch._C._current_graph_task_id() != -1
+            is_under_way = is_in_backward or _is_any_running((self.model, *self.trained))
+        self.in_suffix = is_under_way
 
 
 def attach(
     model: nn.Module, state: PrefixState, *, frozen: Mapping[str, nn.Module], trained: Iterable[nn.Module]
 ) -> list[RemovableHandle]:
     """Register all hooks; ``frozen`` (by name) and ``trained`` are the outermost modules of the layers."""
+    state.trained = tuple(trained)
     # Nothing is registered behind the model's own forward: torch.compile gives such a hook a frame of its own, and warns
     # of the gradients of the outputs it finds there (torch 2.13).
     handles = [model.register_forward_pre_hook(_BeginForward(state), prepend=True)]
     for name, module in frozen.items():
         handles.append(module.register_forward_pre_hook(_CutInputs(state, name), with_kwargs=True, prepend=True))
         handles.append(module.register_forward_hook(_CutOutputs(state)))
-    handles += [module.register_forward_pre_hook(_EnterSuffix(state), prepend=True) for module in trained]
-    for module in _between(model, frozen.values(), trained):
+    handles += [module.register_forward_pre_hook(_EnterSuffix(state), prepend=True) for module in state.trained]
+    for module in _between(model, frozen.values(), state.trained):
         silence = _Silence(state)
         handles.append(module.register_forward_pre_hook(silence))
         handles.append(module.register_forward_hook(_Unsilence(silence), always_call=True))
@@ -92,9 +111,9 @@ class _BeginForward:
     def __init__(self, state: PrefixState) -> None:
         self.state = state
 
-    def __call__(self, module: nn.Module, _args: Any) -> None:
+    def __call__(self, _module: nn.Module, _args: Any) -> None:
         self.state.in_suffix = False
-        self.state.in_training = module.training
+        self.state.was_called = True
 
 
 class _EnterSuffix:
@@ -118,6 +137,8 @@ class _CutInputs:
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         if not self.state.active:
             return None
+        if self.has_run:
+            self.state.note_part((args, kwargs))
         if self.state.in_suffix:
             if self.state.is_order_guessed and not self.has_run:
                 raise ModelError(
@@ -150,10 +171,17 @@ class _Silence:
     def __init__(self, state: PrefixState) -> None:
         self.state = state
         self.mode = False
+        self.has_run = False
 
-    def __call__(self, module: nn.Module, _args: Any) -> None:
+    def __call__(self, module: nn.Module, args: Any) -> None:
         self.mode = module.training
-        if self.state.active and not self.state.in_suffix:
+        if not self.state.active:
+            return
+        # Without gradients nothing tells a dropout that is used again behind trained modules from one that begins a pass.
+        if self.has_run and torch.is_grad_enabled():
+            self.state.note_part(args)
+        if not self.state.in_suffix:
+            self.has_run = True
             module.training = False
 
 
@@ -202,71 +230,6 @@ class StayInEvaluation:
         return self.module
 
 
-def calibrate_on_first_passes(state: PrefixState, modules: Iterable[nn.Module]) -> list[RemovableHandle]:
-    """Let those of the ``modules`` that are new measure their statistics while the model is trained.
-
-    In its first passes in training mode such a normalisation takes the statistics of the batch, and keeps their average
-    over these passes from then on. In evaluation before any of these it takes the batch's, and keeps nothing. Statistics
-    that are loaded count as measured.
-    """
-    new = [module for module in modules if _is_new(module)]
-    state.uncalibrated = tuple(new)
-    handles: list[RemovableHandle] = []
-    for module in new:
-        handles.append(module.register_load_state_dict_post_hook(_Loaded(state)))  # type: ignore[no-untyped-call]
-        measuring = _Measuring(state)
-        handles.append(module.register_forward_pre_hook(measuring.begin))
-        handles.append(module.register_forward_hook(measuring.end, always_call=True))
-    return handles
-
-
-class _Measuring:
-    """Lets a normalisation that is frozen see a batch."""
-
-    def __init__(self, state: PrefixState) -> None:
-        self.state = state
-        self.is_under_way = False
-        self.momentum: float | None = None
-
-    def begin(self, module: Any, _args: Any) -> None:
-        """Normalise by the batch; in training mode average over the batches."""
-        # A look at a tuple and then at a tensor, at no counter: torch.compile would compile anew for each value of it.
-        if not self.state.uncalibrated or not self.state.active:
-            return
-        in_training = self.state.in_training
-        if not any(module is each for each in self.state.uncalibrated) or not (in_training or _is_new(module)):
-            return
-        self.is_under_way = True
-        self.momentum, module.momentum = module.momentum, None
-        module.training, module.track_running_stats = True, in_training
-
-    def end(self, module: Any, _args: Any, _output: Any) -> None:
-        """Put things back, and fix the statistics once enough batches were seen."""
-        if not self.is_under_way:
-            return
-        self.is_under_way = False
-        module.training, module.track_running_stats = False, True
-        module.momentum = self.momentum
-        if int(module.num_batches_tracked) >= _CALIBRATION_PASSES:
-            self.state.uncalibrated = tuple(each for each in self.state.uncalibrated if each is not module)
-
-
-class _Loaded:
-    def __init__(self, state: PrefixState) -> None:
-        self.state = state
-
-    def __call__(self, module: nn.Module, _incompatible: Any) -> None:
-        if not _is_new(module):
-            self.state.uncalibrated = tuple(each for each in self.state.uncalibrated if each is not module)
-
-
-def _is_new(normalisation: nn.Module) -> bool:
-    """Whether a normalisation has never seen a batch; unknown, and so taken as calibrated, where there are no values."""
-    count = normalisation.get_buffer("num_batches_tracked")
-    is_without_values = count.is_meta or type(count) is not Tensor
-    return not is_without_values and int(count) == 0
-
-
 @contextmanager
 def stopping_at_suffix(state: PrefixState) -> Iterator[None]:
     """End forward passes at the first trained module: run the model inside ``suppress(PrefixReached)``."""
@@ -282,6 +245,23 @@ def _requires_gradient(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.requires_grad
     return any(tensor.requires_grad for tensor in tensors(value))
+
+
+def _is_computed_with_gradient(value: Any) -> bool:
+    return any(tensor.requires_grad and not tensor.is_leaf for tensor in tensors(value))
+
+
+def _is_any_running(modules: tuple[nn.Module, ...]) -> bool:
+    """Whether one of the modules is being called."""
+    # The stack says it, and needs no hook behind the model, whatever exception ended its last call.
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code is nn.Module._call_impl.__code__:
+            running = frame.f_locals["self"]
+            if any(running is each for each in modules):
+                return True
+        frame = frame.f_back
+    return False
 
 
 def _detached(value: Any) -> Any:

@@ -17,6 +17,7 @@ from frostline.errors import ModelError
 from frostline.layers.cutting.dead_ends import graph_alone, parameters_behind
 from frostline.layers.cutting.nesting import tensors
 from frostline.layers.cutting.plain_attributes import plain_attributes, put_back
+from frostline.layers.cutting.tensor_attributes import graphs_dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def _traced(model: nn.Module, inputs: Inputs, watched: Sequence[str], *, has_gra
         handles.append(module.register_forward_pre_hook(_Begin(recorder, name)))
         handles.append(module.register_forward_hook(_End(recorder, name), always_call=True))
     try:
-        with undisturbed(model), graph_alone(model) if has_graph else torch.no_grad():
+        with undisturbed(model), graphs_dropped(model), graph_alone(model) if has_graph else torch.no_grad():
             set_mode(model, training=False)
             with recorder:
                 outputs = call(model, inputs)

@@ -15,11 +15,18 @@ from frostline.layers.cutting.boundary import (
     PrefixState,
     StayInEvaluation,
     attach,
-    calibrate_on_first_passes,
     stopping_at_suffix,
 )
+from frostline.layers.cutting.calibration import calibrate_on_first_passes, refuse_in_prefix
 from frostline.layers.cutting.cut import Cut
-from frostline.layers.freezing.frozen_statistics import Forward, measure, normalisations, put_back, statistics_of
+from frostline.layers.freezing.frozen_statistics import (
+    Forward,
+    measure,
+    normalisations,
+    normalisations_between,
+    put_back,
+    statistics_of,
+)
 from frostline.layers.freezing.snapshots import Snapshot, take_snapshots
 from frostline.layers.stack import Layer, LayerStack
 from frostline.layers.weights.frozen_weight_plan import Kept
@@ -60,21 +67,24 @@ class Freezing:
         self._modes: list[StayInEvaluation] = []
         self._encoders: list[nn.TransformerEncoder] = []
         self._statistics: list[list[Tensor]] | None = None
-        self._state = PrefixState(is_order_guessed=is_order_guessed)
+        self._state = PrefixState(model, is_order_guessed=is_order_guessed)
         self._handles: list[Any] = []
         self._weights: FrozenWeights | None = None
         frozen, trained = cut.modules_of(self.frozen_layers), cut.modules_of(self.trained_layers)
-        self._frozen_normalisations = normalisations(frozen)
+        self._between, others = normalisations_between(cut)
+        outermost = [*frozen, *self._between.values()]
+        self._frozen_normalisations = normalisations(outermost)
         if frozen:
             self._set_flags()
             if tied == "snapshot":
                 self._snapshots = take_snapshots(cut)
-            self._set_modes(frozen)
+            self._set_modes(outermost)
             self._keep_padding(frozen)
             self._handles = attach(
                 model, self._state, frozen=cut.named_modules_of(self.frozen_layers), trained=trained
             )
             if frozen_statistics == "calibrated":
+                self._handles += refuse_in_prefix(self._state, others)
                 self._handles += calibrate_on_first_passes(self._state, self._frozen_normalisations)
                 if self._state.uncalibrated:
                     self._keep_statistics()
@@ -111,8 +121,8 @@ class Freezing:
 
     @property
     def frozen_modules(self) -> dict[str, nn.Module]:
-        """All modules in the frozen layers, by their names in the model."""
-        modules = {}
+        """All modules in the frozen layers and the normalisations between these, by their names in the model."""
+        modules = dict(self._between)
         for layer in self.frozen_layers:
             for outermost in layer.modules:
                 for name, module in self.model.get_submodule(outermost).named_modules():
@@ -209,7 +219,6 @@ class Freezing:
     def begin_pass(self) -> None:
         """Say that a forward pass begins, where the code around runs parts of the model and never calls the model itself."""
         self._state.in_suffix = False
-        self._state.in_training = self.model.training
 
     def stopping_at_suffix(self) -> AbstractContextManager[None]:
         """While this lasts a forward pass raises ``PrefixReached`` at its first trained module."""

@@ -12,9 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from frostline.errors import ModelError
 from frostline.layers.cutting.boundary import PrefixReached, PrefixState, stopping_at_suffix
+from frostline.layers.cutting.calibration import averaging
+from frostline.layers.cutting.cut import Cut
 from frostline.layers.cutting.execution import call, set_mode, undisturbed
 
 Forward = Callable[[nn.Module, Any], Any]
@@ -26,9 +29,31 @@ def normalisations(modules: Iterable[nn.Module]) -> tuple[nn.Module, ...]:
     by_identity: dict[int, nn.Module] = {}
     for outermost in modules:
         for module in outermost.modules():
-            if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
+            if _keeps_statistics(module):
                 by_identity[id(module)] = module
     return tuple(by_identity.values())
+
+
+def _keeps_statistics(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None
+
+
+def normalisations_between(cut: Cut) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
+    """The normalisations that no layer holds, since they have no parameters: those of the prefix by name, and the others.
+
+    Each goes with the layer that is registered before it, whose output it is likely to normalise.
+    """
+    layers = {name: index for index, layer in enumerate(cut.stack.layers) for name in layer.modules}
+    inside = {id(each) for outermost in cut.modules_of(cut.stack.layers) for each in outermost.modules()}
+    frozen: dict[str, nn.Module] = {}
+    trained: dict[str, nn.Module] = {}
+    before = 0
+    for name, module in cut.model.named_modules(remove_duplicate=False):
+        before = layers.get(name, before)
+        if id(module) not in inside and _keeps_statistics(module):
+            inside.add(id(module))
+            (frozen if before < cut.boundary else trained)[name] = module
+    return frozen, trained
 
 
 def statistics_of(module: nn.Module) -> list[Tensor]:
@@ -88,7 +113,8 @@ def _accumulate(
     if unseen:
         raise ModelError(
             f"{unseen} of {len(measured)} frozen normalisation layers did not run before the first trained layer: "
-            f"freeze with example_inputs=..., and they stand in the order of execution."
+            f"freeze with example_inputs=..., and they stand in the order of execution; one without parameters goes with "
+            f"the layer that is registered before it."
         )
 
 
@@ -96,13 +122,16 @@ def _accumulate(
 def cumulative(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Let normalisations take the plain average over the batches to come, from nothing; they stay in training mode."""
     momenta = [module.momentum for module in modules]
+    handles: list[RemovableHandle] = []
     for module in modules:
         module.reset_running_stats()  # type: ignore[operator]
-        module.momentum = None  # type: ignore[assignment]
         module.training = True
+        handles += averaging(module)
     try:
         yield
     finally:
+        for handle in handles:
+            handle.remove()
         for module, momentum in zip(modules, momenta, strict=True):
             module.momentum = momentum
 

@@ -6,6 +6,7 @@ executor's process.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import pickle
@@ -113,6 +114,8 @@ def executor_of(work: SideWork, send: Callable[[Any], None], *, number: int) -> 
     training = work.training
     workload = Workload(training=training, ladder=work.ladder, progress=_Paced(send, number))
     if not isinstance(training, TaskTraining):
+        # An objective's garbage is collected after every training: what this process has loaded is looked through in vain.
+        gc.freeze()
         return SerialExecutor(workload.evaluate)
     if keeps_weights_small(training.task):
         return_freed_memory()
