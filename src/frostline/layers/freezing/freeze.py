@@ -55,9 +55,10 @@ def freeze(
     ``load_state_dict`` fills the copy like any parameter. With all layers trained nothing is cut, and with tied
     embeddings the layers n - 1 and n train the same embedding weight: in effect the same run.
 
-    ``frozen_statistics`` is for batch normalisation in frozen layers. "calibrated": fixed statistics, in training and
-    in evaluation; unless they have seen batches before, they are measured in the first eight passes in training mode, or at
-    once by ``Freezing.calibrate``. "batch": those of each batch in training, running ones in evaluation.
+    ``frozen_statistics`` is for batch normalisation in frozen layers and, without parameters, behind them. "calibrated":
+    fixed statistics, in training and in evaluation; unless they have seen batches before, they are measured in the first
+    eight passes in training mode, or at once by ``Freezing.calibrate``. "batch": those of each batch in training, running
+    ones in evaluation.
 
     ``frozen_dtype`` "bfloat16" keeps the weights inside the frozen layers' modules rounded to it. The model computes in its
     own type: exactly as if they had been rounded beforehand and everything were frozen as ever. Each outermost frozen
