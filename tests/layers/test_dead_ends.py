@@ -98,14 +98,22 @@ class Keeping(Pooled):
 def test_what_a_model_keeps_of_a_pass_has_no_graph_and_can_be_copied() -> None:
     model = Keeping()
     scale, seen = model.scale, model.seen
-    split_layers(model, example_inputs=INPUTS)
+    # Larger ones than are put back.
+    split_layers(model, example_inputs=INPUTS.repeat(10_000, 1))
     assert model.scale is scale
     assert scale.grad_fn is not None
     assert model.seen is seen
-    for kept in (model.seen[0], model.last, model.named["outputs"][0]):
-        assert kept is not None
-        assert not kept.requires_grad
+    assert not model.last.requires_grad
     copy.deepcopy([model.seen, model.last, model.named])
+
+
+def test_small_things_that_it_keeps_are_put_back() -> None:
+    model = Keeping()
+    seen, named = model.seen, model.named
+    split_layers(model, example_inputs=INPUTS)
+    assert (model.seen, model.named) == ([None], {})
+    assert model.seen is seen
+    assert model.named is named
 
 
 def test_a_model_with_weight_norm_can_be_copied_once_it_was_split() -> None:

@@ -55,8 +55,6 @@ class PrefixState:
         self.active = True
         self.is_order_guessed = is_order_guessed
         """The layers stand in the order of registration, and nobody has seen the model run."""
-        self.was_called = False
-        """The model itself was, and not parts of it alone."""
         self.in_suffix = False
         """A trained module has begun to run since the pass began."""
         self.stops_at_suffix = False
@@ -67,13 +65,9 @@ class PrefixState:
         """Begin a pass if it begins with what runs now on ``inputs``, and has run in the prefix before."""
         if not self.in_suffix or _is_computed_with_gradient(inputs):
             return
-        if torch.compiler.is_compiling():
-            is_under_way = self.was_called
-        else:
-            # A checkpoint that computes a part again in the backward pass does so as it was computed before.
-            is_in_backward = torch._C._current_graph_task_id() != -1
-            is_under_way = is_in_backward or _is_any_running((self.model, *self.trained))
-        self.in_suffix = is_under_way
+        # A checkpoint that computes a part again in the backward pass does so as it was computed before.
+        is_in_backward = torch._C._current_graph_task_id() != -1
+        self.in_suffix = is_in_backward or _is_any_running((self.model, *self.trained))
 
 
 def attach(
@@ -113,7 +107,6 @@ class _BeginForward:
 
     def __call__(self, _module: nn.Module, _args: Any) -> None:
         self.state.in_suffix = False
-        self.state.was_called = True
 
 
 class _EnterSuffix:
@@ -137,7 +130,8 @@ class _CutInputs:
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         if not self.state.active:
             return None
-        if self.has_run:
+        # Whatever is compiled is the model itself, and asked for more its attention is not folded (torch 2.13).
+        if not torch.compiler.is_compiling() and self.has_run:
             self.state.note_part((args, kwargs))
         if self.state.in_suffix:
             if self.state.is_order_guessed and not self.has_run:
@@ -178,7 +172,7 @@ class _Silence:
         if not self.state.active:
             return
         # Without gradients nothing tells a dropout that is used again behind trained modules from one that begins a pass.
-        if self.has_run and torch.is_grad_enabled():
+        if not torch.compiler.is_compiling() and self.has_run and torch.is_grad_enabled():
             self.state.note_part(args)
         if not self.state.in_suffix:
             self.has_run = True
