@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from random import Random
 from statistics import mean, median
@@ -129,6 +129,34 @@ def spent(history: History) -> float:
 
 def seen(history: History) -> list[int]:
     return [history.rung(rung).num_ended for rung in range(history.num_rungs)]
+
+
+@dataclass(kw_only=True)
+class FirstEnds(Run):
+    """The first evaluation of the first configuration ends early: how, after which seconds, on how many samples."""
+
+    first: tuple[Status, float, int]
+
+    def evaluate(self, job: Job) -> Evaluation:
+        evaluation = super().evaluate(job)
+        if job.configuration.number > 0:
+            return evaluation
+        status, seconds, samples = self.first
+        return replace(evaluation, status=status, score=None, cost=Cost(seconds=seconds, samples=samples))
+
+
+@pytest.mark.parametrize("ladder", LADDERS)
+@pytest.mark.parametrize("num_own", [0, 1])
+@pytest.mark.parametrize("budget", [Budget(full_trainings=6), Budget(seconds=6 * FULL_SECONDS)], ids=str)
+@pytest.mark.parametrize(
+    "first", [(Status.FAILED, 0.1, 0), (Status.DIVERGED, 15.0, 5), (Status.DIVERGED, 0.1, 5)], ids=str
+)
+def test_a_first_one_that_ends_early_is_no_measure_of_the_budget(
+    first: tuple[Status, float, int], budget: Budget, num_own: int, ladder: Ladder
+) -> None:
+    history = FirstEnds(first=first, ladder=ladder).of(budget, num_own=num_own)
+    assert 4 < spent(history) < 6.6
+    assert history.rung(len(ladder.rungs) - 1).ranking
 
 
 @pytest.mark.parametrize("ladder", LADDERS)

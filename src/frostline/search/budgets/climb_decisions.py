@@ -58,7 +58,12 @@ class ClimbDecisions:
         """What the search has cost so far."""
         terms = self.terms
         return Costs(
-            self.history, ladder=terms.ladder, budget=terms.budget, first=terms.first, first_rung=terms.first_rung
+            self.history,
+            ladder=terms.ladder,
+            budget=terms.budget,
+            first=terms.first,
+            first_rung=terms.first_rung,
+            next_ones=terms.next_ones,
         )
 
     @cached_property

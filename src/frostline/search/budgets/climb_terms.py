@@ -80,6 +80,11 @@ class ClimbTerms:
         return range(max(1, self.num_own))
 
     @property
+    def next_ones(self) -> range:
+        """The numbers of those that tell it if none of the first comes to its end: as many as there are scouts."""
+        return range(self.first.stop, self.first.stop + _SCOUTS)
+
+    @property
     def first_rung(self) -> int:
         """Where these begin: the top, or with none of one's own the lowest rung of all layers."""
         return len(self.ladder.rungs) - 1 if self.num_own else self.lowest_whole

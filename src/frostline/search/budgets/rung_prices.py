@@ -26,6 +26,9 @@ _TOGETHER = 16
 # Means of fewer costs say little.
 _FEWEST_COSTS = 3
 
+# Of a full training: what ended before, having diverged, does not tell what it takes.
+_LEAST_TOLD = 0.1
+
 # Of a full training: whatever a clock says, nothing is free.
 _LEAST_SHARE = 1e-6
 
@@ -47,12 +50,23 @@ class Costs:
     """What a search has cost so far. The first have ended. Units: seconds.
 
     What lies around the steps of a training, as far as an evaluation tells it (``records.Cost.fixed_seconds``), comes once
-    in each, on however many samples.
+    in each, on however many samples. If none of the first came to its end, the ``next_ones`` tell what a full training
+    takes.
     """
 
-    def __init__(self, history: History, *, ladder: Ladder, budget: Budget, first: range, first_rung: int) -> None:
+    def __init__(
+        self,
+        history: History,
+        *,
+        ladder: Ladder,
+        budget: Budget,
+        first: range,
+        first_rung: int,
+        next_ones: range = range(0),
+    ) -> None:
         self.history = history
         self._ladder = ladder
+        self._next_ones = next_ones
         self._budget = budget
         self._first, self._first_rung = first, first_rung
         found = [history.evaluation(number, first_rung) for number in first]
@@ -168,8 +182,15 @@ class Costs:
     def _wholes(self, numbers: Sequence[int], rung: int) -> dict[int, float]:
         """Return what a full training would take each of ``numbers`` that was trained at ``rung``, as far as that tells."""
         found = (self.history.evaluation(number, rung) for number in numbers)
-        costs = ((each.number, each.cost) for each in found if each is not None)
-        return {number: self._whole(cost) for number, cost in costs if cost.samples * cost.seconds > 0}
+        told = (each for each in found if each is not None and each.cost.seconds > 0 and self._tells(each))
+        return {each.number: self._whole(each.cost) for each in told}
+
+    def _tells(self, evaluation: Evaluation) -> bool:
+        """Return whether an evaluation tells what more samples take: it came to its end, or far enough."""
+        least = _LEAST_TOLD * self._ladder.full_samples
+        return evaluation.cost.samples > 0 and (
+            evaluation.status is Status.FINISHED or evaluation.cost.samples >= least
+        )
 
     def _whole(self, cost: Cost) -> float:
         """Return what a full training would take by what one on fewer samples cost, if these were more than 0."""
@@ -182,10 +203,21 @@ class Costs:
         return pace([evaluation for evaluation in found if evaluation is not None]) or 0.0
 
     def _full_training(self, first: Sequence[Evaluation]) -> float:
-        """Return what a full training takes, by the first; of one that ended early, by how far it came."""
-        seconds = [self._whole(each.cost) for each in first if each.cost.samples > 0]
+        """Return what a full training takes, by the first; if they ended too early to tell, by the candidates after them."""
+        seconds = [self._whole(each.cost) for each in first if self._tells(each)]
+        told = sum(seconds) / len(seconds) if seconds else self._told_by_next_ones()
         # If the clock stood still or nothing was trained, any positive number keeps the proportions.
-        return max(sum(seconds) / len(seconds), 1e-9) if seconds else 1.0
+        return 1.0 if told is None else max(told, 1e-9)
+
+    def _told_by_next_ones(self) -> float | None:
+        """Return what a full training takes by the next candidates, with all layers as soon as one has trained these."""
+        rungs, whole = self._ladder.rungs, self._ladder.num_layers
+        lowest_whole = next(rung for rung, each in enumerate(rungs) if each.trainable_layers == whole)
+        for rung in (lowest_whole, 0):
+            if told := self._wholes(self._next_ones, rung):
+                share_of_steps = rungs[rung].samples / self._ladder.full_samples
+                return median(told.values()) * share_of_steps / guessed_prices(self._ladder)[rung]
+        return None
 
 
 def _typical(there: dict[int, float], below: dict[int, float]) -> float:
