@@ -64,8 +64,8 @@ class PrefixState:
         """The frozen normalisations whose statistics are still being measured."""
 
     def note_part(self, inputs: Any) -> None:
-        """Begin a pass if it begins with what runs now on ``inputs``, and has run in the prefix before."""
-        if not self.in_suffix or _is_computed_with_gradient(inputs):
+        """Begin a pass if, in the suffix, one begins with what runs now on ``inputs``, and has run in the prefix before."""
+        if _is_computed_with_gradient(inputs):
             return
         if torch.compiler.is_compiling():
             is_under_way = self.was_called
@@ -137,7 +137,8 @@ class _CutInputs:
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         if not self.state.active:
             return None
-        if self.has_run:
+        # In this order: a step is compiled anew for each value of what is looked at.
+        if self.state.in_suffix and self.has_run:
             self.state.note_part((args, kwargs))
         if self.state.in_suffix:
             if self.state.is_order_guessed and not self.has_run:
@@ -178,7 +179,7 @@ class _Silence:
         if not self.state.active:
             return
         # Without gradients nothing tells a dropout that is used again behind trained modules from one that begins a pass.
-        if self.has_run and torch.is_grad_enabled():
+        if self.state.in_suffix and self.has_run and torch.is_grad_enabled():
             self.state.note_part(args)
         if not self.state.in_suffix:
             self.has_run = True
