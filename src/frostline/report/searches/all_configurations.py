@@ -43,7 +43,9 @@ _GOLDEN = 0.6180339887498949
 
 def table_section(record: StudyRecord, ranked: Sequence[Standing]) -> Section:
     """Return the table of all configurations, the best first."""
-    names = list(record.space.distributions)
+    # An objective may ask for more than was tuned: a single value, or what a study of before kept no range of.
+    asked = (name for one in ranked for name in one.configuration)
+    names = list(dict.fromkeys([*record.space.distributions, *asked]))
     metric = score_name(record.terms.metric)
     # A rung that nobody came to would have a column that says nothing.
     seen = [rung for rung in range(len(record.terms.rungs)) if record.history.rung(rung).num_ended]

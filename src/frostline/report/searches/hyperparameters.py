@@ -21,6 +21,7 @@ from frostline.pages.drawing import (
     thinned,
 )
 from frostline.pages.parts import Figure, Multiples, Note, Section
+from frostline.report.conditions import has, having_words, nums_having
 from frostline.report.searches.importance import cut
 from frostline.report.searches.scored import Scored
 
@@ -56,6 +57,11 @@ def slices_section(scored: Scored | None) -> Section:
             scores=tuple(scored.scores[index] for index in indices),
         )
         text += f" {_MOST_POINTS} of {len(scored.scores)} are drawn."
+    partial = nums_having(scored.space, scored.configurations)
+    if partial:
+        text += (
+            f" Only some have {having_words(partial, len(scored.configurations))}: a panel shows those that do."
+        )
     figures = [
         Figure(_slice_figure(few, name, limits), f"Points: the score against {name}.", caption=name)
         for name in scored.space.distributions
@@ -95,7 +101,7 @@ def _slice_figure(scored: Scored, name: str, limits: tuple[float, float] | None)
     points = [
         (order, configuration[name], score)
         for order, (configuration, score) in enumerate(zip(scored.configurations, scored.scores, strict=True))
-        if name in configuration
+        if has(configuration, name, scored.space)
     ]
     figure = new_figure(height=SMALL_HEIGHT, legend=False)
     figure.add_scatter(

@@ -46,13 +46,13 @@ class Scored:
             words += " These configurations were chosen by a lower rung."
         return words
 
-    def study(self) -> optuna.Study:
-        """Return an Optuna study in memory of these configurations."""
+    def study(self, space: SearchSpace) -> optuna.Study:
+        """Return an Optuna study in memory of these configurations, of what ``space`` has of them: all have all of it."""
         study, _ = private_study(self.direction, optuna.samplers.RandomSampler())
-        distributions = dict(self.space.distributions)
+        distributions = dict(space.distributions)
         for configuration, score in zip(self.configurations, self.scores, strict=True):
-            trial = optuna.trial.create_trial(params=dict(configuration), distributions=distributions, value=score)
-            study.add_trial(trial)
+            params = {name: configuration[name] for name in distributions}
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=score))
         return study
 
 
@@ -70,18 +70,19 @@ def scored_at(record: StudyRecord) -> Scored | None:
     rung = max(index for index, count in enumerate(counts) if count == max(counts))
     layers, samples = terms.rungs[rung].trainable_layers, terms.rungs[rung].samples
     numbers = sorted(history.rung(rung).ranking)
-    scores = []
+    configurations, scores = [], []
     for number in numbers:
         evaluation = history.evaluation(number, rung)
         assert evaluation is not None
         assert evaluation.score is not None
         assert math.isfinite(evaluation.score)
+        configurations.append(history.configuration_of(evaluation))
         scores.append(evaluation.score)
     last = rung == len(terms.rungs) - 1
     return Scored(
         space=record.space,
         direction=terms.direction,
-        configurations=tuple(history.configurations[number] for number in numbers),
+        configurations=tuple(configurations),
         scores=tuple(scores),
         num_diverged=history.rung(rung).num_ended - len(numbers),
         where="full fidelity"
