@@ -261,3 +261,10 @@ def test_rungs_that_nobody_climbs_are_left_out() -> None:
     assert "seconds each seconds 2 9 9,000 27 of 27 1 0.9 24.3" in words
     assert "No configuration was trained at a lower rung, so there is nothing to agree with." in words
     assert "fewer than 100 were scored at one fidelity" in words
+
+
+def test_what_was_tuned_has_settings_where_there_are_any() -> None:
+    record = search_record()
+    assert "settings horizon=rung" in Contents(search_page(record)).words
+    objective = replace(record, terms=replace(record.terms, training=None))
+    assert " settings " not in Contents(search_page(objective)).words
