@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 from frostline.errors import SearchSpaceError, StudyError
 from frostline.inputs.printable import one_line, printable
 from frostline.inputs.safe_names import MOST_CHARACTERS, is_printable
-from frostline.inputs.whole_numbers import LARGEST, shown
+from frostline.inputs.whole_numbers import LARGEST, MOST_CONFIGURATIONS, shown
 from frostline.records import Fidelity, Status
 from frostline.search.algorithms.grid import MOST_CELLS
 from frostline.search.spaces.dimensions import check_dimension
@@ -152,6 +152,15 @@ class _TrainingRecord(TypedDict):
     alignment: _Text
 
 
+class _BudgetRecord(TypedDict):
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+
+    full_trainings: _Finite | None
+    seconds: _Finite | None
+    num_own: Annotated[Count, Field(le=MOST_CONFIGURATIONS)]
+    most: Count | None
+
+
 class _TermsRecord(TypedDict):
     __pydantic_config__ = _STRICT  # type: ignore[misc]
 
@@ -179,6 +188,7 @@ class _SecondTermsRecord(_TermsRecord):
     has_own: NotRequired[bool]
     # Whoever makes a search from it looks closer.
     recipe: NotRequired[dict[str, Any]]
+    budget: NotRequired[_BudgetRecord]
 
 
 class _FirstTermsRecord(_TermsRecord):
