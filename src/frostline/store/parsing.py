@@ -7,9 +7,8 @@ reading the storage did: numbers of rungs are bounded, and so is everything else
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, NotRequired, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypeVar
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, json_to_distribution
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
@@ -19,8 +18,10 @@ from frostline.inputs.safe_names import MOST_CHARACTERS, is_printable
 from frostline.inputs.whole_numbers import LARGEST, MOST_CONFIGURATIONS, shown
 from frostline.records import Fidelity, Status
 from frostline.search.algorithms.grid import MOST_CELLS
-from frostline.search.spaces.dimensions import check_dimension
 from frostline.store.backends.pickled_samplers import is_sampler_state
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 _MOST_TEXT = 100_000
 _MOST_LINES = 1000
@@ -288,6 +289,11 @@ def parse_evaluation(number: int, rung: int, record: object, rungs: Sequence[Fid
 
 def parse_ranges(number: int, rung: int, records: Mapping[str, str]) -> dict[str, BaseDistribution]:
     """Return the ranges that were written as Optuna's JSON. Raises: StudyError if one is none."""
+    # Slow to import, and the command that is asked for help needs none of it.
+    from optuna.distributions import CategoricalDistribution, json_to_distribution
+
+    from frostline.search.spaces.dimensions import check_dimension
+
     ranges = {}
     for name, record in records.items():
         what = f"trial {number} of the study: the range of {shown(name)} at its rung {rung}"
