@@ -31,8 +31,8 @@ class Scored:
     """How many more were trained there and have no score."""
     where: str
     """The fidelity in words."""
-    is_selected: bool
-    """Whether a lower rung chose these configurations."""
+    num_selected: int
+    """How many of these configurations a lower rung chose."""
 
     @property
     def caution(self) -> str:
@@ -42,8 +42,10 @@ class Scored:
             words += f" {self.num_diverged} more have no score, because they diverged or failed, and are left out."
         if self.where != "full fidelity":
             words += " At full fidelity it may be otherwise."
-        if self.is_selected:
-            words += " These configurations were chosen by a lower rung."
+        if self.num_selected:
+            is_all = self.num_selected == len(self.scores)
+            chosen = "These configurations" if is_all else f"{self.num_selected} of {len(self.scores)}"
+            words += f" {chosen} were chosen by a lower rung."
         return words
 
     def study(self, space: SearchSpace) -> optuna.Study:
@@ -79,6 +81,9 @@ def scored_at(record: StudyRecord) -> Scored | None:
         configurations.append(history.configuration_of(evaluation))
         scores.append(evaluation.score)
     last = rung == len(terms.rungs) - 1
+    # Where nobody is left behind, or a rung told nothing, nobody is chosen.
+    lower = [] if terms.is_sweep else [index for index in range(rung) if counts[index]]
+    chosen = [number for number in numbers if any(history.has_begun(number, index) for index in lower)]
     return Scored(
         space=record.space,
         direction=terms.direction,
@@ -88,5 +93,5 @@ def scored_at(record: StudyRecord) -> Scored | None:
         where="full fidelity"
         if last
         else f"rung {rung} ({counted(layers, 'layer')}, {samples:,} {terms.sample_unit})",
-        is_selected=rung > 0 and not terms.is_sweep and any(counts[:rung]),
+        num_selected=len(chosen),
     )
