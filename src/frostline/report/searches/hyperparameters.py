@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _MOST_POINTS = 800
 
 _LONGEST_CHOICE = 14
+# What fits below a panel side by side; plotly turns more, and leaves some out.
+_MOST_LETTERS = 24
 
 # What counts as the end of a range.
 _EDGE = 0.02
@@ -124,7 +126,15 @@ def _slice_figure(scored: Scored, name: str, limits: tuple[float, float] | None)
     if isinstance(distribution, CategoricalDistribution):
         # Cut before escaped: half an entity would be read as text.
         names = [safe(cut(f"{choice}", _LONGEST_CHOICE, mark="…")) for choice in distribution.choices]
-        figure.update_xaxes(tickvals=[*range(len(names))], ticktext=names, range=[-0.5, len(names) - 0.5])
+        is_crowded = (
+            sum(min(len(f"{choice}"), _LONGEST_CHOICE) + 2 for choice in distribution.choices) > _MOST_LETTERS
+        )
+        figure.update_xaxes(
+            tickvals=[*range(len(names))],
+            ticktext=names,
+            range=[-0.5, len(names) - 0.5],
+            tickangle=-40 if is_crowded else 0,
+        )
     elif getattr(distribution, "log", False):
         # Between decades there is no room for numbers, and of many decades not for each.
         places = figure.data[0].x
