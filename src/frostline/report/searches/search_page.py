@@ -16,7 +16,7 @@ from frostline.report.searches.rungs import rungs_section, trouble_warnings
 from frostline.report.searches.scored import scored_at
 from frostline.report.searches.standings import standings
 from frostline.report.study_parts import about, closing, configuration_table, how_to_train
-from frostline.run.outcome.ending import climb_of, has_ended, spent_words
+from frostline.run.outcome.ending import climb_of, has_ended, no_score_words, spent_words
 from frostline.run.outcome.own_words import left_behind_line, own_lines
 from frostline.run.outcome.sentences import cost_lines, score_words
 from frostline.run.outcome.summary import best_evaluation, summarise
@@ -76,8 +76,10 @@ def _readings(record: StudyRecord) -> list[Section]:
 
 def _answer(record: StudyRecord, summary: Summary, best: Evaluation | None) -> Answer:
     if best is None:
-        advice = "Let the search run on, then make the page again."
-        return Answer("No configuration has a score yet.", [Paragraph(advice)])
+        return Answer(
+            "No configuration has a score.",
+            [Paragraph(f"The study {no_score_words(record.history, record.terms)}")],
+        )
     configuration = record.history.configuration_of(best)
     last = len(record.terms.rungs) - 1
     where = "trained in full" if best.rung == last else f"at rung {best.rung} of {last}, not yet trained in full"
@@ -117,6 +119,8 @@ def _unfinished(record: StudyRecord, summary: Summary, best: Evaluation | None) 
             f"The search has not come to its end: {_done_words(record, summary)}. {again} goes on with it; what stands here "
             f"may change."
         )
+    if not record.history.num_evaluations:
+        sentences.append("No training has ended yet, so there is nothing to be read here.")
     if best is not None and best.rung < len(record.terms.rungs) - 1:
         sentences.append(
             "No configuration has been trained in full yet: the best so far was the best of a lower rung, which may mislead."

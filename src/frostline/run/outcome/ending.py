@@ -39,6 +39,9 @@ def has_ended(history: History, terms: Terms) -> bool | None:
         return not history.pending and not climb.next_requests(history, capacity=1)
     if not terms.expected:
         return None
+    if not history.has_finished and len(history.eliminated) >= max(terms.expected):
+        # All that were to begin have diverged or failed, so that nobody climbs.
+        return len(history.eliminated) == len(history.configurations)
     return all(history.rung(rung).num_ended >= number for rung, number in enumerate(terms.expected))
 
 
@@ -51,3 +54,14 @@ def spent_words(climb: BudgetedHalving, history: History) -> str:
     if budget.full_trainings is None:
         return f"{duration(seconds)} of {budget} are spent"
     return f"{budget.full_trainings * seconds / of_budget:.1f} of {budget} are spent"
+
+
+def no_score_words(history: History, terms: Terms) -> str:
+    """Return why no configuration of a study has a score, and what to do, to follow its name."""
+    troubled = list(history.evaluations())
+    if not troubled:
+        return "has no score yet: let the search run on."
+    first = f"the first one {troubled[0].status}: {f'{troubled[0].reason}'.removesuffix('.')}."
+    if has_ended(history, terms) is False:
+        return f"has no score yet: all {len(troubled)} evaluations so far diverged or failed, {first} Let the search run on."
+    return f"has no score: all {len(troubled)} evaluations diverged or failed, {first}"
