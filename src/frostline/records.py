@@ -7,9 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from frostline.errors import FidelityError
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 Value = bool | int | float | str | None
 """A hyperparameter's value: what Optuna can store."""
@@ -178,6 +181,8 @@ class Evaluation:
     suggested: Mapping[str, Value] = field(default_factory=dict)
     """What an objective asked for, if that is anything else than the configuration: hyperparameters that it asks for under a
     condition, or did not ask for."""
+    ranges: Mapping[str, BaseDistribution] = field(default_factory=dict)
+    """Where the values lie that it asked for and that the configuration has not: of each hyperparameter the range."""
     failure: Failure | None = None
     """What was raised, if it failed by that."""
     model_cost: float | None = None

@@ -45,6 +45,8 @@ def test_cells_that_rank_badly_come_first_and_are_named() -> None:
     many = audit_of(of_spread([[5, 5], [5, 5], [5, 5], [5, 5], [5, 0.01]])).warnings
     assert many[0].startswith("No cheaper cell ranks as full training does: the best, ")
     assert "with 3 layers on any number of tokens, and 2 more numbers of layers. The least" in many[1]
+    fewer = audit_of(of_spread([[5, 5], [5, 5], [5, 5], [5, 0.01]])).warnings
+    assert "with 3 layers on any number of tokens, and 1 more number of layers. The least" in fewer[1]
 
 
 def test_a_finding_that_fails_and_an_optimum_that_moves_are_warned_of() -> None:

@@ -10,6 +10,7 @@ from frostline.audit.findings import Fall, Finding
 from frostline.audit.landscape import Landscape
 from frostline.audit.monotonicity import monotonicity
 from frostline.errors import AuditError
+from frostline.report.audits.shares import cost_shares
 from tests.audit.landscapes import landscape, noisy
 
 QUALITY = np.random.default_rng(5).normal(size=40)
@@ -139,6 +140,18 @@ def test_costs_that_rise_are_told_as_shares() -> None:
         == "Training on 100 of 500 tokens takes 20% of the seconds with 4 layers."
     )
     assert found["cost in layers"].holds
+
+
+def test_a_cost_is_the_same_share_as_where_the_report_tells_what_each_fidelity_costs() -> None:
+    table = landscape(noisy(QUALITY, np.ones((4, 5))))
+    # A few that take long move the mean and not the median.
+    table.seconds[:3, 0] *= 10
+    shares, measure = cost_shares(table) or (np.empty((0, 0)), "")
+    assert measure == "seconds"
+    assert f"{shares[0, -1]:.0%}" != "25%"
+    assert findings(table)["cost in layers"].sentence == (
+        f"Training 1 of 4 layers takes {shares[0, -1]:.0%} of the seconds on 500 tokens."
+    )
 
 
 def test_seconds_that_fall_are_named_unless_they_hardly_do() -> None:

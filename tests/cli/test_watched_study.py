@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from frostline.cli.watched_study import climb_of
+from frostline.run.outcome.ending import climb_of
 from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.store.reading import read_study
 from tests.cli.command_line import run

@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 import pytest
 import torch
+from optuna.distributions import FloatDistribution
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
@@ -245,8 +246,14 @@ def test_what_is_asked_for_under_a_condition_is_drawn_kept_and_shown() -> None:
         of_rungs.setdefault(evaluation.number, set()).add(evaluation.suggested.get("momentum"))
     assert all(len(values) == 1 for values in of_rungs.values())
     stored = read_study("sqlite:///own.db", found.study_name)
-    of_both = [{e.request: e.suggested for e in each.history.evaluations()} for each in (stored, found)]
+    of_both = [
+        {e.request: (e.suggested, e.ranges) for e in each.history.evaluations()} for each in (stored, found)
+    ]
     assert of_both[0] == of_both[1]
+    # The ranges of what was drawn are those of the space; of what holds one value there is none.
+    ranges = [ranges for suggested, ranges in of_both[0].values() if "momentum" in suggested]
+    assert ranges == [{"momentum": FloatDistribution(0.0, 0.9)}] * len(ranges)
+    assert ranges
     assert tune(own).configuration == found.configuration
 
 

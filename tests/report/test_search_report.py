@@ -161,9 +161,48 @@ def test_one_configuration_is_enough_for_a_page(direction: Any) -> None:
 
 
 def test_a_search_without_any_score_has_a_page() -> None:
-    words = Contents(search_page(search_record(configurations=5, diverged=5))).words
-    assert "No configuration has a score yet." in words
+    record = search_record(configurations=5, diverged=5)
+    words = Contents(search_page(record)).words
+    assert "has no score yet: all 5 evaluations so far diverged or failed" in words
+    for number in range(5):
+        record.history.eliminate(number)
+    words = Contents(search_page(record)).words
+    assert "No configuration has a score." in words
+    assert (
+        "The study has no score: all 5 evaluations diverged or failed, the first one diverged: because of <i>diverged</i>."
+    ) in words
     assert "5 of 5 trainings diverged" in words
+
+
+def test_a_search_of_which_nothing_has_ended_is_warned_of() -> None:
+    record = search_record(configurations=3, rungs_done=0)
+    for expected in (record.terms.expected, ()):
+        words = Contents(search_page(replace(record, terms=replace(record.terms, expected=expected)))).words
+        assert "The study has no score yet: let the search run on." in words
+        assert "No training has ended yet, so there is nothing to be read here." in words
+        assert "No warning" not in words
+
+
+def test_the_score_is_called_as_the_task_calls_it_in_figures_and_tables() -> None:
+    record = search_record()
+    page = search_page(replace(record, terms=replace(record.terms, metric="cross-entropy")))
+    assert "went on best cross-entropy seconds each" in Contents(page).words
+    titles = [figure["layout"].get("yaxis", {}).get("title", {}).get("text") for figure in figures_of(page)]
+    assert titles.count("cross-entropy") == 2
+    assert "score" not in titles
+
+
+def test_many_choices_are_all_named_below_their_panel() -> None:
+    choices = ["constant", "cosine", "linear warm-up", "one cycle", "inverse sqrt", "polynomial"]
+    distributions = {
+        "schedule": CategoricalDistribution(choices),
+        "optimizer": CategoricalDistribution(["a", "b"]),
+    }
+    axes = [
+        figure["layout"]["xaxis"] for figure in figures_of(search_page(search_record(distributions=distributions)))
+    ]
+    angles = {axis["ticktext"][0]: axis["tickangle"] for axis in axes if len(axis.get("ticktext", ())) in (2, 6)}
+    assert angles == {"constant": -40, "a": 0}
 
 
 def test_thousands_of_configurations_are_thinned() -> None:
@@ -261,3 +300,10 @@ def test_rungs_that_nobody_climbs_are_left_out() -> None:
     assert "seconds each seconds 2 9 9,000 27 of 27 1 0.9 24.3" in words
     assert "No configuration was trained at a lower rung, so there is nothing to agree with." in words
     assert "fewer than 100 were scored at one fidelity" in words
+
+
+def test_what_was_tuned_has_settings_where_there_are_any() -> None:
+    record = search_record()
+    assert "settings horizon=rung" in Contents(search_page(record)).words
+    objective = replace(record, terms=replace(record.terms, training=None))
+    assert " settings " not in Contents(search_page(objective)).words

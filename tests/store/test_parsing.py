@@ -100,6 +100,21 @@ RECORDS = {
     "a model's cost below 0": (setting("model_cost", -1.0), "'model_cost' should be greater than or equal to 0"),
     "curve of triples": (setting("curve", [[1, 2, 3]]), "'curve' list should have at most 2 items"),
     "trained with a list": (setting("trained_with", {"rate": [1]}), "'trained_with'"),
+    "a range that is text": (setting("ranges", {"rate": "wide"}), "the range of 'rate' at its rung 0 is damaged"),
+    "a range of nothing": (
+        setting("ranges", {"rate": '{"name": "CategoricalDistribution", "attributes": {"choices": []}}'}),
+        "the range of 'rate' at its rung 0 is damaged",
+    ),
+    "a range with signs that control a terminal": (
+        setting(
+            "ranges", {"rate": '{"name": "CategoricalDistribution", "attributes": {"choices": ["\\u001b[2J"]}}'}
+        ),
+        "the range of 'rate' at its rung 0 is damaged: '0'",
+    ),
+    "a range that is long": (
+        setting("ranges", {"rate": " " * 10_001}),
+        "'ranges' value should have at most 10000",
+    ),
     "rung 7 of 3": (
         lambda attributes: attributes["user"].__setitem__("rung 7", {}),
         "holds 'rung 7', but the study has rungs 0 to 2",

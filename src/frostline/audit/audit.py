@@ -92,7 +92,10 @@ def _of_ranks(landscape: Landscape, ranks: Agreement) -> list[str]:
             f"with {counted(landscape.layers[z], 'layer')} on {_budgets(landscape, weak[z])}"
             for z in np.flatnonzero(weak.any(axis=1))
         ]
-        more = [f"and {len(where) - _MOST_NAMED} more numbers of layers"] if len(where) > _MOST_NAMED else []
+        num_more = len(where) - _MOST_NAMED
+        more = (
+            [f"and {num_more} more {'number' if num_more == 1 else 'numbers'} of layers"] if num_more > 0 else []
+        )
         sentences.append(
             f"{weak.sum()} of {weak.size} cells rank too badly to decide anything (ρ below {WEAK}): "
             f"{', '.join([*where[:_MOST_NAMED], *more])}. The least is {below_full[worst]:.2f} "

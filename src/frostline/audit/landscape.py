@@ -162,3 +162,9 @@ def distance(first: Fidelity, second: Fidelity) -> float:
 def _as_losses(scores: Array, direction: Direction, *, missing: float) -> Array:
     losses: Array = np.where(np.isnan(scores), missing, loss_sign(direction) * scores)
     return losses
+
+
+def known_mean(of_cells: Array) -> Array:
+    """Return the mean over configurations, (Z, S), of those that have a value; NaN where none has."""
+    mean: Array = np.ma.masked_invalid(of_cells).mean(axis=0).filled(np.nan)
+    return mean

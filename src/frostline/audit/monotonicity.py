@@ -14,6 +14,7 @@ import numpy as np
 
 from frostline.audit.agreement import require_enough
 from frostline.audit.findings import Axis, Fall, Finding, Grid
+from frostline.audit.landscape import known_mean
 from frostline.statistics.bootstrap import (
     estimate_of,
     fall_probabilities,
@@ -212,7 +213,9 @@ def _cost(grid: Grid) -> Finding | None:
     falls = [fall for fall in candidates if fall.difference > _NEGLIGIBLE * _at(middle, grid, fall)]
     sentences = []
     if num_tests:
-        share = middle[0, -1] / middle[-1, -1]
+        # By means, as what each fidelity costs is told everywhere else.
+        mean = known_mean(seconds)
+        share = mean[0, -1] / mean[-1, -1]
         sentences.append(
             f"{grid.training(grid.along[0])} takes {share:.0%} of the seconds {grid.place(grid.across[-1])}"
         )

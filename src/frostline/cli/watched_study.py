@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from frostline.cli.recipe import Recipe
-from frostline.errors import FrostlineError
+from frostline.run.outcome.ending import climb_of
 from frostline.run.view.study_board import StudyBoard
 from frostline.run.view.surfaces import PlainSurface, surface_of
-from frostline.search.budgets.budget import Budget
-from frostline.search.budgets.budgeted import BudgetedHalving
-from frostline.search.ladder import Ladder
 from frostline.store.reading import found_study
 from frostline.store.watching import StudyWatch
 
 if TYPE_CHECKING:
-    from frostline.store.terms import Terms
     from frostline.store.watching import Sight
 
 
@@ -57,20 +52,3 @@ def _say_what_is_new(surface: PlainSurface, board: StudyBoard, sight: Sight, bef
     if state != before:
         surface.say([*board.lines(now=time.monotonic(), time_of_day=time.time())])
     return state
-
-
-def climb_of(terms: Terms) -> BudgetedHalving | None:
-    """Return the search under a budget that a study holds, where it says how that is made; None of other searches.
-
-    Those say how many evaluations they expect.
-    """
-    if terms.recipe is None or terms.expected:
-        return None
-    with suppress(FrostlineError):
-        recipe = Recipe.read(terms.recipe, study="")
-        size = recipe.search.size(recipe.ladder.search)
-        ladder = Ladder(rungs=terms.rungs, num_layers=terms.num_layers, full_samples=terms.rungs[-1].samples)
-        made = BudgetedHalving.usual(ladder, Budget.of(size.budget), num_initial=int(terms.has_own))
-        if size.is_budgeted and made.fingerprint == terms.search:
-            return made
-    return None

@@ -21,6 +21,7 @@ from frostline.objectives.told_costs import score_and_cost
 from frostline.objectives.trial import Trial
 from frostline.process import collect_garbage
 from frostline.records import Cost, Evaluation, Job, Progress
+from frostline.search.spaces.dimensions import is_dimension
 from frostline.seeding import derive_seed
 from frostline.training.black_box import evaluation_by
 from frostline.training.files.checkpoints import CheckpointKey, Checkpoints
@@ -28,9 +29,11 @@ from frostline.training.files.kept_models import KeptModels
 from frostline.training.machine.randomness import seeded
 
 if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
     from torch import nn
 
     from frostline.objectives.look import Objective, Sketch
+    from frostline.records import Configuration
 
 # As often a display is told how far a training is.
 _SECONDS_BETWEEN_REPORTS = 0.2
@@ -103,7 +106,9 @@ class ObjectiveTraining:
         if evaluation.score is not None and trial.model is not None and self._is_full(job):
             self.models.keep(trial.model, job.configuration, score=evaluation.score)
         if trial.params != dict(job.configuration.hyperparameters):
-            evaluation = replace(evaluation, suggested=trial.params)
+            evaluation = replace(
+                evaluation, suggested=trial.params, ranges=_ranges_beside(job.configuration, trial)
+            )
         if self.against == BYTES and told is None:
             told = float(trial.model_bytes)
         return replace(evaluation, model_cost=told), None if trial.model is None else weakref.ref(trial.model)
@@ -193,6 +198,15 @@ def name_of(objective: Objective) -> str:
     """Return the name of the function that an objective is."""
     function = function_of(objective)
     return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _ranges_beside(configuration: Configuration, trial: Trial) -> dict[str, BaseDistribution]:
+    """Return the ranges of what was asked for and is not in the configuration, those that leave something to choose."""
+    return {
+        name: distribution
+        for name, distribution in trial.ranges.items()
+        if name not in configuration and is_dimension(name, distribution)
+    }
 
 
 def _below(job: Job) -> Job | None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import os
 
     import torch
+    from optuna.distributions import BaseDistribution
     from torch import nn
 
     from frostline.layers import Freezing, LayerStack
@@ -94,6 +95,11 @@ class Trial:
     def params(self) -> dict[str, Value]:
         """The hyperparameters that were asked for so far."""
         return dict(self._suggestions.given)
+
+    @property
+    def ranges(self) -> dict[str, BaseDistribution]:
+        """Where the values of ``params`` lie, as they were asked for."""
+        return dict(self._suggestions.distributions)
 
     # The model.
 

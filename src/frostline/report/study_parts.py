@@ -8,10 +8,13 @@ from frostline.inputs.credentials import without_password
 from frostline.pages.drawing import better, shown
 from frostline.pages.page import CLOSING
 from frostline.pages.parts import Command, Folded, Paragraph, Table
+from frostline.report.conditions import nums_having
 from frostline.run.outcome.sentences import train_command
 from frostline.wording import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from frostline.records import Configuration
     from frostline.report.study_record import StudyRecord
 
@@ -43,7 +46,7 @@ def about(record: StudyRecord) -> Folded:
             "rungs",
             ", ".join(f"{counted(rung.trainable_layers, 'layer')} × {rung.samples:,}" for rung in terms.rungs),
         ),
-        ("settings", "" if terms.training is None else f"{terms.training}"),
+        *([] if terms.training is None else [("settings", f"{terms.training}")]),
         *((f"searched: {name}", text) for name, text in _space_lines(record)),
     ]
     return Folded("What was tuned, and how", Table(("", ""), rows, words=(0, 1)))
@@ -57,4 +60,18 @@ def closing(record: StudyRecord) -> str:
 def _space_lines(record: StudyRecord) -> list[tuple[str, str]]:
     lines = f"{record.space}".splitlines()
     names = list(record.space.distributions)
-    return [(name, line.removeprefix(f"{name}: ")) for name, line in zip(names, lines, strict=False)]
+    history = record.history
+    evaluated = [
+        history.configuration_of(last)
+        for drawn in history.configurations
+        if (last := history.last_evaluation(drawn.number)) is not None
+    ]
+    partial = nums_having(record.space, evaluated)
+    return [
+        (name, f"{line.removeprefix(f'{name}: ')}{_having(partial, name, len(evaluated))}")
+        for name, line in zip(names, lines, strict=False)
+    ]
+
+
+def _having(partial: Mapping[str, int], name: str, total: int) -> str:
+    return f"; {partial[name]} of {counted(total, 'configuration')} have it" if name in partial else ""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from frostline.search.spaces.space import SearchSpace
 from frostline.store.reading import READINGS_NOTE, read_study
 
 if TYPE_CHECKING:
     from frostline.search.history import History
-    from frostline.search.spaces.space import SearchSpace
     from frostline.store.backends.storage import Storage
     from frostline.store.terms import Terms
 
@@ -23,6 +23,7 @@ class StudyRecord:
     terms: Terms
     history: History
     space: SearchSpace
+    """All that was tuned: what configurations were drawn from, and what an objective asked for under a condition."""
     readings: tuple[str, ...] = ()
     """How a search that learned to read its rungs of few layers read them, in sentences."""
 
@@ -38,6 +39,15 @@ def read_record(storage: str | Storage, name: str) -> StudyRecord:
         storage=study.place,
         terms=study.terms,
         history=study.history,
-        space=study.space,
+        space=_all_of(study.space, study.history),
         readings=tuple(study.lines(READINGS_NOTE)),
     )
+
+
+def _all_of(drawn: SearchSpace, history: History) -> SearchSpace:
+    """Return the space of all that was asked for: that which was drawn, and what came under a condition."""
+    distributions = dict(drawn.distributions)
+    for evaluation in history.evaluations():
+        for name, distribution in evaluation.ranges.items():
+            distributions.setdefault(name, distribution)
+    return SearchSpace(distributions=distributions)

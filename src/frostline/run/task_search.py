@@ -12,9 +12,10 @@ from frostline.run.execution.options import TrainingOptions
 from frostline.run.outcome.summary import expected_of
 from frostline.search.algorithms.sweep import Sweep
 from frostline.search.alignment import IDENTITY, Alignment
+from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.store.backends.storage import Storage, opened
 from frostline.store.opening import join_study, open_study
-from frostline.store.terms import TaskReference, Terms
+from frostline.store.terms import BudgetTerms, TaskReference, Terms
 from frostline.training.supervised.sources import source_digest
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ def terms_of(search: Search, plan: SearchPlan, *, data: str = "", **of_task: obj
         against=plan.against,
         seed=plan.seed,
         expected=tuple(expected_of(search)),
+        budget=BudgetTerms(budget=search.budget, num_own=search.num_own, most=search.most)
+        if isinstance(search, BudgetedHalving)
+        else None,
         **of_task,  # type: ignore[arg-type]
     )
 

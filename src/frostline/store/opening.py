@@ -60,7 +60,8 @@ def open_study(storage: Storage, name: str, terms: Terms) -> OpenStudy:
         terms = replace(terms, source=terms.source or before)
         recipe = terms.recipe or (None if kept is None else kept.recipe)
         terms = replace(terms, recipe=recipe)
-        if kept is None or (kept.expected, kept.recipe) != (terms.expected, recipe):
+        sized = (terms.expected, recipe, terms.budget)
+        if kept is None or (kept.expected, kept.recipe, kept.budget) != sized:
             storage.backend.set_study_user_attr(study_id, TERMS, replace(terms, source=before).record())
     return OpenStudy(study_id=study_id, terms=terms, is_mended=before != terms.source)
 

@@ -7,24 +7,30 @@ reading the storage did: numbers of rungs are bounded, and so is everything else
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, NotRequired, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from frostline.errors import StudyError
+from frostline.errors import SearchSpaceError, StudyError
 from frostline.inputs.printable import one_line, printable
 from frostline.inputs.safe_names import MOST_CHARACTERS, is_printable
-from frostline.inputs.whole_numbers import LARGEST, shown
+from frostline.inputs.whole_numbers import LARGEST, MOST_CONFIGURATIONS, shown
 from frostline.records import Fidelity, Status
 from frostline.search.algorithms.grid import MOST_CELLS
 from frostline.store.backends.pickled_samplers import is_sampler_state
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 _MOST_TEXT = 100_000
 _MOST_LINES = 1000
 
 MOST_SHOWN = 64
 """Of the processes that train for one worker, and of what each of them trains, so many are told."""
+
+LONGEST_RANGE = 10_000
+"""So many letters at most has the text of a range that a record holds."""
 
 Kind = TypeVar("Kind")
 
@@ -79,6 +85,7 @@ class _EvaluationRecord(TypedDict):
     reason: _Line | None
     trained_with: NotRequired[dict[_Name, _Value]]
     suggested: NotRequired[dict[_Name, _Value]]
+    ranges: NotRequired[dict[_Name, Annotated[_Text, Field(max_length=LONGEST_RANGE)]]]
     failure: NotRequired[_FailureRecord]
     model_cost: NotRequired[_Amount]
 
@@ -146,6 +153,15 @@ class _TrainingRecord(TypedDict):
     alignment: _Text
 
 
+class _BudgetRecord(TypedDict):
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+
+    full_trainings: _Finite | None
+    seconds: _Finite | None
+    num_own: Annotated[Count, Field(le=MOST_CONFIGURATIONS)]
+    most: Count | None
+
+
 class _TermsRecord(TypedDict):
     __pydantic_config__ = _STRICT  # type: ignore[misc]
 
@@ -173,6 +189,7 @@ class _SecondTermsRecord(_TermsRecord):
     has_own: NotRequired[bool]
     # Whoever makes a search from it looks closer.
     recipe: NotRequired[dict[str, Any]]
+    budget: NotRequired[_BudgetRecord]
 
 
 class _FirstTermsRecord(_TermsRecord):
@@ -186,6 +203,7 @@ _DEATHS = TypeAdapter(_DeathsRecord)
 _PRESENCE = TypeAdapter(_PresenceRecord)
 _TERMS: Mapping[int, TypeAdapter[Any]] = {1: TypeAdapter(_FirstTermsRecord), 2: TypeAdapter(_SecondTermsRecord)}
 _VALUES = TypeAdapter(dict[_Name, _Value], config=_STRICT)
+_CHOICES = TypeAdapter(list[_Value], config=_STRICT)
 _STATE = TypeAdapter(dict[str, Any], config=_STRICT)
 _LINES = TypeAdapter(Annotated[list[_Line], Field(max_length=_MOST_LINES)], config=_STRICT)
 _TABLE = TypeAdapter(
@@ -267,6 +285,28 @@ def parse_evaluation(number: int, rung: int, record: object, rungs: Sequence[Fid
             f"{fidelity.trainable_layers} and {fidelity.samples}",
         )
     return checked
+
+
+def parse_ranges(number: int, rung: int, records: Mapping[str, str]) -> dict[str, BaseDistribution]:
+    """Return the ranges that were written as Optuna's JSON. Raises: StudyError if one is none."""
+    # Slow to import, and the command that is asked for help needs none of it.
+    from optuna.distributions import CategoricalDistribution, json_to_distribution
+
+    from frostline.search.spaces.dimensions import check_dimension
+
+    ranges = {}
+    for name, record in records.items():
+        what = f"trial {number} of the study: the range of {shown(name)} at its rung {rung}"
+        try:
+            distribution = json_to_distribution(record)
+            check_dimension(name, distribution)
+        # Optuna looks at nothing before it makes something of it.
+        except (SearchSpaceError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise _damaged(what, "is damaged: it is none that can be searched") from error
+        if isinstance(distribution, CategoricalDistribution):
+            _checked(_CHOICES, list(distribution.choices), what)
+        ranges[name] = distribution
+    return ranges
 
 
 def rungs_in(

@@ -76,6 +76,9 @@ def read_study(storage: str | Storage, name: str) -> StoredStudy:
         history = History(terms.direction)
         for trial in counting_trials(trials):
             read_trial(trial, history, terms.rungs)
+            # Whoever was left behind before the search was given more does not compete with those that came after.
+            if trial.state.is_finished():
+                history.eliminate(len(history.configurations) - 1)
         return StoredStudy(
             name=name,
             place=place.place,

@@ -12,6 +12,7 @@ from frostline.errors import AlignmentError, FidelityError, StudyError
 from frostline.inputs.credentials import without_password
 from frostline.records import Direction, Fidelity
 from frostline.search.alignment import IDENTITY, Alignment
+from frostline.search.budgets.budget import Budget
 
 _VERSION = 2
 
@@ -97,6 +98,27 @@ class TrainingTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetTerms:
+    """How a search within a budget is sized, beside its ladder: what whoever looks at its study makes it from."""
+
+    budget: Budget
+    num_own: int
+    most: int | None
+    """How many configurations there are to try at most; None: as many as the budget pays for."""
+
+    def record(self) -> dict[str, Any]:
+        """Return what ``parse`` takes, for JSON."""
+        budget = {"full_trainings": self.budget.full_trainings, "seconds": self.budget.seconds}
+        return {**budget, "num_own": self.num_own, "most": self.most}
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> BudgetTerms:
+        """Return the terms that ``record`` was written from. Raises: OptionError if that is no budget."""
+        budget = Budget(full_trainings=record["full_trainings"], seconds=record["seconds"])
+        return cls(budget=budget, num_own=record["num_own"], most=record["most"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """What a study is about. Runs that differ in any of it, but for the number of configurations, never mix."""
 
@@ -130,6 +152,8 @@ class Terms:
     """Whether configuration 0 is the user's own, and not drawn."""
     recipe: Mapping[str, Any] | None = dataclasses.field(default=None, compare=False)
     """What a command makes the same search from: JSON, kept here and read there. None where no command can."""
+    budget: BudgetTerms | None = dataclasses.field(default=None, compare=False)
+    """None of a search that is not sized by a budget."""
 
     def record(self) -> dict[str, Any]:
         """Return what ``parse`` takes, for JSON."""
@@ -155,6 +179,7 @@ class Terms:
             **({} if self.against is None else {"against": self.against}),
             **({"has_own": True} if self.has_own else {}),
             **({} if self.recipe is None else {"recipe": dict(self.recipe)}),
+            **({} if self.budget is None else {"budget": self.budget.record()}),
         }
 
     @classmethod
@@ -202,6 +227,7 @@ class Terms:
             against=record.get("against"),
             has_own=record.get("has_own", False),
             recipe=record.get("recipe"),
+            budget=BudgetTerms.parse(record["budget"]) if "budget" in record else None,
         )
 
     def check_equal(self, other: Terms, *, name: str, remedy: str = _ANOTHER) -> None:

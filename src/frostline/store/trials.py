@@ -17,11 +17,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 
 from frostline.errors import StudyError
 from frostline.records import Configuration, Cost, CurvePoint, Evaluation, Failure, Fidelity, Status
-from frostline.store.parsing import parse_claim, parse_configuration, parse_evaluation, parse_state, rungs_in
+from frostline.store.parsing import (
+    LONGEST_RANGE,
+    parse_claim,
+    parse_configuration,
+    parse_evaluation,
+    parse_ranges,
+    parse_state,
+    rungs_in,
+)
 
 if TYPE_CHECKING:
     from frostline.search.history import History
@@ -134,6 +143,7 @@ def record_of(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
         "reason": evaluation.reason,
         **({"trained_with": dict(evaluation.trained_with)} if evaluation.trained_with else {}),
         **({"suggested": dict(evaluation.suggested)} if evaluation.suggested else {}),
+        **({"ranges": _range_records(evaluation)} if evaluation.ranges else {}),
         **({} if evaluation.model_cost is None else {"model_cost": evaluation.model_cost}),
         **_failure_record(evaluation.failure),
     }
@@ -160,9 +170,16 @@ def evaluation_of(number: int, rung: int, stored: object, rungs: Sequence[Fideli
         reason=record["reason"],
         trained_with=record.get("trained_with", {}),
         suggested=record.get("suggested", {}),
+        ranges=parse_ranges(number, rung, record.get("ranges", {})),
         failure=Failure(**record["failure"]) if "failure" in record else None,
         model_cost=record.get("model_cost"),
     )
+
+
+def _range_records(evaluation: Evaluation) -> dict[str, str]:
+    texts = {name: distribution_to_json(distribution) for name, distribution in evaluation.ranges.items()}
+    # What is longer a report does without.
+    return {name: text for name, text in texts.items() if len(text) <= LONGEST_RANGE}
 
 
 def _failure_record(failure: Failure | None) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from tests.run.outcome.test_sentences import TERMS
 from tests.run.outcome.test_summary import RUNGS, history_of
 
 
-def said(history: History) -> list[str]:
+def said(history: History, *, is_over: bool = True) -> list[str]:
     best = best_evaluation(history)
     assert best is not None
     terms = replace(TERMS, rungs=RUNGS, sample_unit="images")
-    return own_lines(history, terms, best, history.evaluation(0, 2))
+    return own_lines(history, terms, best, history.evaluation(0, 2), is_over=is_over)
 
 
 def test_one_that_is_better_is_named_beside_ones_own() -> None:
@@ -49,3 +49,11 @@ def test_who_was_ahead_and_could_not_be_paid_for_is_told_of() -> None:
 def test_otherwise_ones_own_is_to_be_kept(others: list[tuple[int, int, float | Status, float]]) -> None:
     [line] = said(history_of((0, 2, 0.5, 1.0), *others))
     assert line == "Your own configuration, 0, is the best: keep it. Its score, trained in full, is 0.5."
+
+
+def test_nothing_is_advised_before_the_search_is_over() -> None:
+    assert said(history_of((0, 2, 0.5, 1.0), (1, 1, 0.2, 1.0)), is_over=False) == [
+        "Your own configuration, 0, is the best of those that have been trained in full so far: its score is 0.5."
+    ]
+    other = history_of((0, 2, 0.5, 1.0), (1, 2, 0.4, 1.0))
+    assert said(other, is_over=False) == said(other)

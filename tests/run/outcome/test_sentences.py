@@ -8,9 +8,10 @@ from frostline.records import Configuration, Cost, Evaluation, Fidelity, Status
 from frostline.run.installed_programs import frostline_program
 from frostline.run.outcome.sentences import chance_lines, how_to_train, saving_lines, silence_lines
 from frostline.run.outcome.summary import RungSummary, Summary
+from frostline.search.budgets.budget import Budget
 from frostline.search.history import History
 from frostline.search.ladder import Ladder
-from frostline.store.terms import TaskReference, Terms
+from frostline.store.terms import BudgetTerms, TaskReference, Terms
 from tests.run.outcome.test_summary import RUNGS, history_of
 
 TERMS = Terms(
@@ -27,6 +28,8 @@ TERMS = Terms(
     sample_unit="samples",
     expected=(),
 )
+OF_IMAGES = replace(TERMS, rungs=RUNGS, sample_unit="images")
+BUDGET = BudgetTerms(budget=Budget(full_trainings=6), num_own=0, most=None)
 FULL = Fidelity(trainable_layers=4, samples=100)
 
 
@@ -111,7 +114,7 @@ def test_layers_that_save_no_time_are_told_of_once_enough_was_trained() -> None:
     def said(few: float, whole: float, *, num_whole: int = 5) -> list[str]:
         scores = [(number, 0, 0.5, few) for number in range(9)]
         history = history_of(*scores, *((number, 2, 0.4, whole) for number in range(num_whole)))
-        return saving_lines(history, RUNGS, "images")
+        return saving_lines(history, OF_IMAGES)
 
     assert said(5.0, 10.0) == [
         "Few layers saved no time: a thousand images took 50 s with them, 50 s with all layers. Where most of a step is "
@@ -127,17 +130,16 @@ def test_layers_that_save_no_time_are_told_of_once_enough_was_trained() -> None:
 
 def test_trainings_that_failed_tell_nothing_of_the_pace() -> None:
     scores = [(number, 0, Status.DIVERGED, 9.0) for number in range(9)]
-    assert (
-        saving_lines(history_of(*scores, *((number, 2, 0.4, 3.0) for number in range(5))), RUNGS, "images") == []
-    )
+    assert saving_lines(history_of(*scores, *((number, 2, 0.4, 3.0) for number in range(5))), OF_IMAGES) == []
 
 
 def test_it_is_said_that_the_others_began_with_all_layers_since_few_saved_too_little() -> None:
     rungs = Ladder.sieve(num_layers=6, full_samples=1000).rungs
 
-    def said(few: float, *, late: range) -> list[str]:
+    def said(few: float, *, late: range, budget: BudgetTerms | None = BUDGET) -> list[str]:
         first = [(number, rung, 0.5, few if rung == 0 else 1.0) for number in range(2) for rung in (0, 1)]
-        return saving_lines(history_of(*first, *((number, 1, 0.4, 1.0) for number in late)), rungs, "images")
+        history = history_of(*first, *((number, 1, 0.4, 1.0) for number in late))
+        return saving_lines(history, replace(OF_IMAGES, rungs=rungs, budget=budget))
 
     assert said(0.8, late=range(6, 30)) == [
         "Few layers saved 20 % of the 10 s that a thousand images take with all: too little to ask them first, and 24 "
@@ -146,3 +148,15 @@ def test_it_is_said_that_the_others_began_with_all_layers_since_few_saved_too_li
     assert said(0.6, late=range(6, 30)) == []
     # The first, which tells what a full training takes, begins with all layers in any case.
     assert said(0.8, late=range(6, 7)) == []
+    # In the brackets of another search some begin there too, whatever few layers save.
+    assert said(0.8, late=range(6, 30), budget=None) == []
+
+
+def test_who_climbed_over_a_rung_has_not_begun_with_all_layers() -> None:
+    rungs = tuple(Fidelity(trainable_layers=layers, samples=100) for layers in (1, 3, 6))
+    first = [(number, rung, 0.5, 0.9) for number in range(2) for rung in (0, 1, 2)]
+    began_at_1 = [(number, rung, 0.5, 0.9) for number in range(2, 5) for rung in (1, 2)]
+    began_with_all = [(number, 2, 0.5, 0.9) for number in range(5, 9)]
+    history = history_of(*first, *began_at_1, *began_with_all, rungs=rungs)
+    [line] = saving_lines(history, replace(OF_IMAGES, rungs=rungs, budget=BUDGET))
+    assert line.endswith("too little to ask them first, and 4 configurations began with all.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Status
@@ -15,7 +17,11 @@ RUNGS = tuple(
 EXPECTED = (4, 3, 2)
 
 
-def history_of(*ended: tuple[int, int, float | Status, float], fixed_seconds: float = 0.0) -> History:
+def history_of(
+    *ended: tuple[int, int, float | Status, float],
+    fixed_seconds: float = 0.0,
+    rungs: Sequence[Fidelity] = RUNGS,
+) -> History:
     """Return a history of evaluations, each a number, a rung, a score or how it ended, and its seconds."""
     history = History("minimize")
     for number in range(1 + max((each[0] for each in ended), default=-1)):
@@ -26,10 +32,10 @@ def history_of(*ended: tuple[int, int, float | Status, float], fixed_seconds: fl
             Evaluation(
                 number=number,
                 rung=rung,
-                fidelity=RUNGS[rung],
+                fidelity=rungs[rung],
                 status=Status.FINISHED if finished else outcome,
                 score=outcome if finished else None,
-                cost=Cost(seconds=seconds, samples=RUNGS[rung].samples, fixed_seconds=fixed_seconds),
+                cost=Cost(seconds=seconds, samples=rungs[rung].samples, fixed_seconds=fixed_seconds),
                 reason="" if finished else "it did not work",
             )
         )
@@ -56,6 +62,12 @@ def test_every_rung_counts_what_ended_there_and_names_its_best() -> None:
     assert summary.num_configurations == 4
     assert summary.seconds == 10.0
     assert summary.full_trainings is None  # none has ended yet
+
+
+def test_what_was_drawn_and_never_evaluated_is_no_candidate() -> None:
+    history = history_of((0, 0, 0.5, 1.0), (1, 0, Status.FAILED, 2.0), (1, 1, 0.4, 2.0))
+    history.add_configuration(Configuration(number=2, hyperparameters={"rate": 0.1}))
+    assert summarise(history, RUNGS, EXPECTED).num_configurations == 2
 
 
 def test_a_full_training_costs_all_the_rungs_that_it_went_on_from() -> None:

@@ -46,8 +46,9 @@ def best_command(
 
     from frostline.cli.display import configuration_table, show_front
     from frostline.folders.places import checked_folder
+    from frostline.run.outcome.ending import no_score_words
     from frostline.run.outcome.front import best_front
-    from frostline.run.outcome.sentences import how_to_train
+    from frostline.run.outcome.sentences import how_to_train, score_name
     from frostline.run.outcome.summary import best_evaluation
     from frostline.store.reading import read_study
     from frostline.training.files.kept_models import KeptModels
@@ -59,7 +60,7 @@ def best_command(
     terms, history = stored.terms, stored.history
     best = best_evaluation(history)
     if best is None:
-        raise OptionError(f"the study {study!r} has no score yet: let the search run on.")
+        raise OptionError(f"the study {study!r} {no_score_words(history, terms)}")
     front = best_front(history, terms)
     if member is not None:
         best = _member_of(front, member, study=study, history=history, rung=best.rung)
@@ -77,7 +78,7 @@ def best_command(
         typer.echo(json.dumps(dict(configuration.hyperparameters)))
         return
     rung = "at full fidelity" if best.rung == last else f"at rung {best.rung}, the last being {last}"
-    typer.echo(f"configuration {best.number}, score {best.score:.5g} {rung}")
+    typer.echo(f"configuration {best.number}, {score_name(terms.metric)} {best.score:.5g} {rung}")
     Console().print(configuration_table(configuration))
     if member is None:
         show_front(Console(), front, terms)

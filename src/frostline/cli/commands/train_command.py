@@ -94,6 +94,8 @@ def train_command(task: TaskArguments, given: TrainArguments) -> None:
 
     with command_view(Console(), f"loading {task.task}") as view:
         loaded = task.load()
+        from frostline.protocols import metric_of
+        from frostline.run.outcome.sentences import score_name
         from frostline.run.single_training import train_task
 
         configuration = {**loaded.defaults, **parse_configuration(given.configuration)}
@@ -107,11 +109,12 @@ def train_command(task: TaskArguments, given: TrainArguments) -> None:
             options=given.options(),
             observe=view.progressed,
         )
+    score = score_name(metric_of(loaded))
     for point in evaluation.curve:
-        typer.echo(f"{point.samples:>14,} {loaded.sample_unit}  score {point.score:.5g}")
+        typer.echo(f"{point.samples:>14,} {loaded.sample_unit}  {score} {point.score:.5g}")
     if evaluation.score is None:
         raise TaskError(f"the training {evaluation.status}: {evaluation.reason}")
-    typer.echo(f"score {evaluation.score:.5g} after {duration(evaluation.cost.seconds)}")
+    typer.echo(f"{score} {evaluation.score:.5g} after {duration(evaluation.cost.seconds)}")
     if given.save is not None:
         _save(given.save, model)
 

@@ -157,5 +157,5 @@ def _scored(landscape: Landscape) -> Scored | None:
         scores=tuple(float(full[index]) for index in finite),
         num_diverged=len(full) - len(finite),
         where="full fidelity",
-        is_selected=False,
+        num_selected=0,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from frostline.audit.landscape import known_mean
 from frostline.audit.optima import move_sentences
 from frostline.pages.parts import Figure, Folded, Multiples, Note, Section, Table
 from frostline.report.audits.maps import (
@@ -19,7 +20,7 @@ from frostline.report.audits.maps import (
     threshold_map,
     value_map,
 )
-from frostline.report.audits.shares import budget_table, cost_shares, known_mean, share
+from frostline.report.audits.shares import budget_table, cost_shares, share
 from frostline.report.audits.verdict import noise_sentence
 from frostline.sizes import format_size
 

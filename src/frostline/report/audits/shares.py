@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from frostline.audit.landscape import known_mean
 from frostline.pages.parts import Table
 
 if TYPE_CHECKING:
@@ -38,12 +39,6 @@ def budget_table(landscape: Landscape, values: Array, form: str) -> Table:
         for layers, row in zip(landscape.layers, values.tolist(), strict=True)
     ]
     return Table(["layers", *shares(landscape)], rows)
-
-
-def known_mean(of_cells: Array) -> Array:
-    """Return the mean over configurations, (Z, S), of those that have a value; NaN where none has."""
-    mean: Array = np.ma.masked_invalid(of_cells).mean(axis=0).filled(np.nan)
-    return mean
 
 
 def cost_shares(landscape: Landscape) -> tuple[Array, str] | None:

@@ -23,6 +23,7 @@ from frostline.pages.drawing import (
 from frostline.pages.parts import Cell, Figure, Note, Section, SortableTable
 from frostline.records import Status
 from frostline.report.searches.importance import cut
+from frostline.run.outcome.ending import has_ended
 from frostline.run.outcome.sentences import score_name
 
 if TYPE_CHECKING:
@@ -43,13 +44,16 @@ _GOLDEN = 0.6180339887498949
 
 def table_section(record: StudyRecord, ranked: Sequence[Standing]) -> Section:
     """Return the table of all configurations, the best first."""
-    names = list(record.space.distributions)
+    # An objective may ask for more than was tuned: a single value, or what a study of before kept no range of.
+    asked = (name for one in ranked for name in one.configuration)
+    names = list(dict.fromkeys([*record.space.distributions, *asked]))
     metric = score_name(record.terms.metric)
     # A rung that nobody came to would have a column that says nothing.
     seen = [rung for rung in range(len(record.terms.rungs)) if record.history.rung(rung).num_ended]
     scores = [f"{metric} at rung {rung}" for rung in seen]
     header = ["rank", "configuration", *names, "rung", "outcome", *scores, "seconds"]
-    rows = [_row(record, one, place, names, seen) for place, one in enumerate(ranked, start=1)]
+    is_over = bool(has_ended(record.history, record.terms))
+    rows = [_row(record, one, place, names, seen, is_over=is_over) for place, one in enumerate(ranked, start=1)]
     own = [place for place, one in enumerate(ranked) if record.terms.has_own and one.configuration.number == 0]
     text = (
         "Whoever came furthest first, and of these the best. A click on a heading sorts; the file has all digits."
@@ -108,12 +112,14 @@ def lines_section(record: StudyRecord, ranked: Sequence[Standing]) -> Section:
     return Section(heading, [Note(text), Figure(figure, f"Lines: {text}")])
 
 
-def _row(record: StudyRecord, one: Standing, place: int, names: Sequence[str], rungs: Sequence[int]) -> list[Cell]:
+def _row(
+    record: StudyRecord, one: Standing, place: int, names: Sequence[str], rungs: Sequence[int], *, is_over: bool
+) -> list[Cell]:
     number, last = one.configuration.number, one.last
     scores = [record.history.evaluation(number, rung) for rung in rungs]
     is_full = last.rung == len(record.terms.rungs) - 1
     outcome = last.status.value if last.status is not Status.FINISHED else "in full" if is_full else "left behind"
-    if outcome == "left behind" and number not in record.history.eliminated and not _has_ended(record):
+    if outcome == "left behind" and number not in record.history.eliminated and not is_over:
         outcome = "may go on"
     seconds = sum(evaluation.cost.seconds for evaluation in record.history.evaluations_of(number))
     return [
@@ -125,14 +131,6 @@ def _row(record: StudyRecord, one: Standing, place: int, names: Sequence[str], r
         *(_score_cell(None if evaluation is None else evaluation.score) for evaluation in scores),
         Cell(f"{seconds:.3g}", seconds),
     ]
-
-
-def _has_ended(record: StudyRecord) -> bool:
-    """Return whether all that was expected of a search has ended; False where that turns out on the way."""
-    expected = record.terms.expected
-    return bool(expected) and all(
-        record.history.rung(rung).num_ended >= number for rung, number in enumerate(expected)
-    )
 
 
 def _value_cell(value: Value) -> Cell:

@@ -19,12 +19,13 @@ from frostline.pages.drawing import (
     new_figure,
     num_outside,
     outside_words,
+    safe,
     show_frame,
     thinned,
 )
 from frostline.pages.parts import Bullets, Figure, Note, Section
 from frostline.records import loss_sign
-from frostline.run.outcome.sentences import cost_lines
+from frostline.run.outcome.sentences import cost_lines, score_name
 from frostline.wording import counted, duration
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def curves_section(record: StudyRecord, best: Evaluation | None) -> Section:
     ]
     if any(len(group) > _MOST_CURVES for group in by_rung):
         text += f" Of each rung {_MOST_CURVES} are drawn, evenly from its ranking."
-    figure = new_figure(x=terms.sample_unit, y="score")
+    figure = new_figure(x=terms.sample_unit, y=safe(score_name(terms.metric)))
     figure.update_xaxes(rangemode="tozero", exponentformat="SI", nticks=7)
     show_frame(figure, limits)
     sign = loss_sign(terms.direction)

@@ -21,6 +21,7 @@ from frostline.pages.drawing import (
     thinned,
 )
 from frostline.pages.parts import Figure, Multiples, Note, Section
+from frostline.report.conditions import has, having_words, nums_having
 from frostline.report.searches.importance import cut
 from frostline.report.searches.scored import Scored
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 _MOST_POINTS = 800
 
 _LONGEST_CHOICE = 14
+# What fits below a panel side by side; plotly turns more, and leaves some out.
+_MOST_LETTERS = 24
 
 # What counts as the end of a range.
 _EDGE = 0.02
@@ -56,6 +59,11 @@ def slices_section(scored: Scored | None) -> Section:
             scores=tuple(scored.scores[index] for index in indices),
         )
         text += f" {_MOST_POINTS} of {len(scored.scores)} are drawn."
+    partial = nums_having(scored.space, scored.configurations)
+    if partial:
+        text += (
+            f" Only some have {having_words(partial, len(scored.configurations))}: a panel shows those that do."
+        )
     figures = [
         Figure(_slice_figure(few, name, limits), f"Points: the score against {name}.", caption=name)
         for name in scored.space.distributions
@@ -95,7 +103,7 @@ def _slice_figure(scored: Scored, name: str, limits: tuple[float, float] | None)
     points = [
         (order, configuration[name], score)
         for order, (configuration, score) in enumerate(zip(scored.configurations, scored.scores, strict=True))
-        if name in configuration
+        if has(configuration, name, scored.space)
     ]
     figure = new_figure(height=SMALL_HEIGHT, legend=False)
     figure.add_scatter(
@@ -118,7 +126,15 @@ def _slice_figure(scored: Scored, name: str, limits: tuple[float, float] | None)
     if isinstance(distribution, CategoricalDistribution):
         # Cut before escaped: half an entity would be read as text.
         names = [safe(cut(f"{choice}", _LONGEST_CHOICE, mark="…")) for choice in distribution.choices]
-        figure.update_xaxes(tickvals=[*range(len(names))], ticktext=names, range=[-0.5, len(names) - 0.5])
+        is_crowded = (
+            sum(min(len(f"{choice}"), _LONGEST_CHOICE) + 2 for choice in distribution.choices) > _MOST_LETTERS
+        )
+        figure.update_xaxes(
+            tickvals=[*range(len(names))],
+            ticktext=names,
+            range=[-0.5, len(names) - 0.5],
+            tickangle=-40 if is_crowded else 0,
+        )
     elif getattr(distribution, "log", False):
         # Between decades there is no room for numbers, and of many decades not for each.
         places = figure.data[0].x

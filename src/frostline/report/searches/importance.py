@@ -9,6 +9,7 @@ import numpy as np
 
 from frostline.pages.drawing import BLUE, new_figure, safe
 from frostline.pages.parts import Figure, Note, Section
+from frostline.report.conditions import having_words, nums_having, shared_space
 from frostline.search.proposals.surrogate import Coordinates, Response
 from frostline.search.spaces.unit_cube import num_coordinates
 from frostline.statistics.ranks import rank_correlations
@@ -41,17 +42,23 @@ _LONGEST_NAME = 22
 def importance_section(
     scored: Scored | None, ranked: Sequence[tuple[Configuration, float]], *, space: SearchSpace
 ) -> Section:
-    """Return which hyperparameters matter, or in words why that cannot be told.
+    """Return which hyperparameters matter, of those that all have, or in words why that cannot be told.
 
     ``scored`` are configurations at one fidelity, ``ranked`` all that were evaluated with what they rank by, less being
     better.
     """
-    names = list(space.distributions)
-    # Of a space with conditions some have not all of it.
-    ranked = [(one, value) for one, value in ranked if set(names) <= set(one)]
+    configurations = [configuration for configuration, _ in ranked]
+    partial = nums_having(space, configurations)
+    shared = shared_space(space, configurations)
+    names = [] if shared is None else list(shared.distributions)
     needed = max(_FEWEST, _FEWEST_PER_HYPERPARAMETER * len(names))
-    if len(names) == 1:
+    if len(space.distributions) == 1:
         return _section("Only one hyperparameter was tuned, so it is all that matters.")
+    if shared is None or len(names) == 1:
+        all_have = (
+            f"{names[0]}, which all have, cannot be weighed against these" if names else "none is part of all"
+        )
+        return _section(f"Not told: only some have {having_words(partial, len(ranked))}; {all_have}.")
     if len({value for _, value in ranked}) == 1 and len(ranked) > 1:
         return _section("Not told: all configurations have the same score.")
     if len(ranked) < needed:
@@ -59,23 +66,25 @@ def importance_section(
             f"Not told: {counted(len(ranked), 'configuration')} {'has' if len(ranked) == 1 else 'have'} been evaluated, and "
             f"the importance of {len(names)} hyperparameters needs at least {needed}."
         )
+    left_out = f" Left out is what only some have: {having_words(partial, len(ranked))}." if partial else ""
     if scored is not None and len(scored.scores) >= FEWEST_FOR_OPTUNA and len(set(scored.scores)) > 1:
         text = (
             f"From {len(scored.scores)} configurations at {scored.where}, by Optuna (PED-ANOVA): how much each "
-            f"hyperparameter decides whether a configuration is among the best tenth. The shares sum to 1.{scored.caution}"
+            f"hyperparameter decides whether a configuration is among the best tenth. The shares sum to 1.{left_out}"
+            f"{scored.caution}"
         )
-        return _section(text, _bars(_by_optuna(scored)))
-    return _by_model(ranked, space)
+        return _section(text, _bars(_by_optuna(scored, shared)))
+    return _by_model(ranked, shared, left_out)
 
 
-def _by_optuna(scored: Scored) -> dict[str, float]:
+def _by_optuna(scored: Scored, space: SearchSpace) -> dict[str, float]:
     # It loads scikit-learn, which few reports need.
     from optuna.importance import get_param_importances
 
-    return get_param_importances(scored.study())
+    return get_param_importances(scored.study(space))
 
 
-def _by_model(ranked: Sequence[tuple[Configuration, float]], space: SearchSpace) -> Section:
+def _by_model(ranked: Sequence[tuple[Configuration, float]], space: SearchSpace, left_out: str) -> Section:
     values = np.array([value for _, value in ranked])
     positions = Coordinates(space=space).of([configuration for configuration, _ in ranked])
     response = Response.fit(positions, values)
@@ -93,7 +102,7 @@ def _by_model(ranked: Sequence[tuple[Configuration, float]], space: SearchSpace)
     shares = main_effects(response, space)
     text = (
         f"From {of_all}. How much of what the model predicts changes with each hyperparameter alone; the shares sum to 1. "
-        f"It orders configurations that it has not seen at ρ = {agreement:.1f} (1 is perfectly)."
+        f"It orders configurations that it has not seen at ρ = {agreement:.1f} (1 is perfectly).{left_out}"
     )
     return _section(text, _bars(shares))
 

@@ -88,7 +88,10 @@ class _Pair:
     @property
     def disagrees(self) -> bool:
         """Whether the order is another one."""
-        return self.value is not None and self.value < (_POOR if self.everyone else UNMEASURED)
+        if self.value is None:
+            return False
+        # Of a few survivors any order may be chance: then it is in doubt, and not known to be another one.
+        return self.value < _POOR if self.everyone else self.high < UNMEASURED
 
     @property
     def is_doubtful(self) -> bool:
@@ -111,7 +114,9 @@ class _Pair:
         """What is said if it is doubtful."""
         shared = f"rungs {self.rung} and {self.rung + 1} share {counted(self.num_both, 'configuration')}"
         return (
-            shared if self.value is None else f"{shared}, ordered alike at ρ = {self.value:.2f} ({self._interval})"
+            shared
+            if self.value is None
+            else f"{shared}, whose orders agree at ρ = {self.value:.2f} ({self._interval})"
         )
 
     @property

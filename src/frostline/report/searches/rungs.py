@@ -20,12 +20,14 @@ from frostline.pages.drawing import (
     new_figure,
     num_outside,
     outside_words,
+    safe,
     short,
     show_frame,
     thinned,
 )
 from frostline.pages.parts import Figure, Note, Part, Section, Table
 from frostline.records import Status
+from frostline.run.outcome.sentences import score_name
 from frostline.wording import counted
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ def rungs_section(record: StudyRecord, summary: Summary) -> Section:
     unit = record.terms.sample_unit
     # A column that says nothing takes room from one that does.
     trouble = [name for name in ("diverged", "failed") if any(getattr(rung, name) for rung in summary.rungs)]
-    header = ("rung", "layers", unit, "done", *trouble, "went on", "best score", "seconds each", "seconds")
+    best = f"best {score_name(record.terms.metric)}"
+    header = ("rung", "layers", unit, "done", *trouble, "went on", best, "seconds each", "seconds")
     climbed = [rung for rung in summary.rungs if rung.expected or rung.ended]
     rows = [
         (
@@ -133,7 +136,7 @@ def _place(number: int, rung: int) -> float:
 
 def _figure(record: StudyRecord, limits: tuple[float, float] | None) -> Any:
     history, terms = record.history, record.terms
-    figure = new_figure(y="score")
+    figure = new_figure(y=safe(score_name(terms.metric)))
     last = len(terms.rungs) - 1
     groups = _groups(history, last)
     _add_lines(figure, groups["went on"], history)

@@ -31,8 +31,8 @@ class Scored:
     """How many more were trained there and have no score."""
     where: str
     """The fidelity in words."""
-    is_selected: bool
-    """Whether a lower rung chose these configurations."""
+    num_selected: int
+    """How many of these configurations a lower rung chose."""
 
     @property
     def caution(self) -> str:
@@ -42,17 +42,19 @@ class Scored:
             words += f" {self.num_diverged} more have no score, because they diverged or failed, and are left out."
         if self.where != "full fidelity":
             words += " At full fidelity it may be otherwise."
-        if self.is_selected:
-            words += " These configurations were chosen by a lower rung."
+        if self.num_selected:
+            is_all = self.num_selected == len(self.scores)
+            chosen = "These configurations" if is_all else f"{self.num_selected} of {len(self.scores)}"
+            words += f" {chosen} were chosen by a lower rung."
         return words
 
-    def study(self) -> optuna.Study:
-        """Return an Optuna study in memory of these configurations."""
+    def study(self, space: SearchSpace) -> optuna.Study:
+        """Return an Optuna study in memory of these configurations, of what ``space`` has of them: all have all of it."""
         study, _ = private_study(self.direction, optuna.samplers.RandomSampler())
-        distributions = dict(self.space.distributions)
+        distributions = dict(space.distributions)
         for configuration, score in zip(self.configurations, self.scores, strict=True):
-            trial = optuna.trial.create_trial(params=dict(configuration), distributions=distributions, value=score)
-            study.add_trial(trial)
+            params = {name: configuration[name] for name in distributions}
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=score))
         return study
 
 
@@ -70,22 +72,26 @@ def scored_at(record: StudyRecord) -> Scored | None:
     rung = max(index for index, count in enumerate(counts) if count == max(counts))
     layers, samples = terms.rungs[rung].trainable_layers, terms.rungs[rung].samples
     numbers = sorted(history.rung(rung).ranking)
-    scores = []
+    configurations, scores = [], []
     for number in numbers:
         evaluation = history.evaluation(number, rung)
         assert evaluation is not None
         assert evaluation.score is not None
         assert math.isfinite(evaluation.score)
+        configurations.append(history.configuration_of(evaluation))
         scores.append(evaluation.score)
     last = rung == len(terms.rungs) - 1
+    # Where nobody is left behind, or a rung told nothing, nobody is chosen.
+    lower = [] if terms.is_sweep else [index for index in range(rung) if counts[index]]
+    chosen = [number for number in numbers if any(history.has_begun(number, index) for index in lower)]
     return Scored(
         space=record.space,
         direction=terms.direction,
-        configurations=tuple(history.configurations[number] for number in numbers),
+        configurations=tuple(configurations),
         scores=tuple(scores),
         num_diverged=history.rung(rung).num_ended - len(numbers),
         where="full fidelity"
         if last
         else f"rung {rung} ({counted(layers, 'layer')}, {samples:,} {terms.sample_unit})",
-        is_selected=rung > 0 and not terms.is_sweep and any(counts[:rung]),
+        num_selected=len(chosen),
     )

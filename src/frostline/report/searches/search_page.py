@@ -16,6 +16,7 @@ from frostline.report.searches.rungs import rungs_section, trouble_warnings
 from frostline.report.searches.scored import scored_at
 from frostline.report.searches.standings import standings
 from frostline.report.study_parts import about, closing, configuration_table, how_to_train
+from frostline.run.outcome.ending import climb_of, has_ended, no_score_words, spent_words
 from frostline.run.outcome.own_words import left_behind_line, own_lines
 from frostline.run.outcome.sentences import cost_lines, score_words
 from frostline.run.outcome.summary import best_evaluation, summarise
@@ -75,8 +76,10 @@ def _readings(record: StudyRecord) -> list[Section]:
 
 def _answer(record: StudyRecord, summary: Summary, best: Evaluation | None) -> Answer:
     if best is None:
-        advice = "Let the search run on, then make the page again."
-        return Answer("No configuration has a score yet.", [Paragraph(advice)])
+        return Answer(
+            "No configuration has a score.",
+            [Paragraph(f"The study {no_score_words(record.history, record.terms)}")],
+        )
     configuration = record.history.configuration_of(best)
     last = len(record.terms.rungs) - 1
     where = "trained in full" if best.rung == last else f"at rung {best.rung} of {last}, not yet trained in full"
@@ -100,7 +103,8 @@ def _own_lines(record: StudyRecord, best: Evaluation) -> list[str]:
     if own is None:
         return []
     if own.rung == last and own.score is not None and best.rung == last:
-        return own_lines(history, record.terms, best, own)
+        is_over = has_ended(history, record.terms) is not False
+        return own_lines(history, record.terms, best, own, is_over=is_over)
     ranking = history.rung(own.rung).ranking
     return [
         left_behind_line(own, history.evaluation(ranking[0], own.rung) if ranking else None, record.terms.metric)
@@ -109,16 +113,14 @@ def _own_lines(record: StudyRecord, best: Evaluation) -> list[str]:
 
 def _unfinished(record: StudyRecord, summary: Summary, best: Evaluation | None) -> list[str]:
     again = "The program that made it" if record.terms.reference is None else "The same `frostline tune` command"
-    counts = [(rung.ended, rung.ended if rung.expected is None else rung.expected) for rung in summary.rungs]
-    ended, expected = sum(min(of_rung) for of_rung in counts), sum(expected for _, expected in counts)
     sentences = []
-    if ended < expected:
-        left = summary.seconds_left
-        time_left = f", about {duration(left)} of training" if left else ""
+    if has_ended(record.history, record.terms) is False:
         sentences.append(
-            f"The search has not come to its end: {ended} of {expected} expected trainings have ended{time_left} are left. "
-            f"{again} goes on with it; what stands here may change."
+            f"The search has not come to its end: {_done_words(record, summary)}. {again} goes on with it; what stands here "
+            f"may change."
         )
+    if not record.history.num_evaluations:
+        sentences.append("No training has ended yet, so there is nothing to be read here.")
     if best is not None and best.rung < len(record.terms.rungs) - 1:
         sentences.append(
             "No configuration has been trained in full yet: the best so far was the best of a lower rung, which may mislead."
@@ -126,3 +128,15 @@ def _unfinished(record: StudyRecord, summary: Summary, best: Evaluation | None) 
     if len(record.history.configurations) == 1:
         sentences.append("There is one configuration only, so nothing was compared.")
     return sentences
+
+
+def _done_words(record: StudyRecord, summary: Summary) -> str:
+    """Return how far a search is that has not ended: by its budget, or by how many trainings it expects."""
+    climb = climb_of(record.terms)
+    if climb is not None:
+        return spent_words(climb, record.history)
+    counts = [(rung.ended, rung.expected or 0) for rung in summary.rungs]
+    ended, expected = sum(min(of_rung) for of_rung in counts), sum(expected for _, expected in counts)
+    left = summary.seconds_left
+    time_left = f", about {duration(left)} of training are left" if left else ""
+    return f"{ended} of {expected} expected trainings have ended{time_left}"

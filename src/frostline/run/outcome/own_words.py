@@ -13,14 +13,24 @@ if TYPE_CHECKING:
     from frostline.store.terms import Terms
 
 
-def own_lines(history: History, terms: Terms, best: Evaluation, own: Evaluation | None) -> list[str]:
-    """Return how the best configuration compares with one's own, trained in full too; nothing if that is not known."""
+def own_lines(
+    history: History, terms: Terms, best: Evaluation, own: Evaluation | None, *, is_over: bool = True
+) -> list[str]:
+    """Return how the best configuration compares with one's own, trained in full too; nothing if that is not known.
+
+    As long as the search is not over, nothing is advised.
+    """
     if own is None:
         return []
     name = score_name(terms.metric)
     if own.number != best.number:
         article = "an" if name[0].lower() in "aeiou" else "a"
         return [f"Your own configuration, {own.number}, trained in full, has {article} {name} of {own.score:.5g}."]
+    if not is_over:
+        return [
+            f"Your own configuration, {own.number}, is the best of those that have been trained in full so far: its {name} "
+            f"is {own.score:.5g}."
+        ]
     if (ahead := _ahead_below(history, own)) is not None:
         assert ahead.score is not None
         layers = counted(ahead.fidelity.trainable_layers, "layer")

@@ -99,19 +99,21 @@ def silence_lines(
 
 def rung_lines(history: History, terms: Terms) -> list[str]:
     """Return what is to be said of a study's rungs: which tell nothing or save no time, and whether the last is too long."""
-    of_rungs = history, terms.rungs, terms.sample_unit
-    return [*silence_lines(*of_rungs), *saving_lines(*of_rungs), *overfitting_lines(history, terms)]
+    silent = silence_lines(history, terms.rungs, terms.sample_unit)
+    return [*silent, *saving_lines(history, terms), *overfitting_lines(history, terms)]
 
 
-def saving_lines(history: History, rungs: Sequence[Fidelity], sample_unit: str) -> list[str]:
+def saving_lines(history: History, terms: Terms) -> list[str]:
     """Return a line if few layers took nearly as long as all, and what came of it; else nothing."""
-    if (found := paces_of_both(history, rungs)) is not None:
+    sample_unit = terms.sample_unit
+    # Where others began with all layers in other searches, as in brackets of Hyperband, they did so in any case.
+    if terms.budget is not None and (found := paces_of_both(history, terms.rungs)) is not None:
         of_both, begun = found
         return [
             f"Few layers saved {100 * max(0.0, of_both.saved):.0f} % of the {duration(1000 * of_both.all_layers)} that a "
             f"thousand {sample_unit} take with all: too little to ask them first, and {begun} configurations began with all."
         ]
-    paces = unprofitable_paces(history, rungs)
+    paces = unprofitable_paces(history, terms.rungs)
     if paces is None:
         return []
     return [

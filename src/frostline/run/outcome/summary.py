@@ -38,8 +38,9 @@ class RungSummary:
 class Summary:
     """A search in figures.
 
-    ``full_training_seconds`` is the mean time of training one configuration in full, as this search measured it, and None
-    until it has; under a budget that of one's own, by which it is counted.
+    ``num_configurations`` are those of which an evaluation has ended, not all that were drawn. ``full_training_seconds`` is
+    the mean time of training one configuration in full, as this search measured it, and None until it has; under a budget
+    that of one's own, by which it is counted.
     """
 
     rungs: tuple[RungSummary, ...]
@@ -109,7 +110,7 @@ def summarise(history: History, rungs: Sequence[Fidelity], expected: Sequence[in
         )
     return Summary(
         rungs=tuple(summaries),
-        num_configurations=len(history.configurations),
+        num_configurations=len({evaluation.number for evaluation in history.evaluations()}),
         full_training_seconds=_full_training_seconds(history, rungs),
     )
 

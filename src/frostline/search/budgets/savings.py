@@ -60,7 +60,10 @@ def paces_of_both(history: History, rungs: Sequence[Fidelity]) -> tuple[Paces, i
         pace([each for each in history.evaluations() if each.rung == rung and each.number in both])
         for rung in (0, whole)
     )
-    begun = sum(not history.has_begun(number, 0) for number in history.rung(whole).ranking)
+    begun = sum(
+        not any(history.has_begun(number, lower) for lower in range(whole))
+        for number in history.rung(whole).ranking
+    )
     # The first alone begins there in any case.
     if whole == 0 or begun < 2 or few is None or not all_layers:
         return None

@@ -49,6 +49,15 @@ def check_dimension(name: str, distribution: object) -> None:
         )
 
 
+def is_dimension(name: str, distribution: object) -> bool:
+    """Return whether it is a distribution that leaves something to choose."""
+    try:
+        check_dimension(name, distribution)
+    except SearchSpaceError:
+        return False
+    return True
+
+
 def read_dimension(name: str, table: object) -> BaseDistribution:
     """Return the distribution that a TOML table declares; SearchSpaceError if it declares none."""
     if not isinstance(table, dict):

@@ -1,0 +1,67 @@
+"""Whether a search has come to its end, as far as its study tells, and how much of its budget is spent until then."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from frostline.errors import FrostlineError
+from frostline.search.budgets.budgeted import BudgetedHalving
+from frostline.search.ladder import Ladder
+from frostline.wording import duration
+
+if TYPE_CHECKING:
+    from frostline.search.history import History
+    from frostline.store.terms import Terms
+
+
+def climb_of(terms: Terms) -> BudgetedHalving | None:
+    """Return the search under a budget that a study holds; None of other searches.
+
+    Those say how many evaluations they expect.
+    """
+    sizes = terms.budget
+    if sizes is None:
+        return None
+    # Whoever can write to a storage may have put anything there.
+    with suppress(FrostlineError):
+        ladder = Ladder(rungs=terms.rungs, num_layers=terms.num_layers, full_samples=terms.rungs[-1].samples)
+        made = BudgetedHalving.usual(ladder, sizes.budget, num_initial=sizes.num_own, most=sizes.most)
+        if made.fingerprint == terms.search:
+            return made
+    return None
+
+
+def has_ended(history: History, terms: Terms) -> bool | None:
+    """Return whether nothing is left to do in a search; None where its study does not tell."""
+    climb = climb_of(terms)
+    if climb is not None:
+        return not history.pending and not climb.next_requests(history, capacity=1)
+    if not terms.expected:
+        return None
+    if not history.has_finished and len(history.eliminated) >= max(terms.expected):
+        # All that were to begin have diverged or failed, so that nobody climbs.
+        return len(history.eliminated) == len(history.configurations)
+    return all(history.rung(rung).num_ended >= number for rung, number in enumerate(terms.expected))
+
+
+def spent_words(climb: BudgetedHalving, history: History) -> str:
+    """Return how much of its budget a search has spent, such as "2.7 of 200 full trainings are spent"."""
+    budget = climb.budget
+    if history.rung(climb.first_rung, part=climb.first).num_ended < len(climb.first):
+        return f"of its budget, {budget}, little is spent"
+    seconds, of_budget = climb.spent(history)
+    if budget.full_trainings is None:
+        return f"{duration(seconds)} of {budget} are spent"
+    return f"{budget.full_trainings * seconds / of_budget:.1f} of {budget} are spent"
+
+
+def no_score_words(history: History, terms: Terms) -> str:
+    """Return why no configuration of a study has a score, and what to do, to follow its name."""
+    troubled = list(history.evaluations())
+    if not troubled:
+        return "has no score yet: let the search run on."
+    first = f"the first one {troubled[0].status}: {f'{troubled[0].reason}'.removesuffix('.')}."
+    if has_ended(history, terms) is False:
+        return f"has no score yet: all {len(troubled)} evaluations so far diverged or failed, {first} Let the search run on."
+    return f"has no score: all {len(troubled)} evaluations diverged or failed, {first}"
