@@ -26,6 +26,9 @@ _LARGE = 2**20
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _PAGES = Path("/proc/self/statm")
 
+INTERRUPTED = 130
+"""What a command returns that Ctrl-C ended: shells do, and typer."""
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

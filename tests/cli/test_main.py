@@ -255,6 +255,24 @@ def test_an_interrupt_says_that_nothing_is_lost(folder: Path, processes: ForkSer
     assert 1 <= len(study_here("s").trials) < 2000
 
 
+@pytest.mark.parametrize("words", ["--storage :memory:", "--storage=:memory:", "--config run.toml"])
+def test_an_interrupt_does_not_promise_what_memory_cannot_keep(
+    words: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (folder / "run.toml").write_text('storage = ":memory:"\n')
+    monkeypatch.setattr("frostline.cli.recipe_search.search_by", interrupted)
+    code, _, err = run(f"tune {TINY} {words}", capsys)
+    assert (code, err) == (
+        130,
+        "frostline: stopped. The study was kept in memory alone: nothing is saved.\n",
+    )
+    code, _, err = run(f"tune {TINY} --study :memory:", capsys)
+    assert "Every evaluation that ended is saved" in err
+
+
 @pytest.mark.multiprocess
 def test_a_prepared_process_does_not_look_for_cycles_when_it_ends() -> None:
     code = (
