@@ -37,6 +37,9 @@ def refusal(command: str, capsys: pytest.CaptureFixture[str]) -> str:
 BOUNDS = {
     f"ladder {TINY} --rungs 1000000": "--rungs is 1000000, but must be a whole number in 2..100",
     f"ladder {TINY} --rungs 1 --ladder diagonal": "--rungs is 1,",
+    f"ladder {TINY} --ladder auto": "--ladder auto: an audit says which rungs these are",
+    f"ladder {TINY} --ladder audit:a": "name one of sieve, diagonal, layers-only, samples-only here",
+    f"fit {TINY} --device-memory 8GiB --ladder audit:a": "--ladder audit:a: an audit says which rungs these are",
     f"ladder {TINY} --rungs 2": "the ladder sieve, the default under a budget, has rungs of its own: leave it out",
     f"tune {TINY} --rungs 2 --budget 6": "the ladder sieve",
     f"tune {TINY} --rungs 2 --ladder 2:100,6:1024 -n 9": "the ladder 2:100,6:1024 has rungs of its own",

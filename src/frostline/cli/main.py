@@ -187,5 +187,7 @@ def _fail(message: str, code: int) -> None:
     if message:
         from rich.console import Console
 
-        Console(stderr=True).print(f"frostline: {message}", soft_wrap=True, markup=False, highlight=False)
+        Console(stderr=True).print(
+            f"frostline: {message}", soft_wrap=True, markup=False, emoji=False, highlight=False
+        )
     sys.exit(code)

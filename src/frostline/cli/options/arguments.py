@@ -48,6 +48,21 @@ SeedOption = Annotated[int, typer.Option("--seed", help="The root of all that is
 StorageOption = Annotated[
     str, typer.Option("--storage", help="A database URL, a journal file, :memory:.", rich_help_panel=WHERE)
 ]
+RungsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--rungs",
+        help="How many diagonal, layers-only and samples-only have. Default: 3.",
+        rich_help_panel=WHAT,
+        hidden=True,
+    ),
+]
+SearchOption = Annotated[
+    str,
+    typer.Option(
+        "--search", help="halving, hyperband, asynchronous, ...", show_default=False, rich_help_panel=WHAT
+    ),
+]
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="The name of a study.")]
 HyperparametersOption = Annotated[
     str | None, typer.Option("--configuration", help="JSON; what it leaves out is the task's own.")
@@ -106,21 +121,8 @@ class LadderArguments:
     ] = None
     """Or layers-only, samples-only, or rungs as LAYERS:SAMPLES,LAYERS:SAMPLES,... "audit:STUDY" is what an audit recommends;
     "auto" makes a small one first. Default: sieve under a budget, else diagonal."""
-    rungs: Annotated[
-        int | None,
-        typer.Option(
-            "--rungs",
-            help="How many diagonal, layers-only and samples-only have. Default: 3.",
-            rich_help_panel=WHAT,
-            hidden=True,
-        ),
-    ] = None
-    search: Annotated[
-        str,
-        typer.Option(
-            "--search", help="halving, hyperband, asynchronous, ...", show_default=False, rich_help_panel=WHAT
-        ),
-    ] = HALVING
+    rungs: RungsOption = None
+    search: SearchOption = HALVING
 
     def __post_init__(self) -> None:
         if self.ladder is not None:
