@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from frostline.records import Value
     from frostline.search.proposals.sampling import Sampling
 
+_GRID_POINTS = 3
+
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A task's option; repeat for more.", rich_help_panel=WHAT),
@@ -99,6 +101,8 @@ class PlaceArguments:
 
     def __post_init__(self) -> None:
         check_seed("--seed", self.seed)
+        if self.study is not None and not self.study.strip():
+            raise OptionError("--study is empty: give a name, or leave it out for one by the task's.")
 
     @property
     def words(self) -> list[str]:
@@ -152,14 +156,14 @@ class SamplingArguments:
         ),
     ] = None
     grid_points: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--grid-points",
-            help="Points per continuous dimension of a grid.",
+            help=f"Points per continuous dimension of a grid. Default: {_GRID_POINTS}.",
             rich_help_panel=WHAT,
             hidden=True,
         ),
-    ] = 3
+    ] = None
     defaults: Annotated[
         bool,
         typer.Option(
@@ -182,6 +186,10 @@ class SamplingArguments:
 
     def __post_init__(self) -> None:
         check_sampler(self.sampler)
+        if self.grid_points is not None and self.sampler != GRID:
+            raise OptionError(
+                f"--grid-points goes with --sampler {GRID}, not with {self.sampler}: leave it out, or name that one."
+            )
         parse_assignments("--default", self.default)
         if parse_assignments("--prior", self.prior) and self.sampler != SAMPLERS[0]:
             raise OptionError(
@@ -233,7 +241,7 @@ class SamplingArguments:
 
         if prior:
             return near(prior)
-        return grid(task.space, num_points=self.grid_points)
+        return grid(task.space, num_points=_GRID_POINTS if self.grid_points is None else self.grid_points)
 
     def initial(self, task: Task) -> tuple[dict[str, Value], ...]:
         """Return the task's own configuration, to be tried first; nothing if it is not to be, or lies outside the space."""
