@@ -12,6 +12,7 @@ import logging
 import mmap
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,11 +27,15 @@ _LARGE = 2**20
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _PAGES = Path("/proc/self/statm")
 
+INTERRUPTED = 130
+"""What a command returns that Ctrl-C ended: shells do, and typer."""
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def prepare_process() -> None:
     """Let a process that is going to load torch wait and allocate in ways that suit training on the CPU, and end at once."""
+    _open_missing_streams()
     # Threads that wait awake for long starve each other once anything else runs on a core; those that sleep at once have to
     # be woken for every operation. A short while awake is nearly the best of both.
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -39,6 +44,13 @@ def prepare_process() -> None:
     _set_malloc({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1})
     # An interpreter that ends walks all objects several times, looking for cycles: more than a second with torch loaded.
     atexit.register(gc.freeze)
+
+
+def _open_missing_streams() -> None:
+    """Let what is written to a stream that was closed (``>&-``) go nowhere: a file opened later would get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 (as long as the process)
 
 
 def num_cores() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -92,7 +93,8 @@ def test_every_search(search: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("sampler", ["qmc", "tpe", "gp", "cmaes", "grid"])
 def test_every_sampler(sampler: str, capsys: pytest.CaptureFixture[str]) -> None:
-    command = f"tune {TINY} --sampler {sampler} --grid-points 5 --configurations 10 --storage journal.log"
+    points = "--grid-points 5" if sampler == "grid" else ""
+    command = f"tune {TINY} --sampler {sampler} {points} --configurations 10 --storage journal.log"
     code, out, err = run(command, capsys)
     assert (code, err) == (0, "")
     assert "best: configuration" in out
@@ -253,6 +255,47 @@ def test_an_interrupt_says_that_nothing_is_lost(folder: Path, processes: ForkSer
     assert ended.stderr.startswith("frostline: stopped. Every evaluation that ended is saved; go on with: ")
     assert ended.stderr.endswith(f"frostline tune {TINY} -n 2000 --study s\n")
     assert 1 <= len(study_here("s").trials) < 2000
+
+
+@pytest.mark.parametrize("words", ["--storage :memory:", "--storage=:memory:", "--config run.toml"])
+def test_an_interrupt_does_not_promise_what_memory_cannot_keep(
+    words: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (folder / "run.toml").write_text('storage = ":memory:"\n')
+    monkeypatch.setattr("frostline.cli.recipe_search.search_by", interrupted)
+    code, _, err = run(f"tune {TINY} {words}", capsys)
+    assert (code, err) == (
+        130,
+        "frostline: stopped. The study was kept in memory alone: nothing is saved.\n",
+    )
+    code, _, err = run(f"tune {TINY} --study :memory:", capsys)
+    assert "Every evaluation that ended is saved" in err
+
+
+@pytest.mark.multiprocess
+def test_an_interrupt_while_the_command_is_loaded_is_one_too() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'frostline.cli.main': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "from frostline.__main__ import main; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "frostline: stopped.\n")
+
+
+@pytest.mark.multiprocess
+@pytest.mark.skipif(os.name != "posix", reason="streams are closed by a shell of POSIX")
+@pytest.mark.parametrize(("closed", "words", "status"), [(">&-", "--version", 0), (">&- 2>&-", "tune nothing", 1)])
+def test_what_is_written_to_a_closed_stream_goes_nowhere(closed: str, words: str, status: int) -> None:
+    command = f"exec {shlex.quote(sys.executable)} -m frostline {words} {closed}"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (status, "", "")
 
 
 @pytest.mark.multiprocess

@@ -189,10 +189,10 @@ def test_the_ladder_of_a_study_is_that_of_its_task(
 
 def test_the_process_is_prepared_before_torch_is_loaded(tmp_path: Path) -> None:
     code = (
-        "import os, sys, frostline.__main__ as command\n"
-        "prepare = command.prepare_process\n"
+        "import os, sys, frostline.__main__ as command, frostline.process\n"
+        "prepare = frostline.process.prepare_process\n"
         "def watched(): print('torch' in sys.modules); prepare()\n"
-        "command.prepare_process = watched\n"
+        "frostline.process.prepare_process = watched\n"
         "try: command.main()\n"
         "finally: print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
     )

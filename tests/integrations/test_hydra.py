@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from examples.hydra_digits import app as hydra_app
-from frostline.errors import OptionError, SearchSpaceError
+from frostline.errors import OptionError
 from frostline.integrations.hydra import distribution_of, own_values
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -143,16 +143,21 @@ def test_overrides_of_the_command_line_are_those_of_every_job(sweep: Callable[..
         assert max(job.samples for job in jobs) == 900
 
 
-def test_what_is_wrong_is_said_in_a_line(sweep: Callable[..., Any]) -> None:
+def test_what_is_wrong_is_said_in_a_line(sweep: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with (
-        pytest.raises(OptionError, match="samples is 'none' in the configuration, but must be a whole number"),
+        pytest.raises(
+            SystemExit, match=r"^frostline: samples is 'none' in the configuration, but must be a whole number"
+        ),
         sweep("swept", "samples=none"),
     ):
         pass
     with (
-        pytest.raises(SearchSpaceError, match=r"nothing is searched: give hydra\.sweeper\.params"),
+        pytest.raises(SystemExit, match=r"^frostline: nothing is searched: give hydra\.sweeper\.params"),
         sweep("swept", "~hydra.sweeper.params.rate", "~hydra.sweeper.params.optimizer"),
     ):
+        pass
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(OptionError, match="samples is 'none'"), sweep("swept", "samples=none"):
         pass
 
 

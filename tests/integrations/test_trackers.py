@@ -260,6 +260,20 @@ def test_a_tracker_that_fails_ends_no_search(tmp_path: Path, caplog: pytest.LogC
     assert "configuration 0, rung 0 is not logged by TensorBoardTracker" in caplog.text
 
 
+def test_mlflow_s_server_that_does_not_answer_at_the_start_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    code, _, err = run("tune digits-mlp --storage :memory: --log mlflow", capsys)
+    assert code == 1
+    assert err.startswith("frostline: the MLflow server or store http://me@127.0.0.1:9 cannot be used (")
+    assert err.endswith(": start it, or name another one in MLFLOW_TRACKING_URI.\n")
+    assert "hunter2" not in err
+
+
 @pytest.mark.parametrize("tracker", ["mlflow", "tensorboard"])
 def test_the_command_logs(tracker: str, store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tensorboard")

@@ -422,7 +422,7 @@ def test_numbers_per_rung_are_divided_exactly(search) -> None:
         (
             lambda: Hyperband(ladder=LADDER, configurations=16),
             "16 configurations are too few for the 3 brackets of Hyperband with a reduction factor of 3, which hold "
-            "(9, 5, 3): ask for at least 17, or use SuccessiveHalving, which needs 9.",
+            "(9, 5, 3): ask for at least 17, or take the search 'halving', which needs 9.",
         ),
         (
             lambda: Sweep(ladder=LADDER, configurations=0),

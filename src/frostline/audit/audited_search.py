@@ -26,6 +26,7 @@ from frostline.search.ladder import Ladder
 from frostline.store.backends.storage import Storage
 from frostline.store.begun import begun_statistics
 from frostline.store.reading import read_study
+from frostline.store.terms import Terms
 from frostline.training.supervised.task_layers import layers_of
 
 # A small audit: few configurations, so few numbers of layers too. It still costs as much as many full trainings.
@@ -74,6 +75,15 @@ def small_audit(task: Task) -> AuditPlan:
     num_layers = layers_of(task).num_layers
     layers = {1, num_layers, *(max(1, num_layers >> power) for power in range(1, _SMALL_LAYERS - 1))}
     return AuditPlan.of(task, configurations=_SMALL_CONFIGURATIONS, layers=sorted(layers), repeats=_SMALL_REPEATS)
+
+
+def is_other_audit(begun: Terms | None, plan: AuditPlan) -> bool:
+    """Return whether a study of the terms ``begun`` is there, and ``plan`` could not go on with it."""
+    if begun is None:
+        return False
+    training = begun.training
+    settings = None if training is None else (training.horizon, training.num_validations)
+    return (begun.rungs, settings) != (plan.grid.rungs, (plan.horizon, plan.num_validations))
 
 
 def search_of_audit(
@@ -132,18 +142,23 @@ def alignment_of_audit(task: Task, ladder: Rungs, *, storage: str | Storage, stu
     Raises: StudyError if there is no such audit, or it is one of another space or number of layers; AuditError if it has
     fewer than five configurations.
     """
-    terms = read_study(storage, study).terms
-    if terms.space != task.space.fingerprint or terms.num_layers != ladder.num_layers:
-        raise StudyError(
-            f"the audit {study!r} is of another space or model than this search: align by one that "
-            f"`frostline audit {task.name}` made, with the same options."
-        )
-    landscape = read_landscape(storage, study)
+    landscape = aligning_audit(task, storage=storage, study=study)
     if not landscape.alignment.is_identity:
         return landscape.alignment
     budgets = [landscape.samples[landscape.nearest_cell(rung)[1]] for rung in ladder.rungs]
     found = shifts(landscape, read_aligned(storage, study), samples=budgets)
     return alignment_of_ladder(found, ladder)
+
+
+def aligning_audit(task: Task, *, storage: str | Storage, study: str) -> Landscape:
+    """Return the landscape of an audit that rungs of ``task`` may be aligned by. Raises: as ``alignment_of_audit``."""
+    terms = read_study(storage, study).terms
+    if terms.space != task.space.fingerprint or terms.num_layers != layers_of(task).num_layers:
+        raise StudyError(
+            f"the audit {study!r} is of another space or model than this search: align by one that "
+            f"`frostline audit {task.name}` made, with the same options."
+        )
+    return read_landscape(storage, study)
 
 
 def _initial(landscape: Landscape) -> tuple[Mapping[str, Value], ...]:

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from frostline.inputs.printable import printable
+from frostline.run.view.fitting_table import FittingTable
 from frostline.run.view.search_view import SearchView
 from frostline.run.view.surfaces import surface_of
 
@@ -45,7 +46,7 @@ def echo(text: str) -> None:
 
 def configuration_table(configuration: Configuration) -> Table:
     """Return the table of a configuration's hyperparameters."""
-    table = Table(box=None, show_header=False)
+    table = Table(Column(overflow="fold"), Column(overflow="fold"), box=None, show_header=False)
     for name, value in configuration.items():
         table.add_row(_cell(name), _cell(f"{value:.5g}" if isinstance(value, float) else f"{value}"))
     return table
@@ -60,10 +61,8 @@ def show_front(console: Console, front: Sequence[FrontMember], terms: Terms) -> 
         return
     echo(f"\n{front_words(front, terms)}")
     header, *rows = front_rows(front, terms)
-    table = Table(*(Column(_cell(heading), justify="right") for heading in header), box=None)
-    for row in rows:
-        table.add_row(*map(_cell, row))
-    console.print(table)
+    # The number, the score and the cost are always there.
+    console.print(FittingTable(header=header, rows=rows, spare=header[:2:-1]))
 
 
 def _cell(text: str) -> Text:

@@ -32,11 +32,9 @@ from frostline.inputs.credentials import Secrets, holds_password, without_passwo
 from frostline.inputs.foreign_errors import foreign_error, foreign_places
 from frostline.inputs.printable import printable
 from frostline.inputs.whole_numbers import shown
+from frostline.process import INTERRUPTED
 from frostline.run.installed_programs import frostline_program
 from frostline.store.backends.storage import MEMORY
-
-# What typer returns for Ctrl-C, as shells do.
-_INTERRUPTED = 130
 
 # Of what may hold a password nothing is shown but what goes without.
 _MAY_HOLD_PASSWORDS = {"--storage", "--set"}
@@ -109,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(error, TrainingBugError):
             sys.stderr.write(f"{secrets.hidden_in(error.traceback)}\n\n")
         _fail(_one_line(secrets.hidden_in(_message(error))), 2 if isinstance(error, typer.TyperException) else 1)
-    if code == _INTERRUPTED:
+    if code == INTERRUPTED:
         _fail(secrets.hidden_in(_interrupted(words)), code)
     sys.exit(code or 0)
 
@@ -118,9 +116,18 @@ def _interrupted(words: list[str]) -> str:
     """Return what is said of a command that was interrupted."""
     if not {"tune", "worker", "audit"} & set(words[:1]):
         return "stopped."
-    if MEMORY in words:
+    if _storage_of(words) == MEMORY:
         return "stopped. The study was kept in memory alone: nothing is saved."
     return f"stopped. Every evaluation that ended is saved; go on with: {frostline_program()} {shlex.join(words)}"
+
+
+def _storage_of(words: list[str]) -> str | None:
+    """Return the storage that a command has, whether its words, a file of options or nobody says so."""
+    group = typer.main.get_command(application)
+    assert isinstance(group, typer.core.TyperGroup)
+    with group.commands[words[0]].make_context(words[0], words[1:], resilient_parsing=True) as context:
+        storage: str | None = context.params.get("storage")
+        return storage
 
 
 def _refuse_stray_passwords(words: list[str]) -> None:
@@ -180,5 +187,7 @@ def _fail(message: str, code: int) -> None:
     if message:
         from rich.console import Console
 
-        Console(stderr=True).print(f"frostline: {message}", soft_wrap=True, markup=False, highlight=False)
+        Console(stderr=True).print(
+            f"frostline: {message}", soft_wrap=True, markup=False, emoji=False, highlight=False
+        )
     sys.exit(code)

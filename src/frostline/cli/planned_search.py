@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from frostline.audit.audited_search import AuditedSearch, alignment_of_audit, search_of_audit, small_audit
+from frostline.audit.audited_search import (
+    AuditedSearch,
+    aligning_audit,
+    alignment_of_audit,
+    is_other_audit,
+    search_of_audit,
+    small_audit,
+)
 from frostline.audit.console_tables import ladder_comparison_table
 from frostline.audit.rung_watch import AgreementWatch
 from frostline.cli.display import echo
@@ -28,6 +35,7 @@ from frostline.search.algorithms.watched import WatchedHalving
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.store.backends.storage import MEMORY
+from frostline.store.begun import terms_in
 from frostline.store.terms import TaskReference, Terms
 
 if TYPE_CHECKING:
@@ -96,10 +104,6 @@ class RequestedSearch:
 
     def on_audit(self, audited: AuditedSearch, *, skips: bool) -> PlannedSearch:
         """Return the search on the ladder of an audit; ``skips``: it may skip a rung that turns out not to rank."""
-        if self.size.budget is not None:
-            raise OptionError(
-                f"--budget {self.size.budget}: an audit's ladder is for a number of configurations: leave the budget out."
-            )
         if self.horizon not in (None, audited.horizon):
             raise OptionError(
                 f"--horizon is {self.horizon}, but the audit measured its ladder under {audited.horizon}: leave it out, or "
@@ -135,6 +139,7 @@ def audited_search(
     place: Place,
     requested: RequestedSearch,
     own: Sequence[Mapping[str, Value]],
+    align: str,
 ) -> AuditedSearch:
     """Return the search that an audit recommends, after a small one if there is none yet."""
     study = ladder.removeprefix(AUDIT)
@@ -142,18 +147,26 @@ def audited_search(
         if place.storage == MEMORY:
             raise OptionError(f"--ladder {AUTO} reads its audit from the storage: give another one than {MEMORY}.")
         study = f"{place.name} audit"
-        echo(f"a small audit first, in study {study!r}:")
+        # Before the audit, which takes long; that it aligns by itself it can only do once it is made.
+        if align.startswith(AUDIT) and align != f"{AUDIT}{study}":
+            aligning_audit(task, storage=place.storage, study=align.removeprefix(AUDIT))
         plan = small_audit(task)
-        run_audit(
-            view,
-            task,
-            plan if requested.horizon is None else replace(plan, horizon=requested.horizon),
-            study=study,
-            storage=place.storage,
-            training=TaskSearch(options=place.options, reference=place.reference),
-            search=SearchPlan(initial=own, seed=place.seed),
-            executor=place.executor,
-        )
+        if requested.horizon is not None:
+            plan = replace(plan, horizon=requested.horizon)
+        if is_other_audit(terms_in(place.storage, study), plan):
+            echo(f"there is an audit already, in study {study!r}: its ladder is taken.")
+        else:
+            echo(f"a small audit first, in study {study!r}:")
+            run_audit(
+                view,
+                task,
+                plan,
+                study=study,
+                storage=place.storage,
+                training=TaskSearch(options=place.options, reference=place.reference),
+                search=SearchPlan(initial=own, seed=place.seed),
+                executor=place.executor,
+            )
     audited = search_of_audit(
         task,
         storage=place.storage,
@@ -182,11 +195,7 @@ def aligned(task: Task, climb: PlannedSearch, align: str, place: Place) -> Plann
             f"ladder of another audit."
         )
     if align == AUTO:
-        if not isinstance(climb.plan, SuccessiveHalving | Hyperband | AsynchronousHalving):
-            raise OptionError(
-                f"--align {AUTO} goes with --search halving, hyperband or asynchronous, and with any ladder but {AUTO}: "
-                f"leave it out."
-            )
+        assert isinstance(climb.plan, SuccessiveHalving | Hyperband | AsynchronousHalving), f"{climb.plan}"
         waits = not isinstance(climb.plan, AsynchronousHalving)
         plan = RealignedSearch(search=climb.plan, space=task.space, waits=waits)
         return replace(climb, plan=plan, least_agreement=None)
@@ -204,9 +213,24 @@ def aligned(task: Task, climb: PlannedSearch, align: str, place: Place) -> Plann
             f"--align {alignment} draws factors for each configuration, which is for `frostline audit`: give one for "
             f"all, or {AUDIT}STUDY."
         )
-    for layers, factors in alignment.factors.items():
-        changed = ", ".join(f"{name} × {factor:.3g}" for name, factor in factors.items())
-        echo(f"aligned: with {layers} of {climb.ladder.num_layers} layers trained, {changed}")
+    _say_alignment(alignment, climb.ladder, by_hand=align != OFF and not align.startswith(AUDIT))
     # What an audit leads to expect of its rungs is not what they do under another alignment.
     as_measured = alignment == climb.alignment
     return replace(climb, alignment=alignment, least_agreement=climb.least_agreement if as_measured else None)
+
+
+def _say_alignment(alignment: Alignment, ladder: Ladder, *, by_hand: bool) -> None:
+    """Say what the rungs train in place of configurations. Raises: OptionError if factors by hand are for no rung."""
+    trained = {rung.trainable_layers for rung in ladder.rungs}
+    for layers, factors in alignment.factors.items():
+        if layers in trained:
+            changed = ", ".join(f"{name} × {factor:.3g}" for name, factor in factors.items())
+            echo(f"aligned: with {layers} of {ladder.num_layers} layers trained, {changed}")
+        # Of an audit's cells its ladder has some.
+        elif by_hand:
+            lower = sorted(trained - {ladder.num_layers})
+            there = f"train {', '.join(map(str, lower))} or all" if lower else "all train all"
+            raise OptionError(
+                f"--align {alignment}: no rung trains {layers} of the {ladder.num_layers} layers; the rungs of this ladder "
+                f"{there}: give factors for those, or another --ladder."
+            )

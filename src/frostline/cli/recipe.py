@@ -15,7 +15,8 @@ from frostline.cli.options.search_arguments import SearchArguments
 from frostline.errors import OptionError, StudyError
 from frostline.inputs.task_names import BUILT_IN
 from frostline.inputs.whole_numbers import check_seed
-from frostline.search.algorithms.search_names import check_several_scores
+from frostline.run.execution.options import OFF
+from frostline.search.algorithms.search_names import HALVING, check_several_scores, takes_reduction_factor
 from frostline.store.terms import TaskReference
 
 # What lies in such a folder was installed, and is nobody's own task.
@@ -43,6 +44,8 @@ class Recipe:
         check_seed("--seed", self.seed)
         # For the checks alone.
         self.search.size(self.ladder.search)
+        _check_align(self)
+        _check_audited(self)
         if self.search.against is not None:
             check_against(self.search.against, self)
 
@@ -120,6 +123,39 @@ def check_against(against: str, recipe: Recipe) -> None:
             raise OptionError(
                 f"--against {against} does not go with {option}, which is about the score alone: leave one of them out."
             )
+
+
+def _check_align(recipe: Recipe) -> None:
+    """Raise OptionError if alignment is to be learnt in a search that promotes nobody by a rung."""
+    if recipe.search.align == AUTO and not takes_reduction_factor(recipe.ladder.search):
+        raise OptionError(
+            f"--align {AUTO} goes with --search halving, hyperband or asynchronous, and {recipe.ladder.search} promotes "
+            f"nobody: leave one of them out."
+        )
+
+
+def _check_audited(recipe: Recipe) -> None:
+    """Raise OptionError if what is said does not go with an audit's ladder: before the audit is made."""
+    search, ladder = recipe.search, recipe.ladder.ladder or ""
+    if ladder != AUTO and not ladder.startswith(AUDIT):
+        return
+    if search.budget is not None:
+        raise OptionError(
+            f"--budget {search.budget}: an audit's ladder is for a number of configurations: leave the budget out."
+        )
+    if ladder != AUTO or search.align == OFF or search.align.startswith(AUDIT):
+        return
+    instead = f"make the audit first, with `frostline audit TASK`, and give --ladder {AUDIT}STUDY"
+    if search.align != AUTO:
+        raise OptionError(
+            f"--align {search.align!r}: how many layers the rungs of --ladder {AUTO} train is known after its audit alone: "
+            f"{instead}."
+        )
+    if recipe.ladder.search == HALVING and search.reduction_factor is None:
+        raise OptionError(
+            f"--align {AUTO} does not go with --ladder {AUTO}, which skips a rung that turns out not to rank: leave one of "
+            f"them out, or {instead}."
+        )
 
 
 def _values(group: Any) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def _planned(
     requested = planned_search.RequestedSearch(size=size, horizon=search.horizon)
     name = size.usual_ladder if ladder.ladder is None else ladder.ladder
     if name == AUTO or name.startswith(AUDIT):
-        audited = planned_search.audited_search(view, console, task, name, place, requested, initial)
+        audited = planned_search.audited_search(view, console, task, name, place, requested, initial, search.align)
         return requested.on_audit(audited, skips=name == AUTO), audited
     climbed = ladder_named(
         name, ladder.rungs, num_layers=layers_of(task).num_layers, full_samples=task.full_samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from frostline.errors import OptionError, SearchSpaceError
+from frostline.errors import FrostlineError, OptionError, SearchSpaceError, TrainingBugError
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
 from frostline.run.view.search_view import observing
@@ -59,6 +60,17 @@ class Sweeper(Protocol):
     def settings(self) -> Settings:
         """What was set."""
         ...
+
+
+def swept(sweeper: Sweeper, arguments: Sequence[str]) -> float:
+    """Return what ``sweep`` does; what is wrong ends the process in one line, unless Hydra is asked for its full errors."""
+    try:
+        return sweep(sweeper, arguments)
+    except FrostlineError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        bug = f"{error.traceback}\n\n" if isinstance(error, TrainingBugError) else ""
+        raise SystemExit(f"{bug}frostline: {error}") from error
 
 
 def sweep(sweeper: Sweeper, arguments: Sequence[str]) -> float:

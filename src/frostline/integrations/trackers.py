@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostline.errors import OptionError
+from frostline.inputs.credentials import Secrets, without_password
 from frostline.inputs.safe_names import folder_name
 from frostline.records import Status
 from frostline.run.loop import Observer
@@ -51,7 +52,7 @@ class MLflowTracker(Tracker):
 
     Parameters are the hyperparameters; metrics the curve (``score``, over the samples) and the cost; tags tell
     configuration and rung. ``tracking_uri`` is that of a server or store; without, MLflow's own setting counts.
-    Raises: OptionError if MLflow is not installed; what MLflow raises if its server cannot be reached.
+    Raises: OptionError if MLflow is not installed, or its server or store cannot be used.
     """
 
     def __init__(self, experiment: str, *, tracking_uri: str | None = None) -> None:
@@ -60,8 +61,11 @@ class MLflowTracker(Tracker):
         except ImportError as error:
             raise _not_installed(MLFLOW, error) from None
         self._client = MlflowClient(tracking_uri=tracking_uri)
-        found = self._client.get_experiment_by_name(experiment)
-        self._experiment = self._client.create_experiment(experiment) if found is None else found.experiment_id
+        try:
+            found = self._client.get_experiment_by_name(experiment)
+            self._experiment = self._client.create_experiment(experiment) if found is None else found.experiment_id
+        except Exception as error:  # whatever its store or server makes of it
+            raise _unreachable(f"{self._client.tracking_uri}", error) from error
 
     def write(self, evaluation: Evaluation, history: History) -> None:
         """Make the run of an evaluation."""
@@ -249,6 +253,14 @@ def steps(evaluation: Evaluation) -> list[tuple[int, dict[str, float]]]:
     logged = [(point.samples, {"score": point.score}) for point in evaluation.curve] or [(0, {})]
     samples, last = logged[-1]
     return [*logged[:-1], (samples, {**last, **measured(evaluation)})]
+
+
+def _unreachable(uri: str, error: Exception) -> OptionError:
+    reason = Secrets(uri).hidden_in(" ".join(str(error).split())).rstrip(".")
+    return OptionError(
+        f"the MLflow server or store {without_password(uri)} cannot be used ({reason}): start it, or name another one in "
+        f"MLFLOW_TRACKING_URI."
+    )
 
 
 def _not_installed(name: str, error: ImportError) -> OptionError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,11 @@ from frostline.audit.csv_table import read_table
 from frostline.audit.recommendation import recommend
 from frostline.audit.shifts import shifts, some_budgets
 from frostline.audit.stored_landscape import read_aligned, read_landscape
-from frostline.errors import AuditError
+from frostline.errors import AuditError, StudyError
 from frostline.report.audits.audit_page import audit_page
 from frostline.report.searches.search_page import search_page
 from frostline.report.study_record import read_record
+from frostline.store.begun import terms_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +45,7 @@ def study_page(study: str, *, storage: str | Storage) -> str:
 
     Raises: StudyError if there is no such study, or nothing in it; AuditError if the table is none.
     """
-    if study.endswith(_TABLES):
+    if study.endswith(_TABLES) and (Path(study).exists() or not _is_study(study, storage)):
         return _page_of(read_table(Path(study)), source=f"Table {study}")
     record = read_record(storage, study)
     if not record.terms.is_sweep:
@@ -54,6 +56,13 @@ def study_page(study: str, *, storage: str | Storage) -> str:
         return search_page(record, warnings=[f"Shown as a search, not as an audit: {error}"])
     aligned = read_aligned(storage, study) if landscape.alignment.is_identity else ()
     return _page_of(landscape, aligned, record=record)
+
+
+def _is_study(name: str, storage: str | Storage) -> bool:
+    """Return whether there is a study called so. A storage that cannot be read holds none."""
+    with suppress(StudyError):
+        return terms_in(storage, name) is not None
+    return False
 
 
 def _page_of(

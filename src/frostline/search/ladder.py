@@ -55,7 +55,7 @@ class Ladder:
         if len(steps) < 2:
             raise LadderError(
                 f"a ladder of {len(steps)} rungs climbs nowhere: it must have at least 2; to evaluate only at "
-                "full fidelity, use the search FullFidelity."
+                "full fidelity, take the search 'full'."
             )
         _check_num_rungs(len(steps))
         for (layers, samples), (more_layers, more_samples) in pairwise(steps):

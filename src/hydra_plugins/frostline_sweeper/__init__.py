@@ -48,9 +48,9 @@ class FrostlineSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Search, write the best configuration into the sweep's folder, and return its score."""
-        from frostline.integrations.hydra import sweep
+        from frostline.integrations.hydra import swept
 
-        return sweep(self, arguments)
+        return swept(self, arguments)
 
 
 ConfigStore.instance().store(

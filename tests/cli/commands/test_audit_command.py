@@ -85,6 +85,14 @@ def test_auto_makes_a_small_audit_first(capsys: pytest.CaptureFixture[str]) -> N
     assert "12/12" in again
 
 
+@pytest.mark.usefixtures("audited")
+def test_auto_takes_the_audit_that_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(f"tune {TASK} --ladder auto --device cpu", capsys)
+    assert (code, err) == (0, "")
+    assert "there is an audit already, in study 'tiny audit': its ladder is taken." in out
+    assert "6 of the configurations are the audit's" in out
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -207,3 +215,48 @@ def test_a_search_may_learn_how_its_rungs_are_to_be_read_and_its_report_says_how
     code, _, err = run(f"tune {TASK} --study all --search full -n 9 --align auto --device cpu", capsys)
     assert code == 1
     assert "--align auto goes with --search halving, hyperband or asynchronous" in err
+
+
+def test_alignment_is_learnt_over_a_number_of_configurations_if_nobody_says_how_many(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, err = run(f"tune {TASK} --align auto --device cpu", capsys)
+    assert (code, err) == (0, "")
+    assert "budget" not in out
+    assert ["0", "2", "205", "27"] in [line.split()[:4] for line in out.splitlines()]
+    assert "rung 0 (2 of 6 layers trained)" in out
+    assert (run(f"tune {TASK} --study b --align auto --search halving --device cpu", capsys))[0] == 0
+    code, _, err = run("tune nothing --align auto --budget 6", capsys)
+    assert code == 1
+    assert "leave out --align auto, or the budget" in err
+
+
+def test_factors_are_for_layers_that_a_rung_trains(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(f"tune {TASK} --align 2:learning_rate=3 --device cpu", capsys)
+    assert code == 1
+    assert "aligned" not in out
+    assert (
+        "no rung trains 2 of the 6 layers; the rungs of this ladder train 1 or all: give factors for those" in err
+    )
+    code, _, err = run(f"tune {TASK} --ladder samples-only -n 9 --align 2:learning_rate=3 --device cpu", capsys)
+    assert code == 1
+    assert "the rungs of this ladder all train all" in err
+
+
+BEFORE_THE_AUDIT = {
+    "--budget 6": "an audit's ladder is for a number of configurations",
+    "--align auto": "--align auto does not go with --ladder auto",
+    "--align 1:learning_rat=3": "how many layers the rungs of --ladder auto train is known after its audit alone",
+    "--align 'audit:nothing'": "there is no study 'nothing'",
+}
+
+
+@pytest.mark.usefixtures("audited")
+@pytest.mark.parametrize("options", BEFORE_THE_AUDIT)
+def test_what_contradicts_an_audit_is_refused_before_it_is_made(
+    options: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(f"tune {TASK} --study new --ladder auto {options} --device cpu", capsys)
+    assert code == 1
+    assert BEFORE_THE_AUDIT[options] in err
+    assert "audit first" not in out

@@ -178,6 +178,16 @@ def test_bad_input_is_one_line(words: str, message: str, capsys: pytest.CaptureF
     assert err.count("\n") == 1
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_a_step_is_made(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "frostline-costs").touch()
+    code, out, err = run(f"cost {TINY} --predict", capsys)
+    assert code == 1
+    assert "frostline-costs/tiny/costs.csv cannot be written" in err
+    assert "of 6" not in out
+
+
 def test_an_unknown_task_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run("cost digits-mpl", capsys)
     assert code == 1

@@ -82,6 +82,16 @@ def test_layers_ladder_configuration_and_place_are_as_asked_for(
     assert not (folder / "frostline-costs").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_reckoned(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "frostline-costs").touch()
+    code, out, err = run(f"fit {TINY} --device-memory 8GiB", capsys)
+    assert code == 1
+    assert "frostline-costs/tiny/fit.csv cannot be written" in err
+    assert "kept free" not in out
+
+
 def test_a_last_rung_that_no_device_serves_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(f"fit {TINY} --layers 1 --device-memory 4KiB,8KiB", capsys)
     assert code == 0

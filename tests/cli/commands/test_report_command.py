@@ -66,6 +66,15 @@ def test_a_table_of_too_few_configurations_says_what_is_missing(tmp_path: Path) 
         study_page(str(tmp_path / "other.csv"), storage="")
 
 
+def test_a_study_may_be_called_as_a_table_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = str(tmp_path / "journal.log")
+    search_function(score, SPACE, LADDER, study="quick.csv", plan=SearchPlan(configurations=9), storage=place)
+    assert "<h1>Search of" in study_page("quick.csv", storage=place)
+    write_table(landscape(), Path("quick.csv"))
+    assert "<h1>Audit of my task</h1>" in study_page("quick.csv", storage=place)
+
+
 def test_a_sweep_over_a_ladder_is_shown_as_a_search(tmp_path: Path) -> None:
     place = str(tmp_path / "journal.log")
     search_function(

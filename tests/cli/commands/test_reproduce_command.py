@@ -16,6 +16,8 @@ from tests.research.reproduction.recipes import micro
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a-file").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "tiny").touch()
     return tmp_path
 
 
@@ -66,6 +68,7 @@ def test_a_plan_runs_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -
         ("fig4 --table gpt", r"--table 'gpt': write MODEL=FILE, MODEL one of gpt, gpt-20"),
         ("fig4 --table gtp=x.csv", r"--table 'gtp=x.csv'"),
         ("fig11 --table gpt=none.csv", r"there is no file none.csv"),
+        ("fig4 --out full", r"full/tiny/fig4.csv cannot be written"),
         ("fig4 --out a-file", r"--out a-file: this is a file"),
         ("fig3 --device tpu", r"device is 'tpu'"),
     ],

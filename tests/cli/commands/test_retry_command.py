@@ -114,6 +114,10 @@ def test_delete_asks_on_a_terminal_and_takes_the_folder_along(
         def isatty(self) -> bool:
             return True
 
+    # Ctrl-D at the question; Ctrl-C comes to the same.
+    monkeypatch.setattr("sys.stdin", Terminal(""))
+    code, out, err = run("delete s", capsys)
+    assert (code, out.splitlines()[-1], err) == (130, "nothing was deleted.", "frostline: stopped.\n")
     monkeypatch.setattr("sys.stdin", Terminal("n\n"))
     code, out, _ = run("delete s", capsys)
     assert (code, out.splitlines()[-1].endswith("nothing was deleted.")) == (0, True)
@@ -129,14 +133,21 @@ def test_delete_asks_on_a_terminal_and_takes_the_folder_along(
     assert read_study(PLACE, "t").history.num_evaluations
 
 
-def test_what_somebody_else_put_into_the_folder_stays(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_somebody_else_put_into_the_folder_stays_and_is_named(
+    script: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mend(script)
     run(SEARCH, capsys)
     note = Path("frostline-runs/s/note.txt")
     note.write_text("mine")
+    Path("frostline-runs/s/tensorboard").mkdir()
     Path("s/models").mkdir(parents=True)
-    run("delete s --yes", capsys)
-    assert [path.name for path in Path("frostline-runs/s").iterdir()] == ["note.txt"]
+    code, _, err = run("delete s", capsys)
+    left = "the checkpoints and weights in frostline-runs/s (kept there: note.txt, tensorboard)"
+    assert f"9 trials in sqlite:///frostline.db and {left}: say --yes" in err
+    code, out, _ = run("delete s --yes", capsys)
+    assert (code, out) == (0, f"deleted: the study 's', 9 trials in sqlite:///frostline.db and {left}\n")
+    assert {path.name for path in Path("frostline-runs/s").iterdir()} == {"note.txt", "tensorboard"}
     assert Path("s/models").is_dir()
 
 

@@ -74,6 +74,18 @@ def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -
     assert "--config none.toml: there is no such file." in run("tune --config none.toml", capsys)[2]
 
 
+@pytest.mark.parametrize(
+    ("text", "status"), [("measure = true", 0), ("predict = false", 0), ("measure = true\npredict = true", 1)]
+)
+def test_a_flag_may_be_said_by_its_opposite(
+    text: str, status: int, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "run.toml").write_text(f"{text}\nrepetitions = 1\nlayers = '1'\ndevice = 'cpu'\n")
+    code, _, err = run(f"cost {TINY}:task --config run.toml", capsys)
+    assert code == status
+    assert not status or "predict is said twice, by its opposite too" in err
+
+
 def test_a_password_in_a_file_is_not_repeated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = "postgresql://u:hunter2-Xyzzy@[::1/x"
     assert "hunter2" not in refusal(f"task = '{TINY}:task'\nstorage = '{place}'", folder, capsys)

@@ -90,6 +90,11 @@ class AuditArguments:
         if self.table is not None:
             check_writable(self.table)
         parse_numbers("--layers", self.layers)
+        if self.of is not None and self.align is None:
+            raise OptionError(
+                f"--of {self.of!r} goes with --align, which trains that audit's configurations otherwise: leave it out, or "
+                f"give factors."
+            )
 
     @property
     def alignment(self) -> Alignment:

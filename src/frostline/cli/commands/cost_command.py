@@ -11,7 +11,7 @@ import typer
 from frostline.atomic import check_writable
 from frostline.cli.options.arguments import DeviceOption, PrecisionOption, TaskArguments
 from frostline.cli.options.grouping import grouped
-from frostline.cli.options.step_arguments import StepArguments, folder_of, predicted_device, whole_numbers
+from frostline.cli.options.step_arguments import StepArguments, folder_for, predicted_device, whole_numbers
 from frostline.errors import OptionError
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from frostline.costs.shown.cost_tables import CostRow
     from frostline.costs.step_cells import StepCells
     from frostline.protocols import Task
+
+_REPETITIONS = 10
 
 # What a table needs where nobody says how wide the page is.
 _WIDTH = 120
@@ -41,7 +43,9 @@ class CostArguments:
     ] = False
     device: DeviceOption = "auto"
     precision: PrecisionOption = "float32"
-    repetitions: Annotated[int, typer.Option("--repetitions", help="Timed steps of each kind.")] = 10
+    repetitions: Annotated[
+        int | None, typer.Option("--repetitions", help=f"Timed steps of each kind. Default: {_REPETITIONS}.")
+    ] = None
     out: Annotated[
         Path | None,
         typer.Option("--out", help="The folder of costs.csv and costs.html. Default: one for the task."),
@@ -50,6 +54,10 @@ class CostArguments:
     def __post_init__(self) -> None:
         if self.predict:
             predicted_device(self.device)
+            if self.repetitions is not None:
+                raise OptionError(
+                    f"--repetitions is {self.repetitions}, but with --predict no step is run: leave one of them out."
+                )
         if self.batch_sizes is not None:
             whole_numbers("--batch-sizes", self.batch_sizes)
         if self.out is not None:
@@ -71,7 +79,7 @@ class CostArguments:
             batch_sizes=None if self.batch_sizes is None else whole_numbers("--batch-sizes", self.batch_sizes),
             configuration=steps.hyperparameters,
             device_plan=plan,
-            repetitions=self.repetitions,
+            repetitions=_REPETITIONS if self.repetitions is None else self.repetitions,
             say=say,
             predicted_device=predicted_device(self.device) if self.predict else "cpu",
         )
@@ -89,9 +97,9 @@ def cost_command(task: TaskArguments, steps: StepArguments, given: CostArguments
         from frostline.costs.shown.cost_figures import cost_page
         from frostline.costs.shown.cost_tables import Circumstances, failure_lines, progress_line, write_costs
 
+        folder = folder_for(loaded, given.out, "costs.csv")
         cells = given.cells(loaded, steps, say=echo)
         costs = cells.predicted() if given.predict else cells.measured()
-        folder = given.out or folder_of(loaded)
         circumstances = Circumstances.of(
             loaded.name,
             device=cells.device_plan.device,

@@ -10,6 +10,8 @@ import typer
 from frostline.cli.options.arguments import StorageOption, StudyArgument
 from frostline.errors import OptionError
 from frostline.inputs.credentials import without_password
+from frostline.inputs.printable import printable
+from frostline.process import INTERRUPTED
 from frostline.run.execution.options import DEFAULT_RUNS
 from frostline.store.backends.storage import DEFAULT_STORAGE
 from frostline.wording import counted
@@ -25,19 +27,35 @@ def delete_command(
 ) -> None:
     """Delete a study, and its folder of checkpoints and weights."""
     from frostline.folders.places import checked_folder
-    from frostline.run.outcome.study_folder import delete_study_folder, study_folder
+    from frostline.run.outcome.study_folder import delete_study_folder, kept_in, study_folder
     from frostline.store.maintenance import delete_study, num_trials
 
     folder = study_folder(checked_folder(runs), study)
     held = f"{counted(num_trials(storage, study), 'trial')} in {without_password(storage)}"
-    beside = "" if folder is None else f" and the folder {folder}"
+    kept = [] if folder is None else kept_in(folder)
+    if folder is None:
+        beside = ""
+    elif kept:
+        beside = f" and the checkpoints and weights in {folder} (kept there: {', '.join(map(printable, kept))})"
+    else:
+        beside = f" and the folder {folder}"
     if not yes:
         if not sys.stdin.isatty():
             raise OptionError(f"this would delete the study {study!r}, {held}{beside}: say --yes.")
-        if not typer.confirm(f"delete the study {study!r}, {held}{beside}?"):
+        if not _confirmed(f"delete the study {study!r}, {held}{beside}?"):
             typer.echo("nothing was deleted.")
             return
     delete_study(storage, study)
     if folder is not None:
         delete_study_folder(folder)
     typer.echo(f"deleted: the study {study!r}, {held}{beside}")
+
+
+def _confirmed(question: str) -> bool:
+    """Return the answer to a question. Raises: typer.Exit, as for any interruption, after Ctrl-C or Ctrl-D."""
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        # The cursor stands behind the question.
+        typer.echo("\nnothing was deleted.")
+        raise typer.Exit(INTERRUPTED) from None

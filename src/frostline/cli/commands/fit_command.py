@@ -12,8 +12,8 @@ import typer
 from frostline.atomic import check_writable
 from frostline.cli.options.arguments import TaskArguments
 from frostline.cli.options.grouping import grouped
-from frostline.cli.options.naming import check_ladder, check_rungs, ladder_named
-from frostline.cli.options.step_arguments import StepArguments, folder_of, predicted_device
+from frostline.cli.options.naming import check_known_ladder, check_rungs, ladder_named
+from frostline.cli.options.step_arguments import StepArguments, folder_for, predicted_device
 from frostline.costs.capacity import LARGEST_MARGIN, MARGIN
 from frostline.errors import OptionError
 from frostline.inputs.whole_numbers import shown
@@ -66,7 +66,7 @@ class FitArguments:
 
     def __post_init__(self) -> None:
         predicted_device(self.device)
-        check_ladder(self.ladder_name)
+        check_known_ladder(self.ladder_name)
         check_rungs(self.ladder_name, self.rungs)
         if self.cluster == (self.device_memory is not None):
             raise OptionError(
@@ -124,7 +124,7 @@ def fit_command(task: TaskArguments, steps: StepArguments, given: FitArguments) 
         memories, share, configuration = given.memories, given.share, steps.hyperparameters
         chosen = steps.trained_layers(loaded, predict=True)
         climbed = given.climbed(loaded)
-        folder = given.out or folder_of(loaded)
+        folder = folder_for(loaded, given.out, "fit.csv")
         rules = predicted_device(given.device)
         circumstances = Circumstances.of(
             loaded.name, device=torch.device("cpu"), precision="float32", predicted_device=rules

@@ -7,11 +7,18 @@ from typing import Annotated
 
 import typer
 
-from frostline.cli.options.arguments import LadderArguments, SetOption, StorageOption, TaskArguments
-from frostline.cli.options.grouping import grouped
-from frostline.cli.options.naming import ladder_named
+from frostline.cli.options.arguments import (
+    RungsOption,
+    SearchOption,
+    SetOption,
+    StorageOption,
+    TaskArguments,
+)
+from frostline.cli.options.grouping import WHAT, grouped
+from frostline.cli.options.naming import check_known_ladder, check_rungs, ladder_named
 from frostline.cli.options.search_size import SearchSize, ladder_table
 from frostline.errors import OptionError
+from frostline.search.algorithms.search_names import HALVING, LADDERS, search_named
 from frostline.store.backends.storage import DEFAULT_STORAGE
 
 
@@ -62,6 +69,28 @@ class TrainedArguments:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClimbArguments:
+    """Which search, on which ladder that is known before anything is trained."""
+
+    ladder: Annotated[
+        str | None,
+        typer.Option(
+            "--ladder",
+            help=f"{', '.join(LADDERS)}, or rungs as LAYERS:SAMPLES,... Default: as of `frostline tune`.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None
+    rungs: RungsOption = None
+    search: SearchOption = HALVING
+
+    def __post_init__(self) -> None:
+        if self.ladder is not None:
+            check_known_ladder(self.ladder)
+            check_rungs(self.ladder, self.rungs)
+        search_named(self.search)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CountArguments:
     """How many configurations begin, and how many of them go on."""
 
@@ -83,7 +112,7 @@ class CountArguments:
 
 
 @grouped
-def ladder_command(trained: TrainedArguments, ladder: LadderArguments, counts: CountArguments) -> None:
+def ladder_command(trained: TrainedArguments, ladder: ClimbArguments, counts: CountArguments) -> None:
     """Show the rungs that a search would climb, and what each costs."""
     from frostline.cli.display import waiting
 

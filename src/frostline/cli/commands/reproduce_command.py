@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from frostline.atomic import check_writable
 from frostline.cli.options.arguments import DeviceOption
 from frostline.cli.options.grouping import grouped
 from frostline.errors import OptionError
@@ -93,6 +94,7 @@ def reproduce_command(given: FigureArguments) -> None:
             for line in chosen.plan(bench):
                 echo(line)
             return
+        check_writable(bench.folder / f"{chosen.name}.csv")
         reproduced = chosen.run(bench)
         places = reproduced.write(bench.folder)
     _show(reproduced)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from frostline.records import Value
     from frostline.search.proposals.sampling import Sampling
 
+_GRID_POINTS = 3
+
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A task's option; repeat for more.", rich_help_panel=WHAT),
@@ -47,6 +49,21 @@ ThreadsOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", help="The root of all that is drawn.", rich_help_panel=WHERE)]
 StorageOption = Annotated[
     str, typer.Option("--storage", help="A database URL, a journal file, :memory:.", rich_help_panel=WHERE)
+]
+RungsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--rungs",
+        help="How many diagonal, layers-only and samples-only have. Default: 3.",
+        rich_help_panel=WHAT,
+        hidden=True,
+    ),
+]
+SearchOption = Annotated[
+    str,
+    typer.Option(
+        "--search", help="halving, hyperband, asynchronous, ...", show_default=False, rich_help_panel=WHAT
+    ),
 ]
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="The name of a study.")]
 HyperparametersOption = Annotated[
@@ -84,6 +101,8 @@ class PlaceArguments:
 
     def __post_init__(self) -> None:
         check_seed("--seed", self.seed)
+        if self.study is not None and not self.study.strip():
+            raise OptionError("--study is empty: give a name, or leave it out for one by the task's.")
 
     @property
     def words(self) -> list[str]:
@@ -106,21 +125,8 @@ class LadderArguments:
     ] = None
     """Or layers-only, samples-only, or rungs as LAYERS:SAMPLES,LAYERS:SAMPLES,... "audit:STUDY" is what an audit recommends;
     "auto" makes a small one first. Default: sieve under a budget, else diagonal."""
-    rungs: Annotated[
-        int | None,
-        typer.Option(
-            "--rungs",
-            help="How many diagonal, layers-only and samples-only have. Default: 3.",
-            rich_help_panel=WHAT,
-            hidden=True,
-        ),
-    ] = None
-    search: Annotated[
-        str,
-        typer.Option(
-            "--search", help="halving, hyperband, asynchronous, ...", show_default=False, rich_help_panel=WHAT
-        ),
-    ] = HALVING
+    rungs: RungsOption = None
+    search: SearchOption = HALVING
 
     def __post_init__(self) -> None:
         if self.ladder is not None:
@@ -150,14 +156,14 @@ class SamplingArguments:
         ),
     ] = None
     grid_points: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--grid-points",
-            help="Points per continuous dimension of a grid.",
+            help=f"Points per continuous dimension of a grid. Default: {_GRID_POINTS}.",
             rich_help_panel=WHAT,
             hidden=True,
         ),
-    ] = 3
+    ] = None
     defaults: Annotated[
         bool,
         typer.Option(
@@ -180,6 +186,10 @@ class SamplingArguments:
 
     def __post_init__(self) -> None:
         check_sampler(self.sampler)
+        if self.grid_points is not None and self.sampler != GRID:
+            raise OptionError(
+                f"--grid-points goes with --sampler {GRID}, not with {self.sampler}: leave it out, or name that one."
+            )
         parse_assignments("--default", self.default)
         if parse_assignments("--prior", self.prior) and self.sampler != SAMPLERS[0]:
             raise OptionError(
@@ -231,7 +241,7 @@ class SamplingArguments:
 
         if prior:
             return near(prior)
-        return grid(task.space, num_points=self.grid_points)
+        return grid(task.space, num_points=_GRID_POINTS if self.grid_points is None else self.grid_points)
 
     def initial(self, task: Task) -> tuple[dict[str, Value], ...]:
         """Return the task's own configuration, to be tried first; nothing if it is not to be, or lies outside the space."""

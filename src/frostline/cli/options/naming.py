@@ -56,6 +56,16 @@ def check_ladder(text: str) -> None:
         choose("ladder", text, LADDERS)
 
 
+def check_known_ladder(text: str) -> None:
+    """Raise OptionError unless ``text`` is a ladder whose rungs are known without training anything."""
+    if text == AUTO or text.startswith(AUDIT):
+        raise OptionError(
+            f"--ladder {text}: an audit says which rungs these are, which `frostline tune` shows before it begins: name "
+            f"one of {', '.join(LADDERS)} here, or rungs as LAYERS:SAMPLES,..."
+        )
+    check_ladder(text)
+
+
 def check_sampler(name: str) -> None:
     """Raise OptionError unless there is a sampler called ``name``."""
     choose("sampler", name, dict.fromkeys(SAMPLERS))

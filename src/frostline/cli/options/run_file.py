@@ -48,7 +48,13 @@ def _parameters(context: typer.Context) -> dict[str, Any]:
         if parameter.name not in _NOT_IN_FILES:
             long_names = [option.removeprefix("--") for option in parameter.opts if option.startswith("--")]
             parameters[long_names[0] if long_names else parameter.name] = parameter
+            parameters |= dict.fromkeys(_opposites(parameter), parameter)
     return parameters
+
+
+def _opposites(parameter: Any) -> list[str]:
+    """Return the names that switch a flag off."""
+    return [option.removeprefix("--") for option in parameter.secondary_opts]
 
 
 def _values(path: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,13 +64,17 @@ def _values(path: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
         raise OptionError(f"--config {path}: there is no such file.") from None
     except ValueError as error:  # no TOML, or no text
         raise OptionError(f"--config {path}: it is no TOML ({error}).") from None
-    values = {}
+    values: dict[str, object] = {}
     for key, value in record.items():
         if key not in parameters:
             close = difflib.get_close_matches(key, parameters, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"it may say {', '.join(sorted(parameters))}."
             raise OptionError(f"--config {path}: {shown(key)} is no option of this command: {hint}")
-        values[parameters[key].name] = _value(path, key, value, parameters[key])
+        parameter = parameters[key]
+        if parameter.name in values:
+            raise OptionError(f"--config {path}: {key} is said twice, by its opposite too: leave one of them out.")
+        said = _value(path, key, value, parameter)
+        values[parameter.name] = not said if key in _opposites(parameter) else said
     return values
 
 

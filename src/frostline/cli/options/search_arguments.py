@@ -27,7 +27,7 @@ class SearchArguments:
         int | None,
         typer.Option("--configurations", "-n", help="So many instead, whatever they cost.", rich_help_panel=WHAT),
     ] = None
-    """In total, over all runs of the study. Default beside an audit or another search than halving: 27."""
+    """In total, over all runs of the study. Default beside an audit, another search than halving or --align auto: 27."""
     against: Annotated[
         str | None,
         typer.Option(
@@ -92,4 +92,5 @@ class SearchArguments:
             budget=self.budget,
             configurations=self.configurations,
             reduction_factor=self.reduction_factor,
+            learns_alignment=self.align == AUTO,
         )

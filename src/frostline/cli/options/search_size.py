@@ -28,6 +28,8 @@ class SearchSize:
     budget: str | None = None
     configurations: int | None = None
     reduction_factor: int | None = None
+    learns_alignment: bool = False
+    """Whether ``--align auto`` is said: it learns from how many are promoted, which only a number of them tells before."""
 
     def __post_init__(self) -> None:
         if self.reduction_factor is not None and not takes_reduction_factor(self.search):
@@ -42,6 +44,7 @@ class SearchSize:
             ("--configurations", self.configurations is not None),
             ("--search", self.search != HALVING),
             ("--reduction-factor", self.reduction_factor is not None),
+            ("--align auto", self.learns_alignment),
         ):
             if is_said:
                 raise OptionError(
@@ -52,8 +55,10 @@ class SearchSize:
     @property
     def is_budgeted(self) -> bool:
         """Whether the search is sized by what it may cost: if that is said, or nothing else."""
+        if self.budget is not None:
+            return True
         others = (self.configurations, self.reduction_factor)
-        return self.budget is not None or (self.search == HALVING and others == (None, None))
+        return self.search == HALVING and others == (None, None) and not self.learns_alignment
 
     @property
     def usual_ladder(self) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from frostline.atomic import check_writable
 from frostline.cli.options.naming import parse_configuration
 from frostline.errors import OptionError, PredictionError
 from frostline.inputs.safe_names import folder_name
@@ -99,6 +100,13 @@ def whole_numbers(option: str, text: str) -> tuple[int, ...]:
         ) from None
 
 
-def folder_of(task: Task) -> Path:
-    """Return the folder for the costs of ``task`` where none is named."""
-    return _FOLDER / folder_name(task.name)
+def folder_for(task: Task, out: Path | None, table: str) -> Path:
+    """Return the folder for the costs of ``task``: ``out``, or one by the task's name where none is named.
+
+    Raises: OptionError if ``table`` cannot be written there, before it is computed.
+    """
+    if out is not None:  # looked at before the task was loaded
+        return out
+    folder = _FOLDER / folder_name(task.name)
+    check_writable(folder / table)
+    return folder

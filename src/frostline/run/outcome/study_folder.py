@@ -29,6 +29,12 @@ def delete_study_folder(folder: Folder) -> None:
         folder.path.rmdir()
 
 
+def kept_in(folder: Folder) -> list[str]:
+    """Return the names of what else lies in the folder of a study, and stays: what trackers wrote, or its user."""
+    parts = _parts(folder)
+    return sorted([*(each for each in folder.folders() if each not in parts), *folder.names()])
+
+
 def _parts(folder: Folder) -> list[str]:
     """Return the folders in it that trainings made: whatever else lies there is not ours to delete."""
     return [part for part in folder.folders() if _OURS.fullmatch(part)]

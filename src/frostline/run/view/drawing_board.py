@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.progress_bar import ProgressBar
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from frostline.inputs.printable import printable
 from frostline.run.outcome.sentences import rung_rows
+from frostline.run.view.fitting_table import FittingTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ _LINES_BELOW = 8
 
 def board_drawing(board: Board, *, title: str, height: int, now: float) -> Group:
     """Return what is known of a search ``now``, in about ``height`` lines; ``title`` stands there until it begins."""
-    parts: list[Table | Text] = []
+    parts: list[FittingTable | Text] = []
     if board.summary is not None:
         shown = _shown_rungs(board, max(3, height - _LINES_BELOW))
         parts.append(rung_table(board.summary, board.sample_unit, board.metric, rungs=shown))
@@ -41,14 +42,12 @@ def board_drawing(board: Board, *, title: str, height: int, now: float) -> Group
 
 def rung_table(
     summary: Summary, sample_unit: str, metric: str | None = None, *, rungs: Sequence[int] | None = None
-) -> Table:
+) -> FittingTable:
     """Return the table of the rungs, or of some: what they train, what is done, the best score and the seconds."""
     header, *rows = rung_rows(summary, sample_unit, metric)
-    table = Table(*(Column(_text(heading), justify="right") for heading in header), box=None)
-    for rung, row in enumerate(rows):
-        if rungs is None or rung in rungs:
-            table.add_row(*map(_text, row))
-    return table
+    shown = [row for rung, row in enumerate(rows) if rungs is None or rung in rungs]
+    spare = [heading for heading in ("seconds", "seconds each", "left", sample_unit) if heading in header]
+    return FittingTable(header=header, rows=shown, spare=spare)
 
 
 def _shown_rungs(board: Board, most: int) -> list[int]:
@@ -78,8 +77,3 @@ def _bar(board: Board, now: float) -> Table:
 
 def _line(text: str) -> Text:
     return Text(printable(text), no_wrap=True, overflow="ellipsis")
-
-
-def _text(text: str) -> Text:
-    """Return ``text`` as it is: in names of others brackets are no markup, and nothing moves the cursor."""
-    return Text(printable(text))

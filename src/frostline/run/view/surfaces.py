@@ -176,7 +176,7 @@ class NotebookSurface:
 
 def _print(console: Console, lines: Sequence[str]) -> None:
     for line in lines:
-        console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
+        console.print(printable(line), soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
 def _stream_handlers() -> list[logging.StreamHandler[Any]]:

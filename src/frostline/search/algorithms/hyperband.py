@@ -43,7 +43,7 @@ class Hyperband:
             raise LadderError(
                 f"{self.configurations} configurations are too few for the {len(self.ladder.rungs)} brackets of "
                 f"Hyperband with a reduction factor of {self.reduction_factor}, which hold {self._weights()}: ask "
-                f"for at least {needed}, or use SuccessiveHalving, which needs {self._weights()[0]}."
+                f"for at least {needed}, or take the search 'halving', which needs {self._weights()[0]}."
             )
         object.__setattr__(self, "brackets", self._divide())
 
