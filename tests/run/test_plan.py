@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,22 @@ def test_the_search_of_a_task_takes_a_plan_or_its_fields() -> None:
     assert len(result.study.trials) == 9
     whole = tune_task(tiny_task.task, study="s", plan=SearchPlan(configurations=9, seed=3), **options)
     assert result.configuration == whole.configuration
+
+
+def test_a_study_that_was_begun_with_another_configuration_of_ones_own_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for rate in (1e-3, 1e-3, 1e-2):
+        tune_task(
+            tiny_task.task,
+            configurations=9,
+            initial={"learning_rate": rate, "optimizer": "Adam"},
+            storage=f"{tmp_path}/s.log",
+            observer=SILENT,
+        )
+    [record] = [each for each in caplog.records if each.name == "frostline.run.tuning"]
+    assert "configuration 0 of the study is {'learning_rate': 0.001" in record.getMessage()
+    assert "and not {'learning_rate': 0.01" in record.getMessage()
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

@@ -15,7 +15,7 @@ from optuna.distributions import (
 from optuna.samplers import RandomSampler
 
 from frostline.errors import ObjectiveError
-from frostline.search.spaces.dimensions import check_dimension
+from frostline.search.spaces.dimensions import check_dimension, check_hyperparameter
 from frostline.search.spaces.space import holds
 from frostline.seeding import derive_seed
 
@@ -40,7 +40,7 @@ class Suggestions:
         """Return the value of hyperparameter ``name``.
 
         Raises: ObjectiveError if it was asked for with another range before, in the same trial; SearchSpaceError for a
-            choice that no study can hold.
+            name or a choice that no study can hold.
         """
         if name in self.given:
             if self.distributions[name] != distribution:
@@ -49,10 +49,10 @@ class Suggestions:
                     f"use two names."
                 )
             return self.given[name]
+        # Those of the space were looked at before; this one may be no part of it.
+        check_hyperparameter(name)
         if isinstance(distribution, CategoricalDistribution):
-            check_dimension(
-                name, distribution
-            )  # those of the space were looked at before; this one may be no part of it
+            check_dimension(name, distribution)
         if name in self.values and holds(distribution, self.values[name]):
             value = self.values[name]
         else:

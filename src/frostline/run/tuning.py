@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Unpack
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from frostline.search.spaces.space import SearchSpace
     from frostline.store.terms import Terms
     from frostline.training.black_box import TrainFunction
+
+logger = logging.getLogger(__name__)
 
 
 def search_function(
@@ -130,7 +133,7 @@ def search_training(
                 plan.draws(space, direction),
                 executor(workload),
                 observer,
-                len(plan.first),
+                plan.first,
                 training.models,
                 KeptSamples(workload=workload),
             ),
@@ -237,7 +240,7 @@ def search_task(
     with opened(storage) as place:
         kept = KeptSamples(workload=workload, alignment=alignment)
         draws = plan.draws(task.space, task.direction)
-        run = _Run(search, draws, made, observer, len(plan.first), models, kept, joins=training.joins)
+        run = _Run(search, draws, made, observer, plan.first, models, kept, joins=training.joins)
         return _search(place, study, terms, run, task.space)
 
 
@@ -262,8 +265,8 @@ class _Run:
     proposer: Proposer
     executor: Executor
     observer: Observer
-    num_own: int
-    """How many of the first configurations are the user's, not drawn."""
+    own: Sequence[Mapping[str, Value]]
+    """The first configurations, which are the user's and not drawn."""
     models: KeptModels | None
     """Where the models that are trained in full are kept."""
     samples_kept: KeptSamples
@@ -281,10 +284,13 @@ def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpa
         try:
             if isinstance(run.search, Climb) and terms.expected:
                 study.check_total(run.search.configurations)
-            keeping = KeepingTheBest(run.observer, run.models, last_rung=len(terms.rungs) - 1, num_own=run.num_own)
+            keeping = KeepingTheBest(
+                run.observer, run.models, last_rung=len(terms.rungs) - 1, num_own=len(run.own)
+            )
             climb(study, run.search, run.proposer, run.executor, keeping)
             # What a process left that was killed before it could delete it.
             keeping.sweep(study.history)
+            _warn_of_other_own(run, study.history)
         finally:
             study.close()
     history = study.history
@@ -303,6 +309,18 @@ def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpa
     )
 
 
+def _warn_of_other_own(run: _Run, history: History) -> None:
+    """Say so if the study was begun with another configuration of one's own, with which it goes on."""
+    for begun, own in zip(history.configurations, run.own, strict=False):
+        if dict(begun.hyperparameters) != dict(own):
+            logger.warning(
+                "configuration %d of the study is %s, and not %s, which is not trained: give it a study of its own",
+                begun.number,
+                dict(begun.hyperparameters),
+                dict(own),
+            )
+
+
 def _depends_on_order(search: Search, plan: SearchPlan) -> bool:
     """Return whether what is evaluated next depends on which evaluations have ended, and not only on closed rungs."""
     return plan.learns or isinstance(inner_search(search), AsynchronousHalving)
@@ -311,7 +329,7 @@ def _depends_on_order(search: Search, plan: SearchPlan) -> bool:
 def _own(run: _Run, history: History) -> Evaluation | None:
     """Return the best of the configurations that a budgeted search was given as one's own, trained in full."""
     search = run.search
-    if not (run.num_own and isinstance(search, BudgetedHalving)):
+    if not (run.own and isinstance(search, BudgetedHalving)):
         return None
     ranking = history.rung(len(search.ladder.rungs) - 1, part=range(search.num_own)).ranking
     return history.evaluation(ranking[0], len(search.ladder.rungs) - 1) if ranking else None

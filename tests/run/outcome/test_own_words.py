@@ -34,6 +34,14 @@ def test_who_was_ahead_and_could_not_be_paid_for_is_told_of() -> None:
     ]
 
 
+def test_where_nobody_was_trained_with_as_many_layers_nobody_was_compared() -> None:
+    [line] = said(history_of((0, 2, 0.5, 1.0), (1, 0, 0.2, 1.0), (2, 0, 0.9, 1.0)))
+    assert line == (
+        "Your own configuration, 0, is the only one that was trained with as many layers, and so compared with nobody: a "
+        "larger budget does that. Its score, trained in full, is 0.5."
+    )
+
+
 @pytest.mark.parametrize(
     "others",
     [

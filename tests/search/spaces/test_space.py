@@ -95,6 +95,12 @@ def test_toml_is_read() -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["", "a\nb", "x" * 513], ids=len)
+def test_a_name_that_no_study_can_hold_is_refused(name: str) -> None:
+    with pytest.raises(SearchSpaceError, match="a name must be a line of 1 to 512 characters"):
+        SearchSpace(distributions={name: FloatDistribution(0.0, 1.0)})
+
+
 @pytest.mark.parametrize(
     ("dimension", "words"),
     [

@@ -40,6 +40,11 @@ def own_lines(
             f"{ahead.fidelity.samples:,} {terms.sample_unit}, which is better, and was not trained in full: a larger budget "
             f"does that."
         ]
+    if _is_compared_with_nobody(history, own):
+        return [
+            f"Your own configuration, {own.number}, is the only one that was trained with as many layers, and so compared "
+            f"with nobody: a larger budget does that. Its {name}, trained in full, is {own.score:.5g}."
+        ]
     return [
         f"Your own configuration, {own.number}, is the best: keep it. Its {name}, trained in full, is {own.score:.5g}."
     ]
@@ -54,6 +59,13 @@ def left_behind_line(own: Evaluation, best_there: Evaluation | None, metric: str
         f"Your own configuration, {own.number}, was not trained in full: at rung {own.rung} its {score_name(metric)} was "
         f"{own.score:.5g}{beside}."
     )
+
+
+def _is_compared_with_nobody(history: History, own: Evaluation) -> bool:
+    """Return whether others were evaluated, and none of them with as many layers as one's own."""
+    others = [each for each in history.evaluations() if each.number != own.number]
+    layers = own.fidelity.trainable_layers
+    return bool(others) and all(each.fidelity.trainable_layers < layers for each in others)
 
 
 def _ahead_below(history: History, own: Evaluation) -> Evaluation | None:

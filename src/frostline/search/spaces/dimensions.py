@@ -17,7 +17,7 @@ from optuna.distributions import (
 )
 
 from frostline.errors import SearchSpaceError
-from frostline.inputs.safe_names import is_printable
+from frostline.inputs.safe_names import MOST_CHARACTERS, is_printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +27,18 @@ if TYPE_CHECKING:
 _RANGE_KEYS = ("low", "high", "log", "step", "type")
 
 
+def check_hyperparameter(name: str) -> None:
+    """Raise SearchSpaceError unless a study can hold the name of a hyperparameter, and whoever reads it be shown it."""
+    if not (1 <= len(name) <= MOST_CHARACTERS and is_printable(name)):
+        raise SearchSpaceError(
+            f"a hyperparameter is called {name!r:.60}, but a name must be a line of 1 to {MOST_CHARACTERS} characters: "
+            f"choose another one."
+        )
+
+
 def check_dimension(name: str, distribution: object) -> None:
-    """Raise SearchSpaceError unless the distribution leaves something to choose."""
+    """Raise SearchSpaceError unless the distribution leaves something to choose, under a name that can be told."""
+    check_hyperparameter(name)
     if isinstance(distribution, CategoricalDistribution):
         _check_choices(name, list(distribution.choices))
     elif isinstance(distribution, FloatDistribution | IntDistribution):
