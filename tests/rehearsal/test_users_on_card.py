@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,15 @@ from frostline.layers.weights.weight_file import WeightFile, WeightFileWriter
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
 from frostline.populations.prefix.prefix_store import PrefixStore
-from frostline.records import Configuration
+from frostline.records import Configuration, Fidelity
 from frostline.run.execution.options import TrainingOptions
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import tune_task
 from frostline.store.backends.storage import MEMORY
 from frostline.training.machine.devices import move_batch
-from frostline.training.serial import train_serially
+from frostline.training.serial import train_model, train_serially
 from frostline.training.supervised.supervised_task import SupervisedTask
-from tests.populations.cases import configuration_of, jobs_of
+from tests.populations.cases import Case, configuration_of, jobs_of, mlp, vectors
 from tests.rehearsal.cases import BY_NAME, CARD, ON_A_CARD, SAMPLES, assert_same_evaluation
 from tests.training.cases import CPU, settings_of
 
@@ -168,3 +169,42 @@ def test_a_weight_of_no_elements_is_read_onto_the_host(tmp_path: Path) -> None:
     finally:
         torch.set_default_device(None)
     assert (read.device, read.shape) == (CPU, (0, 4))
+
+
+class Remembering(nn.Module):
+    """Keeps means in a tensor that is no buffer, in a list, and in parameters that nobody trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.student, self.teacher = mlp(), mlp().requires_grad_(False)
+        self.mean: torch.Tensor | None = None
+        self.means: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor) -> Any:
+        if self.training:
+            self.mean = x.mean(0) if self.mean is None else 0.9 * self.mean + 0.1 * x.mean(0)
+            self.means = [self.mean]
+            with torch.no_grad():
+                for mean, weight in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+                    mean.mul_(0.9).add_(weight, alpha=0.1)
+        mean = 0.0 if self.mean is None else self.mean
+        return self.student(x - mean) + self.teacher(x - (self.means or [0.0])[0])
+
+
+@pytest.mark.parametrize("keep_best", [False, True])
+def test_what_a_model_keeps_of_itself_goes_on_on_the_card(keep_best: bool, tmp_path: Path) -> None:
+    case = Case(name="own", model=Remembering, data=vectors, loss=nn.functional.cross_entropy, layers=())
+    task = case.task(keep_best=keep_best)
+    [lower] = jobs_of([configuration_of(0)], layers=5, samples=24)
+    higher = replace(
+        lower, rung=1, fidelity=Fidelity(trainable_layers=5, samples=48), continued_from=(lower.fidelity,)
+    )
+    settings = settings_of(CARD, checkpoints=tmp_path, horizon="full")
+    train_serially(task, lower, settings)
+    resumed = train_serially(task, higher, settings)
+    assert resumed.cost.samples == 24
+    assert_same_evaluation(resumed, train_serially(task, higher, settings_of(CARD, horizon="full")))
+    evaluation, model = train_model(task, lower.configuration, higher.fidelity, settings_of(CARD, horizon="full"))
+    with torch.no_grad():
+        batches = [move_batch(batch, CARD) for batch in task.validation_batches(lower.configuration)]
+        assert task.score(model.eval(), batches) == pytest.approx(evaluation.score, rel=1e-9)

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from frostline.layers.cutting.nesting import map_tensors, tensors
+
 _PLAIN = (bool, int, float, str, type(None))
 _ROWS = (list, tuple, deque)
 
@@ -55,13 +57,16 @@ def changed_attributes(before: PlainAttributes, now: PlainAttributes) -> PlainAt
 def put_back(model: nn.Module, attributes: PlainAttributes) -> None:
     """Give modules these attributes; those that they are not told of stay as they are. Raises: KeyError without a module.
 
-    One that is as told stays the object that it is, and so does a list, dictionary or queue: others may hold it too.
+    One that is as told stays the object that it is, and so does a list, dictionary or queue: others may hold it too. Tensors
+    come to where those lie that they replace, or else the model.
     """
     modules = dict(model.named_modules())
+    place = next((parameter.device for parameter in model.parameters()), None)
     for name, values in attributes.items():
         held = modules[name].__dict__
-        for own, value in values.items():
+        for own, told in values.items():
             present = held.get(own, _NOTHING)
+            value = _moved(told, next((tensor.device for tensor in tensors(present)), place))
             if are_equal(_copied(present), value):
                 continue
             if isinstance(present, list | deque) and isinstance(value, list):
@@ -72,6 +77,10 @@ def put_back(model: nn.Module, attributes: PlainAttributes) -> None:
                 present.update(_copied(value))
             else:
                 held[own] = _copied(value)
+
+
+def _moved(value: Any, device: torch.device | None) -> Any:
+    return value if device is None else map_tensors(lambda tensor: tensor.to(device), value)
 
 
 def are_equal(one: Any, other: Any) -> bool:
