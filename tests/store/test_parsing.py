@@ -109,7 +109,7 @@ RECORDS = {
         setting(
             "ranges", {"rate": '{"name": "CategoricalDistribution", "attributes": {"choices": ["\\u001b[2J"]}}'}
         ),
-        "the range of 'rate' at its rung 0 is damaged: '0'",
+        "the range of 'rate' at its rung 0 is damaged: it is none that can be searched",
     ),
     "a range that is long": (
         setting("ranges", {"rate": " " * 10_001}),
