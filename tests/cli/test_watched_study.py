@@ -67,8 +67,14 @@ def test_a_search_is_watched_to_its_end(
             worker.kill()
             pytest.fail(f"the worker was not seen: {worker.ended()} {seen}")
         Path("seen").touch()
-        watched = watching.ended()
-        assert worker.ended().returncode == 0
+        # Nor does a search that stands still come to its end: both say where they are.
+        alarms = [threading.Timer(120, each.send_signal, [signal.SIGABRT]) for each in (worker, watching)]
+        for alarm in alarms:
+            alarm.start()
+        watched, worked = watching.ended(), worker.ended()
+        for alarm in alarms:
+            alarm.cancel()
+        assert worked.returncode == 0, f"{worked.stderr}\n{watched.stdout}\n{watched.stderr}"
     out = seen + watched.stdout
     assert (watched.returncode, watched.stderr) == (0, "")
     assert f":{worker.pid}  cpu  " in out
