@@ -70,9 +70,7 @@ class RungHistory:
 
     def dearness(self, count: int) -> float:
         """Return what the first ``count`` to climb took each, in units of what all did that finished; 1 if nobody knows."""
-        if self._seconds_of_best is None:
-            self._seconds_of_best = [*accumulate((self._seconds_of[number] for number in self.order), initial=0.0)]
-        seconds, count = self._seconds_of_best, min(count, len(self.ranking))
+        seconds, count = self._seconds_of_the_first, min(count, len(self.ranking))
         each = self._mean_seconds
         return (seconds[count] / count) / each if count and each > 0.0 else 1.0
 
@@ -81,8 +79,14 @@ class RungHistory:
         """What all that finished took each, those included that are passed over."""
         if self._seconds_each is not None:
             return self._seconds_each
-        seconds = sum(self._seconds_of[number] for number in self.order)
-        return seconds / len(self.ranking) if self.ranking else 0.0
+        return self._seconds_of_the_first[-1] / len(self.ranking) if self.ranking else 0.0
+
+    @property
+    def _seconds_of_the_first(self) -> list[float]:
+        """What the first 0, 1, ... to climb took."""
+        if self._seconds_of_best is None:
+            self._seconds_of_best = [*accumulate((self._seconds_of[number] for number in self.order), initial=0.0)]
+        return self._seconds_of_best
 
     def passing_over(self, dearest: float) -> RungHistory:
         """Return the same without those who took longer than ``dearest`` seconds: they climb no more."""

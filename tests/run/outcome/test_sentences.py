@@ -60,6 +60,11 @@ def test_random_search_meets_the_answer_as_often_as_it_can_pay_for_a_candidate()
     [line] = chance_lines(summary(configurations=41, full_trainings=6.2), evaluation(3), evaluation(0))
     assert "would have trained 5 of the 40 in full" in line
     assert "in about 12 of 100 cases" in line
+    # Of three of one's own none is drawn, and the answer is none of them.
+    told = summary(configurations=43, full_trainings=8.2)
+    [line] = chance_lines(told, evaluation(3), evaluation(0), num_own=3)
+    assert "would have trained 5 of the 40 in full" in line
+    assert chance_lines(told, evaluation(2), evaluation(0), num_own=3) == []
 
 
 @pytest.mark.parametrize(

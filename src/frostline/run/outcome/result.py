@@ -111,11 +111,12 @@ class TuneResult:
     @property
     def remarks(self) -> list[str]:
         """Sentences on rungs that tell or save nothing, one's own configuration, the cost, and random search."""
+        sizes = self.terms.budget
         return [
             *rung_lines(self.history, self.terms),
             *own_lines(self.history, self.terms, self.best, self.own),
             *cost_lines(self.summary),
-            *chance_lines(self.summary, self.best, self.own),
+            *chance_lines(self.summary, self.best, self.own, num_own=sizes.num_own if sizes else None),
         ]
 
     @property

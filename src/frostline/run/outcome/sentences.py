@@ -135,16 +135,20 @@ def _after_silence(history: History, rungs: Sequence[Fidelity], rung: int) -> st
     return " Whom it promoted is chance."
 
 
-def chance_lines(summary: Summary, best: Evaluation, own: Evaluation | None) -> list[str]:
+def chance_lines(
+    summary: Summary, best: Evaluation, own: Evaluation | None, *, num_own: int | None = None
+) -> list[str]:
     """Return how likely random search would have done as well for as much; nothing if it would have trained every candidate.
 
+    ``num_own`` are one's own, which nobody draws; by default the one there is.
     An estimate: the answer is taken for the only one as good of the candidates that were drawn. Where lower rungs sorted out
     others as good, random search would have met one of them more often.
     """
-    drawn = summary.num_configurations - (own is not None)
+    owned = int(own is not None) if num_own is None else num_own
+    drawn = summary.num_configurations - owned
     spent = summary.full_trainings
-    affordable = int(spent - (own is not None)) if spent is not None else 0
-    if not 1 <= affordable < drawn or (own is not None and own.number == best.number):
+    affordable = int(spent - owned) if spent is not None else 0
+    if not 1 <= affordable < drawn or best.number < owned or (own is not None and own.number == best.number):
         return []
     return [
         f"Random search for as much would have trained {affordable} of the {drawn} in full, and have come as far in about "
