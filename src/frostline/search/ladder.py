@@ -143,6 +143,12 @@ class Ladder:
         rungs = ",".join(f"{rung.trainable_layers}x{rung.samples}" for rung in self.rungs)
         return f"rungs {rungs} of {self.num_layers}x{self.full_samples}"
 
+    @property
+    def lowest_whole(self) -> int:
+        """The lowest rung of all layers."""
+        whole = self.num_layers
+        return next(rung for rung, fidelity in enumerate(self.rungs) if fidelity.trainable_layers == whole)
+
     def relative_cost(self, fidelity: Fidelity) -> float:
         """Return what a training from scratch at ``fidelity`` costs, in full trainings.
 

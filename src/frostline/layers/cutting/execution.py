@@ -116,9 +116,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         finally:
             with torch.no_grad():
                 for buffer, value in buffers:
-                    buffer.data.copy_(
-                        value
-                    )  # which leaves its version: whoever compares that sees what training wrote
+                    # Which leaves its version: whoever compares that sees what training wrote.
+                    buffer.data.copy_(value)
             for module, mode in modes:
                 module.training = mode
             put_back(model, attributes)

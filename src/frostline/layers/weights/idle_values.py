@@ -11,20 +11,19 @@ from frostline.layers.weights.kept_parameter import KeptParameter
 _FIRST_VALUES = 16
 
 
-class IdleValues:
-    """The first values of a model's parameters that require no gradient, as they are now.
+def is_idle(parameter: nn.Parameter) -> bool:
+    """Return whether a parameter is neither trained, nor kept in a way that only frozen layers can compute with."""
+    return not parameter.requires_grad and not isinstance(parameter, KeptParameter)
 
-    Those that are kept in a way that only frozen layers can compute with are left out.
-    """
+
+class IdleValues:
+    """The first values of a model's idle parameters, as they are now."""
 
     def __init__(self, model: nn.Module) -> None:
         self._parameters = {
             name: parameter
             for name, parameter in model.named_parameters()
-            if not parameter.requires_grad
-            and not isinstance(parameter, KeptParameter)
-            and parameter.device.type != "meta"
-            and parameter.numel() > 0
+            if is_idle(parameter) and parameter.device.type != "meta" and parameter.numel() > 0
         }
         self._values = self._now()
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from frostline.layers.freezing.freezing import Freezing
-from frostline.layers.weights.kept_parameter import KeptParameter
+from frostline.layers.weights.idle_values import is_idle
 
 
 def copy_sharing_frozen(freezing: Freezing) -> nn.Module:
@@ -70,12 +70,7 @@ def share_frozen(freezing: Freezing, source: Freezing) -> None:
     # Under every name: a tied weight is held in several places.
     named = freezing.model.named_parameters(remove_duplicate=False)
     idle = {name for name, parameter in named if not parameter.requires_grad}
-    names |= {name for name in idle if _is_whole(source.model.get_parameter(name))}
+    names |= {name for name in idle if is_idle(source.model.get_parameter(name))}
     for name in names:
         owner, _, own = name.rpartition(".")
         freezing.model.get_submodule(owner)._parameters[own] = source.model.get_parameter(name)
-
-
-def _is_whole(parameter: nn.Parameter) -> bool:
-    """Return whether a parameter is neither trained, nor kept in a way that only frozen layers can compute with."""
-    return not parameter.requires_grad and not isinstance(parameter, KeptParameter)

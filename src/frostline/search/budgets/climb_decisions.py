@@ -82,7 +82,7 @@ class ClimbDecisions:
         scouts = DecidedClimb.beginning(self.scouts)
         if self.climbing_from(0, self.scouts).num_ended < len(self.scouts):
             return scouts
-        saved = self.costs.share_saved(self.early, 0, self.terms.lowest_whole)
+        saved = self.costs.share_saved(self.early, 0, self.terms.ladder.lowest_whole)
         if saved is None:
             return scouts.waiting(1, len(self.early), self.climbing_from(0, self.scouts))
         if saved < LEAST_SAVED:
@@ -163,7 +163,7 @@ class ClimbDecisions:
             higher, tellers = self._next_rung(rung, here), list[int]()
             near = self._within_reach(funds, higher, here)
             quota = self._quota(funds, higher, near)
-            if higher == terms.lowest_whole:
+            if higher == terms.ladder.lowest_whole:
                 # What candidates take with all layers is a guess until some have: a third of them tell it.
                 tellers = near.contenders[: (quota + 2) // 3]
                 corrected = self._corrected(funds, higher, near, tellers)
@@ -232,7 +232,7 @@ class ClimbDecisions:
 
     def _told_nothing(self, here: RungHistory) -> bool:
         """Return whether a rung told nothing, measured by what is known of all layers when the first of it are decided."""
-        reference = self.costs.reference(self.early, self.terms.lowest_whole)
+        reference = self.costs.reference(self.early, self.terms.ladder.lowest_whole)
         return reference is not None and tells_nothing(here, reference=reference)
 
     def _next_rung(self, rung: int, here: RungHistory) -> int:

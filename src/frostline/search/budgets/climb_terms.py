@@ -87,13 +87,7 @@ class ClimbTerms:
     @property
     def first_rung(self) -> int:
         """Where these begin: the top, or with none of one's own the lowest rung of all layers."""
-        return len(self.ladder.rungs) - 1 if self.num_own else self.lowest_whole
-
-    @property
-    def lowest_whole(self) -> int:
-        """The lowest rung of all layers."""
-        whole = self.ladder.num_layers
-        return next(rung for rung, fidelity in enumerate(self.ladder.rungs) if fidelity.trainable_layers == whole)
+        return len(self.ladder.rungs) - 1 if self.num_own else self.ladder.lowest_whole
 
     @property
     def first_cost(self) -> float:
@@ -148,7 +142,7 @@ class ClimbTerms:
         Without ``costs``: those that begin in any case. With none of one's own the first has ended soon, and if a training
         takes long to begin they are fewer.
         """
-        number = min(_SCOUTS, self.first_wave(costs)) if self.lowest_whole == 1 else 0
+        number = min(_SCOUTS, self.first_wave(costs)) if self.ladder.lowest_whole == 1 else 0
         if self.num_own == 0:
             most = EARLY if costs is None else costs.within_budget(0, share=_LARGEST_SHARE_OF_SCOUTS)
             number = min(number, max(EARLY, most))

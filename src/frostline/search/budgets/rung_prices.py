@@ -211,11 +211,9 @@ class Costs:
 
     def _told_by_next_ones(self) -> float | None:
         """Return what a full training takes by the next candidates, with all layers as soon as one has trained these."""
-        rungs, whole = self._ladder.rungs, self._ladder.num_layers
-        lowest_whole = next(rung for rung, each in enumerate(rungs) if each.trainable_layers == whole)
-        for rung in (lowest_whole, 0):
+        for rung in (self._ladder.lowest_whole, 0):
             if told := self._wholes(self._next_ones, rung):
-                share_of_steps = rungs[rung].samples / self._ladder.full_samples
+                share_of_steps = self._ladder.rungs[rung].samples / self._ladder.full_samples
                 return median(told.values()) * share_of_steps / guessed_prices(self._ladder)[rung]
         return None
 
