@@ -202,6 +202,32 @@ def test_normalisations_without_parameters_do_not_keep_frozen_layers_from_being_
     assert_same_as_alone(task_of(unscaled), jobs, engine=engine)
 
 
+class Skipping(nn.Module):
+    """Its last layers read outputs of several before, and keep running statistics of what they read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList([nn.Sequential(nn.Linear(number, 8), nn.Tanh()) for number in (6, 8, 8)])
+        self.up = nn.ModuleList([nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8)) for _ in range(2)])
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for down in self.down:
+            x = down(x)
+            skips.append(x)
+        for up, skip in zip(self.up, reversed(skips[:-1]), strict=True):
+            x = up(torch.cat([x, skip], dim=1))
+        return self.head(x)
+
+
+def test_what_is_tried_out_leaves_no_trace_in_running_statistics(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    jobs = jobs_of([configuration_of(number) for number in range(3)], layers=3)
+    assert_same_as_alone(task_of(Skipping), jobs, engine=Engine.SHARED)
+    assert "validation computes the frozen layers for every configuration" not in caplog.text
+
+
 def weight_normed() -> nn.Module:
     """Keeps each weight as a plain attribute, computed anew in every pass."""
     with warnings.catch_warnings():

@@ -153,10 +153,13 @@ class _Trial:
     def _outcome(self, recording: Recording | None) -> _Outcome:
         session = self._tested.session
         self._tested.replay.load(recording)
-        loss = session.loss(self._batch)
-        gradients = torch.autograd.grad(loss, session.parameters, allow_unused=True)
+        # Where too little was handed back, running statistics are full of NaN by now.
+        with undisturbed(session.model):
+            loss = session.loss(self._batch)
+            gradients = torch.autograd.grad(loss, session.parameters, allow_unused=True)
+            outcome = _Outcome(loss.detach(), gradients, generator_states(session.device_plan.device))
         self._tested.replay.load(None)
-        return _Outcome(loss.detach(), gradients, generator_states(session.device_plan.device))
+        return outcome
 
     def _fixed(self, recording: Recording, calls: Sequence[Call]) -> frozenset[Call]:
         return frozenset(call for call in calls if not recording.can_stand_in(call))
