@@ -44,6 +44,7 @@ from frostline.populations.population import Population
 from frostline.records import Configuration, Fidelity, Job
 from frostline.run.execution.options import TrainingOptions
 from frostline.text_tables import text_table
+from frostline.training.course import TrainingSettings
 from frostline.training.serial import train_serially
 
 SIDE = 32
@@ -110,10 +111,15 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
+def settings_of_runs() -> TrainingSettings:
+    options = TrainingOptions(device="cpu", num_validations=1)
+    return options.settings(folder=options.folder, seed=0)
+
+
 def train(task: frostline.SupervisedTask) -> None:
     layers = len(task.split(task.build_model(CONFIGURATION)).layers)
     job = Job(configuration=CONFIGURATION, rung=0, fidelity=Fidelity(trainable_layers=layers, samples=SAMPLES))
-    settings = TrainingOptions(device="cpu", num_validations=1).settings(study="measured", seed=0)
+    settings = settings_of_runs()
     assert train_serially(task, job, settings).score is not None
 
 
@@ -155,7 +161,7 @@ def rung_of(task: frostline.SupervisedTask, members: int) -> float:
         Job(configuration=replace(CONFIGURATION, number=number), rung=0, fidelity=fidelity)
         for number in range(members)
     ]
-    settings = TrainingOptions(device="cpu", num_validations=1).settings(study="measured", seed=0)
+    settings = settings_of_runs()
 
     def train_all() -> None:
         ended = list(Population(task, jobs, settings, engine=Engine.SHARED).run())

@@ -21,7 +21,7 @@ def validations(
 
     One that diverges ends before.
     """
-    settings = options.settings(study="search", seed=seed)
+    settings = options.settings(folder=options.folder, seed=seed)
     configuration = Configuration(number=number, hyperparameters=values)
     num_layers = layers_of(task).num_layers
     begin = partial(

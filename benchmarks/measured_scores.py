@@ -63,7 +63,7 @@ def evaluations(table: Table) -> Iterator[Evaluation]:
     task = task_named(reference.name, [*reference.options])
     with tempfile.TemporaryDirectory() as runs:
         options = TrainingOptions(device="cpu", runs=Path(runs), horizon="full", num_validations=1)
-        settings = options.settings(study="measured", seed=landscape.seed)
+        settings = options.settings(folder=options.folder, seed=landscape.seed)
         for configuration in landscape.configurations:
             for path in trainings_of(table):
                 for rung, fidelity in enumerate(path):

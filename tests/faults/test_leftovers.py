@@ -59,7 +59,7 @@ def test_what_a_killed_search_left_behind_is_swept_when_it_is_run_again(
     assert len(left) >= 9
     partial = left[0].with_name(f"{left[0].name.split('.')[0]}.0123456789ab.partial")
     partial.write_bytes(b"half of one")
-    half_written = runs / "killed" / "models" / ".000000-0123456789abcdef.safetensors.0123456789ab.partial"
+    half_written = left[0].parent.parent / "models" / ".000000-0123456789abcdef.safetensors.0123456789ab.partial"
     half_written.parent.mkdir(exist_ok=True)
     half_written.write_bytes(b"half of one")
     best = train(tmp_path, "killed", Observer())

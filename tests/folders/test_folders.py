@@ -133,7 +133,7 @@ def test_a_checkpoint_that_is_not_what_was_written_is_known_and_deleted(
 
 
 def test_models_are_kept_loaded_and_pruned(folder: Folder) -> None:
-    models = KeptModels.of_study(folder, "study")
+    models = KeptModels.in_folder(folder.below("study"))
     configurations = [Configuration(number=number, hyperparameters={"rate": 0.1}) for number in range(3)]
     trained = [nn.Linear(3, 2) for _ in configurations]
     for model, configuration in zip(trained, configurations, strict=True):

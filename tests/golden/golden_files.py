@@ -134,9 +134,9 @@ def dump(storage: BaseStorage, name: str, *, digits: int = 10) -> dict[str, Any]
     """Return all that a study holds but for times and workers: its attributes, and a record for each trial."""
     with closing(_Closing(storage)):
         study_id = storage.get_study_id_from_name(name)
-        system = storage.get_study_system_attrs(study_id)
+        system, attributes = storage.get_study_system_attrs(study_id), storage.get_study_user_attrs(study_id)
         record = {
-            "user_attrs": storage.get_study_user_attrs(study_id),
+            "user_attrs": {key: one for key, one in attributes.items() if key != "frostline identity"},
             "system_attrs": {key: one for key, one in system.items() if not key.startswith("frostline:worker:")},
             # Whoever has left says so.
             "workers": sorted({one is None for key, one in system.items() if key.startswith("frostline:worker:")}),

@@ -24,6 +24,7 @@ import frostline
 from frostline.errors import LadderError, ObjectiveError, OptionError, SearchSpaceError
 from frostline.folders.local_folder import LocalFolder
 from frostline.folders.places import folder_at
+from frostline.folders.study_place import StudyPlace
 from frostline.objectives.look import look
 from frostline.records import Progress, Status
 from frostline.run.execution.executors import SerialExecutor
@@ -427,9 +428,10 @@ def test_the_best_model_is_kept_and_loaded() -> None:
     assert loss_of(found.load_model(network())) == found.score
     assert len([*Path("frostline-runs").rglob("*.safetensors")]) == 1
     # The command line finds it, too, of a study that it could read.
-    assert found.weights == KeptModels.of_study(
-        LocalFolder(path=Path("frostline-runs")), found.study_name, data=found.terms.data
-    ).existing(found.history.configurations[found.best.number])
+    stored = read_study(found.place, found.study_name)
+    place = StudyPlace(runs=LocalFolder(path=Path("frostline-runs")), name=stored.name, identity=stored.identity)
+    models = KeptModels.in_folder(place.folder, data=stored.terms.data)
+    assert found.weights == models.existing(found.history.configurations[found.best.number])
 
 
 @pytest.mark.usefixtures("nothing_frozen")

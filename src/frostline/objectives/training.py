@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from optuna import TrialPruned
 
 from frostline.errors import ObjectiveError
+from frostline.folders.study_place import StudyPlace
 from frostline.inputs.model_costs import BYTES
 from frostline.objectives.kept_training import KeptTraining
 from frostline.objectives.suggestions import Suggestions
@@ -54,9 +55,8 @@ class ObjectiveTraining:
     sketch: Sketch
     root_seed: int
     full_samples: int
-    checkpoints: Checkpoints
-    models: KeptModels
-    """Where what was trained in full is kept."""
+    place: StudyPlace
+    """Where checkpoints are kept, and what was trained in full."""
     against: str | None = None
     """What of a model counts beside its score: ``inputs.model_costs``."""
     progress: Callable[[Progress], object] = lambda _: None
@@ -70,6 +70,25 @@ class ObjectiveTraining:
     def name(self) -> str:
         """The objective's name."""
         return name_of(self.objective)
+
+    def in_study(self, identity: str) -> ObjectiveTraining:
+        """Return the same in the study that ``identity`` tells from others of its name."""
+        return replace(self, place=replace(self.place, identity=identity))
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Those of the study."""
+        return Checkpoints.of_study(
+            self.place.folder,
+            fingerprint=self.sketch.space.fingerprint,
+            root_seed=self.root_seed,
+            settings="objective",
+        )
+
+    @property
+    def models(self) -> KeptModels:
+        """Where what was trained in full is kept."""
+        return KeptModels.in_folder(self.place.folder)
 
     def __call__(self, job: Job) -> Evaluation:
         """Return the evaluation of ``job``."""

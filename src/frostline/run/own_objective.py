@@ -12,7 +12,7 @@ from optuna.study import Study, StudyDirection
 
 from frostline.errors import ObjectiveError, OptionError
 from frostline.folders.places import checked_folder
-from frostline.inputs.safe_names import folder_name
+from frostline.folders.study_place import StudyPlace
 from frostline.objectives.look import look
 from frostline.objectives.training import ObjectiveTraining, function_of, name_of
 from frostline.process import old_objects_passed_over
@@ -27,8 +27,6 @@ from frostline.run.view.search_view import observing
 from frostline.search.proposals.sampling import CMA_ES, GP, QMC, RANDOM, TPE
 from frostline.store.backends.storage import DEFAULT_STORAGE, Storage
 from frostline.store.begun import begun_against, begun_ladder, terms_in
-from frostline.training.files.checkpoints import Checkpoints
-from frostline.training.files.kept_models import KeptModels
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -120,16 +118,12 @@ def tune(
         if given_ladder is None:
             ladder = begun_ladder(begun, ladder)
         watching = within_budget(plan.search_on(ladder, sketch.space), watching)
-        folder = kept_in.below(folder_name(name))
         training = ObjectiveTraining(
             objective=objective,
             sketch=sketch,
             root_seed=plan.seed,
             full_samples=samples,
-            checkpoints=Checkpoints.of_study(
-                folder, fingerprint=sketch.space.fingerprint, root_seed=plan.seed, settings="objective"
-            ),
-            models=KeptModels.in_folder(folder),
+            place=StudyPlace(runs=kept_in, name=name),
             against=plan.against,
             progress=watching.progressed,
         )

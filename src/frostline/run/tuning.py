@@ -27,15 +27,16 @@ from frostline.run.task_search import TaskSearch, terms_of, terms_of_task
 from frostline.run.view.search_view import observing
 from frostline.search.algorithms.halving import AsynchronousHalving
 from frostline.search.algorithms.realigned import inner_search
+from frostline.search.alignment import IDENTITY, Alignment
 from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.search.interface import Climb, Search
 from frostline.search.ladder import Ladder
 from frostline.search.spaces.space import space_of
 from frostline.store.backends.storage import DEFAULT_STORAGE, Storage, opened
 from frostline.store.begun import begun_against, begun_horizon, begun_ladder, begun_statistics, terms_in
+from frostline.store.identity import identity_in
 from frostline.store.study import SearchStudy
 from frostline.training.black_box import BlackBox
-from frostline.training.files.kept_models import KeptModels
 from frostline.training.supervised.sources import source_digest
 from frostline.training.supervised.task_layers import layers_of
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from frostline.search.spaces.space import SearchSpace
     from frostline.store.terms import Terms
     from frostline.training.black_box import TrainFunction
+    from frostline.training.files.kept_models import KeptModels
 
 logger = logging.getLogger(__name__)
 
@@ -116,29 +118,9 @@ def search_training(
         source=source_digest(training),
         has_own=bool(plan.initial),
     )
-    workload = Workload(
-        training=training,
-        ladder=search.ladder,
-        learns=plan.learns,
-        in_waves=_depends_on_order(search, plan),
-        progress=observer.progressed,
-    )
-    with opened(storage) as place:
-        return _search(
-            place,
-            study,
-            terms,
-            _Run(
-                search,
-                plan.draws(space, direction),
-                executor(workload),
-                observer,
-                plan.first,
-                training.models,
-                KeptSamples(workload=workload),
-            ),
-            space,
-        )
+    workload = _workload(training, search, plan, observer)
+    run = _Run(search, plan.draws(space, direction), workload, executor, observer, plan.first)
+    return _search(storage, study, terms, run, space)
 
 
 def tune_task(
@@ -221,27 +203,23 @@ def search_task(
     if plan.against is not None:
         training = replace(training, options=alone(training.options, plan.against))
     terms, alignment = terms_of_task(task, search, plan, training), training.alignment
-    workload = Workload(
-        training=TaskTraining(task=task, options=training.options, study=study, seed=plan.seed),
-        ladder=search.ladder,
-        learns=plan.learns,
-        in_waves=_depends_on_order(search, plan),
-        progress=observer.progressed,
-    )
-    made = executor(workload)
-    if training.known is not None:
-        made = RememberingExecutor(known=training.known, executor=made)
-    if not alignment.is_identity:
-        made = AligningExecutor(alignment=alignment, executor=made)
-    if plan.against is not None:
-        meter = ModelMeter(task, plan.against, device_plan=training.options.device_plan)
-        made = MeteringExecutor(model_cost=meter, executor=made)
-    models = KeptModels.of_study(training.options.folder, study, data=task.fingerprint)
-    with opened(storage) as place:
-        kept = KeptSamples(workload=workload, alignment=alignment)
-        draws = plan.draws(task.space, task.direction)
-        run = _Run(search, draws, made, observer, plan.first, models, kept, joins=training.joins)
-        return _search(place, study, terms, run, task.space)
+    trains = TaskTraining(task=task, options=training.options, study=study, seed=plan.seed)
+
+    def made(workload: Workload) -> Executor:
+        made = executor(workload)
+        if training.known is not None:
+            made = RememberingExecutor(known=training.known, executor=made)
+        if not alignment.is_identity:
+            made = AligningExecutor(alignment=alignment, executor=made)
+        if plan.against is not None:
+            meter = ModelMeter(task, plan.against, device_plan=training.options.device_plan)
+            made = MeteringExecutor(model_cost=meter, executor=made)
+        return made
+
+    workload = _workload(trains, search, plan, observer)
+    draws = plan.draws(task.space, task.direction)
+    run = _Run(search, draws, workload, made, observer, plan.first, alignment=alignment, joins=training.joins)
+    return _search(storage, study, terms, run, task.space)
 
 
 def own_configuration(task: Task) -> dict[str, Value]:
@@ -263,42 +241,60 @@ def default_ladder(task: Task, plan: SearchPlan) -> Ladder:
 class _Run:
     search: Search
     proposer: Proposer
-    executor: Executor
+    workload: Workload
+    executor: ExecutorFactory
     observer: Observer
     own: Sequence[Mapping[str, Value]]
     """The first configurations, which are the user's and not drawn."""
-    models: KeptModels | None
-    """Where the models that are trained in full are kept."""
-    samples_kept: KeptSamples
+    alignment: Alignment = IDENTITY
     joins: bool = False
     """Whether the study has to be there already."""
 
+    def in_study(self, identity: str) -> _Run:
+        """Return the same in the study that ``identity`` tells from others of its name."""
+        training = self.workload.training.in_study(identity)
+        return replace(self, workload=replace(self.workload, training=training))
 
-def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpace) -> TuneResult:
-    with closing(run.executor):
-        if run.models is not None:
-            run.models.folder.check()
-        study = SearchStudy.open(
-            place, name, terms=terms, space=space, samples_kept=run.samples_kept, joins=run.joins
-        )
-        try:
-            if isinstance(run.search, Climb) and terms.expected:
-                study.check_total(run.search.configurations)
-            keeping = KeepingTheBest(
-                run.observer, run.models, last_rung=len(terms.rungs) - 1, num_own=len(run.own)
+    @property
+    def models(self) -> KeptModels | None:
+        """Where the models that are trained in full are kept."""
+        return self.workload.training.models
+
+
+def _search(storage: str | Storage, name: str, terms: Terms, run: _Run, space: SearchSpace) -> TuneResult:
+    identity = identity_in(storage, name)
+    while True:
+        run = run.in_study(identity)
+        with closing(run.executor(run.workload)) as executor, opened(storage) as place:
+            if run.models is not None:
+                run.models.folder.check()
+            kept = KeptSamples(workload=run.workload, alignment=run.alignment)
+            study = SearchStudy.open(
+                place, name, terms=terms, space=space, samples_kept=kept, joins=run.joins, identity=identity
             )
-            climb(study, run.search, run.proposer, run.executor, keeping)
-            # What a process left that was killed before it could delete it.
-            keeping.sweep(study.history)
-            _warn_of_other_own(run, study.history)
-        finally:
-            study.close()
+            with closing(study):
+                if study.identity == identity:
+                    return _climbed(place, study, executor, run)
+            # Another process has begun it in the meantime.
+            identity = study.identity
+
+
+def _climbed(place: Storage, study: SearchStudy, executor: Executor, run: _Run) -> TuneResult:
+    """Let the search climb in its study, which is open, and return what it found."""
+    terms, last_rung = study.terms, len(study.terms.rungs) - 1
+    if isinstance(run.search, Climb) and terms.expected:
+        study.check_total(run.search.configurations)
+    keeping = KeepingTheBest(run.observer, run.models, last_rung=last_rung, num_own=len(run.own))
+    climb(study, run.search, run.proposer, executor, keeping)
     history = study.history
+    # What a process left that was killed before it could delete it.
+    keeping.sweep(history)
+    _warn_of_other_own(run, history)
     best = best_evaluation(history)
-    if best is None or best.rung != len(terms.rungs) - 1:
-        raise SearchFailedError(why_nothing_was_found(history, last_rung=len(terms.rungs) - 1))
+    if best is None or best.rung != last_rung:
+        raise SearchFailedError(why_nothing_was_found(history, last_rung=last_rung))
     return TuneResult(
-        study_name=name,
+        study_name=study.name,
         place=place,
         models=run.models,
         terms=terms,
@@ -306,6 +302,18 @@ def _search(place: Storage, name: str, terms: Terms, run: _Run, space: SearchSpa
         history=history,
         best=best,
         own=_own(run, history),
+    )
+
+
+def _workload(
+    training: TaskTraining | OwnTraining, search: Search, plan: SearchPlan, observer: Observer
+) -> Workload:
+    return Workload(
+        training=training,
+        ladder=search.ladder,
+        learns=plan.learns,
+        in_waves=_depends_on_order(search, plan),
+        progress=observer.progressed,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from frostline.errors import StudyError
 from frostline.store.backends.fastest import access_to
 from frostline.store.backends.storage import Storage, opened
+from frostline.store.identity import identity_of
 from frostline.store.reading import TERMS, found_study, read_study
 from frostline.store.sharing.presence import living_workers
 from frostline.store.study import SearchStudy
@@ -27,18 +28,19 @@ def retry_failed(storage: str | Storage, name: str, *, every: bool = False) -> l
             study.close()
 
 
-def num_trials(storage: str | Storage, name: str) -> int:
-    """Return how many trials the study ``name`` holds, whatever is in them.
+def contents_of(storage: str | Storage, name: str) -> tuple[int, str]:
+    """Return how many trials the study ``name`` holds, whatever is in them, and its identity.
 
     Raises: StudyError if there is none of that name, or frostline did not make it.
     """
     with found_study(storage, name) as (place, study_id):
         held = access_to(place.backend, study_id).num_trials()
-        if held and TERMS not in place.backend.get_study_user_attrs(study_id):
+        attributes = place.backend.get_study_user_attrs(study_id)
+        if held and TERMS not in attributes:
             raise StudyError(
                 f"the study {name!r} holds trials that frostline did not make: use another study name."
             )
-        return held
+        return held, identity_of(attributes)
 
 
 def delete_study(storage: str | Storage, name: str) -> None:

@@ -17,6 +17,7 @@ from frostline.search.history import History
 from frostline.search.spaces.space import SearchSpace
 from frostline.store.backends.fastest import access_to
 from frostline.store.backends.storage import Storage, opened
+from frostline.store.identity import identity_of
 from frostline.store.parsing import parse_lines, parse_table
 from frostline.store.retries import counting_trials
 from frostline.store.terms import Terms
@@ -44,6 +45,8 @@ class StoredStudy:
     """JSON values that were left in it beside the search itself, by key: as they are, unchecked."""
     distributions: SearchSpace | None
     """The space that its configurations were drawn from; None while it holds none."""
+    identity: str
+    """What tells it from others of its name; "" for those of earlier versions."""
 
     def lines(self, key: str) -> list[str]:
         """Return the lines of text that were left under ``key``, none if nothing was. Raises: StudyError if damaged."""
@@ -86,6 +89,7 @@ def read_study(storage: str | Storage, name: str) -> StoredStudy:
             history=history,
             notes={key.removeprefix(_NOTE): value for key, value in attributes.items() if key.startswith(_NOTE)},
             distributions=_space_of(trials[0], name=name) if trials else None,
+            identity=identity_of(attributes),
         )
 
 

@@ -23,6 +23,7 @@ from frostline.store.backends.access import Claims
 from frostline.store.backends.fastest import access_to
 from frostline.store.backends.storage import Storage, StorageErrors
 from frostline.store.backends.vanishing import StudyFile
+from frostline.store.identity import kept_identity, settled_identity
 from frostline.store.opening import join_study, open_study
 from frostline.store.reading import TERMS
 from frostline.store.retries import counting_trials, has_only_failed, retrials
@@ -56,6 +57,8 @@ class SearchStudy:
     ) -> None:
         self.name = name
         self.terms = terms
+        self.identity = ""
+        """What tells it from others of its name."""
         self._place = storage
         self._storage = storage.backend
         self._space = space
@@ -90,10 +93,11 @@ class SearchStudy:
         space: SearchSpace,
         samples_kept: SamplesKept = nothing_kept,
         joins: bool = False,
+        identity: str = "",
     ) -> SearchStudy:
         """Open the study ``name`` in ``storage``, or make it. ``samples_kept`` tells deaths at one place from others.
 
-        One that is joined has to be there.
+        One that is joined has to be there. One that has no ``identity`` gets the one that is offered.
 
         Raises: StudyError if the storage fails, or holds a study of that name made under other terms; OptionError if that is
             no name.
@@ -101,7 +105,18 @@ class SearchStudy:
         found = (join_study if joins else open_study)(storage, name, terms)
         study = cls(storage, found.study_id, name=name, terms=found.terms, space=space, samples_kept=samples_kept)
         study._is_mended = found.is_mended
+        if identity:
+            study._settle(identity)
         return study
+
+    def _settle(self, offered: str) -> None:
+        with self._storing():
+            kept = kept_identity(self._storage, self._study_id)
+            if kept is None:
+                # Others may begin it at the same time: whoever has the first turn says.
+                with self._turn.take():
+                    kept = settled_identity(self._storage, self._study_id, offered)
+        self.identity = kept
 
     def check_total(self, configurations: int) -> None:
         """Raise StudyError if the study holds more than ``configurations``, its total over all runs."""

@@ -42,6 +42,14 @@ class BlackBox:
         """The function's name."""
         return getattr(self.train, "__qualname__", type(self.train).__qualname__)
 
+    def in_study(self, identity: str) -> BlackBox:  # noqa: ARG002
+        """Return itself: nothing is kept."""
+        return self
+
+    @property
+    def place(self) -> None:
+        """Nowhere."""
+
     @property
     def models(self) -> None:
         """Nowhere: what the function trains it does not show."""

@@ -18,13 +18,11 @@ from torch import nn
 
 import frostline
 from frostline.errors import ModelError, OptionError
-from frostline.folders.places import folder_at
 from frostline.records import Configuration
 from frostline.run.outcome.trial_rows import trial_rows
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
 from frostline.training.files import kept_models
-from frostline.training.files.kept_models import KeptModels
 from frostline.training.files.model_files import read_model, write_model
 from tests import tiny_task
 from tests.cli.command_line import run
@@ -46,7 +44,7 @@ def search(folder: Path, *, task: Any = TASK, **options: Any) -> frostline.TuneR
 
 
 def files(folder: Path) -> list[int]:
-    return sorted(int(path.name.partition("-")[0]) for path in (folder / "runs" / "s" / "models").iterdir())
+    return sorted(int(path.name.partition("-")[0]) for path in (folder / "runs" / "s").glob("*/models/*"))
 
 
 def score_of(model: nn.Module) -> float:
@@ -74,16 +72,6 @@ def test_under_a_budget_ones_own_stays_beside_the_best(tmp_path: Path) -> None:
     options = frostline.TrainingOptions(runs=tmp_path / "runs", threads=1, device="cpu")
     result = frostline.tune_task(TASK, study="s", storage=":memory:", plan=SearchPlan(budget=4), training=options)
     assert files(tmp_path) == sorted({0, result.best.number})
-
-
-def test_a_better_one_later_takes_the_place_and_what_another_study_left_goes(tmp_path: Path) -> None:
-    models = KeptModels.of_study(folder_at(tmp_path / "runs"), "s", data=TASK.fingerprint)
-    stale = Configuration(number=1, hyperparameters={"learning_rate": 5.0})
-    models.keep(nn.Linear(2, 2), stale, score=0.0)
-    assert models.existing(stale).exists()
-    result = search(tmp_path)
-    assert not models.has(stale)
-    assert result.best.number in files(tmp_path)
 
 
 def test_what_cannot_be_written_costs_a_warning(
@@ -234,7 +222,7 @@ def test_the_command_line_copies_the_best_weights(
     monkeypatch.chdir(tmp_path)
     run(f"tune {TINY} --study s --configurations 9 --runs runs", capsys)
     _, out, _ = run("best s --runs runs", capsys)
-    assert out.splitlines()[-2].startswith("its weights: runs/s/models/")
+    assert out.splitlines()[-2].startswith("its weights: runs/s/")
     code, out, err = run("best s --weights best.safetensors --runs runs", capsys)
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == "weights in best.safetensors"

@@ -46,6 +46,7 @@ def best_command(
 
     from frostline.cli.display import configuration_table, show_front
     from frostline.folders.places import checked_folder
+    from frostline.folders.study_place import StudyPlace
     from frostline.run.outcome.ending import no_score_words
     from frostline.run.outcome.front import best_front
     from frostline.run.outcome.sentences import how_to_train, score_name
@@ -67,7 +68,8 @@ def best_command(
     configuration = history.configuration_of(best)
     last = len(terms.rungs) - 1
     drawn = history.configurations[best.number]
-    models = KeptModels.of_study(folder, study, data=terms.data)
+    place = StudyPlace(runs=folder, name=study, identity=stored.identity)
+    models = KeptModels.in_folder(place.folder, data=terms.data)
     if weights is not None:
         if best.rung < last:
             raise OptionError(

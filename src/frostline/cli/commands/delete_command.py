@@ -27,18 +27,23 @@ def delete_command(
 ) -> None:
     """Delete a study, and its folder of checkpoints and weights."""
     from frostline.folders.places import checked_folder
-    from frostline.run.outcome.study_folder import delete_study_folder, kept_in, study_folder
-    from frostline.store.maintenance import delete_study, num_trials
+    from frostline.folders.study_place import StudyPlace
+    from frostline.store.maintenance import contents_of, delete_study
 
-    folder = study_folder(checked_folder(runs), study)
-    held = f"{counted(num_trials(storage, study), 'trial')} in {without_password(storage)}"
-    kept = [] if folder is None else kept_in(folder)
-    if folder is None:
+    folder = checked_folder(runs)
+    num_trials, identity = contents_of(storage, study)
+    place = StudyPlace(runs=folder, name=study, identity=identity)
+    held = f"{counted(num_trials, 'trial')} in {without_password(storage)}"
+    has_left = place.exists()
+    kept = place.beside() if has_left else []
+    if not has_left:
         beside = ""
     elif kept:
-        beside = f" and the checkpoints and weights in {folder} (kept there: {', '.join(map(printable, kept))})"
+        beside = (
+            f" and the checkpoints and weights in {place.shared} (kept there: {', '.join(map(printable, kept))})"
+        )
     else:
-        beside = f" and the folder {folder}"
+        beside = f" and the folder {place.shared}"
     if not yes:
         if not sys.stdin.isatty():
             raise OptionError(f"this would delete the study {study!r}, {held}{beside}: say --yes.")
@@ -46,8 +51,8 @@ def delete_command(
             typer.echo("nothing was deleted.")
             return
     delete_study(storage, study)
-    if folder is not None:
-        delete_study_folder(folder)
+    if has_left:
+        place.delete()
     typer.echo(f"deleted: the study {study!r}, {held}{beside}")
 
 

@@ -134,11 +134,8 @@ def _place_of(training: TaskTraining | OwnTraining) -> tuple[Folder | None, str]
     """Return the folder that every node has to reach, None if there is none, and the name of the study in it."""
     if isinstance(training, TaskTraining):
         return training.options.folder, training.study
-    if training.models is None:
-        return None, training.name
-    # RUNS/STUDY/models
-    folder = training.models.folder.parent
-    return folder.parent, folder.name
+    place = training.place
+    return (None, training.name) if place is None else (place.runs, place.name)
 
 
 def _uses_gpus(training: TaskTraining | OwnTraining, nodes: Sequence[Node]) -> bool:

@@ -10,7 +10,6 @@ from frostline.errors import OptionError
 from frostline.folders.places import checked_folder, folder_at, local_path
 from frostline.inputs.device_names import check_device
 from frostline.inputs.model_costs import SECONDS
-from frostline.inputs.safe_names import folder_name
 from frostline.inputs.whole_numbers import parse_whole, shown
 from frostline.process import num_cores
 from frostline.search.alignment import IDENTITY, Alignment
@@ -116,8 +115,8 @@ class TrainingOptions:
 
         return device_plan_of(self.device, self.precision)
 
-    def settings(self, *, study: str, seed: int) -> TrainingSettings:
-        """Return how the trainings of a study run."""
+    def settings(self, *, folder: Folder, seed: int) -> TrainingSettings:
+        """Return how the trainings of a study run, which keeps checkpoints and models in ``folder``."""
         from frostline.training.course import TrainingSettings
 
         return TrainingSettings(
@@ -126,7 +125,7 @@ class TrainingOptions:
             horizon=self.horizon or _RUNG,
             num_validations=self.num_validations,
             statistics=self.statistics or _BATCHES,
-            folder=self.folder.below(folder_name(study)),
+            folder=folder,
         )
 
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from frostline.folders.study_place import StudyPlace
 from frostline.run.execution.executors import Evaluator
 from frostline.training.course import checkpoints_of, samples_kept
+from frostline.training.files.kept_models import KeptModels
 from frostline.training.machine.threads import Threads
 from frostline.training.serial import train_serially
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from frostline.run.execution.options import TrainingOptions
     from frostline.search.interface import Rungs
     from frostline.training.course import TrainingSettings
-    from frostline.training.files.kept_models import KeptModels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +29,27 @@ class TaskTraining:
     options: TrainingOptions
     study: str
     seed: int
+    identity: str = ""
+    """What tells the study from others of its name."""
+
+    def in_study(self, identity: str) -> TaskTraining:
+        """Return the trainings of the study that ``identity`` tells from others of its name."""
+        return replace(self, identity=identity)
+
+    @property
+    def place(self) -> StudyPlace:
+        """Where they keep what they leave."""
+        return StudyPlace(runs=self.options.folder, name=self.study, identity=self.identity)
+
+    @property
+    def models(self) -> KeptModels:
+        """Where they keep the models that are trained in full."""
+        return KeptModels.in_folder(self.place.folder, data=self.task.fingerprint)
 
     @property
     def settings(self) -> TrainingSettings:
         """How they run."""
-        return self.options.settings(study=self.study, seed=self.seed)
+        return self.options.settings(folder=self.place.folder, seed=self.seed)
 
     def __call__(
         self, job: Job, *, threads: Threads | None = None, observe: Callable[[Progress], None] = lambda _: None
@@ -65,6 +82,15 @@ class OwnTraining(Protocol):
     @property
     def name(self) -> str:
         """What it is called in a study."""
+        ...
+
+    def in_study(self, identity: str) -> OwnTraining:
+        """Return the training in the study that ``identity`` tells from others of its name."""
+        ...
+
+    @property
+    def place(self) -> StudyPlace | None:
+        """Where it keeps what it leaves; None if it leaves nothing."""
         ...
 
     @property

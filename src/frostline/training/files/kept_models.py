@@ -17,7 +17,6 @@ from frostline.atomic import write_whole
 from frostline.errors import FrostlineError, ModelError
 from frostline.folders.folder import delete_if_possible
 from frostline.folders.local_folder import LocalFolder
-from frostline.inputs.safe_names import folder_name
 from frostline.training.files.adapter_base import AdapterBase
 from frostline.training.files.model_files import SUFFIX, Model, header_of, model_writer, read_model, write_joined
 
@@ -42,16 +41,11 @@ class KeptModels:
 
     folder: Folder
     data: str = ""
-    """The fingerprint of what they were trained on: another study's of the same name are not taken for this one's."""
-
-    @classmethod
-    def of_study(cls, runs: Folder, study: str, *, data: str = "") -> KeptModels:
-        """Return those of ``study`` below the folder ``runs``, where its checkpoints are too."""
-        return cls.in_folder(runs.below(folder_name(study)), data=data)
+    """The fingerprint of what they were trained on: what has changed since is not taken for the same."""
 
     @classmethod
     def in_folder(cls, folder: Folder, *, data: str = "") -> KeptModels:
-        """Return those in the ``folder`` of a study."""
+        """Return those in the ``folder`` of a study, where its checkpoints are too."""
         return cls(folder=folder.below(FOLDER), data=data)
 
     def name_of(self, configuration: Configuration) -> str:
@@ -160,8 +154,7 @@ class KeptModels:
     ) -> None:
         """Delete what was written of those ``configurations`` that have ended in full, but for those that are ``kept``.
 
-        So goes what a study of the same name left of other configurations. What has not ended by what is known here may have
-        been written by another process.
+        What has not ended by what is known here may have been written by another process.
         """
         for name in self._listed():
             number = name.removeprefix(".").partition("-")[0]
