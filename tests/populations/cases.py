@@ -163,6 +163,23 @@ def stochastic_depth() -> nn.Module:
     return nn.Sequential(*(LeftOutAtTimes() for _ in range(4)), nn.Linear(6, 3))
 
 
+class DrawsBetween(nn.Module):
+    """Draws masks between its layers, in no module of its own, and now and then leaves one of them out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(6, 6), nn.Tanh()) for _ in range(4))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            if not self.training:
+                x = x + layer(x)
+            elif torch.rand(()) > 0.1:
+                x = x + functional.dropout(layer(x), 0.3)
+        return self.head(x)
+
+
 def mixed_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     """Cross entropy with targets that are mixed by NumPy's generator."""
     share = np.random.beta(0.4, 0.4)  # noqa: NPY002 (what users' losses draw from)
@@ -204,6 +221,9 @@ CASES = (
     Case(name="mlp", model=mlp, data=vectors, loss=nn.functional.cross_entropy, layers=(2, 5)),
     Case(name="skips", model=SkippingNetwork, data=vectors, loss=nn.functional.cross_entropy, layers=(2, 3)),
     Case(name="drawing from libraries", model=stochastic_depth, data=vectors, loss=mixed_loss, layers=(2, 5)),
+    Case(
+        name="drawing between", model=DrawsBetween, data=vectors, loss=nn.functional.cross_entropy, layers=(2, 5)
+    ),
     Case(
         name="writing into inputs",
         model=WritesIntoItsInputs,

@@ -97,12 +97,21 @@ class Session:
 
         Whatever the model draws (dropout) is named by the samples seen: it depends on nothing that ran before.
         """
-        device = self.device_plan.device
-        if self.prefix is not None:
-            self.prefix.prepare(batch)
-        seed_generators(derive_seed(self.root_seed, "dropout", self.samples_seen), device)
+        self.prepare_step(batch)
         with self.device_plan.autocast():
-            return self.task.loss(self.model, move_batch(batch, device, copy=self.shares_batches))
+            return self.task.loss(self.model, move_batch(batch, self.device_plan.device, copy=self.shares_batches))
+
+    def prepare_step(self, batch: Batch) -> None:
+        """See to the frozen layers' outputs and to the generators for a CPU batch that is trained on next."""
+        if self.prefix is not None:
+            # What is drawn between the frozen layers is the same for whoever computes them.
+            self.seed_step()
+            self.prefix.prepare(batch)
+        self.seed_step()
+
+    def seed_step(self) -> None:
+        """Seed the generators that the next training step draws from."""
+        seed_generators(derive_seed(self.root_seed, "dropout", self.samples_seen), self.device_plan.device)
 
     def update(self, batch: Batch, *, rate_factor: float) -> Tensor | None:
         """Apply the gradients of a batch's loss; return their norm before clipping, if they are clipped."""
@@ -214,10 +223,12 @@ class Session:
 
     def _prepared(self, batch: Batch, place: int) -> Batch:
         """Return a batch of the validation set as the model is given it. What the model draws depends on its place."""
+        device, seed = self.device_plan.device, derive_seed(self.root_seed, "validation", place)
         if self.prefix is not None:
+            seed_generators(seed, device)
             self.prefix.prepare(batch)
-        seed_generators(derive_seed(self.root_seed, "validation", place), self.device_plan.device)
-        return move_batch(batch, self.device_plan.device, copy=self.shares_batches)
+        seed_generators(seed, device)
+        return move_batch(batch, device, copy=self.shares_batches)
 
     def checkpoint(self) -> Checkpoint:
         """Return what is needed to go on from here.

@@ -63,7 +63,9 @@ def store_of(*, training: int = ROOM, validation: int = ROOM, directory: Path | 
 
 
 @pytest.mark.parametrize("in_memory", [True, False], ids=["memory", "disk"])
-@pytest.mark.parametrize("name", ["gpt", "gpt tied", "resnet", "vit", "skips", "resnet of batch statistics"])
+@pytest.mark.parametrize(
+    "name", ["gpt", "gpt tied", "resnet", "vit", "skips", "resnet of batch statistics", "drawing between"]
+)
 def test_kept_outputs_give_the_numbers_of_serial_training(name: str, in_memory: bool, tmp_path: Path) -> None:
     task = BY_NAME[name].task()
     store = store_of(directory=None if in_memory else tmp_path)

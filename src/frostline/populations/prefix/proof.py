@@ -54,6 +54,7 @@ def prove(shared: SharedPrefix) -> Needs:
             share.session.prefix = None
             stack.callback(setattr, share.session, "prefix", handovers[id(share)])
         _refuse_what_it_changes(deepest, training[0])
+        shared.draws_in = {True} if _draws(deepest, training[0]) else set()
         needs = Needs(frozenset(), frozenset())
         for share in tested.values():
             needs |= _Trial(deepest, share, shared, training).needs()
@@ -134,10 +135,10 @@ class _Trial:
     def _record(self, changed: frozenset[Call]) -> Recording:
         replay = self._recorder.replay
         replay.needs = None
-        recording = self._recorder.record(self._batch)
+        recording = _recorded(self._recorder, self._batch)
         if changed:
             replay.needs = Needs(frozenset(recording.outputs), changed)
-            recording = self._recorder.record(self._batch)
+            recording = _recorded(self._recorder, self._batch)
         replay.needs = None
         return recording
 
@@ -171,9 +172,9 @@ def _refuse_what_it_changes(share: Share, batch: Batch) -> None:
     It would change again in its own pass behind them, and be ahead of the others from then on. What is the same after a
     second pass is no such change: an output that is remembered, say.
     """
-    share.record(batch)
+    _recorded(share, batch)
     before = _own_state(share)
-    share.record(batch)
+    _recorded(share, batch)
     now = _own_state(share)
     changed = [name for name in {**before, **now} if not are_equal(before.get(name), now.get(name))]
     if changed:
@@ -181,6 +182,21 @@ def _refuse_what_it_changes(share: Share, batch: Batch) -> None:
             f"the model changes {changed[0]} on its way through the frozen layers, and would once more for the "
             f"configuration that computes them for all"
         )
+
+
+def _recorded(share: Share, batch: Batch) -> Recording:
+    """Record a training batch as it is recorded where its step is next."""
+    share.session.seed_step()
+    return share.record(batch)
+
+
+def _draws(share: Share, batch: Batch) -> bool:
+    """Return whether anything is drawn on the way through the frozen layers in a training step."""
+    device = share.session.device_plan.device
+    share.session.seed_step()
+    before = generator_states(device)
+    share.record(batch)
+    return not all(map(torch.equal, before, generator_states(device)))
 
 
 def _own_state(share: Share) -> dict[str, Any]:
@@ -205,9 +221,11 @@ def _prove_validation(shared: SharedPrefix, share: Share, batches: Sequence[Batc
     session.prefix = None
     share.replay.load(None)
     whole = session.score(batches)
-    session.prefix = _Recorded(share)
+    session.prefix = recorded = _Recorded(share)
     replayed = session.score(batches)
     session.prefix = None
+    if recorded.draws:
+        shared.draws_in.add(False)
     if shared.shares_validation and not _close(*torch.tensor([whole, replayed], dtype=torch.float64)):
         logger.info(
             "validation computes the frozen layers for every configuration: with their outputs handed back the score "
@@ -223,9 +241,14 @@ class _Recorded:
 
     def __init__(self, share: Share) -> None:
         self._share = share
+        self.draws = False
+        """Whether anything was drawn on the way."""
 
     def prepare(self, batch: Batch) -> None:
+        device = self._share.session.device_plan.device
+        before = generator_states(device)
         self._share.replay.load(self._share.record(batch))
+        self.draws |= not all(map(torch.equal, before, generator_states(device)))
 
     def forget(self) -> None:
         self._share.replay.load(None)

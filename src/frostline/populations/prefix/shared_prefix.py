@@ -36,6 +36,9 @@ class SharedPrefix:
         """What computing the frozen layers took so far."""
         self.stand_ins = StandIns()
         self.shares_validation = True
+        self.draws_in: set[bool] = set()
+        """In which modes, training or not, something is drawn between the frozen layers: their outputs are the step's then,
+        and not the examples'."""
         self.store = store
         # Apart: members are validated in the middle of a training step of the others.
         self._latest: dict[bool, _Latest] = {}
@@ -99,7 +102,7 @@ class SharedPrefix:
         self._latest.pop(training, None)  # given back before the next one takes memory
         if training and self.store is not None and not share.is_constant:
             self.store.clear()
-        if self.store is None or (training and not share.is_constant):
+        if self.store is None or training in self.draws_in or (training and not share.is_constant):
             recording = share.record(batch)
         else:
             recording = self.store.recording(share, batch, self.stand_ins)

@@ -21,9 +21,7 @@ from frostline.populations.stacking.folded_attention import batched_attention
 from frostline.populations.stacking.joint_update import JointUpdate, cannot_join, is_worth_joining
 from frostline.populations.stacking.stacked_losses import stacked_losses
 from frostline.populations.stacking.stacked_outcome import Outcome, State, moved_apart, tolerance_of
-from frostline.seeding import derive_seed
 from frostline.training.machine.devices import move_batch
-from frostline.training.machine.randomness import seed_generators
 
 if TYPE_CHECKING:
     from frostline.protocols import Batch
@@ -96,7 +94,7 @@ class StackedStep:
 
         A step that is replayed is compared with the step itself, if so asked.
         """
-        self._prepare(batch)
+        self._sessions[0].prepare_step(batch)
         if self._joint is not None and self._captured is not None:
             self._joint.set_rates(rate_factors)
             losses, norms = self._captured(batch, compare=compare)
@@ -139,7 +137,7 @@ class StackedStep:
             compute,
             written=[*joint.written, *self._buffers_K.values(), *changing],
             prefix=first.prefix,
-            seed=self._seed,
+            seed=self._sessions[0].seed_step,
             device=self._device,
             tolerance=tolerance_of(first),
         )
@@ -203,17 +201,6 @@ class StackedStep:
     def _device(self) -> torch.device:
         return self._sessions[0].device_plan.device
 
-    def _prepare(self, batch: Batch) -> None:
-        """See to the prefix and the generators for a CPU batch, as in ``Session.loss``."""
-        prefix = self._sessions[0].prefix
-        if prefix is not None:
-            prefix.prepare(batch)
-        self._seed()
-
-    def _seed(self) -> None:
-        session = self._sessions[0]
-        seed_generators(derive_seed(session.root_seed, "dropout", session.samples_seen), self._device)
-
     def _loss(self, batch: Batch) -> Tensor:
         """Return the losses of a batch on the device, of shape (K,), with gradient."""
         folding = nullcontext() if self._is_compiled else batched_attention(self._device)
@@ -224,7 +211,7 @@ class StackedStep:
         with warnings.catch_warnings():
             # An operation that vmap can only loop over is slow and not wrong: the clock will tell.
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-            self._prepare(batch)
+            self._sessions[0].prepare_step(batch)
             losses = self._loss(move_batch(batch, self._device, copy=True))
             stacks = self._trained_K
             gradients = torch.autograd.grad(losses.sum(), list(stacks.values()), allow_unused=True)
