@@ -228,6 +228,21 @@ def test_what_is_tried_out_leaves_no_trace_in_running_statistics(caplog: pytest.
     assert "validation computes the frozen layers for every configuration" not in caplog.text
 
 
+def spectral_normed() -> nn.Module:
+    """Each layer iterates towards its largest singular value in every pass of a training."""
+    hidden = [
+        nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(number, 8)), nn.Tanh())
+        for number in (6, 8, 8)
+    ]
+    return nn.Sequential(*hidden, nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_trained_layers_that_change_in_every_pass_do_not_keep_frozen_ones_from_being_shared(layers: int) -> None:
+    jobs = jobs_of([configuration_of(number) for number in range(3)], layers=layers)
+    assert_same_as_alone(task_of(spectral_normed), jobs, engine=Engine.SHARED)
+
+
 def weight_normed() -> nn.Module:
     """Keeps each weight as a plain attribute, computed anew in every pass."""
     with warnings.catch_warnings():

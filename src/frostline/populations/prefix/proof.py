@@ -2,7 +2,7 @@
 
 A model's forward is code that nobody has read. So one session's model is run whole, and then with outputs handed back that
 another session's model gave: loss, gradients, scores and the state of the random generators have to be the same. The model
-has run on other data in between, so that nothing it keeps for itself can help it.
+has run on other data before, so that nothing it keeps for itself can help it.
 """
 
 from __future__ import annotations
@@ -90,13 +90,14 @@ class _Trial:
 
     def needs(self) -> Needs:
         """Return what has to be handed back; CannotShareError if nothing will do."""
+        # What a model remembers of other data is all that it has, and the same, whenever it is tried.
+        with torch.no_grad():
+            self._tested.session.loss(self._other_batch)
         whole = self._outcome(None)
         if not bool(torch.isfinite(whole.loss)):
             raise CannotShareError(
                 f"the first training loss is {float(whole.loss)}, with which nothing can be proven"
             )
-        with torch.no_grad():
-            self._tested.session.loss(self._other_batch)
         recording = self._record(frozenset())
         names = self._tested.replay.names
         calls = [call for call in recording.outputs if call[0] in names]
