@@ -488,7 +488,7 @@ def test_a_training_that_is_lost_may_stop_as_in_optuna() -> None:
         )
         for batch in trial.batches(LOADER):
             step(model, optimizer, batch)
-            trial.report(loss_of(model))
+            trial.report(loss_of(model), trial.samples_seen // SAMPLES)
             if trial.should_prune():
                 raise optuna.TrialPruned
         return loss_of(model)
@@ -530,6 +530,10 @@ def yields(trial: frostline.Trial) -> Iterator[float]:
     yield objective(trial)
 
 
+async def waits(trial: frostline.Trial) -> float:
+    return objective(trial)
+
+
 def trains_before_freezing(trial: frostline.Trial) -> float:
     return len(trial.parameters)
 
@@ -541,6 +545,7 @@ def trains_before_freezing(trial: frostline.Trial) -> float:
         (asks_for_nothing, "asks for no hyperparameter"),
         (freezes_two, "freezes two models"),
         (yields, "the objective yields"),
+        (waits, "the objective is an async function"),
         (trains_before_freezing, "call trial.freeze\\(model\\) before"),
         (lambda configuration, fidelity: 0.0, "called with a trial alone"),
         ("train", "give a function of a trial"),
@@ -549,6 +554,11 @@ def trains_before_freezing(trial: frostline.Trial) -> float:
 def test_what_shows_before_training(wrong: Any, words: str) -> None:
     with pytest.raises(ObjectiveError, match=words):
         tune(wrong)
+
+
+def test_other_words_of_optuna_are_named() -> None:
+    with pytest.raises(AttributeError, match=r"a trial of frostline has no 'set_user_attr'.*suggest_float"):
+        tune(lambda trial: trial.set_user_attr("epochs", 3))
 
 
 def test_options_that_are_none() -> None:
@@ -588,9 +598,63 @@ def test_nothing_is_trained_to_look() -> None:
         return loss_of(model)
 
     assert look(by_parts, samples=SAMPLES).layers is None
+
+    def by_hand(trial: frostline.Trial, *, updated: Callable[[nn.Parameter], Tensor]) -> float:
+        model = network()
+        trial.freeze(model)
+        rate = trial.suggest_float("learning_rate", 1e-3, 1.0)
+        for number, (inputs, _) in enumerate(trial.batches(LOADER), start=1):
+            model(inputs).sum().backward()
+            with torch.no_grad():
+                for parameter in trial.parameters:
+                    updated(parameter).sub_(rate * parameter.grad)
+            num_batches.append(number)
+        return 0.0
+
+    num_batches: list[int] = []
+    look(partial(by_hand, updated=lambda parameter: parameter), samples=SAMPLES)
+    look(partial(by_hand, updated=lambda parameter: parameter.data), samples=SAMPLES)
+    assert num_batches == [1, 1]
     handle.remove()
     assert not steps
     assert (sketch.num_layers, [*sketch.space.distributions]) == (4, ["learning_rate"])
+
+
+@pytest.mark.parametrize("gathered", [1, 3])
+def test_a_look_goes_on_while_gradients_are_gathered(gathered: int) -> None:
+    def own(trial: frostline.Trial) -> float:
+        model = network()
+        trial.freeze(model)
+        optimizer = torch.optim.SGD(trial.parameters, lr=trial.suggest_float("learning_rate", 1e-3, 1.0))
+        for number, (inputs, _) in enumerate(trial.batches(LOADER), start=1):
+            model(inputs).sum().backward()
+            if number % gathered == 0:
+                nn.utils.clip_grad_norm_(trial.parameters, trial.suggest_float("clip", 0.1, 10.0))
+                optimizer.step()
+        return 0.0
+
+    assert {*look(own, samples=SAMPLES).space.distributions} == {"learning_rate", "clip"}
+
+
+def test_models_that_are_called_as_functions_of_their_parameters() -> None:
+    def own(trial: frostline.Trial, **options: Any) -> float:
+        model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
+        trial.freeze(model, **options)
+        rate = trial.suggest_float("learning_rate", 1e-3, 1.0, log=True)
+        values = {name: each.detach() for name, each in model.named_parameters() if each.requires_grad}
+
+        def loss(values: dict[str, Tensor], batch: tuple[Tensor, Tensor]) -> Tensor:
+            called = torch.func.functional_call(model, values, (batch[0],))
+            return nn.functional.mse_loss(called, batch[1])
+
+        for batch in trial.batches(LOADER):
+            gradients = torch.func.grad(loss)(values, batch)
+            values = {name: value - rate * gradients[name] for name, value in values.items()}
+        model.load_state_dict(values, strict=False)
+        return loss_of(model)
+
+    scores = [tune(partial(own, **options)).score for options in ({}, {"example_inputs": POINTS})]
+    assert scores[0] == scores[1]
 
 
 def failure_of(own: Callable[[frostline.Trial], Any]) -> str:

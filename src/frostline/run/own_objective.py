@@ -167,6 +167,10 @@ def _check(objective: object, samples: object) -> None:
         raise ObjectiveError(
             "the objective yields: report scores on the way by trial.report(score), and return the last one."
         )
+    if inspect.iscoroutinefunction(objective):
+        raise ObjectiveError(
+            "the objective is an async function: give a plain one, which runs it by asyncio.run and returns its score."
+        )
     try:
         inspect.signature(objective).bind(None)
     except TypeError as error:
