@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, cast
@@ -13,6 +14,7 @@ from optuna.study import Study, StudyDirection
 from frostline.errors import ObjectiveError, OptionError
 from frostline.folders.places import checked_folder
 from frostline.inputs.safe_names import folder_name
+from frostline.objectives.given_arguments import arguments_of, other_arguments
 from frostline.objectives.look import look
 from frostline.objectives.training import ObjectiveTraining, function_of, name_of
 from frostline.process import old_objects_passed_over
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from frostline.run.execution.workload import ExecutorFactory
     from frostline.run.outcome.result import TuneResult
     from frostline.search.proposals.sampling import Sampling
+    from frostline.store.terms import Terms
+
+logger = logging.getLogger(__name__)
 
 _SAMPLINGS: dict[type[BaseSampler], Sampling] = {
     RandomSampler: RANDOM,
@@ -115,6 +120,7 @@ def tune(
         sketch = look(objective, samples=samples, values=values, root_seed=plan.seed)
         begun = terms_in(place, name)
         plan = replace(plan, against=begun_against(begun, plan.against))
+        arguments = _begun_arguments(begun, objective, name)
         given = given_ladder or plan.usual_ladder
         ladder = ladder_by(given, num_layers=sketch.num_layers, full_samples=samples, unit=unit)
         if given_ladder is None:
@@ -144,6 +150,7 @@ def tune(
                 storage=place,
                 executor=executor,
                 observer=watching,
+                arguments=arguments,
             )
 
 
@@ -156,6 +163,21 @@ def study_name_of(objective: Objective) -> str:
         return own
     # A cell of a notebook has a file of its own, whose name is a number.
     return f"{path.stem}-{own}" if path.suffix == ".py" and "ipykernel" not in str(path) else own
+
+
+def _begun_arguments(begun: Terms | None, objective: Objective, name: str) -> str:
+    """Return what the study was begun with beside the trial, and say so if the objective was given something else now."""
+    arguments = arguments_of(objective)
+    if begun is None or begun.arguments is None:
+        return arguments
+    if others := other_arguments(begun.arguments, arguments):
+        logger.warning(
+            "the study %r was begun by an objective with another value of %s, whose scores it keeps and goes on with: give "
+            "each a study of its own, study=...",
+            name,
+            ", ".join(others),
+        )
+    return begun.arguments
 
 
 def _check(objective: object, samples: object) -> None:

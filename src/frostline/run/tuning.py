@@ -96,11 +96,12 @@ def search_training(
     storage: str | Storage = DEFAULT_STORAGE,
     executor: ExecutorFactory = local_executor,
     observer: Observer = SILENT,
+    arguments: str | None = None,
 ) -> TuneResult:
     """Search for the best configuration of a training that knows more of itself than any task, and return it.
 
     What is tried says ``plan``; the study ``study`` is kept in ``storage`` and continued if it is there. ``executor`` makes
-    what evaluates.
+    what evaluates. ``arguments`` says with what else than its trial an objective was made.
     Raises: StudyError if the study cannot be opened or is another one's; SearchFailedError if no configuration was
     evaluated at full fidelity.
     """
@@ -109,6 +110,7 @@ def search_training(
     terms = terms_of(
         search,
         plan,
+        arguments=arguments,
         task=training.name,
         space=space.fingerprint,
         direction=direction,
