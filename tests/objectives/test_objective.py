@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import torch
@@ -567,6 +568,25 @@ def test_options_that_are_none() -> None:
             tune(objective, samples=samples)
     with pytest.raises(SearchSpaceError, match="has no 'rate'"):
         tune(objective, initial={"rate": 0.1})
+    for options, words in (
+        ({"n_trials": 100}, "there is no option 'n_trials'.*Did you mean budget"),
+        ({"configuration": 9}, "there is no option 'configuration'.*Did you mean configurations"),
+        ({"executor": "ray"}, "executor is 'ray', but must be what makes one"),
+        ({"storage": None}, "storage is None, but must be a database's URL"),
+        ({"study": 3}, "the name of a study is 3"),
+        ({"initial": [0.1]}, r"initial is \[0.1\], but must be the values of a configuration"),
+    ):
+        with pytest.raises(OptionError, match=words):
+            tune(objective, **options)
+
+
+def test_numbers_of_numpy_and_paths_are_taken() -> None:
+    found = tune(objective, samples=np.int64(SAMPLES), storage=Path("journal.log"), configurations=9)
+    assert found.terms.rungs[-1].samples == SAMPLES
+    there = read_study("journal.log", found.study_name).history
+    assert sorted(each.score for each in there.evaluations()) == sorted(
+        e.score for e in found.history.evaluations()
+    )
 
 
 def test_an_error_of_the_users_own_comes_as_it_is() -> None:

@@ -15,14 +15,14 @@ from frostline.run.execution.affordable import within_budget
 from frostline.run.execution.executors import AligningExecutor, MeteringExecutor, RememberingExecutor
 from frostline.run.execution.local import local_executor
 from frostline.run.execution.options import TrainingOptions, alone, usual_horizon
-from frostline.run.execution.workload import ExecutorFactory, TaskTraining, Workload
+from frostline.run.execution.workload import ExecutorFactory, TaskTraining, Workload, check_factory
 from frostline.run.given_ladder import GivenLadder, checked_ladder, ladder_by
 from frostline.run.loop import SILENT, Observer, Proposer, climb
 from frostline.run.outcome.keeping import KeepingTheBest
 from frostline.run.outcome.kept_samples import KeptSamples
 from frostline.run.outcome.result import TuneResult, why_nothing_was_found
 from frostline.run.outcome.summary import best_evaluation, summarise
-from frostline.run.plan import PlanFields, SearchPlan
+from frostline.run.plan import PlanFields, SearchPlan, check_options
 from frostline.run.task_search import TaskSearch, terms_of, terms_of_task
 from frostline.run.view.search_view import observing
 from frostline.search.algorithms.halving import AsynchronousHalving
@@ -31,8 +31,9 @@ from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.search.interface import Climb, Search
 from frostline.search.ladder import Ladder
 from frostline.search.spaces.space import space_of
-from frostline.store.backends.storage import DEFAULT_STORAGE, Storage, opened
+from frostline.store.backends.storage import DEFAULT_STORAGE, Storage, checked_place, opened
 from frostline.store.begun import begun_against, begun_horizon, begun_ladder, begun_statistics, terms_in
+from frostline.store.reading import check_study_name
 from frostline.store.study import SearchStudy
 from frostline.training.black_box import BlackBox
 from frostline.training.files.kept_models import KeptModels
@@ -40,6 +41,8 @@ from frostline.training.supervised.sources import source_digest
 from frostline.training.supervised.task_layers import layers_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from optuna.distributions import BaseDistribution
 
     from frostline.protocols import Executor, Task
@@ -150,7 +153,7 @@ def tune_task(
     ladder: GivenLadder | None = None,
     plan: SearchPlan = SearchPlan(),
     training: TrainingOptions = TrainingOptions(),
-    storage: str = DEFAULT_STORAGE,
+    storage: Path | str = DEFAULT_STORAGE,
     executor: ExecutorFactory = local_executor,
     observer: Observer | None = None,
     **fields: Unpack[PlanFields],
@@ -164,8 +167,11 @@ def tune_task(
     own configuration comes first, unless the plan has others. How the trainings run says ``training``. A search whose last
     rung is predicted not to fit into the memory is refused. The rest, the errors too, is as in ``tune``.
     """
-    given = checked_ladder(ladder)
+    check_options(fields, "plan", "study", "ladder", "training", "storage", "executor", "observer")
+    check_factory(executor)
+    storage, given = checked_place(storage), checked_ladder(ladder)
     study, plan = study or task.name, replace(plan, **fields)
+    check_study_name(study)
     shown = observing(
         observer,
         what=f"the search of {study}",
