@@ -237,7 +237,8 @@ class Trial:
     def count(self, num_samples: int) -> bool:
         """Count a step on so many samples of somebody else's loop; return whether the rung has room for another one.
 
-        In the place of ``batches``, for a framework that brings its own loop.
+        In the place of ``batches``, for a loop of one's own, or a framework's: only so it is known after how many samples a
+        checkpoint was kept, and what goes on from there is charged for the others alone.
         """
         self._is_counted = True
         count = whole_count(num_samples)
