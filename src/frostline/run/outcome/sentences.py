@@ -81,9 +81,12 @@ def cost_lines(summary: Summary) -> list[str]:
         lines = [
             f"{duration(summary.seconds)} of training and validation, as much as {summary.full_trainings:.1f} full "
             f"trainings of {duration(summary.full_training_seconds)}.",
-            f"Training all {summary.num_configurations} candidates in full would have taken {duration(every)} by the same "
-            f"measure: {every / summary.seconds:.1f} times as long.",
         ]
+        if summary.num_configurations > 1:
+            lines.append(
+                f"Training all {summary.num_configurations} candidates in full would have taken {duration(every)} by the "
+                f"same measure: {every / summary.seconds:.1f} times as long."
+            )
     return lines
 
 
@@ -185,4 +188,5 @@ def _said_defaults(terms: Terms) -> dict[str, Any]:
     """Return what the command that began a study said of hyperparameters: all of its configurations were trained so."""
     sampling = (terms.recipe or {}).get("sampling")
     said = sampling.get("default") if isinstance(sampling, Mapping) else None
-    return parse_assignments("--default", said if isinstance(said, list) else None)
+    said = said if isinstance(said, list) else []
+    return parse_assignments("--default", [each for each in said if isinstance(each, str) and "=" in each])
