@@ -22,7 +22,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 import frostline
-from frostline.errors import LadderError, ObjectiveError, OptionError, SearchSpaceError
+from frostline.errors import LadderError, ObjectiveError, OptionError, SearchSpaceError, StudyError
 from frostline.folders.local_folder import LocalFolder
 from frostline.folders.places import folder_at
 from frostline.objectives.look import look
@@ -478,6 +478,22 @@ def test_an_optuna_study_brings_its_storage_its_sampler_and_its_direction() -> N
     ):
         with pytest.raises(OptionError, match=words):
             tune(objective, study=optuna.create_study(directions=directions, sampler=sampler))
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_study_of_optunas_with_another_direction_is_refused(by_name: bool) -> None:
+    study = optuna.create_study(study_name="theirs", storage="sqlite:///own.db", direction="maximize")
+    options = (
+        {"study": "theirs", "storage": "sqlite:///own.db"}
+        if by_name
+        else {"study": study, "direction": "minimize"}
+    )
+    with pytest.raises(
+        StudyError, match="'theirs' is to maximize its value, and this search to minimize its score"
+    ):
+        tune(objective, **options)
+    assert study.trials == []
+    assert tune(objective, **options | {"direction": "maximize"}).score == study.best_value
 
 
 def test_a_training_that_is_lost_may_stop_as_in_optuna() -> None:
