@@ -79,6 +79,10 @@ def test_a_name_of_the_module_counts_and_what_is_not_plain_does_not(monkeypatch:
     monkeypatch.setitem(globals(), "SCALE", 2)
     assert other_arguments(begun, arguments_of(objective)) == ["SCALE"]
     assert arguments_of(print) == ""
+    around: list[Any] = [1]
+    around.append(around)
+    for data in (range(5), [*range(5_000)], "text" * 5_000, [[0] * 100] * 100, around, [object()]):
+        assert "options" not in arguments_of(partial(objective, options=data))
 
 
 def test_a_study_that_goes_on_with_another_value_says_so(

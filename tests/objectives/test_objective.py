@@ -537,6 +537,13 @@ def asks_for_nothing(trial: frostline.Trial) -> float:
     return loss_of(model)
 
 
+def reports_too_soon(trial: frostline.Trial) -> float:
+    model = network()
+    trial.freeze(model)
+    trial.report(loss_of(model))
+    return objective(trial)
+
+
 def freezes_two(trial: frostline.Trial) -> float:
     trial.freeze(network())
     trial.freeze(network())
@@ -561,6 +568,7 @@ def trains_before_freezing(trial: frostline.Trial) -> float:
         (never_freezes, "never froze a model"),
         (asks_for_nothing, "asks for no hyperparameter"),
         (freezes_two, "freezes two models"),
+        (reports_too_soon, "trial.report came before any sample was trained on"),
         (yields, "the objective yields"),
         (waits, "the objective is an async function"),
         (trains_before_freezing, "call trial.freeze\\(model\\) before"),

@@ -6,15 +6,21 @@ import argparse
 import hashlib
 import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import Any
 
+from frostline.layers.cutting.nesting import leaves
 from frostline.objectives.training import function_of
 
 _PLAIN = (bool, int, float, str, type(None), os.PathLike)
 _DIGITS = 12
+
+# More is data, and takes time to hash.
+_MOST_PARTS = 1_000
+_MOST_CHARACTERS = 10_000
 
 
 def arguments_of(objective: Any) -> str:
@@ -59,15 +65,14 @@ def _given(objective: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _text(value: Any) -> str | None:
-    """Return what tells a plain value from another one; None if it is something else, such as a data set."""
+    """Return what tells a small plain value from another one; None if it is something else, such as a data set."""
     if isinstance(value, argparse.Namespace):
         value = vars(value)
-    if isinstance(value, _PLAIN):
-        return f"{value!r}"
-    if isinstance(value, Mapping):
-        parts = [(f"{name!r}", _text(part)) for name, part in value.items()]
-    elif isinstance(value, tuple | list):
-        parts = [("", _text(part)) for part in value]
-    else:
+    try:
+        parts = [*islice(leaves(value), _MOST_PARTS + 1)]
+        is_plain = all(isinstance(part, _PLAIN) for part in parts) and len(parts) <= _MOST_PARTS
+        if is_plain and sum(len(part) for part in parts if isinstance(part, str)) <= _MOST_CHARACTERS:
+            return repr(value)
+    except Exception:  # of a class of theirs
         return None
-    return None if any(text is None for _, text in parts) else f"{parts}"
+    return None

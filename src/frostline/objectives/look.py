@@ -93,7 +93,9 @@ class _Looked(Trial):
         self.end()
 
     def report(self, score: float, step: int | None = None, *, samples: int | None = None) -> None:
-        """End."""
+        """End, unless it came too soon."""
+        if samples is None and self.samples_seen == 0:
+            super().report(score, step)
         self.end(score, step, samples)
 
     def checkpoint(self, state: Mapping[str, Any]) -> None:
