@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Unpack
 
@@ -195,8 +195,10 @@ def tune_task(
         if training.statistics is None:
             training = replace(training, statistics=begun_statistics(begun))
         if not plan.initial:
-            with suppress(SearchSpaceError):
+            try:
                 plan = replace(plan, initial=(own_configuration(task),))
+            except SearchSpaceError as error:
+                logger.warning("the task's own configuration takes no part: %s", error)
         return search_task(
             task,
             plan.search_on(climbed, task.space),
