@@ -142,7 +142,8 @@ def test_a_budget_too_small_to_search_says_so_and_trains_ones_own(capsys: pytest
     code, out, _ = run(f"tune {TINY} --study s --budget 2 --device cpu", capsys)
     assert code == 0
     assert "a budget of 2 full trainings is too small to search, which takes 2.5" in out
-    assert "Your own configuration, 0, is the best: keep it." in out
+    assert "Your own configuration, 0, is the only one that was trained, and so compared with nobody" in out
+    assert "candidates in full" not in out
     assert len(trials()) == 1
 
 
@@ -183,7 +184,7 @@ def test_a_time_shorter_than_a_step_is_refused_in_one_line(capsys: pytest.Captur
     )
     code, out, _ = run(f"tune {TINY} --study s --budget 2 --device cpu", capsys)
     assert code == 0
-    assert "Your own configuration, 0, is the best: keep it." in out
+    assert "Your own configuration, 0, is the only one that was trained" in out
 
 
 def test_without_defaults_nothing_is_said_to_be_ones_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,7 @@ def typed_here(command: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_what_a_search_and_an_audit_print_can_be_typed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = f"{TINY} --set size=128 --space space.toml --seed 3 --storage 'j 1.log' --device cpu"
+    options = f"{TINY} --set size=128 --space space.toml --default optimizer=SGD --seed 3 --storage 'j 1.log' --device cpu"
     code, out, err = run(f"tune {options} --study 's 1' -n 9", capsys)
     assert (code, err) == (0, "")
     score = after("best: ", out).split("score ")[1].split()[0]

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import torch
@@ -21,7 +22,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 import frostline
-from frostline.errors import LadderError, ObjectiveError, OptionError, SearchSpaceError
+from frostline.errors import LadderError, ObjectiveError, OptionError, SearchSpaceError, StudyError
 from frostline.folders.local_folder import LocalFolder
 from frostline.folders.places import folder_at
 from frostline.folders.study_place import StudyPlace
@@ -481,6 +482,22 @@ def test_an_optuna_study_brings_its_storage_its_sampler_and_its_direction() -> N
             tune(objective, study=optuna.create_study(directions=directions, sampler=sampler))
 
 
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_study_of_optunas_with_another_direction_is_refused(by_name: bool) -> None:
+    study = optuna.create_study(study_name="theirs", storage="sqlite:///own.db", direction="maximize")
+    options = (
+        {"study": "theirs", "storage": "sqlite:///own.db"}
+        if by_name
+        else {"study": study, "direction": "minimize"}
+    )
+    with pytest.raises(
+        StudyError, match="'theirs' is to maximize its value, and this search to minimize its score"
+    ):
+        tune(objective, **options)
+    assert study.trials == []
+    assert tune(objective, **options | {"direction": "maximize"}).score == study.best_value
+
+
 def test_a_training_that_is_lost_may_stop_as_in_optuna() -> None:
     def own(trial: frostline.Trial) -> float:
         model = network()
@@ -490,7 +507,7 @@ def test_a_training_that_is_lost_may_stop_as_in_optuna() -> None:
         )
         for batch in trial.batches(LOADER):
             step(model, optimizer, batch)
-            trial.report(loss_of(model))
+            trial.report(loss_of(model), trial.samples_seen // SAMPLES)
             if trial.should_prune():
                 raise optuna.TrialPruned
         return loss_of(model)
@@ -522,6 +539,13 @@ def asks_for_nothing(trial: frostline.Trial) -> float:
     return loss_of(model)
 
 
+def reports_too_soon(trial: frostline.Trial) -> float:
+    model = network()
+    trial.freeze(model)
+    trial.report(loss_of(model))
+    return objective(trial)
+
+
 def freezes_two(trial: frostline.Trial) -> float:
     trial.freeze(network())
     trial.freeze(network())
@@ -530,6 +554,10 @@ def freezes_two(trial: frostline.Trial) -> float:
 
 def yields(trial: frostline.Trial) -> Iterator[float]:
     yield objective(trial)
+
+
+async def waits(trial: frostline.Trial) -> float:
+    return objective(trial)
 
 
 def trains_before_freezing(trial: frostline.Trial) -> float:
@@ -542,7 +570,9 @@ def trains_before_freezing(trial: frostline.Trial) -> float:
         (never_freezes, "never froze a model"),
         (asks_for_nothing, "asks for no hyperparameter"),
         (freezes_two, "freezes two models"),
+        (reports_too_soon, "trial.report came before any sample was trained on"),
         (yields, "the objective yields"),
+        (waits, "the objective is an async function"),
         (trains_before_freezing, "call trial.freeze\\(model\\) before"),
         (lambda configuration, fidelity: 0.0, "called with a trial alone"),
         ("train", "give a function of a trial"),
@@ -553,12 +583,36 @@ def test_what_shows_before_training(wrong: Any, words: str) -> None:
         tune(wrong)
 
 
+def test_other_words_of_optuna_are_named() -> None:
+    with pytest.raises(AttributeError, match=r"a trial of frostline has no 'set_user_attr'.*suggest_float"):
+        tune(lambda trial: trial.set_user_attr("epochs", 3))
+
+
 def test_options_that_are_none() -> None:
     for samples in (0, -1, 1.5, True):
         with pytest.raises(OptionError, match="a full training takes a whole number"):
             tune(objective, samples=samples)
     with pytest.raises(SearchSpaceError, match="has no 'rate'"):
         tune(objective, initial={"rate": 0.1})
+    for options, words in (
+        ({"n_trials": 100}, "there is no option 'n_trials'.*Did you mean budget"),
+        ({"configuration": 9}, "there is no option 'configuration'.*Did you mean configurations"),
+        ({"executor": "ray"}, "executor is 'ray', but must be what makes one"),
+        ({"storage": None}, "storage is None, but must be a database's URL"),
+        ({"study": 3}, "the name of a study is 3"),
+        ({"initial": [0.1]}, r"initial is \[0.1\], but must be the values of a configuration"),
+    ):
+        with pytest.raises(OptionError, match=words):
+            tune(objective, **options)
+
+
+def test_numbers_of_numpy_and_paths_are_taken() -> None:
+    found = tune(objective, samples=np.int64(SAMPLES), storage=Path("journal.log"), configurations=9)
+    assert found.terms.rungs[-1].samples == SAMPLES
+    there = read_study("journal.log", found.study_name).history
+    assert sorted(each.score for each in there.evaluations()) == sorted(
+        e.score for e in found.history.evaluations()
+    )
 
 
 def test_an_error_of_the_users_own_comes_as_it_is() -> None:
@@ -590,9 +644,63 @@ def test_nothing_is_trained_to_look() -> None:
         return loss_of(model)
 
     assert look(by_parts, samples=SAMPLES).layers is None
+
+    def by_hand(trial: frostline.Trial, *, updated: Callable[[nn.Parameter], Tensor]) -> float:
+        model = network()
+        trial.freeze(model)
+        rate = trial.suggest_float("learning_rate", 1e-3, 1.0)
+        for number, (inputs, _) in enumerate(trial.batches(LOADER), start=1):
+            model(inputs).sum().backward()
+            with torch.no_grad():
+                for parameter in trial.parameters:
+                    updated(parameter).sub_(rate * parameter.grad)
+            num_batches.append(number)
+        return 0.0
+
+    num_batches: list[int] = []
+    look(partial(by_hand, updated=lambda parameter: parameter), samples=SAMPLES)
+    look(partial(by_hand, updated=lambda parameter: parameter.data), samples=SAMPLES)
+    assert num_batches == [1, 1]
     handle.remove()
     assert not steps
     assert (sketch.num_layers, [*sketch.space.distributions]) == (4, ["learning_rate"])
+
+
+@pytest.mark.parametrize("gathered", [1, 3])
+def test_a_look_goes_on_while_gradients_are_gathered(gathered: int) -> None:
+    def own(trial: frostline.Trial) -> float:
+        model = network()
+        trial.freeze(model)
+        optimizer = torch.optim.SGD(trial.parameters, lr=trial.suggest_float("learning_rate", 1e-3, 1.0))
+        for number, (inputs, _) in enumerate(trial.batches(LOADER), start=1):
+            model(inputs).sum().backward()
+            if number % gathered == 0:
+                nn.utils.clip_grad_norm_(trial.parameters, trial.suggest_float("clip", 0.1, 10.0))
+                optimizer.step()
+        return 0.0
+
+    assert {*look(own, samples=SAMPLES).space.distributions} == {"learning_rate", "clip"}
+
+
+def test_models_that_are_called_as_functions_of_their_parameters() -> None:
+    def own(trial: frostline.Trial, **options: Any) -> float:
+        model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
+        trial.freeze(model, **options)
+        rate = trial.suggest_float("learning_rate", 1e-3, 1.0, log=True)
+        values = {name: each.detach() for name, each in model.named_parameters() if each.requires_grad}
+
+        def loss(values: dict[str, Tensor], batch: tuple[Tensor, Tensor]) -> Tensor:
+            called = torch.func.functional_call(model, values, (batch[0],))
+            return nn.functional.mse_loss(called, batch[1])
+
+        for batch in trial.batches(LOADER):
+            gradients = torch.func.grad(loss)(values, batch)
+            values = {name: value - rate * gradients[name] for name, value in values.items()}
+        model.load_state_dict(values, strict=False)
+        return loss_of(model)
+
+    scores = [tune(partial(own, **options)).score for options in ({}, {"example_inputs": POINTS})]
+    assert scores[0] == scores[1]
 
 
 def failure_of(own: Callable[[frostline.Trial], Any]) -> str:

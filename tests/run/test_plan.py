@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 
 from frostline.errors import OptionError, SearchSpaceError
+from frostline.run.execution.options import TrainingOptions
 from frostline.run.loop import SILENT
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function, tune_task
@@ -58,6 +60,18 @@ def test_a_study_that_was_begun_with_another_configuration_of_ones_own_says_so(
     [record] = [each for each in caplog.records if each.name == "frostline.run.tuning"]
     assert "configuration 0 of the study is {'learning_rate': 0.001" in record.getMessage()
     assert "and not {'learning_rate': 0.01" in record.getMessage()
+
+
+def test_a_configuration_of_ones_own_that_lies_outside_the_space_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = replace(tiny_task.task, defaults={"learning_rate": 1.0, "optimizer": "Adam"})
+    options = TrainingOptions(runs=tmp_path)
+    assert tune_task(task, budget=2, storage=":memory:", training=options, observer=SILENT).own is None
+    assert (
+        "the task's own configuration takes no part: learning_rate is 1.0, but the search space allows"
+        in caplog.text
+    )
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

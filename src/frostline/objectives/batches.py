@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 from frostline.errors import ObjectiveError
-from frostline.layers.cutting.nesting import tensors
 from frostline.objectives.generators import current_states, set_states
-
-
-def num_examples(batch: Any) -> int:
-    """Return how many examples a batch holds: the length of the first tensor in it, or of itself.
-
-    Raises: ObjectiveError if it has none.
-    """
-    for tensor in tensors(batch):
-        if tensor.dim() > 0:
-            return len(tensor)
-    try:
-        return len(batch)
-    except TypeError:
-        raise ObjectiveError(
-            f"a batch is a {type(batch).__name__}, and nobody knows how many samples it holds: say how they are counted, "
-            f"trial.batches(loader, num_samples=lambda batch: ...)."
-        ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +84,3 @@ def _has_same_batches(loader: Iterable[Any], other: Iterable[Any]) -> bool:
     is_whole = samplers <= {SequentialSampler, RandomSampler} and loader.batch_size is not None
     sizes = [(each.batch_size, each.drop_last, len(each)) for each in (loader, other)]
     return is_whole and len(samplers) == 1 and loader.dataset is other.dataset and sizes[0] == sizes[1]
-
-
-Count = Callable[[Any], int]
-"""Returns how many samples a batch holds."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from frostline.objectives.batches import Place
+from frostline.objectives.keepable import check_keepable, with_plain_numbers
 from frostline.records import CurvePoint
 
 
@@ -22,9 +23,11 @@ class KeptTraining:
     """Where in the data it was, if they came from ``Trial.batches``."""
 
     def contents(self) -> dict[str, Any]:
-        """Return it as tensors and plain values."""
+        """Return it as tensors and plain values. Raises: ObjectiveError if the objective's own state is none of these."""
+        state = with_plain_numbers(self.state)
+        check_keepable(state)
         return {
-            "state": dict(self.state),
+            "state": dict(state),
             "samples_seen": self.samples_seen,
             "curve": [(point.samples, point.score) for point in self.curve],
             "place": None if self.place is None else self.place.contents(),

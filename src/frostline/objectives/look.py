@@ -18,7 +18,7 @@ from frostline.errors import ModelError, ObjectiveError
 from frostline.layers import LayerStack, freeze
 from frostline.layers.cutting.execution import Arguments
 from frostline.layers.trained_steps import split_into_steps
-from frostline.objectives.batches import Count, num_examples
+from frostline.objectives.batch_sizes import Count, num_examples
 from frostline.objectives.suggestions import MiddleFirst
 from frostline.objectives.surroundings import Surroundings
 from frostline.objectives.trial import Trial
@@ -83,13 +83,20 @@ class _Looked(Trial):
         return super().count(num_samples)
 
     def batches(self, loader: Iterable[Any], *, num_samples: Count = num_examples) -> Iterator[Any]:
-        """Yield one batch."""
-        yield from super().batches(loader, num_samples=num_samples)
+        """Yield one batch, and more only while gradients are gathered for the first step."""
+        for batch in super().batches(loader, num_samples=num_samples):
+            before = self._sums()
+            yield batch
+            # A step that was made by hand changes the parameters, or has taken the gradients; no hook tells of it.
+            if before and (self._sums() != before or not self._has_gradients()):
+                self.end()
         self.end()
 
-    def report(self, score: float, *, samples: int | None = None) -> None:
-        """End."""
-        self.end(score, samples)
+    def report(self, score: float, step: int | None = None, *, samples: int | None = None) -> None:
+        """End, unless it came too soon."""
+        if samples is None and self.samples_seen == 0:
+            super().report(score, step)
+        self.end(score, step, samples)
 
     def checkpoint(self, state: Mapping[str, Any]) -> None:
         """End."""
@@ -101,7 +108,19 @@ class _Looked(Trial):
             self.has_ended = True
             raise _LookEndedError
 
+    def _trained(self) -> list[nn.Parameter]:
+        return [] if self.model is None else [each for each in self.model.parameters() if each.requires_grad]
+
+    def _sums(self) -> list[tuple[int, float]]:
+        """Return what tells whether the trained parameters were written to, through ``data`` as well."""
+        return [(each._version, float(each.detach().sum())) for each in self._trained()]
+
+    def _has_gradients(self) -> bool:
+        return any(each.grad is not None for each in self._trained())
+
     def _see(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not all(isinstance(each, nn.Parameter) for each in model.parameters()):
+            return  # ``torch.func.functional_call`` runs it with tensors in their place
         self._handle.remove()
         if not self.has_run:
             # What the model itself raises is better raised where it is called.

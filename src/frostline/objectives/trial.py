@@ -13,7 +13,8 @@ from frostline.errors import ObjectiveError
 from frostline.layers import freeze, freezing_of
 from frostline.layers.storages import model_bytes
 from frostline.layers.trained_steps import split_into_steps
-from frostline.objectives.batches import Count, Place, Repeated, num_examples
+from frostline.objectives.batch_sizes import Count, num_examples, whole_count
+from frostline.objectives.batches import Place, Repeated
 from frostline.objectives.kept_training import KeptTraining
 from frostline.objectives.pending_checkpoint import PendingCheckpoint
 from frostline.objectives.stopwatch import Stopwatch
@@ -72,6 +73,14 @@ class Trial:
         self._place: Place | None = None
         self._stopwatch = Stopwatch()
         self._checkpoint = PendingCheckpoint(surroundings.keep, may_continue=surroundings.may_continue)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(
+                f"a trial of frostline has no {name!r}: of Optuna's it has suggest_float, suggest_int, suggest_categorical, "
+                f"params, number, report and should_prune."
+            )
 
     # Hyperparameters.
 
@@ -190,10 +199,10 @@ class Trial:
     def batches(self, loader: Iterable[Any], *, num_samples: Count = num_examples) -> Iterator[Any]:
         """Yield the batches of ``loader``, again and again, until the rung's samples are used up; at least one.
 
-        ``num_samples(batch)`` says how many samples a batch holds; by default the length of its first tensor. A training
-        that goes on from a checkpoint gets the batches after it.
-        Raises: ObjectiveError if there is no batch, or none the second time, or if ``loader`` holds other data than that of
-            this trial before.
+        ``num_samples(batch)`` says how many samples a batch holds; by default the length of its first tensor or array. A
+        training that goes on from a checkpoint gets the batches after it.
+        Raises: ObjectiveError if there is no batch, or none the second time, if nobody knows how many samples one holds, or
+            if ``loader`` holds other data than that of this trial before.
         """
         self._is_counted = True
         if self._repeated is None:
@@ -209,7 +218,7 @@ class Trial:
                     # Drawing one batch too many moves random generators; whoever goes on from here draws it again.
                     self._place = self._repeated.place
                 batch = next(batches)
-                count = num_samples(batch)
+                count = whole_count(num_samples(batch))
                 self._largest_batch = max(self._largest_batch, count)
                 if self.samples_seen > 0 and self.samples_seen + count > self._fidelity.samples:
                     return
@@ -228,11 +237,13 @@ class Trial:
     def count(self, num_samples: int) -> bool:
         """Count a step on so many samples of somebody else's loop; return whether the rung has room for another one.
 
-        In the place of ``batches``, for a framework that brings its own loop.
+        In the place of ``batches``, for a loop of one's own, or a framework's: only so it is known after how many samples a
+        checkpoint was kept, and what goes on from there is charged for the others alone.
         """
         self._is_counted = True
-        self._largest_batch = max(self._largest_batch, num_samples)
-        self.samples_seen += num_samples
+        count = whole_count(num_samples)
+        self._largest_batch = max(self._largest_batch, count)
+        self.samples_seen += count
         self._surroundings.progressed(self.samples_seen)
         self._stepped()
         return not self._is_over()
@@ -240,9 +251,10 @@ class Trial:
     def will_run(self, *args: Any, **kwargs: Any) -> None:
         """Say what the model is about to be called with; a search looks once at the order of the layers."""
 
-    def report(self, score: float, *, samples: int | None = None) -> None:
+    def report(self, score: float, step: int | None = None, *, samples: int | None = None) -> None:  # noqa: ARG002
         """Note the validation score after so many samples, by default those that ``batches`` has given.
 
+        Optuna's ``step`` may be given and tells nothing here, where epochs are not counted.
         Raises: ObjectiveError if it is no number, or nobody knows after how many samples it came.
         """
         value = score_of(score)
@@ -270,7 +282,13 @@ class Trial:
         goes on with it, and so does a configuration that is promoted to more samples with as many layers: it comes back as
         ``resumed``, on the CPU, and ``batches`` goes on where it was, with the random generators as they were. Call it after
         every step if you like: it takes little time.
+        Raises: ObjectiveError if it is no mapping; where it is written, also if it holds what cannot be read back.
         """
+        if not isinstance(state, Mapping):
+            raise ObjectiveError(
+                f"trial.checkpoint got a {type(state).__name__}, but keeps a mapping of names: give "
+                f'{{"model": model.state_dict(), "optimizer": optimizer.state_dict()}}.'
+            )
         training = KeptTraining(
             state=dict(state),
             samples_seen=self.samples_seen,

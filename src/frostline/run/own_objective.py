@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import logging
+import operator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from optuna.samplers import CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.study import Study, StudyDirection
@@ -13,20 +15,23 @@ from optuna.study import Study, StudyDirection
 from frostline.errors import ObjectiveError, OptionError
 from frostline.folders.places import checked_folder
 from frostline.folders.study_place import StudyPlace
+from frostline.objectives.given_arguments import arguments_of, other_arguments
 from frostline.objectives.look import look
 from frostline.objectives.training import ObjectiveTraining, function_of, name_of
 from frostline.process import old_objects_passed_over
 from frostline.run.execution.affordable import within_budget
 from frostline.run.execution.local import local_executor
 from frostline.run.execution.options import DEFAULT_RUNS
+from frostline.run.execution.workload import check_factory
 from frostline.run.given_ladder import GivenLadder, checked_ladder, ladder_by
 from frostline.run.loop import Observer
-from frostline.run.plan import PlanFields, SearchPlan
+from frostline.run.plan import PlanFields, SearchPlan, check_options
 from frostline.run.tuning import search_training
 from frostline.run.view.search_view import observing
 from frostline.search.proposals.sampling import CMA_ES, GP, QMC, RANDOM, TPE
-from frostline.store.backends.storage import DEFAULT_STORAGE, Storage
+from frostline.store.backends.storage import DEFAULT_STORAGE, Storage, checked_place
 from frostline.store.begun import begun_against, begun_ladder, terms_in
+from frostline.store.reading import check_study_name
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -36,6 +41,9 @@ if TYPE_CHECKING:
     from frostline.run.execution.workload import ExecutorFactory
     from frostline.run.outcome.result import TuneResult
     from frostline.search.proposals.sampling import Sampling
+    from frostline.store.terms import Terms
+
+logger = logging.getLogger(__name__)
 
 _SAMPLINGS: dict[type[BaseSampler], Sampling] = {
     RandomSampler: RANDOM,
@@ -57,7 +65,7 @@ class TuneOptions(SearchOptions, total=False):
 
     unit: str
     study: str | Study | None
-    storage: str
+    storage: Path | str
     runs: Path | str
     executor: ExecutorFactory
     observer: Observer | None
@@ -69,7 +77,7 @@ def tune(
     samples: int,
     unit: str = "samples",
     study: str | Study | None = None,
-    storage: str = DEFAULT_STORAGE,
+    storage: Path | str = DEFAULT_STORAGE,
     runs: Path | str = DEFAULT_RUNS,
     executor: ExecutorFactory = local_executor,
     observer: Observer | None = None,
@@ -98,7 +106,10 @@ def tune(
         StudyError if the study cannot be opened or is another one's; SearchFailedError if no configuration was evaluated in
         full; what the objective raises where it is called for the first time.
     """
-    _check(objective, samples)
+    check_options(options, *TuneOptions.__annotations__)
+    storage, samples = checked_place(storage), _checked_samples(samples)
+    check_factory(executor)
+    _check(objective)
     kept_in = checked_folder(runs)
     given_ladder = checked_ladder(options.pop("ladder", None))
     fields = cast("PlanFields", options)
@@ -108,11 +119,13 @@ def tune(
         place, study = Storage(f"the study {study.study_name!r}", study._storage), study.study_name
     plan = SearchPlan(**fields, sample_unit=unit)
     name = study or study_name_of(objective)
+    check_study_name(name)
     with observing(observer, what=f"the search of {name}", storage=storage, sample_unit=unit) as watching:
         values = plan.first[0] if plan.first else None
         sketch = look(objective, samples=samples, values=values, root_seed=plan.seed)
         begun = terms_in(place, name)
         plan = replace(plan, against=begun_against(begun, plan.against))
+        arguments = _begun_arguments(begun, objective, name)
         given = given_ladder or plan.usual_ladder
         ladder = ladder_by(given, num_layers=sketch.num_layers, full_samples=samples, unit=unit)
         if given_ladder is None:
@@ -138,6 +151,7 @@ def tune(
                 storage=place,
                 executor=executor,
                 observer=watching,
+                arguments=arguments,
             )
 
 
@@ -152,14 +166,39 @@ def study_name_of(objective: Objective) -> str:
     return f"{path.stem}-{own}" if path.suffix == ".py" and "ipykernel" not in str(path) else own
 
 
-def _check(objective: object, samples: object) -> None:
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+def _begun_arguments(begun: Terms | None, objective: Objective, name: str) -> str:
+    """Return what the study was begun with beside the trial, and say so if the objective was given something else now."""
+    arguments = arguments_of(objective)
+    if begun is None or begun.arguments is None:
+        return arguments
+    if others := other_arguments(begun.arguments, arguments):
+        logger.warning(
+            "the study %r was begun by an objective with another value of %s, whose scores it keeps and goes on with: give "
+            "each a study of its own, study=...",
+            name,
+            ", ".join(others),
+        )
+    return begun.arguments
+
+
+def _checked_samples(samples: Any) -> int:
+    # NumPy's whole numbers are none of Python's.
+    count = operator.index(samples) if hasattr(samples, "__index__") and not isinstance(samples, bool) else 0
+    if count < 1:
         raise OptionError(f"samples is {samples!r}, but a full training takes a whole number of them, at least 1.")
+    return count
+
+
+def _check(objective: object) -> None:
     if not callable(objective):
         raise ObjectiveError(f"the objective is {objective!r:.60}: give a function of a trial.")
     if inspect.isgeneratorfunction(objective):
         raise ObjectiveError(
             "the objective yields: report scores on the way by trial.report(score), and return the last one."
+        )
+    if inspect.iscoroutinefunction(objective):
+        raise ObjectiveError(
+            "the objective is an async function: give a plain one, which runs it by asyncio.run and returns its score."
         )
     try:
         inspect.signature(objective).bind(None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypedDict, get_args
 
@@ -19,6 +20,15 @@ from frostline.search.ladder import Ladder
 from frostline.search.proposals.mirror import Learning
 from frostline.search.proposals.sampling import RANDOM, Draws, Sampling
 from frostline.search.spaces.space import SearchSpace
+
+# What people write who come from there, and what it is here.
+_OPTUNAS = {
+    "n_trials": "budget",
+    "timeout": "budget",
+    "sampler": "sampling",
+    "study_name": "study",
+    "sample_unit": "unit",
+}
 
 
 class SearchFactory(Protocol):
@@ -70,6 +80,12 @@ class SearchPlan:
             if not given:
                 value = shown(getattr(self, name))
                 raise OptionError(f"{name} is {value}, but must be {kind}, such as {such_as}.")
+        initial = self.initial if isinstance(self.initial, Sequence) else [self.initial]
+        if not all(isinstance(each, Mapping) for each in initial):
+            raise OptionError(
+                f"initial is {shown(self.initial)}, but must be the values of a configuration by their names, or several "
+                f"of these."
+            )
         if self.against is not None:
             check_several_scores(self.sampler.name)
         if self.direction is not None and self.direction not in get_args(Direction):
@@ -144,9 +160,19 @@ class PlanFields(TypedDict, total=False):
 
     budget: str | float | None
     configurations: int | None
-    search: SearchFactory
-    sampling: Sampling
+    search: SearchFactory | str
+    sampling: Sampling | str
     initial: Mapping[str, Value] | Sequence[Mapping[str, Value]]
     seed: int
     direction: Direction | None
     against: str | None
+
+
+def check_options(given: Iterable[str], *others: str) -> None:
+    """Raise OptionError unless the names that are ``given`` are fields of a plan, or among the ``others``."""
+    known = sorted({*PlanFields.__annotations__, *others})
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(_OPTUNAS.get(name, name), known, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise OptionError(f"there is no option {name!r}: a search takes {', '.join(known)}.{hint}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Unpack
 
@@ -15,14 +15,14 @@ from frostline.run.execution.affordable import within_budget
 from frostline.run.execution.executors import AligningExecutor, MeteringExecutor, RememberingExecutor
 from frostline.run.execution.local import local_executor
 from frostline.run.execution.options import TrainingOptions, alone, usual_horizon
-from frostline.run.execution.workload import ExecutorFactory, TaskTraining, Workload
+from frostline.run.execution.workload import ExecutorFactory, TaskTraining, Workload, check_factory
 from frostline.run.given_ladder import GivenLadder, checked_ladder, ladder_by
 from frostline.run.loop import SILENT, Observer, Proposer, climb
 from frostline.run.outcome.keeping import KeepingTheBest
 from frostline.run.outcome.kept_samples import KeptSamples
 from frostline.run.outcome.result import TuneResult, why_nothing_was_found
 from frostline.run.outcome.summary import best_evaluation, summarise
-from frostline.run.plan import PlanFields, SearchPlan
+from frostline.run.plan import PlanFields, SearchPlan, check_options
 from frostline.run.task_search import TaskSearch, terms_of, terms_of_task
 from frostline.run.view.search_view import observing
 from frostline.search.algorithms.halving import AsynchronousHalving
@@ -32,15 +32,18 @@ from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.search.interface import Climb, Search
 from frostline.search.ladder import Ladder
 from frostline.search.spaces.space import space_of
-from frostline.store.backends.storage import DEFAULT_STORAGE, Storage, opened
+from frostline.store.backends.storage import DEFAULT_STORAGE, Storage, checked_place, opened
 from frostline.store.begun import begun_against, begun_horizon, begun_ladder, begun_statistics, terms_in
 from frostline.store.identity import identity_in
+from frostline.store.reading import check_study_name
 from frostline.store.study import SearchStudy
 from frostline.training.black_box import BlackBox
 from frostline.training.supervised.sources import source_digest
 from frostline.training.supervised.task_layers import layers_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from optuna.distributions import BaseDistribution
 
     from frostline.protocols import Executor, Task
@@ -98,11 +101,12 @@ def search_training(
     storage: str | Storage = DEFAULT_STORAGE,
     executor: ExecutorFactory = local_executor,
     observer: Observer = SILENT,
+    arguments: str | None = None,
 ) -> TuneResult:
     """Search for the best configuration of a training that knows more of itself than any task, and return it.
 
     What is tried says ``plan``; the study ``study`` is kept in ``storage`` and continued if it is there. ``executor`` makes
-    what evaluates.
+    what evaluates. ``arguments`` says with what else than its trial an objective was made.
     Raises: StudyError if the study cannot be opened or is another one's; SearchFailedError if no configuration was
     evaluated at full fidelity.
     """
@@ -111,6 +115,7 @@ def search_training(
     terms = terms_of(
         search,
         plan,
+        arguments=arguments,
         task=training.name,
         space=space.fingerprint,
         direction=direction,
@@ -130,7 +135,7 @@ def tune_task(
     ladder: GivenLadder | None = None,
     plan: SearchPlan = SearchPlan(),
     training: TrainingOptions = TrainingOptions(),
-    storage: str = DEFAULT_STORAGE,
+    storage: Path | str = DEFAULT_STORAGE,
     executor: ExecutorFactory = local_executor,
     observer: Observer | None = None,
     **fields: Unpack[PlanFields],
@@ -144,8 +149,11 @@ def tune_task(
     own configuration comes first, unless the plan has others. How the trainings run says ``training``. A search whose last
     rung is predicted not to fit into the memory is refused. The rest, the errors too, is as in ``tune``.
     """
-    given = checked_ladder(ladder)
+    check_options(fields, "plan", "study", "ladder", "training", "storage", "executor", "observer")
+    check_factory(executor)
+    storage, given = checked_place(storage), checked_ladder(ladder)
     study, plan = study or task.name, replace(plan, **fields)
+    check_study_name(study)
     shown = observing(
         observer,
         what=f"the search of {study}",
@@ -169,8 +177,10 @@ def tune_task(
         if training.statistics is None:
             training = replace(training, statistics=begun_statistics(begun))
         if not plan.initial:
-            with suppress(SearchSpaceError):
+            try:
                 plan = replace(plan, initial=(own_configuration(task),))
+            except SearchSpaceError as error:
+                logger.warning("the task's own configuration takes no part: %s", error)
         return search_task(
             task,
             plan.search_on(climbed, task.space),

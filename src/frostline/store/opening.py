@@ -103,4 +103,12 @@ def _made_or_found(storage: Storage, name: str, terms: Terms) -> tuple[int, Term
         backend.set_study_user_attr(study_id, TERMS, terms.record())
     except DuplicatedStudyError:
         study_id = backend.get_study_id_from_name(name)
-    return study_id, read_terms(backend, study_id, name=name)
+    kept = read_terms(backend, study_id, name=name)
+    directions = [each.name.lower() for each in backend.get_study_directions(study_id)]
+    if kept is None and directions != [terms.direction]:
+        # One that somebody made with Optuna: its best value would not be the search's.
+        raise StudyError(
+            f"the study {name!r} is to {' and '.join(directions)} its value, and this search to {terms.direction} its "
+            f"score: say the same direction, or use another study name."
+        )
+    return study_id, kept

@@ -185,6 +185,7 @@ class _SecondTermsRecord(_TermsRecord):
     is_sweep: bool
     training: _TrainingRecord | None
     metric: NotRequired[_Name]
+    arguments: NotRequired[_Text]
     against: NotRequired[Literal["bytes", "flops", "seconds"]]
     has_own: NotRequired[bool]
     # Whoever makes a search from it looks closer.

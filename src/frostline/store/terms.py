@@ -155,6 +155,9 @@ class Terms:
     budget: BudgetTerms | None = dataclasses.field(default=None, compare=False)
     """None of a search that is not sized by a budget."""
 
+    arguments: str | None = dataclasses.field(default=None, compare=False)
+    """Names and hashes of what an objective was given beside its trial; None of a task, and of earlier versions."""
+
     def record(self) -> dict[str, Any]:
         """Return what ``parse`` takes, for JSON."""
         reference = self.reference
@@ -180,6 +183,7 @@ class Terms:
             **({"has_own": True} if self.has_own else {}),
             **({} if self.recipe is None else {"recipe": dict(self.recipe)}),
             **({} if self.budget is None else {"budget": self.budget.record()}),
+            **({} if self.arguments is None else {"arguments": self.arguments}),
         }
 
     @classmethod
@@ -228,6 +232,7 @@ class Terms:
             has_own=record.get("has_own", False),
             recipe=record.get("recipe"),
             budget=BudgetTerms.parse(record["budget"]) if "budget" in record else None,
+            arguments=record.get("arguments"),
         )
 
     def check_equal(self, other: Terms, *, name: str, remedy: str = _ANOTHER) -> None:

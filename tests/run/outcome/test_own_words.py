@@ -40,12 +40,16 @@ def test_where_nobody_was_trained_with_as_many_layers_nobody_was_compared() -> N
         "Your own configuration, 0, is the only one that was trained with as many layers, and so compared with nobody: a "
         "larger budget does that. Its score, trained in full, is 0.5."
     )
+    [line] = said(history_of((0, 2, 0.5, 1.0)))
+    assert line == (
+        "Your own configuration, 0, is the only one that was trained, and so compared with nobody: a larger budget does "
+        "that. Its score, trained in full, is 0.5."
+    )
 
 
 @pytest.mark.parametrize(
     "others",
     [
-        [],
         [(1, 1, 0.6, 1.0)],
         # With few layers it is another model.
         [(1, 0, 0.2, 1.0), (1, 1, 0.6, 1.0)],

@@ -26,14 +26,14 @@ from frostline.integrations.lightning.lightning_trainer import (
     length,
 )
 from frostline.integrations.trained_parameters import keep_trained
-from frostline.objectives.batches import num_examples
+from frostline.objectives.batch_sizes import num_examples
 from frostline.objectives.generators import current_states, set_states
 from frostline.objectives.pending_checkpoint import SECONDS_BETWEEN_CHECKPOINTS
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
-    from frostline.objectives.batches import Count
+    from frostline.objectives.batch_sizes import Count
     from frostline.objectives.trial import Trial
 
 # Of a checkpoint these are not plain values, or not the training's: the trial makes modules, and each rung a trainer.
@@ -47,7 +47,7 @@ class TrialCallback(Callback):
 
     Give it to a trainer of its own among the ``callbacks``, give ``ckpt_path=callback.ckpt_path`` to ``Trainer.fit``, and
     return ``callback.score(trainer)``. However many epochs the trainer was made for, it trains on the rung's samples.
-    ``num_samples(batch)`` says how many samples a batch holds, by default the length of its first tensor.
+    ``num_samples(batch)`` says how many samples a batch holds, by default the length of its first tensor or array.
 
     With a ``ModelCheckpoint`` that has a ``monitor`` the best is kept: the score is that of the validation that was best by
     it, of lower rungs of the same training too, and ``score`` leaves the module with those weights. ``best`` is that

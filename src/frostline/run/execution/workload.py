@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from frostline.errors import OptionError
 from frostline.folders.study_place import StudyPlace
 from frostline.run.execution.executors import Evaluator
 from frostline.training.course import checkpoints_of, samples_kept
@@ -145,3 +146,11 @@ class ExecutorFactory(Protocol):
     def __call__(self, workload: Workload) -> Executor:
         """Return the executor of ``workload``; raise what makes it impossible before anything is trained."""
         ...
+
+
+def check_factory(executor: object) -> None:
+    """Raise OptionError unless ``executor`` may be what makes one."""
+    if not callable(executor):
+        raise OptionError(
+            f"executor is {executor!r:.60}, but must be what makes one, such as frostline.integrations.RayExecutor()."
+        )

@@ -41,9 +41,11 @@ def own_lines(
             f"does that."
         ]
     if _is_compared_with_nobody(history, own):
+        is_alone = all(each.number == own.number for each in history.evaluations())
+        only = "that was trained" if is_alone else "that was trained with as many layers"
         return [
-            f"Your own configuration, {own.number}, is the only one that was trained with as many layers, and so compared "
-            f"with nobody: a larger budget does that. Its {name}, trained in full, is {own.score:.5g}."
+            f"Your own configuration, {own.number}, is the only one {only}, and so compared with nobody: a larger budget "
+            f"does that. Its {name}, trained in full, is {own.score:.5g}."
         ]
     return [
         f"Your own configuration, {own.number}, is the best: keep it. Its {name}, trained in full, is {own.score:.5g}."
@@ -62,10 +64,10 @@ def left_behind_line(own: Evaluation, best_there: Evaluation | None, metric: str
 
 
 def _is_compared_with_nobody(history: History, own: Evaluation) -> bool:
-    """Return whether others were evaluated, and none of them with as many layers as one's own."""
+    """Return whether no other was evaluated with as many layers as one's own."""
     others = [each for each in history.evaluations() if each.number != own.number]
     layers = own.fidelity.trainable_layers
-    return bool(others) and all(each.fidelity.trainable_layers < layers for each in others)
+    return all(each.fidelity.trainable_layers < layers for each in others)
 
 
 def _ahead_below(history: History, own: Evaluation) -> Evaluation | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
+from frostline.inputs.json_values import parse_assignments
 from frostline.inputs.task_names import names_a_task
 from frostline.run.installed_programs import frostline_program
 from frostline.run.outcome.overfitting import overfitting_lines
@@ -78,9 +81,12 @@ def cost_lines(summary: Summary) -> list[str]:
         lines = [
             f"{duration(summary.seconds)} of training and validation, as much as {summary.full_trainings:.1f} full "
             f"trainings of {duration(summary.full_training_seconds)}.",
-            f"Training all {summary.num_configurations} candidates in full would have taken {duration(every)} by the same "
-            f"measure: {every / summary.seconds:.1f} times as long.",
         ]
+        if summary.num_configurations > 1:
+            lines.append(
+                f"Training all {summary.num_configurations} candidates in full would have taken {duration(every)} by the "
+                f"same measure: {every / summary.seconds:.1f} times as long."
+            )
     return lines
 
 
@@ -161,7 +167,8 @@ def train_command(terms: Terms, configuration: Configuration) -> str | None:
     if terms.reference is None or not names_a_task(terms.reference.name):
         return None
     seed = f" --seed {terms.seed}" if terms.seed else ""
-    return f"frostline train {terms.reference}{seed} --configuration {shlex.quote(_values(configuration))}"
+    values = _values(configuration, beside=_said_defaults(terms))
+    return f"frostline train {terms.reference}{seed} --configuration {shlex.quote(values)}"
 
 
 def how_to_train(terms: Terms, configuration: Configuration) -> str:
@@ -172,5 +179,14 @@ def how_to_train(terms: Terms, configuration: Configuration) -> str:
     return f"train it in full: {command.replace('frostline', frostline_program(), 1)}"
 
 
-def _values(configuration: Configuration) -> str:
-    return json.dumps(dict(configuration.hyperparameters))
+def _values(configuration: Configuration, beside: Mapping[str, Any] = MappingProxyType({})) -> str:
+    own = dict(configuration.hyperparameters)
+    return json.dumps(own | {name: value for name, value in beside.items() if name not in own})
+
+
+def _said_defaults(terms: Terms) -> dict[str, Any]:
+    """Return what the command that began a study said of hyperparameters: all of its configurations were trained so."""
+    sampling = (terms.recipe or {}).get("sampling")
+    said = sampling.get("default") if isinstance(sampling, Mapping) else None
+    said = said if isinstance(said, list) else []
+    return parse_assignments("--default", [each for each in said if isinstance(each, str) and "=" in each])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from frostline.errors import StudyError
+from frostline.errors import OptionError, StudyError
 from frostline.inputs.credentials import Secrets, holds_password, without_password
 
 if TYPE_CHECKING:
@@ -58,6 +58,16 @@ class Storage:
     def reading_errors(self) -> StorageErrors:
         """Return the same for reading alone, where everything that is raised comes of what lies in the storage."""
         return StorageErrors(self.place, only_storage=True)
+
+
+def checked_place(storage: object) -> str:
+    """Return what names a storage as text, also a journal file's ``Path``. Raises: OptionError if it names none."""
+    place = os.fspath(storage) if isinstance(storage, os.PathLike) else storage
+    if not isinstance(place, str):
+        raise OptionError(
+            f"storage is {place!r:.60}, but must be a database's URL, the path of a journal file, or {MEMORY!r}."
+        )
+    return place
 
 
 @contextmanager
