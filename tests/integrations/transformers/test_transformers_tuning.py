@@ -188,6 +188,16 @@ def test_what_a_trainer_keeps_in_folders_of_its_own_is_kept() -> None:
     assert second.curve[-1] == whole.curve[-1]
 
 
+@pytest.mark.parametrize("kwargs", [None, {"use_reentrant": True}])
+def test_what_is_trained_is_trained_with_activations_computed_again(kwargs: dict[str, Any] | None) -> None:
+    def make(trial: Trial) -> Trainer:
+        return make_trainer(trial, gradient_checkpointing=True, gradient_checkpointing_kwargs=kwargs)
+
+    usual, again = (Training(each, 100, layers=LAYERS + 1) for each in (make_trainer, make))
+    assert again.curve == usual.curve
+    assert all(torch.equal(value, again.weights[name]) for name, value in usual.weights.items())
+
+
 def test_adapters_are_trained_from_the_last_layer_that_has_one() -> None:
     def make(trial: Trial) -> Trainer:
         usual = make_trainer(trial)

@@ -55,6 +55,7 @@ class TrialCallback(TrainerCallback):
         args.save_strategy, args.load_best_model_at_end = SaveStrategy.NO, False
         args.save_only_model, args.push_to_hub = False, False
         args.logging_strategy, args.report_to = IntervalStrategy.NO, []
+        _let_frozen_inputs_be_computed_again(args)
         self._trainer.add_callback(self)
         self._had_progress_bars = is_progress_bar_enabled()
         disable_progress_bar()
@@ -173,6 +174,18 @@ class TrialCallback(TrainerCallback):
         generators = self._states if _is_between_epochs(state) else self._epoch_states
         self._trial.checkpoint({"files": files, "generators": generators, **best})
         self._kept_at = time.monotonic()
+
+
+def _let_frozen_inputs_be_computed_again(args: TrainingArguments) -> None:
+    """Let activations be computed again without torch's reentrant checkpoints, to the same numbers.
+
+    Of these a layer gets no gradient whose inputs need none: the first one behind the frozen ones.
+    """
+    # transformers knows it by both names, and earlier ones by the second alone.
+    for name in ("activation_checkpointing", "gradient_checkpointing"):
+        if getattr(args, name, False):
+            given = getattr(args, f"{name}_kwargs") or {}
+            setattr(args, f"{name}_kwargs", {**given, "use_reentrant": False})
 
 
 def _best_model(args: TrainingArguments, kept: Any) -> BestModel | None:
