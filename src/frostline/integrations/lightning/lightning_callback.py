@@ -169,7 +169,7 @@ class TrialCallback(Callback):
         if is_within_epoch:
             # Lightning leaves it out, but this module and these callbacks have not seen the epoch begin.
             self._begin_again(trainer, pl_module)
-        self._has_drawn_order = not is_within_epoch
+        self._has_drawn_order = True
         begin_epoch(trainer, kept["num_batches"])
         if is_within_epoch:
             set_states(kept["now"])
@@ -178,10 +178,10 @@ class TrialCallback(Callback):
         """Note the random generators with which the order of the data is drawn."""
         if not self._has_drawn_order:
             self._epoch_states = current_states()
-        self._has_drawn_order = False
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let Lightning do at the end of an epoch what it does of one that nobody interrupted."""
+        self._has_drawn_order = False
         metrics = trainer.callback_metrics
         followed = [config.monitor for config in trainer.lr_scheduler_configs if config.reduce_on_plateau]
         if all(name in metrics for name in followed):
