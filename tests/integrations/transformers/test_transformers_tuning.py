@@ -159,6 +159,24 @@ def test_a_training_in_rungs_is_the_whole_one(options: dict[str, Any], stops: tu
     assert all(torch.equal(value, part.weights[name]) for name, value in whole.weights.items())
 
 
+def test_a_training_that_was_killed_at_an_epoch_s_end_goes_on_as_it_would_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("frostline.integrations.transformers.transformers_callback.SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr("frostline.objectives.pending_checkpoint.SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr("frostline.objectives.pending_checkpoint._PAUSES_BETWEEN_WRITES", 0)
+
+    def make(trial: Trial) -> Trainer:
+        return make_trainer(trial, **FOLLOWING, eval_strategy="epoch")
+
+    whole = Training(make, 2 * EPOCH)
+    kept = [each for each in whole.written if each.samples_seen == EPOCH]
+    assert kept
+    second = Training(make, 2 * EPOCH, kept=KeptTraining.of(kept[-1].contents()))
+    assert second.curve == whole.curve
+    assert second.watching.schedule[-1] == whole.watching.schedule[-1]
+
+
 def test_what_a_trainer_keeps_in_folders_of_its_own_is_kept() -> None:
     class Apart(Trainer):
         """Keeps its model in a folder of the checkpoint's, as sentence-transformers' trainer does with its parts."""

@@ -117,18 +117,20 @@ class TrialCallback(TrainerCallback):
         self._metrics = {}
         if not has_room or self._trial.should_prune():
             self._is_over = control.should_training_stop = True
-        elif time.monotonic() - self._kept_at >= SECONDS_BETWEEN_CHECKPOINTS:
+        elif self._is_due and not _is_between_epochs(state):
             control.should_save = True
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Where the rung ends, whether an epoch does or not, see to its score and a checkpoint."""
+        """See to a score and a checkpoint where the rung ends, whether an epoch does or not."""
         if not self._is_over:
+            # Behind the last step of an epoch an evaluation may still follow, and a step of a schedule.
+            control.should_save |= self._is_due
             return
-        is_due = control.should_evaluate and _is_between_epochs(state)
-        control.should_evaluate = is_due and not self._trial.should_prune()
-        if not is_due and not self._metrics and not self._trial.should_prune():
+        is_asked_for = control.should_evaluate and _is_between_epochs(state)
+        control.should_evaluate = is_asked_for and not self._trial.should_prune()
+        if not is_asked_for and not self._metrics and not self._trial.should_prune():
             # Not by way of ``control``: schedules that follow a metric would make a step.
             self._trainer.evaluate()
         control.should_save = True
@@ -154,6 +156,11 @@ class TrialCallback(TrainerCallback):
             if self._best is not None:
                 value = _metric_in(self._metrics, self._best.metric, "metric_for_best_model")
                 self._best.note(value, score=score, model=self._model)
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether it is time for a checkpoint on the way."""
+        return time.monotonic() - self._kept_at >= SECONDS_BETWEEN_CHECKPOINTS
 
     @property
     def _is_whole(self) -> bool:
