@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -51,6 +52,7 @@ def test_being_discovered_loads_nothing_of_ours() -> None:
         ("a=int(interval(1, 8))", IntDistribution(1, 8)),
         ("a=tag(log, int(interval(1, 8)))", IntDistribution(1, 8, log=True)),
         ("a=range(2, 9, 2)", IntDistribution(2, 8, step=2)),
+        ("a=range(10, 1, -3)", IntDistribution(4, 10, step=3)),
         ("a=choice(sgd, adam)", CategoricalDistribution(["sgd", "adam"])),
         ("a=0.1,0.2", CategoricalDistribution(["0.1", "0.2"])),
     ],
@@ -79,6 +81,29 @@ def test_ones_own_configuration_is_what_the_application_says(rate: Any, own: dic
     }
     config = OmegaConf.create({"rate": rate, "net": {"width": 64}, "depth": 2})
     assert own_values(config, space, groups={"net": "wide", "hydra/launcher": "basic"}) == own
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "own"),
+    [
+        ("size=null,1", None, "null"),
+        ("size=true,false", False, "False"),
+        ("size=0,1", False, None),
+        ("size=[8,16],[4]", [8, 16], "[8,16]"),
+        ("size={a:1,b:{c:x}},{a:2}", {"a": 1, "b": {"c": "x"}}, "{a:1,b:{c:x}}"),
+        ("size='a b','c, d'", "c, d", "'c, d'"),
+        ('size="adam","sgd"', "adam", '"adam"'),
+        ("++size=1,2", 2, "2"),
+        ("size=1,2", "${other}", "1"),
+        ("size=[8,16],[4]", [8], None),
+    ],
+)
+def test_a_choice_is_told_by_what_it_means(text: str, value: Any, own: str | None) -> None:
+    (override,) = OverridesParser.create().parse_overrides([text])
+    name = override.get_key_element()
+    config = OmegaConf.create({"size": value, "other": 1})
+    expected = {} if own is None else {name: own}
+    assert own_values(config, {name: distribution_of(override)}, groups={}) == expected
 
 
 @pytest.fixture
@@ -156,6 +181,15 @@ def test_what_is_wrong_is_said_in_a_line(sweep: Callable[..., Any], monkeypatch:
         sweep("swept", "~hydra.sweeper.params.rate", "~hydra.sweeper.params.optimizer"),
     ):
         pass
+    for text, reason in (
+        ("rate=tag(log,interval(0,1))", "`low > 0` must hold"),
+        ("rate=range(3,3)", "the range is empty"),
+    ):
+        with (
+            pytest.raises(SystemExit, match=rf"^frostline: {re.escape(text)} cannot be searched: {reason}"),
+            sweep("swept", text),
+        ):
+            pass
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(OptionError, match="samples is 'none'"), sweep("swept", "samples=none"):
         pass

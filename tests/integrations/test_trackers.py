@@ -142,6 +142,22 @@ def test_mlflow_s_server_has_a_run_for_every_evaluation_and_ends_no_search_when_
     )
 
 
+def test_mlflow_is_given_names_that_it_takes(store: str, tmp_path: Path) -> None:
+    def odd(trial: frostline.Trial) -> float:
+        model = nn.Linear(1, 1)
+        trial.freeze(model)
+        rate = trial.suggest_float("rate (log), [0]", 1e-3, 1e-1, log=True)
+        for _ in trial.batches(LOADER):
+            pass
+        return rate
+
+    plan: dict[str, Any] = {"samples": 40, "configurations": 1, "search": "full", "storage": ":memory:"}
+    result = frostline.tune(odd, **plan, runs=tmp_path, observer=MLflowTracker("odd"))
+    _, (only,) = runs_of(store, "odd")
+    assert only.data.params == {"rate _log__ _0_": f"{result.score}"}
+    assert only.info.status == "FINISHED"
+
+
 def records_in(path: Path) -> Iterator[Any]:
     """What wandb wrote for its server, by its own messages in the frames of LevelDB's log, after a header of 7 bytes."""
     from wandb.proto.wandb_internal_pb2 import Record

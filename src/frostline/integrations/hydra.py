@@ -84,7 +84,7 @@ def sweep(sweeper: Sweeper, arguments: Sequence[str]) -> float:
     parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
     texts = [f"{name}={value}" for name, value in settings.params.items()]
     overrides = {each.get_key_element(): each for each in parser.parse_overrides([*texts, *arguments])}
-    space = {name: distribution_of(each) for name, each in overrides.items() if each.is_sweep_override()}
+    space = {name: _searched(each) for name, each in overrides.items() if each.is_sweep_override()}
     if not space:
         raise SearchSpaceError(
             "nothing is searched: give hydra.sweeper.params, or overrides such as 'rate=tag(log, interval(1e-4, 1e-1))'."
@@ -156,6 +156,13 @@ class Jobs:
         return score
 
 
+def _searched(override: Override) -> BaseDistribution:
+    try:
+        return distribution_of(override)
+    except ValueError as error:
+        raise SearchSpaceError(f"{override.input_line} cannot be searched: {error}") from None
+
+
 def distribution_of(override: Override) -> BaseDistribution:
     """Return what an override sweeps over: a choice, a range, an interval, on a logarithmic scale where it is tagged so."""
     value = override.value()
@@ -168,8 +175,11 @@ def distribution_of(override: Override) -> BaseDistribution:
         return FloatDistribution(value.start, value.end, log=is_log)
     if isinstance(value, RangeSweep) and isinstance(value.step, int):
         assert isinstance(value.stop, int)
-        # As in Python, a range ends before its stop.
-        return IntDistribution(value.start or 0, value.stop - 1, step=value.step)
+        # As in Python, a range ends before its stop, and may fall.
+        numbers = range(int(value.start or 0), value.stop, value.step)
+        if not numbers:
+            raise ValueError("the range is empty.")
+        return IntDistribution(min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1]), step=abs(value.step))
     # As text, which is what a job is given.
     return CategoricalDistribution([*override.sweep_string_iterator()])
 
@@ -183,15 +193,27 @@ def own_values(
     """
     values: dict[str, Value] = {}
     for name, distribution in space.items():
-        found: Any = groups[name] if name in groups else OmegaConf.select(config, name)
+        found: Any = groups[name] if name in groups else OmegaConf.select(config, name.lstrip("+"))
         if isinstance(distribution, CategoricalDistribution):
-            found = f"{found}"  # as jobs are given choices
+            found = _choice_of(found, distribution)
         elif isinstance(distribution, FloatDistribution) and type(found) is int:
             found = float(found)
         if not holds(distribution, found):
             return {}
         values[name] = found
     return values
+
+
+def _choice_of(value: Any, distribution: CategoricalDistribution) -> Value:
+    """Return the choice, a text as jobs are given, that stands for ``value``; the text of ``value`` if none does."""
+    plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    parser = OverridesParser.create()
+    for choice in distribution.choices:
+        meant = parser.parse_override(f"it={choice}").value()
+        # Python holds true for 1.
+        if meant == plain and isinstance(meant, bool) == isinstance(plain, bool):
+            return choice
+    return f"{value}"
 
 
 def _number(config: Any, name: str) -> int:

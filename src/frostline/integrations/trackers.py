@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 MLFLOW, TENSORBOARD, WANDB, TRACKIO = "mlflow", "tensorboard", "wandb", "trackio"
 
+# MLflow's parameters may not be called so.
+_NOT_IN_NAMES = re.compile(r"[^/\w.\- :]")
+
 # Their projects may not be called so.
 _NOT_IN_PROJECTS = re.compile(r"[/\\#?%:]")
 
@@ -78,12 +81,12 @@ class MLflowTracker(Tracker):
         ).info.run_id
         metrics = [Metric(name, value, ended_at, 0) for name, value in measured(evaluation).items()]
         metrics += [Metric("score", point.score, ended_at, point.samples) for point in evaluation.curve]
-        self._client.log_batch(
-            run,
-            metrics=metrics,
-            params=[Param(name, f"{value}") for name, value in hyperparameters(evaluation, history).items()],
-            tags=[RunTag(f"frostline.{name}", f"{value}") for name, value in place(evaluation).items()],
-        )
+        params = [
+            Param(_NOT_IN_NAMES.sub("_", name), f"{value}")
+            for name, value in hyperparameters(evaluation, history).items()
+        ]
+        tags = [RunTag(f"frostline.{name}", f"{value}") for name, value in place(evaluation).items()]
+        self._client.log_batch(run, metrics=metrics, params=params, tags=tags)
         self._client.set_terminated(
             run, status="FINISHED" if evaluation.status is Status.FINISHED else "FAILED", end_time=ended_at
         )

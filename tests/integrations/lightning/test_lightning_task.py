@@ -106,6 +106,23 @@ def test_a_training_is_the_one_that_lightning_makes(optimizer: str, schedule: st
         torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-4, atol=2e-6, msg=name)
 
 
+@pytest.mark.parametrize("batch_size", [EPOCH, 110, 90])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_epochs_may_be_of_a_batch_or_two(batch_size: int, drop_last: bool) -> None:
+    class Annealed(Plain):
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.AdamW(self.parameters(), lr=0.01)
+            epochs = self.trainer.max_epochs
+            return [optimizer], [torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=epochs)]
+
+    data = loaders(batch_size=batch_size, drop_last=drop_last)
+    task = task_of(lambda _: Annealed(), samples=10 * EPOCH, **data)
+    steps = 10 * EPOCH // batch_size
+    schedule = task.build_schedule(Configuration(number=0, hyperparameters=dict(task.defaults)))
+    assert schedule((steps - 1) / steps) < 0.26  # a rate of a few epochs, the last of them begun
+    assert task_of(lambda _: Plain(), samples=10 * EPOCH, **data).batch_size == batch_size
+
+
 def test_a_step_may_mix_examples_by_numpy_and_write_into_them() -> None:
     class Mixing(Plain):
         def training_step(self, batch: Any, batch_idx: int) -> Any:

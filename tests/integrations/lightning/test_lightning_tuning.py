@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SubsetRandomSampler
 
 import frostline
 from frostline.errors import ObjectiveError, OptionError
@@ -26,7 +27,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's, and those of w
 
 lightning = pytest.importorskip("frostline.integrations.lightning.lightning_tuning")
 
-from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
+from lightning.pytorch import Callback  # noqa: E402
+from lightning.pytorch.callbacks import (  # noqa: E402
+    GradientAccumulationScheduler,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+)
 
 from tests.integrations.lightning.lightning_digits import BATCH, Digits, build, digits, loaders  # noqa: E402
 
@@ -128,6 +134,106 @@ def test_a_rung_that_goes_on_is_what_it_would_have_been(stop: int) -> None:
     assert all(torch.equal(value, second.weights[name]) for name, value in whole.weights.items())
 
 
+class Plateau(Digits):
+    def configure_optimizers(self) -> object:
+        optimizer = torch.optim.SGD(self.parameters(), lr=self.rate)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss"}}
+
+
+class Warming(Digits):
+    """Knows the epoch from its beginning, and how far the training is."""
+
+    heat = 1.0
+
+    def on_train_epoch_start(self) -> None:
+        self.heat = 1 + self.current_epoch
+
+    def training_step(self, batch: tuple[torch.Tensor, ...], batch_idx: int) -> torch.Tensor:
+        share = self.global_step / self.trainer.estimated_stepping_batches
+        return super().training_step(batch, batch_idx) * self.heat / self.trainer.max_epochs * (1 + share)
+
+
+class Mean(Callback):
+    """Validates the mean of the weights, and leaves the module with it."""
+
+    mean: Mapping[str, torch.Tensor] | None = None
+
+    def on_fit_start(self, trainer: Any, pl_module: nn.Module) -> None:
+        if self.mean is None:
+            self.mean = {name: value.clone() for name, value in pl_module.state_dict().items()}
+
+    def on_train_batch_end(self, trainer: Any, pl_module: nn.Module, *_: Any) -> None:
+        for name, value in pl_module.state_dict().items():
+            if value.is_floating_point():
+                self.mean[name].lerp_(value, 0.1)
+
+    def swap(self, trainer: Any, pl_module: nn.Module) -> None:
+        own = {name: value.clone() for name, value in pl_module.state_dict().items()}
+        pl_module.load_state_dict(self.mean)
+        self.mean = own
+
+    on_validation_start = on_validation_end = on_train_end = swap
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.mean = state_dict["mean"]
+
+
+@pytest.mark.parametrize(
+    "stops", [(EPOCH, 2 * EPOCH), (EPOCH + 40, 2 * EPOCH + 60)], ids=["at epochs' ends", "in epochs"]
+)
+@pytest.mark.parametrize(
+    ("module", "trainer"),
+    [
+        (Digits, dict),
+        (Plateau, dict),
+        (Warming, dict),
+        (Digits, lambda: {"callbacks": Mean()}),
+        (Digits, lambda: {"callbacks": GradientAccumulationScheduler({0: 1, 1: 2})}),
+        (Digits, lambda: {"val_check_interval": 3, "check_val_every_n_epoch": None}),
+        (Digits, lambda: {"reload_dataloaders_every_n_epochs": 1}),
+    ],
+    ids=["plainly", "plateau", "epochs", "mean", "accumulated", "own validations", "reloaded"],
+)
+def test_a_training_in_three_rungs_is_the_whole_one(
+    module: type[Digits], trainer: Any, stops: tuple[int, ...]
+) -> None:
+    def objective() -> Any:
+        return lightning.Fitting(
+            build=lambda trial: module(trial.suggest_float("rate", 1e-3, 1e-1)),
+            monitor="val_loss",
+            trainer=trainer(),
+            data=loaders(),
+        )
+
+    whole, kept = Training(objective(), 3 * EPOCH, layers=2), None
+    for stop in (*stops, 3 * EPOCH):
+        part = Training(objective(), stop, full_samples=3 * EPOCH, layers=2, kept=kept)
+        kept = KeptTraining.of(part.written[-1].contents())
+    assert part.curve[-1] == whole.curve[-1]
+    assert same(whole.weights, part.weights)
+
+
+def test_a_callback_is_another_one_in_each_training() -> None:
+    mean = Mean()
+    objective = fitting(callbacks=[mean])
+    assert Training(objective, 100).curve == Training(objective, 100).curve
+    assert mean.mean is None
+
+
+def test_a_callback_s_state_that_cannot_be_kept_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    class Odd(Callback):
+        def state_dict(self) -> dict[str, Any]:
+            return {"seen": [object()]}
+
+    training = Training(fitting(callbacks=[Odd()]), 100)
+    assert training.written[-1].state["checkpoint"]["callbacks"] == {}
+    assert "Odd is not kept, and begins anew where a training goes on: it holds a object" in caplog.text
+
+
 def test_accumulated_gradients_count_as_one_step() -> None:
     training = Training(fitting(accumulate_grad_batches=3), 110)
     assert training.trial.samples_seen == 60
@@ -135,8 +241,6 @@ def test_accumulated_gradients_count_as_one_step() -> None:
 
 
 def test_several_loaders_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    from torch.utils.data import DataLoader
-
     both = {name: DataLoader(digits(0, 150), batch_size=BATCH, shuffle=True) for name in ("left", "right")}
 
     class Two(Digits):
@@ -162,6 +266,50 @@ def test_a_schedule_knows_the_length_of_a_full_training(interval: str) -> None:
     assert training.trial.samples_seen == 100
     assert training.module.trainer.lr_scheduler_configs[0].scheduler.total_steps == 24  # rounded up
     assert training.module.max_epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("train", "total"),
+    [
+        (lambda data: DataLoader(data, batch_size=BATCH, shuffle=True), 24),
+        (lambda data: DataLoader(data, batch_size=100, shuffle=True, drop_last=True), 5),
+        (lambda data: DataLoader(data, batch_size=BATCH, sampler=SubsetRandomSampler(range(50))), 27),
+        (
+            lambda data: DataLoader(data, batch_sampler=BatchSampler(RandomSampler(data), BATCH, drop_last=False)),
+            24,
+        ),
+        (lambda data: [DataLoader(each, batch_size=len(each) // 5) for each in (data, digits(0, 500))], 15),
+        (lambda data: [DataLoader(each, batch_size=30) for each in (data, digits(0, 500))], 15),
+    ],
+    ids=["all", "whole batches", "a part", "batch sampler", "larger batches beside", "longer one beside"],
+)
+def test_a_schedule_is_as_long_as_the_training(train: Any, total: int) -> None:
+    class First(Digits):
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            return super().training_step(batch if torch.is_tensor(batch[0]) else batch[0], batch_idx)
+
+    objective = lightning.Fitting(
+        build=lambda trial: First(trial.suggest_float("rate", 1e-3, 1e-1), schedule="step"),
+        monitor="val_loss",
+        data={**loaders(), "train_dataloaders": train(digits(0, 150))},
+    )
+    training = Training(objective, 3 * EPOCH)
+    assert training.module.trainer.lr_scheduler_configs[0].scheduler.total_steps == total  # rounded up
+    assert total - 1 <= len(training.module.rates) <= total
+
+
+def test_a_stream_s_schedule_is_as_long_as_the_training() -> None:
+    class Stream(IterableDataset):
+        def __iter__(self) -> Any:
+            return iter(digits(0, 160))
+
+    objective = lightning.Fitting(
+        build=lambda trial: Digits(trial.suggest_float("rate", 1e-3, 1e-1), schedule="step"),
+        monitor="val_loss",
+        data={**loaders(), "train_dataloaders": DataLoader(Stream(), batch_size=BATCH)},
+    )
+    training = Training(objective, 100, full_samples=320)
+    assert training.module.trainer.lr_scheduler_configs[0].scheduler.total_steps == 16
 
 
 @pytest.mark.parametrize("stop", [EPOCH, 100], ids=["at an epoch's end", "in it"])
@@ -208,8 +356,9 @@ def test_a_trainer_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         trainer.fit(build(trial), **loaders(), ckpt_path=callback.ckpt_path)
         return callback.score(trainer)
 
-    # A last batch of 20 would not have fitted.
-    assert Training(objective, 2 * EPOCH).trial.samples_seen == 2 * EPOCH - 10
+    # The last batch of an epoch holds ten.
+    assert Training(objective, 2 * EPOCH).trial.samples_seen == 2 * EPOCH
+    assert Training(objective, 2 * EPOCH - 1).trial.samples_seen == 2 * EPOCH - 10
 
     def forgetful(trial: Trial) -> float:
         callback = lightning.TrialCallback(trial, monitor="val_loss")
@@ -358,6 +507,11 @@ def test_what_is_wrong_is_said_in_a_line() -> None:
         tuned(against="seconds")
     with pytest.raises(ObjectiveError, match="the function returned a int: return a LightningModule"):
         tuned(build=lambda trial: 3)
+    averaged = fitting(callbacks=[StochasticWeightAveraging(swa_lrs=0.1, swa_epoch_start=1)])
+    with pytest.raises(
+        ObjectiveError, match="StochasticWeightAveraging ends with weights that were never validated"
+    ):
+        Training(averaged, 100)
     missing = lightning.Fitting(build=build, monitor="accuracy", data=loaders())
     with pytest.raises(ObjectiveError, match="monitor is 'accuracy', but the module logs train_loss, val_loss"):
         Training(missing, 100)

@@ -50,6 +50,10 @@ class Watching(TrainerCallback):
     def __init__(self) -> None:
         self.schedule: list[float] = []
         self.optimized: set[int] = set()
+        self.num_evaluations = 0
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.num_evaluations += 1
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.schedule.append(kwargs["lr_scheduler"].get_last_lr()[0])
@@ -129,6 +133,50 @@ def test_a_rung_that_goes_on_is_what_it_would_have_been(stop: int) -> None:
     assert all(torch.equal(value, second.weights[name]) for name, value in whole.weights.items())
 
 
+FOLLOWING = {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": {"patience": 0, "threshold": 0.5}}
+
+
+@pytest.mark.parametrize("stops", [(EPOCH,), (60, EPOCH + 60)], ids=["at an epoch's end", "in epochs"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"train_sampling_strategy": "group_by_length"},
+        {**FOLLOWING, "eval_strategy": "epoch"},
+        {**FOLLOWING, "eval_strategy": "steps", "eval_steps": 2},
+    ],
+    ids=["grouped by length", "following epochs", "following steps"],
+)
+def test_a_training_in_rungs_is_the_whole_one(options: dict[str, Any], stops: tuple[int, ...]) -> None:
+    def make(trial: Trial) -> Trainer:
+        return make_trainer(trial, **options)
+
+    whole, kept = Training(make, 2 * EPOCH), None
+    for stop in (*stops, 2 * EPOCH):
+        part = Training(make, stop, full_samples=2 * EPOCH, kept=kept)
+        kept = KeptTraining.of(part.written[-1].contents())
+    assert part.watching.schedule[-1] == whole.watching.schedule[-1]
+    assert part.curve[-1] == whole.curve[-1]
+    assert all(torch.equal(value, part.weights[name]) for name, value in whole.weights.items())
+
+
+def test_a_training_that_was_killed_at_an_epoch_s_end_goes_on_as_it_would_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("frostline.integrations.transformers.transformers_callback.SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr("frostline.objectives.pending_checkpoint.SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr("frostline.objectives.pending_checkpoint._PAUSES_BETWEEN_WRITES", 0)
+
+    def make(trial: Trial) -> Trainer:
+        return make_trainer(trial, **FOLLOWING, eval_strategy="epoch")
+
+    whole = Training(make, 2 * EPOCH)
+    kept = [each for each in whole.written if each.samples_seen == EPOCH]
+    assert kept
+    second = Training(make, 2 * EPOCH, kept=KeptTraining.of(kept[-1].contents()))
+    assert second.curve == whole.curve
+    assert second.watching.schedule[-1] == whole.watching.schedule[-1]
+
+
 def test_what_a_trainer_keeps_in_folders_of_its_own_is_kept() -> None:
     class Apart(Trainer):
         """Keeps its model in a folder of the checkpoint's, as sentence-transformers' trainer does with its parts."""
@@ -156,6 +204,16 @@ def test_what_a_trainer_keeps_in_folders_of_its_own_is_kept() -> None:
     first = Training(make, 100, full_samples=EPOCH)
     second = Training(make, EPOCH, kept=KeptTraining.of(first.written[-1].contents()))
     assert second.curve[-1] == whole.curve[-1]
+
+
+@pytest.mark.parametrize("kwargs", [None, {"use_reentrant": True}])
+def test_what_is_trained_is_trained_with_activations_computed_again(kwargs: dict[str, Any] | None) -> None:
+    def make(trial: Trial) -> Trainer:
+        return make_trainer(trial, gradient_checkpointing=True, gradient_checkpointing_kwargs=kwargs)
+
+    usual, again = (Training(each, 100, layers=LAYERS + 1) for each in (make_trainer, make))
+    assert again.curve == usual.curve
+    assert all(torch.equal(value, again.weights[name]) for name, value in usual.weights.items())
 
 
 def test_adapters_are_trained_from_the_last_layer_that_has_one() -> None:
@@ -227,6 +285,49 @@ def test_evaluations_of_ones_own_are_the_curve() -> None:
         return make_trainer(trial, eval_strategy="steps", eval_steps=2)
 
     assert [point.samples for point in Training(make, 100).curve] == [40, 80, 100]
+
+
+@pytest.mark.parametrize("strategy", ["no", "steps", "epoch"])
+@pytest.mark.parametrize(("samples", "epochs"), [(EPOCH, 1), (EPOCH + 40, 2)])
+def test_the_end_of_a_rung_is_evaluated_once(strategy: str, samples: int, epochs: int) -> None:
+    training = Training(lambda trial: make_trainer(trial, eval_strategy=strategy, eval_steps=100), samples)
+    assert training.watching.num_evaluations == (epochs if strategy == "epoch" else 1)
+
+
+def test_several_data_may_be_evaluated_on() -> None:
+    def make(trial: Trial) -> Trainer:
+        trainer = make_trainer(
+            trial, eval_strategy="steps", eval_steps=2, load_best_model_at_end=True, save_steps=2
+        )
+        trainer.args.metric_for_best_model = "second_loss"
+        trainer.eval_dataset = {"first": digits(150, 200), "second": digits(200, 250)}
+        return trainer
+
+    with pytest.raises(
+        ObjectiveError, match=r"monitor is 'eval_loss', but .* gives .*eval_first_loss, .*eval_second_loss"
+    ):
+        Training(make, 100)
+    first, second = (Training(make, 100, monitor=f"eval_{name}_loss") for name in ("first", "second"))
+    assert [point.samples for point in first.curve] == [40, 80, 100]
+    assert first.curve[0].score != second.curve[0].score
+    assert same_weights(first, second.weights)
+
+
+def test_an_evaluation_of_something_else_is_no_matter() -> None:
+    class Testing(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.trainer.evaluate(digits(250, 260), metric_key_prefix="test")
+
+    def make(trial: Trial) -> Trainer:
+        trainer, testing = make_trainer(trial), Testing()
+        testing.trainer = trainer
+        trainer.add_callback(testing)
+        return trainer
+
+    first = Training(make, 60, full_samples=120)
+    assert [point.samples for point in first.curve] == [60]
+    second = Training(make, 120, kept=KeptTraining.of(first.written[-1].contents()))
+    assert second.curve[-1] == Training(make, 120).curve[-1]
 
 
 class Judged(TrainerCallback):

@@ -42,7 +42,8 @@ class Length:
     @property
     def arguments(self) -> dict[str, int]:
         """What a Trainer is given."""
-        epochs = math.ceil(self.samples / self.num_examples)
+        # As many as those steps take: a last batch that is smaller, or left out, is a whole one here.
+        epochs = math.ceil(self.num_steps / self.steps_per_epoch)
         return {"max_epochs": epochs, "max_steps": max(1, int(self.num_steps))}
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
 
 from frostline.errors import ObjectiveError
 from frostline.integrations.best_model import BestModel, final_score
@@ -24,6 +24,10 @@ from frostline.integrations.lightning.lightning_trainer import (
     begin_pass,
     called_as,
     length,
+    next_examples,
+    plain_states,
+    reload_as_ever,
+    validates_now,
 )
 from frostline.integrations.trained_parameters import keep_trained
 from frostline.objectives.batch_sizes import num_examples
@@ -36,8 +40,8 @@ if TYPE_CHECKING:
     from frostline.objectives.batch_sizes import Count
     from frostline.objectives.trial import Trial
 
-# Of a checkpoint these are not plain values, or not the training's: the trial makes modules, and each rung a trainer.
-_NOT_KEPT = ("callbacks", "hyper_parameters", "hparams_name", "hparams_type", "datamodule_hyper_parameters")
+# Of a checkpoint these are not plain values, or not the training's: the trial makes modules.
+_NOT_KEPT = ("hyper_parameters", "hparams_name", "hparams_type", "datamodule_hyper_parameters")
 
 _KEPT = "kept.ckpt"
 
@@ -73,6 +77,9 @@ class TrialCallback(Callback):
         self._epoch_states: dict[str, Any] = {}
         self._has_drawn_order = False
         self._num_pending, self._num_steps = 0, 0
+        self._num_epochs = -1
+        self._file_keepers: set[str] = set()
+        self._before_validation: dict[str, Any] | None = None
         self._is_over = False
         self._kept_at = time.monotonic()
         self._best = None if best is None else self._best_by(best)
@@ -124,6 +131,11 @@ class TrialCallback(Callback):
         self._trial.freeze(pl_module)
         pl_module.configure_optimizers = self._with_full_length(trainer, pl_module.configure_optimizers)
         _without_end(trainer)
+        if any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks):
+            raise ObjectiveError(
+                "StochasticWeightAveraging ends with weights that were never validated, so that nobody has scored them: use "
+                "WeightAveraging or EMAWeightAveraging, or leave it out."
+            )
         if self._best is None:
             given = trainer.checkpoint_callbacks
             self._best = next((self._best_by(each) for each in given if keeps_best(each)), None)
@@ -145,20 +157,41 @@ class TrialCallback(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with the data where the training stopped."""
         self._num_steps = trainer.global_step
-        self._has_drawn_order = True
-        kept = self._generators
-        if kept is not None:
+        if self._num_epochs > 0:
+            # For whoever asks on the way how far it is; where the trial goes on, the trainer does.
+            trainer.fit_loop.max_epochs = max(self._num_epochs, trainer.current_epoch + 1)
+        kept = self._generators or {"epoch": current_states(), "num_batches": 0}
+        is_within_epoch = kept["num_batches"] > 0
+        if self._generators is not None:
             set_states(kept["epoch"])
+            reload_as_ever(trainer, is_within_epoch=is_within_epoch)
         self._epoch_states = current_states()
-        begin_epoch(trainer, 0 if kept is None else kept["num_batches"])
-        if kept is not None and kept["num_batches"]:
+        if is_within_epoch:
+            # Lightning leaves it out, but this module and these callbacks have not seen the epoch begin.
+            self._begin_again(trainer, pl_module)
+        self._has_drawn_order = True
+        begin_epoch(trainer, kept["num_batches"])
+        if is_within_epoch:
             set_states(kept["now"])
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the random generators with which the order of the data is drawn."""
         if not self._has_drawn_order:
             self._epoch_states = current_states()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let Lightning do at the end of an epoch what it does of one that nobody interrupted."""
         self._has_drawn_order = False
+        metrics = trainer.callback_metrics
+        followed = [config.monitor for config in trainer.lr_scheduler_configs if config.reduce_on_plateau]
+        if all(name in metrics for name in followed):
+            # In an epoch that goes on from a checkpoint it leaves such schedules alone: it does not know their metric.
+            trainer.fit_loop.restarting = False
+        if self._is_over:
+            # Others change weights at the end of a training, to their means: what is kept is of before.
+            trainer.callbacks = [self, *(each for each in trainer.callbacks if each is not self)]
+        elif self._num_epochs > 0:
+            trainer.fit_loop.max_epochs = max(self._num_epochs, trainer.current_epoch + 2)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -201,7 +234,7 @@ class TrialCallback(Callback):
         if pl_module.automatic_optimization and trainer.global_step == self._num_steps:
             return  # gradients are still accumulated
         self._num_steps = trainer.global_step
-        has_room = self._trial.count(self._num_pending)
+        has_room = self._trial.count(self._num_pending) or self._has_room_for_last(trainer, batch_idx + 1)
         self._num_pending = 0
         is_due = time.monotonic() - self._kept_at >= SECONDS_BETWEEN_CHECKPOINTS and not self._is_copy
         self._is_over, is_due = agreed(trainer, (not has_room or self._trial.should_prune(), is_due))
@@ -209,6 +242,8 @@ class TrialCallback(Callback):
         if (self._is_over or is_due) and not trainer.is_last_batch:
             self._keep(trainer, num_batches=batch_idx + 1)
         if self._is_over:
+            if not validates_now(trainer):
+                self._before_validation = current_states()
             trainer.should_stop = True
             # The rung's score is measured at its end, whether an epoch ends there or not.
             trainer.check_val_every_n_epoch = 1
@@ -216,6 +251,9 @@ class TrialCallback(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the score."""
         metrics = trainer.callback_metrics
+        if self._before_validation is not None:
+            # Whether a rung ends here changes nothing in a training, which may go on from here.
+            set_states(self._before_validation)
         if trainer.sanity_checking or self._monitor not in metrics:
             return
         self._report(trainer)
@@ -285,6 +323,19 @@ class TrialCallback(Callback):
 
     # Parts.
 
+    def _begin_again(self, trainer: Trainer, module: LightningModule) -> None:
+        for callback in trainer.callbacks:
+            if callback is not self:
+                callback.on_train_epoch_start(trainer, module)
+        module.on_train_epoch_start()
+
+    def _has_room_for_last(self, trainer: Trainer, num_batches: int) -> bool:
+        """Return whether the step after so many batches of an epoch is known to be smaller, and small enough."""
+        if self._num_samples is not num_examples:
+            return False
+        coming = next_examples(trainer, num_batches)
+        return coming is not None and self._trial.samples_seen + coming <= self._trial.samples
+
     def _report(self, trainer: Trainer) -> None:
         if self._trial.samples_seen > 0:
             self._trial.report(float(trainer.callback_metrics[self._monitor]))
@@ -293,6 +344,7 @@ class TrialCallback(Callback):
         """Keep the training, so many batches into an epoch."""
         path = self._folder / _KEPT
         self._generators = {"epoch": self._epoch_states, "now": current_states(), "num_batches": num_batches}
+        self._file_keepers = {each.state_key for each in trainer.checkpoint_callbacks}
         trainer.save_checkpoint(path)
         self._kept_at = time.monotonic()
         if trainer.is_global_zero and not self._is_copy:
@@ -302,6 +354,7 @@ class TrialCallback(Callback):
         # Written by this process, or one that it began.
         checkpoint = torch.load(path, map_location="cpu", weights_only=False)
         kept = {name: value for name, value in checkpoint.items() if name not in _NOT_KEPT}
+        kept["callbacks"] = plain_states(checkpoint["callbacks"], without=self._file_keepers)
         best = {} if self._best is None else {"best": self._best.contents()}
         return {"checkpoint": kept, "generators": self._generators, **best}
 
@@ -315,9 +368,8 @@ class TrialCallback(Callback):
         @wraps(configure)
         def configure_optimizers() -> Any:
             trainer.fit_loop.setup_data()
-            trainer.fit_loop.epoch_loop.max_steps, trainer.fit_loop.max_epochs = length(
-                trainer, self._trial.full_samples
-            )
+            num_steps, self._num_epochs = length(trainer, self._trial.full_samples)
+            trainer.fit_loop.epoch_loop.max_steps, trainer.fit_loop.max_epochs = num_steps, self._num_epochs
             try:
                 return configure()
             finally:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Unpack
@@ -120,8 +121,9 @@ class Fitting:
         if callable(data.get("datamodule")):
             data["datamodule"] = data["datamodule"](trial)
         arguments = {**_QUIET, **self.trainer, "max_epochs": -1}
-        given = _as_list(arguments.get("callbacks"))
-        # One object would watch all trainings of a search, and go by the best of them; its files are of no use there.
+        # One object would watch all trainings of a search, and bring what it saw in one into the next.
+        given = [_copied(each) for each in _as_list(arguments.get("callbacks"))]
+        # Its files are of no use here.
         best = next((each for each in given if keeps_best(each)), None)
         if best is not None:
             given.remove(best)
@@ -141,6 +143,14 @@ class Fitting:
 def _as_list(callbacks: Any) -> list[Any]:
     """Return callbacks as a Trainer takes them: several, one, or None."""
     return [*callbacks] if isinstance(callbacks, list | tuple) else [] if callbacks is None else [callbacks]
+
+
+def _copied(callback: Any) -> Any:
+    """Return a copy of a callback, or itself if it holds what cannot be copied, such as a connection."""
+    try:
+        return deepcopy(callback)
+    except Exception:  # whatever its parts raise
+        return callback
 
 
 def _check(trainer: Mapping[str, Any]) -> None:

@@ -39,6 +39,11 @@ class TrialCallback(TrainerCallback):
         )
         self._folder = Path(tempfile.mkdtemp(prefix="frostline-"))
         self._states: dict[str, Any] = {}
+        self._epoch_states: dict[str, Any] = {}
+        # Of the epoch that a training goes on in.
+        self._begin_with: dict[str, Any] | None = (trial.resumed or {}).get("generators")
+        self._metrics: dict[str, float] = {}
+        self._is_over = False
         self._kept_at = time.monotonic()
         self._best = _best_model(args, (trial.resumed or {}).get("best"))
 
@@ -50,6 +55,7 @@ class TrialCallback(TrainerCallback):
         args.save_strategy, args.load_best_model_at_end = SaveStrategy.NO, False
         args.save_only_model, args.push_to_hub = False, False
         args.logging_strategy, args.report_to = IntervalStrategy.NO, []
+        _let_frozen_inputs_be_computed_again(args)
         self._trainer.add_callback(self)
         self._had_progress_bars = is_progress_bar_enabled()
         disable_progress_bar()
@@ -89,17 +95,45 @@ class TrialCallback(TrainerCallback):
 
     # What the Trainer calls.
 
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Note the random generators: samplers that group by length draw the order of the data with them."""
+        begin_with, self._begin_with = self._begin_with, None
+        if begin_with is not None:
+            set_states(begin_with)
+        self._epoch_states = current_states()
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Forget the random generators of the step before."""
+        self._states = {}
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Count the step; where the rung ends, ask for its score and a checkpoint."""
+        """Count the step, and stop where the rung ends; ask for a checkpoint now and then."""
         has_room = self._trial.count(self._samples_per_step)
         self._states = current_states()
-        is_lost = self._trial.should_prune()
-        if not has_room or is_lost:
-            control.should_evaluate = not is_lost
+        self._metrics = {}
+        if not has_room or self._trial.should_prune():
+            self._is_over = control.should_training_stop = True
+        elif self._is_due and not _is_between_epochs(state):
             control.should_save = True
-            control.should_training_stop = True
-        elif time.monotonic() - self._kept_at >= SECONDS_BETWEEN_CHECKPOINTS:
-            control.should_save = True
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """See to a score and a checkpoint where the rung ends, whether an epoch does or not."""
+        if not self._is_over:
+            # Behind the last step of an epoch an evaluation may still follow, and a step of a schedule.
+            control.should_save |= self._is_due
+            return
+        is_asked_for = control.should_evaluate and _is_between_epochs(state)
+        control.should_evaluate = is_asked_for and not self._trial.should_prune()
+        if not is_asked_for and not self._metrics and not self._trial.should_prune():
+            # Not by way of ``control``: schedules that follow a metric would make a step.
+            self._trainer.evaluate()
+        control.should_save = True
 
     def on_evaluate(
         self,
@@ -110,19 +144,30 @@ class TrialCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         """Report the score."""
-        if self._monitor not in metrics:
-            raise ObjectiveError(
-                f"monitor is {self._monitor!r}, but Trainer.evaluate gives {', '.join(sorted(metrics))}: compute it in "
-                f"compute_metrics, or monitor one of these."
-            )
-        if self._trial.samples_seen > 0:
-            score = metrics[self._monitor]
-            self._trial.report(score)
-            if self._best is not None:
-                self._best.note(_metric_in(metrics, self._best.metric), score=score, model=self._model)
         if self._states:
             # Whether it was evaluated changes nothing in a training, which may go on from here.
             set_states(self._states)
+        self._metrics.update(metrics)
+        if not self._is_whole:
+            return
+        score = _metric_in(self._metrics, self._monitor, "monitor")
+        if self._trial.samples_seen > 0:
+            self._trial.report(score)
+            if self._best is not None:
+                value = _metric_in(self._metrics, self._best.metric, "metric_for_best_model")
+                self._best.note(value, score=score, model=self._model)
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether it is time for a checkpoint on the way."""
+        return time.monotonic() - self._kept_at >= SECONDS_BETWEEN_CHECKPOINTS
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether all data were evaluated on of which the Trainer has several, each by itself."""
+        data = self._trainer.eval_dataset
+        prefixes = [f"eval_{name}_" for name in data] if isinstance(data, dict) else ["eval_"]
+        return all(any(metric.startswith(prefix) for metric in self._metrics) for prefix in prefixes)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Keep the checkpoint's files."""
@@ -132,8 +177,22 @@ class TrialCallback(TrainerCallback):
         files = {path.relative_to(folder).as_posix(): _bytes_of(path) for path in paths}
         rmtree(folder)
         best = {} if self._best is None else {"best": self._best.contents()}
-        self._trial.checkpoint({"files": files, **best})
+        # The order of the data is drawn again where an epoch goes on.
+        generators = self._states if _is_between_epochs(state) else self._epoch_states
+        self._trial.checkpoint({"files": files, "generators": generators, **best})
         self._kept_at = time.monotonic()
+
+
+def _let_frozen_inputs_be_computed_again(args: TrainingArguments) -> None:
+    """Let activations be computed again without torch's reentrant checkpoints, to the same numbers.
+
+    Of these a layer gets no gradient whose inputs need none: the first one behind the frozen ones.
+    """
+    # transformers knows it by both names, and earlier ones by the second alone.
+    for name in ("activation_checkpointing", "gradient_checkpointing"):
+        if getattr(args, name, False):
+            given = getattr(args, f"{name}_kwargs") or {}
+            setattr(args, f"{name}_kwargs", {**given, "use_reentrant": False})
 
 
 def _best_model(args: TrainingArguments, kept: Any) -> BestModel | None:
@@ -145,13 +204,17 @@ def _best_model(args: TrainingArguments, kept: Any) -> BestModel | None:
     return BestModel(name, greater_is_better=bool(args.greater_is_better), kept=kept)
 
 
-def _metric_in(metrics: dict[str, float], name: str) -> float:
+def _metric_in(metrics: dict[str, float], name: str, asked_by: str) -> float:
     if name not in metrics:
         raise ObjectiveError(
-            f"metric_for_best_model is {name!r}, but Trainer.evaluate gives {', '.join(sorted(metrics))}: compute it in "
-            f"compute_metrics, or name one of these."
+            f"{asked_by} is {name!r}, but Trainer.evaluate gives {', '.join(sorted(metrics))}: compute it in "
+            f"compute_metrics, or {'monitor' if asked_by == 'monitor' else 'name'} one of these."
         )
     return metrics[name]
+
+
+def _is_between_epochs(state: TrainerState) -> bool:
+    return state.epoch is not None and state.epoch == int(state.epoch)
 
 
 def _bytes_of(path: Path) -> torch.Tensor:
