@@ -67,6 +67,15 @@ def test_one_lucky_configuration_does_not_make_a_cell_sure() -> None:
     assert not found.reaches
 
 
+@pytest.mark.parametrize("number", [5, 6, 9])
+def test_of_fewer_than_ten_configurations_no_ladder_is_sure(number: int) -> None:
+    """Draws of five are all of them, or nearly: that each succeeds says little of other configurations."""
+    found = recommend(landscape(noisy(QUALITY[:number], np.zeros((2, 2)))), configurations=27, tolerance=0.0)
+    assert found.chosen.chance == 1.0
+    assert found.chosen.error >= 0.25
+    assert not found.reaches
+
+
 def test_what_diverges_is_never_promoted_and_costs_nothing_where_all_do() -> None:
     losses = noisy(QUALITY, np.zeros((2, 2)))
     losses[:10] = np.nan
@@ -112,3 +121,12 @@ def test_the_same_landscape_gives_the_same_ladder() -> None:
 def test_what_cannot_be_chosen_from_is_refused(losses, changed, words: str) -> None:
     with pytest.raises(AuditError, match=words):
         recommend(landscape(losses, **changed))
+
+
+def test_one_configuration_has_no_ladder() -> None:
+    table = landscape(noisy(QUALITY, np.zeros((2, 2))))
+    with pytest.raises(
+        AuditError, match="a ladder for 1 configuration was asked for, but halving leaves some behind"
+    ):
+        recommend(table, configurations=1)
+    assert recommend(table, configurations=2).chosen.quotas == (2, 1)

@@ -5,6 +5,7 @@ Axes: B draws of M configurations each, C configurations of the landscape.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,6 +33,7 @@ _DRAWS = 500
 _CHANCE = 0.8
 # Where seed noise was not measured: this share of the distance between the quartiles of the full scores.
 _SHARE_OF_SPREAD = 0.05
+_FEWEST_CLIMBING = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +82,11 @@ def recommend(
     Chains of up to three cells below full fidelity are simulated, the cheapest first, on random halves of the landscape's
     configurations: as many are promoted, in proportion, as of ``configurations``. Halves, because the best of them is
     another one each time: a chain that suits one lucky configuration does not pass. The first whose chance is high enough by
-    one standard error (a jackknife over configurations) is taken; if there is none, the surest. ``tolerance`` is by default
-    that of the seed noise (``audit/noise.py``), or a twentieth of the spread between quartiles where that is unknown.
+    one standard error (a jackknife over configurations) is taken; if there is none, as of fewer than ten configurations, the
+    surest. ``tolerance`` is by default that of the seed noise (``audit/noise.py``), or a twentieth of the spread between
+    quartiles where that is unknown.
     Raises: AuditError if the landscape has fewer than five configurations, no cell below full fidelity, or no known cost, or
-    was trained by factors drawn for each configuration.
+    was trained by factors drawn for each configuration; and if fewer than two configurations are to climb.
     """
     bench = _Bench.of(landscape, configurations, tolerance=tolerance, seed=seed)
     chosen, tried = bench.cheapest_sure(bench.chains.shallow())
@@ -135,6 +138,11 @@ class _Bench:
     @classmethod
     def of(cls, landscape: Landscape, configurations: int, *, tolerance: float | None, seed: int) -> _Bench:
         require_rankings(landscape)
+        if configurations < _FEWEST_CLIMBING:
+            raise AuditError(
+                f"a ladder for {configurations} configuration was asked for, but halving leaves some behind: ask for "
+                f"{_FEWEST_CLIMBING} or more."
+            )
         total = landscape.num_configurations
         if total < FEWEST:
             raise AuditError(
@@ -197,7 +205,7 @@ class _Bench:
             seconds=self.chains.seconds_of(plan),
             regret=float(finite.mean()) if len(finite) == len(regret) else float("inf"),
             chance=chance,
-            error=self._jackknife(success),
+            error=self._error(success),
         )
 
     def random_chance(self, seconds: float) -> float:
@@ -245,6 +253,14 @@ class _Bench:
             chance=outcome.chance,
             error=outcome.error,
         )
+
+    def _error(self, success: NDArray[np.bool_]) -> float:
+        """Return the standard error of the chance over configurations."""
+        total, num_drawn = self.absent.shape[1], self.drawn.shape[1]
+        # Draws of more than half have most in common, and all succeed or fail together: no more is known of the chance than
+        # as many coins as make up a half would tell.
+        least = 0.5 / math.sqrt(total // 2) if num_drawn > total // 2 else 0.0
+        return max(least, self._jackknife(success))
 
     def _jackknife(self, success: NDArray[np.bool_]) -> float:
         """Return the standard error of the chance over configurations, from the draws that each is not in."""
