@@ -105,6 +105,16 @@ def test_one_configuration_and_one_cell_make_a_page() -> None:
     assert "Too little to judge by" in audit_page(found, None, source="A test")
 
 
+@pytest.mark.parametrize(
+    ("noise", "second"), [(0.0, "4 of 4 layers on 25 % of the images rank"), (9.0, "No smaller")]
+)
+def test_an_audit_of_all_layers_alone_says_that_freezing_was_not_measured(noise: float, second: str) -> None:
+    words = Contents(page_of(landscape(layers=(4,), noise=noise))).words
+    assert f"Freezing was not measured: every cell of this audit trains all layers. {second}" in words
+    assert "nan" not in words
+    assert "Would few layers rank better at other values?" in words
+
+
 def test_diverged_configurations_are_left_out_and_counted() -> None:
     found = landscape(diverged=3)
     text = page_of(found)

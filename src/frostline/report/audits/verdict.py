@@ -52,8 +52,10 @@ def headline(
     reached = (agreement.spearman.value >= GOOD) & (agreement.spearman.low >= WEAK)
     frozen = _cheapest(reached[:-1], order[:-1])
     whole = _cheapest(reached[-1:, :-1], order[-1:, :-1])
+    if len(landscape.layers) == 1:
+        return _without_layers(landscape, agreement, None if whole is None else (0, whole[1]))
     if frozen is None:
-        return _without_a_cell(landscape, agreement, recommendation)
+        return _without_a_cell(agreement, recommendation)
     words = _cell_words(landscape, agreement, frozen)
     valid = "Freezing is a valid fidelity here"
     if shares is None:
@@ -76,11 +78,17 @@ def headline(
     return f"{valid}, but saves nothing: {words}", f"{second}."
 
 
-def _without_a_cell(
-    landscape: Landscape, agreement: Agreement, recommendation: Recommendation | None
-) -> tuple[str, str]:
+def _without_layers(landscape: Landscape, agreement: Agreement, cell: tuple[int, int] | None) -> tuple[str, str]:
+    """Return what is said where all cells train all layers; ``cell`` is the cheapest that surely ranks."""
+    first = "Freezing was not measured: every cell of this audit trains all layers."
+    if cell is None:
+        return first, f"No smaller budget surely ranks as full training does, at ρ = {GOOD}."
+    return first, f"{_cell_words(landscape, agreement, cell)}."
+
+
+def _without_a_cell(agreement: Agreement, recommendation: Recommendation | None) -> tuple[str, str]:
     """Return what is said where no cell with frozen layers surely ranks as full training does."""
-    best = float(np.max(agreement.spearman.value[:-1])) if len(landscape.layers) > 1 else float("nan")
+    best = float(np.max(agreement.spearman.value[:-1]))
     no_cell = f"no cell with frozen layers surely reaches ρ = {GOOD} (the best: {best:.2f})"
     if recommendation is not None and _freezes(recommendation.chosen):
         if recommendation.reaches:
