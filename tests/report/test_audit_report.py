@@ -46,6 +46,19 @@ def test_the_verdict_comes_first(direction: Any) -> None:
     assert "Two seeds of full training agree at ρ = 1.00" in words
 
 
+def test_scores_are_called_by_their_metric() -> None:
+    found = dataclasses.replace(landscape(direction="maximize"), metric="accuracy")
+    text = page_of(found)
+    assert f"accuracy {found.scores[:, -1, -1].max():.5g} (higher is better)" in Contents(text).words
+    titles = [figure["layout"]["yaxis"].get("title", {}).get("text") for figure in figures_of(text)]
+    assert titles.count("accuracy") == 2
+    assert "score" not in titles
+    assert "the best accuracy of 16 configurations" in repr(found)
+    rungs = [written for figure in figures_of(text) for written in strings_in(figure) if "ladder, rung" in written]
+    assert rungs
+    assert all(written.endswith("images") for written in rungs)
+
+
 def test_a_landscape_of_noise_is_not_called_valid() -> None:
     found = landscape(noise=0.0)
     generator = np.random.default_rng(3)

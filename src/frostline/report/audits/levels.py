@@ -43,7 +43,7 @@ _MARKS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "t
 
 def curves_section(landscape: Landscape) -> Section:
     """Return the median score and its spread over samples, one line for each number of layers."""
-    figure = new_figure(x=landscape.sample_unit, y="score")
+    figure = new_figure(x=landscape.sample_unit, y=landscape.score_name)
     figure.update_xaxes(rangemode="tozero", exponentformat="SI", nticks=7)
     quartiles = _quartiles(landscape.scores)
     chosen = _spread(len(landscape.layers), _MOST_LINES)
@@ -83,7 +83,7 @@ def curves_section(landscape: Landscape) -> Section:
 
 def layers_section(landscape: Landscape) -> Section:
     """Return the median score against the number of layers, one line for each budget."""
-    figure = new_figure(x="trained layers", y="score")
+    figure = new_figure(x="trained layers", y=landscape.score_name)
     number_layers(figure, landscape.layers)
     quartiles = _quartiles(landscape.scores)
     budgets = shares(landscape)

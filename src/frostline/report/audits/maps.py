@@ -235,6 +235,7 @@ def _add_numbers(
 
 
 def _add_ladders(figure: Any, landscape: Landscape, ladders: Sequence[DrawnLadder]) -> None:
+    unit = safe(landscape.sample_unit)
     for position, drawn in enumerate(reversed(ladders)):
         colour, symbol, _, width = _STYLES[drawn.name]
         # Beside each other where they meet, as all do at full fidelity.
@@ -253,7 +254,7 @@ def _add_ladders(figure: Any, landscape: Landscape, ladders: Sequence[DrawnLadde
             marker={"color": colour, "size": 11, "symbol": symbol, "line": {"color": "white", "width": 1}},
             hoverinfo="text",
             hovertext=[
-                f"{drawn.name} ladder, rung {index}: {counted(rung.trainable_layers, 'layer')}, {rung.samples:,} samples"
+                f"{drawn.name} ladder, rung {index}: {counted(rung.trainable_layers, 'layer')}, {rung.samples:,} {unit}"
                 for index, rung in enumerate(drawn.ladder.rungs)
             ],
         )
