@@ -137,6 +137,22 @@ def test_diverged_configurations_are_left_out_and_counted() -> None:
     assert {len(trace.x) for panel in panels.figures for trace in panel.plotly.data} == {13}
 
 
+def test_where_all_have_diverged_no_empty_figure_is_drawn() -> None:
+    found = landscape(diverged=16)
+    text = audit_page(found, None, source="A test")
+    assert Contents(text).words.count("Nothing to draw: no training has a score.") == 2
+    assert [figure["data"][0]["type"] for figure in figures_of(text)] == ["heatmap"]
+
+
+def test_of_few_configurations_it_is_said_how_little_the_chance_tells() -> None:
+    found = landscape(configurations=6, noise=0.0)
+    recommendation = recommend(found, configurations=9)
+    text = audit_page(found, audit_of(found, resamples=50), recommendation=recommendation, source="A test")
+    words = Contents(text).words
+    assert "with a chance of 100 % ± 29; random search" in words
+    assert "the surest does so with a chance of 100 % ± 29. More configurations in the audit" in words
+
+
 def test_costs_that_nobody_knows_are_not_drawn() -> None:
     found = landscape()
     found.seconds[:] = np.nan

@@ -174,6 +174,8 @@ def _map_figure(landscape: Landscape, *, height: int) -> Any:
         height=height,
         legend=False,
     )
+    # Half of the last budget's number lies beyond its cell, which may be narrow, and plotly leaves out what has no room.
+    figure.update_layout(margin={"r": 20})
     columns, rows = len(landscape.samples), len(landscape.layers)
     every = max(1, -(-columns // (5 if height == HEIGHT else 3)))
     ticks = [index for index in range(columns) if (columns - 1 - index) % every == 0]

@@ -149,7 +149,7 @@ def recommended_lines(
     text = (
         f"{words}. A search of {chosen.configurations} configurations costs {duration(chosen.seconds)}, or "
         f"{chosen.full_trainings:.3g} full trainings, and ends within {recommendation.tolerance:.3g} of the best with a "
-        f"chance of {percent(chosen.chance)}; random search has {percent(recommendation.random_chance)} for that cost."
+        f"chance of {_chance_words(chosen)}; random search has {percent(recommendation.random_chance)} for that cost."
     )
     parts: list[Paragraph | Command] = [Paragraph(text)]
     if record is not None and names_a_task(TaskReference.of_words(landscape.reference).name):
@@ -170,7 +170,7 @@ def ladders_section(recommendation: Recommendation, landscape: Landscape) -> Sec
             f"{outcome.seconds:,.0f}",
             f"{outcome.full_trainings:.3g}",
             f"{outcome.regret:.3g}",
-            f"{percent(outcome.chance)} ± {100 * outcome.error:.0f}",
+            _chance_words(outcome),
         )
         for outcome in (recommendation.chosen, *recommendation.compared)
     ]
@@ -187,11 +187,16 @@ def recommendation_warnings(recommendation: Recommendation | None) -> Sequence[s
     """Return a sentence if even the recommended ladder is not sure enough."""
     if recommendation is None or recommendation.reaches:
         return ()
-    chance = percent(recommendation.chosen.chance)
+    chance = _chance_words(recommendation.chosen)
     return (
         f"No ladder is sure to find a configuration as good as the best: the surest does so with a chance of {chance}. More "
         f"configurations in the audit, or more training, would tell more.",
     )
+
+
+def _chance_words(outcome: LadderOutcome) -> str:
+    """Return the chance of a ladder and its standard error: "95 % ± 4"."""
+    return f"{percent(outcome.chance)} ± {100 * outcome.error:.0f}"
 
 
 def _rungs(outcome: LadderOutcome, landscape: Landscape) -> str:
