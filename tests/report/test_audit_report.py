@@ -93,7 +93,7 @@ def test_a_threshold_tells_sure_from_seeming() -> None:
 
 
 def test_ladders_are_drawn_where_their_rungs_lie() -> None:
-    found = landscape(layers=(1, 2, 3, 4, 5, 6, 7, 8), samples=(250, 500, 750, 1000))
+    found = landscape(configurations=18, layers=(1, 2, 3, 4, 5, 6, 7, 8), samples=(250, 500, 750, 1000))
     recommendation = recommend(found, configurations=9)
     ladders = ladders_of(found, recommendation)
     assert [one.name for one in ladders][:2] == ["recommended", "diagonal"]

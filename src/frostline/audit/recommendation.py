@@ -67,7 +67,7 @@ class Recommendation:
 
     chosen: LadderOutcome
     compared: tuple[LadderOutcome, ...]
-    """Diagonal, layers-only and samples-only ladders, as far as the grid has such."""
+    """Diagonal, layers-only and samples-only ladders, as far as the grid has such and the draws tell of them."""
     random_chance: float
     """The chance of as many random full trainings as the chosen ladder costs, at least one."""
     tolerance: float
@@ -80,11 +80,11 @@ def recommend(
     """Return the ladder and reduction factor with the least seconds that end within ``tolerance`` of the best.
 
     Chains of up to three cells below full fidelity are simulated, the cheapest first, on random halves of the landscape's
-    configurations: as many are promoted, in proportion, as of ``configurations``. Halves, because the best of them is
-    another one each time: a chain that suits one lucky configuration does not pass. The first whose chance is high enough by
-    one standard error (a jackknife over configurations) is taken; if there is none, as of fewer than ten configurations, the
-    surest. ``tolerance`` is by default that of the seed noise (``audit/noise.py``), or a twentieth of the spread between
-    quartiles where that is unknown.
+    configurations: as many are promoted, in proportion, as of ``configurations``, and one at least. Halves, because the
+    best of them is another one each time: a chain that suits one lucky configuration does not pass. The first whose chance
+    is high enough by one standard error (a jackknife over configurations) is taken; if there is none, as of fewer than ten
+    configurations, the surest. ``tolerance`` is by default that of the seed noise (``audit/noise.py``), or a twentieth of
+    the spread between quartiles where that is unknown.
     Raises: AuditError if the landscape has fewer than five configurations, no cell below full fidelity, or no known cost, or
     was trained by factors drawn for each configuration; and if fewer than two configurations are to climb.
     """
@@ -175,11 +175,20 @@ class _Bench:
     def cheapest_sure(self, plans: Iterable[Plan]) -> tuple[_Outcome | None, list[_Outcome]]:
         """Return the cheapest of ``plans`` that is sure enough, if there is one, and all that had to be tried."""
         tried = []
-        for plan in sorted(plans, key=self.chains.seconds_of):
+        for plan in sorted(filter(self.is_told, plans), key=self.chains.seconds_of):
             tried.append(self.outcome(plan))
             if tried[-1].is_sure:
                 return tried[-1], tried
         return None, tried
+
+    def is_told(self, plan: Plan) -> bool:
+        """Return whether a draw is large enough to replay a plan: of it every rung trains one configuration at least.
+
+        One of twelve is far more likely to be a good one than one of 27 is, which is what is asked.
+        """
+        fewest = divided(self.configurations, len(plan.chain) + 1, plan.factor)[-1]
+        num_drawn: int = self.drawn.shape[1]
+        return fewest * num_drawn >= self.configurations
 
     def outcome(self, plan: Plan) -> _Outcome:
         """Return what successive halving comes to in every draw, in the mean."""
@@ -188,7 +197,7 @@ class _Bench:
         alive = np.ones(self.drawn.shape, dtype=bool)
         for cell, quota in zip(plan.chain, quotas[1:], strict=True):
             exact = num_drawn * quota / self.configurations
-            kept = np.maximum(1, np.floor(exact + self.spread)).astype(int)
+            kept = np.floor(exact + self.spread).astype(int)
             ranks = np.where(alive, self.ranks[cell], num_drawn)
             last = np.take_along_axis(np.sort(ranks, axis=-1), kept[:, None] - 1, axis=-1)
             alive &= ranks <= last
@@ -232,8 +241,9 @@ class _Bench:
                 continue
             chain = tuple(self.landscape.nearest_cell(rung) for rung in rungs)
             rises = all(is_below(lower, upper) for lower, upper in pairwise((*chain, self.chains.full)))
-            if rises and self.configurations >= factor ** len(chain):
-                yield name, self.outcome(Plan(chain, factor))
+            plan = Plan(chain, factor)
+            if rises and self.configurations >= factor ** len(chain) and self.is_told(plan):
+                yield name, self.outcome(plan)
 
     def public(self, outcome: _Outcome, name: str) -> LadderOutcome:
         cells = (*outcome.plan.chain, self.chains.full)
