@@ -140,6 +140,11 @@ def test_too_few_configurations_or_no_order_are_refused() -> None:
         agreement(landscape(np.full((6, 1, 2), np.nan)))
     with pytest.raises(AuditError, match=r"^all 6 configurations have the same full score, 2,"):
         agreement(landscape(np.full((6, 1, 2), 2.0)))
+    # The score as it was, not the loss that it is counted as; and what diverges is not widened.
+    with pytest.raises(AuditError, match=r"the same full score, 2, so there .* widen the space\.$"):
+        agreement(landscape(np.full((6, 1, 2), 2.0), direction="maximize"))
+    with pytest.raises(AuditError, match=r"narrow the space to what can be trained\.$"):
+        agreement(landscape(np.full((6, 1, 2), np.nan)))
     with pytest.raises(AuditError, match=r"^there are 4 configurations"):
         rank_correlation(np.arange(4.0), np.arange(4.0))
     with pytest.raises(AuditError, match=r"^both rungs have 4 configurations"):

@@ -158,6 +158,10 @@ def test_a_plan_says_what_its_cells_would_cost_one_by_one() -> None:
         ({"budgets": 0}, "budgets is 0"),
         ({"budgets": 1025}, "budgets is 1025, but must be at least 1, and at most 1000 and the 1,024"),
         ({"repeats": -1}, "repeats is -1"),
+        (
+            {"layers": (6,), "budgets": 1},
+            "the only cell, all 6 layers on all 1,024 samples, is full training itself",
+        ),
     ],
 )
 def test_plans_that_could_say_nothing_are_refused(changes, words: str) -> None:

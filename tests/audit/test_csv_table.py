@@ -51,6 +51,7 @@ def table() -> Landscape:
         repeats=repeats,
         peak_bytes=peak_bytes,
         flops=1e12 * np.ones(scores.shape),
+        metric="accuracy",
     )
 
 
@@ -61,6 +62,7 @@ def assert_same(found: Landscape, expected: Landscape) -> None:
         "direction",
         "sample_unit",
         "horizon",
+        "metric",
         "seed",
         "layers",
         "samples",
@@ -95,6 +97,7 @@ def test_it_is_tidy_and_says_what_it_is(tmp_path: Path) -> None:
         "configuration,seed,layers,samples,score,seconds,peak_bytes,flops,learning_rate,layers (hyperparameter),"
         "seed (hyperparameter)"
     )
+    assert '"metric": "accuracy"' in first
     # Six cells each, and five repeats, of which the one that diverged is named.
     assert len(rows) == 6 * 6 + 5
     assert rows[0].startswith("0,7,1,100,0.125730221,1,8589934592,1000000000000,")

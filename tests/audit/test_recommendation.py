@@ -17,12 +17,41 @@ def rungs_of(outcome) -> list[tuple[int, int]]:
 
 
 def test_where_every_cell_ranks_perfectly_the_cheapest_decides_alone() -> None:
-    found = recommend(landscape(noisy(QUALITY, np.zeros((3, 4)))), configurations=27, tolerance=0.0)
+    losses = noisy(np.linspace(0.0, 1.0, 54), np.zeros((3, 4)))
+    found = recommend(landscape(losses), configurations=27, tolerance=0.0)
     assert found.reaches
     assert rungs_of(found.chosen) == [(1, 100), (3, 400)]
     assert found.chosen.quotas == (27, 1)
     assert found.chosen.chance == 1.0
     assert found.chosen.regret == 0.0
+
+
+def test_no_rung_trains_less_than_one_of_a_draw() -> None:
+    """The best of twelve is found by a cell that would not find the best of 27."""
+    found = recommend(landscape(noisy(QUALITY[:24], np.zeros((3, 5)))), configurations=27, tolerance=0.0)
+    assert found.chosen.quotas == (27, 3)
+    assert {outcome.quotas for outcome in found.compared} == {(27, 9, 3)}
+    # Of 39 the usual ladders train four in full, of a draw of six two thirds of one.
+    small = recommend(landscape(noisy(QUALITY[:12], np.zeros((3, 5)))), configurations=39, tolerance=0.0)
+    assert small.chosen.quotas[-1] * 6 >= 39
+    assert small.compared == ()
+
+
+def test_what_a_ladder_promises_other_configurations_keep() -> None:
+    """Of 300 configurations 24 are audited, and searches of 27 others climb what is recommended."""
+    spread = 0.5 * (1 - np.outer([1, 2, 3], [1, 2, 3, 4]) / 12)
+    kept = []
+    for seed in range(10):
+        losses = noisy(np.random.default_rng(100 + seed).random(300), spread, seed=seed)
+        chosen = recommend(landscape(losses[:24]), configurations=27, tolerance=0.1).chosen
+        cells = [(rung.trainable_layers - 1, rung.samples // 100 - 1) for rung in chosen.ladder.rungs[:-1]]
+        generator = np.random.default_rng(seed)
+        for _ in range(50):
+            begun = alive = 24 + generator.choice(276, 27, replace=False)
+            for cell, quota in zip(cells, chosen.quotas[1:], strict=True):
+                alive = alive[np.argsort(losses[alive, *cell])][:quota]
+            kept.append(losses[alive, -1, -1].min() <= losses[begun, -1, -1].min() + 0.1)
+    assert np.mean(kept) >= 0.8
 
 
 def test_cells_that_do_not_rank_are_left_out() -> None:
@@ -64,6 +93,15 @@ def test_one_lucky_configuration_does_not_make_a_cell_sure() -> None:
     best = int(np.argmin(QUALITY[:24]))
     losses[best, 0, 0] = -1e6
     found = recommend(landscape(losses), configurations=24, tolerance=0.0)
+    assert not found.reaches
+
+
+@pytest.mark.parametrize("number", [5, 6, 9])
+def test_of_fewer_than_ten_configurations_no_ladder_is_sure(number: int) -> None:
+    """Draws of five are all of them, or nearly: that each succeeds says little of other configurations."""
+    found = recommend(landscape(noisy(QUALITY[:number], np.zeros((2, 2)))), configurations=27, tolerance=0.0)
+    assert found.chosen.chance == 1.0
+    assert found.chosen.error >= 0.25
     assert not found.reaches
 
 
@@ -112,3 +150,12 @@ def test_the_same_landscape_gives_the_same_ladder() -> None:
 def test_what_cannot_be_chosen_from_is_refused(losses, changed, words: str) -> None:
     with pytest.raises(AuditError, match=words):
         recommend(landscape(losses, **changed))
+
+
+def test_one_configuration_has_no_ladder() -> None:
+    table = landscape(noisy(QUALITY, np.zeros((2, 2))))
+    with pytest.raises(
+        AuditError, match="a ladder for 1 configuration was asked for, but halving leaves some behind"
+    ):
+        recommend(table, configurations=1)
+    assert recommend(table, configurations=2).chosen.quotas == (2, 1)

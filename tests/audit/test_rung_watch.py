@@ -54,6 +54,14 @@ def test_a_reversed_order_is_told_once_and_called_one_among_survivors() -> None:
     assert watch.news(history) == []
 
 
+def test_an_order_that_may_be_chance_is_no_news() -> None:
+    upper = {0: 3.0, 1: 5.0, 2: 1.0, 3: 6.0, 4: 2.0, 5: 4.0}
+    history = history_of(LOWER, {number: -score for number, score in upper.items()})
+    watch = AgreementWatch(expected=lambda _: (12, 6))
+    assert watch.news(history) == []
+    assert watch.agreements[0].value < 0 < watch.agreements[0].high
+
+
 def test_what_an_audit_led_to_expect_is_the_measure_where_there_is_one() -> None:
     upper = {0: 3.0, 1: 1.0, 2: 4.0, 3: 2.0, 4: 5.0, 5: 6.0}
     history = history_of(LOWER, upper)

@@ -67,7 +67,7 @@ def history(*evaluations: Evaluation, number: int = 2, direction: Direction = "m
     return found
 
 
-NESTED = terms(((1, 100), (2, 100)))
+NESTED = terms(((1, 100), (2, 100)), metric="accuracy")
 
 
 def test_a_training_on_the_full_horizon_passes_through_every_budget() -> None:
@@ -83,6 +83,7 @@ def test_a_training_on_the_full_horizon_passes_through_every_budget() -> None:
         repeats={2: {0: 1.5, 1: 9.0}},
     )
     assert (found.layers, found.samples, found.seed, found.horizon) == ((1, 2), (50, 100), 3, "full")
+    assert found.metric == "accuracy"
     # The second configuration is not done yet.
     assert [each.number for each in found.configurations] == [0]
     assert found.scores.tolist() == [[[4, 3], [2, 1]]]

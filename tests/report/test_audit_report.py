@@ -46,6 +46,19 @@ def test_the_verdict_comes_first(direction: Any) -> None:
     assert "Two seeds of full training agree at ρ = 1.00" in words
 
 
+def test_scores_are_called_by_their_metric() -> None:
+    found = dataclasses.replace(landscape(direction="maximize"), metric="accuracy")
+    text = page_of(found)
+    assert f"accuracy {found.scores[:, -1, -1].max():.5g} (higher is better)" in Contents(text).words
+    titles = [figure["layout"]["yaxis"].get("title", {}).get("text") for figure in figures_of(text)]
+    assert titles.count("accuracy") == 2
+    assert "score" not in titles
+    assert "the best accuracy of 16 configurations" in repr(found)
+    rungs = [written for figure in figures_of(text) for written in strings_in(figure) if "ladder, rung" in written]
+    assert rungs
+    assert all(written.endswith("images") for written in rungs)
+
+
 def test_a_landscape_of_noise_is_not_called_valid() -> None:
     found = landscape(noise=0.0)
     generator = np.random.default_rng(3)
@@ -80,7 +93,7 @@ def test_a_threshold_tells_sure_from_seeming() -> None:
 
 
 def test_ladders_are_drawn_where_their_rungs_lie() -> None:
-    found = landscape(layers=(1, 2, 3, 4, 5, 6, 7, 8), samples=(250, 500, 750, 1000))
+    found = landscape(configurations=18, layers=(1, 2, 3, 4, 5, 6, 7, 8), samples=(250, 500, 750, 1000))
     recommendation = recommend(found, configurations=9)
     ladders = ladders_of(found, recommendation)
     assert [one.name for one in ladders][:2] == ["recommended", "diagonal"]
@@ -105,6 +118,16 @@ def test_one_configuration_and_one_cell_make_a_page() -> None:
     assert "Too little to judge by" in audit_page(found, None, source="A test")
 
 
+@pytest.mark.parametrize(
+    ("noise", "second"), [(0.0, "4 of 4 layers on 25 % of the images rank"), (9.0, "No smaller")]
+)
+def test_an_audit_of_all_layers_alone_says_that_freezing_was_not_measured(noise: float, second: str) -> None:
+    words = Contents(page_of(landscape(layers=(4,), noise=noise))).words
+    assert f"Freezing was not measured: every cell of this audit trains all layers. {second}" in words
+    assert "nan" not in words
+    assert "Would few layers rank better at other values?" in words
+
+
 def test_diverged_configurations_are_left_out_and_counted() -> None:
     found = landscape(diverged=3)
     text = page_of(found)
@@ -112,6 +135,22 @@ def test_diverged_configurations_are_left_out_and_counted() -> None:
     assert "3 more have no score, because they diverged or failed" in text
     (panels,) = (part for part in pairs_section(found, None).parts if isinstance(part, Multiples))
     assert {len(trace.x) for panel in panels.figures for trace in panel.plotly.data} == {13}
+
+
+def test_where_all_have_diverged_no_empty_figure_is_drawn() -> None:
+    found = landscape(diverged=16)
+    text = audit_page(found, None, source="A test")
+    assert Contents(text).words.count("Nothing to draw: no training has a score.") == 2
+    assert [figure["data"][0]["type"] for figure in figures_of(text)] == ["heatmap"]
+
+
+def test_of_few_configurations_it_is_said_how_little_the_chance_tells() -> None:
+    found = landscape(configurations=6, noise=0.0)
+    recommendation = recommend(found, configurations=9)
+    text = audit_page(found, audit_of(found, resamples=50), recommendation=recommendation, source="A test")
+    words = Contents(text).words
+    assert "with a chance of 100 % ± 29; random search" in words
+    assert "the surest does so with a chance of 100 % ± 29. More configurations in the audit" in words
 
 
 def test_costs_that_nobody_knows_are_not_drawn() -> None:

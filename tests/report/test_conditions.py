@@ -13,10 +13,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from torch import nn
 
 import frostline
-from frostline.pages.parts import Multiples, SortableTable
+from frostline.pages.parts import Figure, Multiples, SortableTable
 from frostline.records import Value
 from frostline.report.conditions import having_words, nums_having, shared_space
-from frostline.report.searches.all_configurations import table_section
+from frostline.report.searches.all_configurations import lines_section, table_section
 from frostline.report.searches.hyperparameters import slices_section
 from frostline.report.searches.importance import importance_section
 from frostline.report.searches.scored import scored_at
@@ -60,14 +60,36 @@ def test_what_only_some_have_is_counted() -> None:
     assert having_words({f"h{index}": index for index in range(8)}, 9).endswith(
         "h5 (5 of 9 configurations), and 2 more"
     )
-    shared = shared_space(record.space, configurations)
+    shared = shared_space(record.space, partial)
     assert shared is not None
     assert list(shared.distributions) == ["optimizer"]
-    assert shared_space(SearchSpace(distributions={"rate": RATE}), configurations) is None
+    assert shared_space(SearchSpace(distributions={"rate": RATE}), {"rate": 1}) is None
     # A value outside of what is searched is none.
     assert nums_having(SearchSpace(distributions={"rate": FloatDistribution(0.5, 1.0)}), configurations) == {
         "rate": 0
     }
+
+
+@pytest.mark.parametrize("value", [-3.0, 5.0])
+def test_a_value_that_was_asked_for_within_another_range_is_at_no_end(value: float) -> None:
+    record = conditional()
+    best = min((each for each in record.history.evaluations()), key=lambda each: each.score or 0.0)
+    assert best.suggested["rate"] == 0.01
+    history = History("minimize")
+    for one in record.history.configurations:
+        history.add_configuration(one)
+        (ended,) = record.history.evaluations_of(one.number)
+        is_best = ended is best
+        history.finish(replace(ended, suggested={**ended.suggested, "rate": value}) if is_best else ended)
+    page = search_page(replace(record, history=history))
+    assert "lies at the" not in page
+    (lines,) = (part for part in lines_section(record, standings(record)).parts if isinstance(part, Figure))
+    outside = replace(record, history=history)
+    (moved,) = (part for part in lines_section(outside, standings(outside)).parts if isinstance(part, Figure))
+    names = [*record.space.distributions]
+    at = names.index("rate")
+    assert lines.plotly.data[-1].y[at] is not None
+    assert moved.plotly.data[-1].y[at] is None
 
 
 def test_a_panel_shows_those_that_have_its_hyperparameter_with_the_values_that_were_trained() -> None:

@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
+from frostline.pages.parts import Figure
+from frostline.report.searches.all_configurations import lines_section
 from frostline.report.searches.search_page import search_page
+from frostline.report.searches.standings import standings
 from frostline.run.outcome.front import best_front
 from frostline.search.history import History
 from tests.report.cases import NASTY, PLAIN, evaluation, search_record
@@ -246,6 +249,25 @@ def test_no_name_leaves_its_place() -> None:
     drawn = " ".join(written for figure in figures_of(text) for written in strings_in(figure))
     assert html.escape(NASTY) in drawn
     assert "&quot;" not in drawn, "which plotly would show as it is"
+
+
+def test_a_metric_is_called_in_figures_as_it_is_called() -> None:
+    record = search_record()
+    record = replace(record, terms=replace(record.terms, metric="F1 & <recall>"))
+    titles = [figure["layout"]["yaxis"].get("title", {}).get("text") for figure in figures_of(search_page(record))]
+    assert titles.count("F1 &amp; &lt;recall&gt;") == 2
+    assert not any("&amp;amp;" in title for title in titles if title)
+
+
+def test_hyperparameters_whose_names_begin_alike_are_told_apart() -> None:
+    names = [f"model.encoder.attention.{name}" for name in ("dropout", "num_heads", "width")]
+    record = search_record(distributions={name: FloatDistribution(1e-4, 1e-1, log=True) for name in names})
+    section = lines_section(record, standings(record))
+    (figure,) = (part for part in section.parts if isinstance(part, Figure))
+    labels = figure.plotly.layout.xaxis.ticktext
+    assert labels == ("model.en…dropout", "model.en…m_heads", "model.en…n.width", "rank")
+    # One that is turned the other way, and long, would begin outside of the figure and not be drawn.
+    assert figure.plotly.layout.xaxis.tickangle > 0
 
 
 def strings_in(thing: Any) -> list[str]:

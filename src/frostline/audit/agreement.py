@@ -79,10 +79,10 @@ def agreement(landscape: Landscape, *, resamples: int = 1000, seed: int = 0) -> 
     require_rankings(landscape)
     require_enough(len(full), "the audit has")
     if np.unique(full).size < 2:
-        loss = "diverged in full training" if np.isinf(full[0]) else f"have the same full score, {full[0]:.6g}"
-        raise AuditError(
-            f"all {len(full)} configurations {loss}, so there is no order to agree with: widen the space."
-        )
+        loss, remedy = f"have the same full score, {landscape.scores[0, -1, -1]:.6g}", "widen the space"
+        if np.isinf(full[0]):
+            loss, remedy = "diverged in full training", "narrow the space to what can be trained"
+        raise AuditError(f"all {len(full)} configurations {loss}, so there is no order to agree with: {remedy}.")
     losses = np.moveaxis(landscape.losses, 0, -1)
     counts = resampled_counts(len(full), resamples=resamples, seed=seed)
     top_k = max(1, len(full) // _SHARE_OF_BEST)

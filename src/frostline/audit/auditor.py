@@ -106,6 +106,11 @@ class AuditPlan:
                 f"says nothing: ask for {FEWEST} or more; 24 give an interval worth having."
             )
         check_configurations(self.configurations)
+        if len(self.layers) * len(self.samples) == 1:
+            raise AuditError(
+                f"the only cell, all {self.layers[0]} layers on all {self.samples[0]:,} samples, is full training itself, "
+                f"with which nothing is compared: ask for fewer layers too, or for more than 1 budget."
+            )
         for name, most in (("repeats", MOST_CONFIGURATIONS), ("repeat_seeds", _MOST_REPEAT_SEEDS)):
             if not 0 <= getattr(self, name) <= most:
                 raise AuditError(f"{name} is {shown(getattr(self, name))}, but must be in 0..{most}.")

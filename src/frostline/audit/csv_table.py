@@ -41,6 +41,7 @@ def write_table(landscape: Landscape, path: Path) -> None:
     about = {name: getattr(landscape, name) for name in _ABOUT}
     about |= {"space": landscape.space.to_toml(), "layers": landscape.layers, "samples": landscape.samples}
     about |= {"configurations": landscape.num_configurations, "repeats": len(landscape.repeats)}
+    about |= {} if landscape.metric is None else {"metric": landscape.metric}
     about |= {} if landscape.alignment.is_identity else {"alignment": f"{landscape.alignment}"}
     names = tuple(landscape.space.distributions)
     contents = io.BytesIO()
@@ -144,6 +145,7 @@ def _landscape(about: dict[str, Any], rows: list[dict[str, str]]) -> Landscape:
         samples=samples,
         repeats=repeats,
         alignment=Alignment.parse(about.get("alignment", "")),
+        metric=about.get("metric"),
         **arrays,
     )
 

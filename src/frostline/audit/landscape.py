@@ -14,6 +14,7 @@ import numpy as np
 
 from frostline.errors import AuditError
 from frostline.records import Fidelity, loss_sign
+from frostline.run.outcome.sentences import score_name
 from frostline.search.alignment import IDENTITY, Alignment
 from frostline.text_tables import html_table, text_table
 from frostline.wording import counted
@@ -70,6 +71,8 @@ class Landscape:
     """Scores at full fidelity under other seeds. NaN: not repeated; infinite in the worse direction: diverged."""
     alignment: Alignment = IDENTITY
     """What was trained in place of the configurations where few layers were."""
+    metric: str | None = None
+    """What the scores are called; None: nobody says."""
 
     def __post_init__(self) -> None:
         shape = (len(self.configurations), len(self.layers), len(self.samples))
@@ -91,6 +94,11 @@ class Landscape:
     def num_configurations(self) -> int:
         """C."""
         return len(self.configurations)
+
+    @property
+    def score_name(self) -> str:
+        """What a score is called."""
+        return score_name(self.metric)
 
     @property
     def full(self) -> Fidelity:
@@ -128,7 +136,8 @@ class Landscape:
 
     @property
     def _title(self) -> str:
-        return f"{self.task}: the best score of {counted(self.num_configurations, 'configuration')} in every cell"
+        number = counted(self.num_configurations, "configuration")
+        return f"{self.task}: the best {self.score_name} of {number} in every cell"
 
     def fidelity(self, cell: tuple[int, int]) -> Fidelity:
         """Return what the cell at these indices of ``layers`` and ``samples`` stands for."""

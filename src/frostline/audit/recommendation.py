@@ -5,6 +5,7 @@ Axes: B draws of M configurations each, C configurations of the landscape.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,6 +33,7 @@ _DRAWS = 500
 _CHANCE = 0.8
 # Where seed noise was not measured: this share of the distance between the quartiles of the full scores.
 _SHARE_OF_SPREAD = 0.05
+_FEWEST_CLIMBING = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,7 @@ class Recommendation:
 
     chosen: LadderOutcome
     compared: tuple[LadderOutcome, ...]
-    """Diagonal, layers-only and samples-only ladders, as far as the grid has such."""
+    """Diagonal, layers-only and samples-only ladders, as far as the grid has such and the draws tell of them."""
     random_chance: float
     """The chance of as many random full trainings as the chosen ladder costs, at least one."""
     tolerance: float
@@ -78,12 +80,13 @@ def recommend(
     """Return the ladder and reduction factor with the least seconds that end within ``tolerance`` of the best.
 
     Chains of up to three cells below full fidelity are simulated, the cheapest first, on random halves of the landscape's
-    configurations: as many are promoted, in proportion, as of ``configurations``. Halves, because the best of them is
-    another one each time: a chain that suits one lucky configuration does not pass. The first whose chance is high enough by
-    one standard error (a jackknife over configurations) is taken; if there is none, the surest. ``tolerance`` is by default
-    that of the seed noise (``audit/noise.py``), or a twentieth of the spread between quartiles where that is unknown.
+    configurations: as many are promoted, in proportion, as of ``configurations``, and one at least. Halves, because the
+    best of them is another one each time: a chain that suits one lucky configuration does not pass. The first whose chance
+    is high enough by one standard error (a jackknife over configurations) is taken; if there is none, as of fewer than ten
+    configurations, the surest. ``tolerance`` is by default that of the seed noise (``audit/noise.py``), or a twentieth of
+    the spread between quartiles where that is unknown.
     Raises: AuditError if the landscape has fewer than five configurations, no cell below full fidelity, or no known cost, or
-    was trained by factors drawn for each configuration.
+    was trained by factors drawn for each configuration; and if fewer than two configurations are to climb.
     """
     bench = _Bench.of(landscape, configurations, tolerance=tolerance, seed=seed)
     chosen, tried = bench.cheapest_sure(bench.chains.shallow())
@@ -135,6 +138,11 @@ class _Bench:
     @classmethod
     def of(cls, landscape: Landscape, configurations: int, *, tolerance: float | None, seed: int) -> _Bench:
         require_rankings(landscape)
+        if configurations < _FEWEST_CLIMBING:
+            raise AuditError(
+                f"a ladder for {configurations} configuration was asked for, but halving leaves some behind: ask for "
+                f"{_FEWEST_CLIMBING} or more."
+            )
         total = landscape.num_configurations
         if total < FEWEST:
             raise AuditError(
@@ -167,11 +175,20 @@ class _Bench:
     def cheapest_sure(self, plans: Iterable[Plan]) -> tuple[_Outcome | None, list[_Outcome]]:
         """Return the cheapest of ``plans`` that is sure enough, if there is one, and all that had to be tried."""
         tried = []
-        for plan in sorted(plans, key=self.chains.seconds_of):
+        for plan in sorted(filter(self.is_told, plans), key=self.chains.seconds_of):
             tried.append(self.outcome(plan))
             if tried[-1].is_sure:
                 return tried[-1], tried
         return None, tried
+
+    def is_told(self, plan: Plan) -> bool:
+        """Return whether a draw is large enough to replay a plan: of it every rung trains one configuration at least.
+
+        One of twelve is far more likely to be a good one than one of 27 is, which is what is asked.
+        """
+        fewest = divided(self.configurations, len(plan.chain) + 1, plan.factor)[-1]
+        num_drawn: int = self.drawn.shape[1]
+        return fewest * num_drawn >= self.configurations
 
     def outcome(self, plan: Plan) -> _Outcome:
         """Return what successive halving comes to in every draw, in the mean."""
@@ -180,7 +197,7 @@ class _Bench:
         alive = np.ones(self.drawn.shape, dtype=bool)
         for cell, quota in zip(plan.chain, quotas[1:], strict=True):
             exact = num_drawn * quota / self.configurations
-            kept = np.maximum(1, np.floor(exact + self.spread)).astype(int)
+            kept = np.floor(exact + self.spread).astype(int)
             ranks = np.where(alive, self.ranks[cell], num_drawn)
             last = np.take_along_axis(np.sort(ranks, axis=-1), kept[:, None] - 1, axis=-1)
             alive &= ranks <= last
@@ -197,7 +214,7 @@ class _Bench:
             seconds=self.chains.seconds_of(plan),
             regret=float(finite.mean()) if len(finite) == len(regret) else float("inf"),
             chance=chance,
-            error=self._jackknife(success),
+            error=self._error(success),
         )
 
     def random_chance(self, seconds: float) -> float:
@@ -224,8 +241,9 @@ class _Bench:
                 continue
             chain = tuple(self.landscape.nearest_cell(rung) for rung in rungs)
             rises = all(is_below(lower, upper) for lower, upper in pairwise((*chain, self.chains.full)))
-            if rises and self.configurations >= factor ** len(chain):
-                yield name, self.outcome(Plan(chain, factor))
+            plan = Plan(chain, factor)
+            if rises and self.configurations >= factor ** len(chain) and self.is_told(plan):
+                yield name, self.outcome(plan)
 
     def public(self, outcome: _Outcome, name: str) -> LadderOutcome:
         cells = (*outcome.plan.chain, self.chains.full)
@@ -245,6 +263,14 @@ class _Bench:
             chance=outcome.chance,
             error=outcome.error,
         )
+
+    def _error(self, success: NDArray[np.bool_]) -> float:
+        """Return the standard error of the chance over configurations."""
+        total, num_drawn = self.absent.shape[1], self.drawn.shape[1]
+        # Draws of more than half have most in common, and all succeed or fail together: no more is known of the chance than
+        # as many coins as make up a half would tell.
+        least = 0.5 / math.sqrt(total // 2) if num_drawn > total // 2 else 0.0
+        return max(least, self._jackknife(success))
 
     def _jackknife(self, success: NDArray[np.bool_]) -> float:
         """Return the standard error of the chance over configurations, from the draws that each is not in."""

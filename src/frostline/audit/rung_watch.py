@@ -50,17 +50,20 @@ class AgreementWatch:
             if agreement is None:
                 continue
             self.agreements[lower] = agreement
-            least = UNMEASURED if self.least is None else self.least[lower]
-            if agreement.value < least:
-                sentences.append(self._warning(lower, agreement, least))
+            if self._is_news(agreement, lower):
+                sentences.append(self._warning(lower, agreement))
         return sentences
 
-    def _warning(self, lower: int, agreement: SurvivorAgreement, least: float) -> str:
+    def _is_news(self, agreement: SurvivorAgreement, lower: int) -> bool:
+        # Of a few survivors any order may be chance; what an audit leads to expect has that in it.
+        return agreement.high < UNMEASURED if self.least is None else agreement.value < self.least[lower]
+
+    def _warning(self, lower: int, agreement: SurvivorAgreement) -> str:
         what = f"rungs {lower} and {lower + 1} rank their {agreement.num_configurations} common configurations differently: "
         value = f"Spearman {agreement.value:.2f} [{agreement.low:.2f}, {agreement.high:.2f}] {agreement.label}"
         if self.least is None:
             return f"{what}{value}. The lower rung may mislead: `frostline audit` measures whether it does."
-        return f"{what}{value}, where the audit led to expect at least {least:.2f}. The lower rung may mislead."
+        return f"{what}{value}, where the audit led to expect at least {self.least[lower]:.2f}. The lower rung may mislead."
 
 
 def agreement_of_rungs(history: History, lower: int, upper: int) -> SurvivorAgreement | None:

@@ -168,6 +168,7 @@ def landscape_of(
         ).copy(),
         repeats=_repeats_of(complete, repeats or {}),
         alignment=IDENTITY if training is None else training.alignment,
+        metric=terms.metric,
     )
 
 

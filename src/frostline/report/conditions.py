@@ -26,9 +26,8 @@ def nums_having(space: SearchSpace, configurations: Sequence[Configuration]) -> 
     return {name: count for name, count in counts.items() if count < len(configurations)}
 
 
-def shared_space(space: SearchSpace, configurations: Sequence[Configuration]) -> SearchSpace | None:
-    """Return the part of ``space`` that all of the configurations have; None if there is none."""
-    partial = nums_having(space, configurations)
+def shared_space(space: SearchSpace, partial: Mapping[str, int]) -> SearchSpace | None:
+    """Return the part of ``space`` that all have, without what is ``partial`` by ``nums_having``; None if there is none."""
     shared = {name: each for name, each in space.distributions.items() if name not in partial}
     return SearchSpace(distributions=shared) if shared else None
 

@@ -110,6 +110,28 @@ def test_others_say_how_much_they_expect_or_nothing() -> None:
     assert has_ended(history, replace(terms, expected=(1, 0, 0))) is True
 
 
+def decided(*ended: Any) -> History:
+    history = history_of(*ended)
+    for one in history.configurations:
+        history.eliminate(one.number)
+    return history
+
+
+def test_rungs_that_too_few_are_left_for_are_not_waited_for() -> None:
+    failed = [(number, 0, Status.FAILED, 1.0) for number in range(2, 9)]
+    trained = [(0, 0, 0.5, 1.0), (1, 0, 0.6, 1.0), *failed, (0, 1, 0.4, 1.0)]
+    terms = replace(TERMS, rungs=RUNGS, expected=(9, 3, 1), is_sweep=False)
+    assert has_ended(decided(*trained), terms) is False
+    assert has_ended(decided(*trained, (1, 1, 0.5, 1.0)), terms) is False
+    all_of_them = (*trained, (1, 1, 0.5, 1.0), (0, 2, 0.3, 1.0))
+    assert has_ended(decided(*all_of_them), terms) is True
+    assert has_ended(decided(*all_of_them), replace(terms, is_sweep=True)) is False
+    assert has_ended(history_of(*all_of_them), terms) is False
+    # All that climbed have failed: nobody is left for the last rung.
+    lost = decided(*trained[:-1], (0, 1, Status.FAILED, 1.0), (1, 1, Status.DIVERGED, 1.0))
+    assert has_ended(lost, terms) is True
+
+
 @pytest.mark.parametrize(
     ("budget", "words"),
     [

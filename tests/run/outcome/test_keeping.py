@@ -232,6 +232,7 @@ def test_the_command_line_copies_the_best_weights(
     code, _, err = run("best s --weights best.safetensors --runs elsewhere", capsys)
     assert (code, err.count("\n")) == (1, 1)
     assert "there are no weights of configuration" in err
+    assert "or took its score over from an audit, whose study may have them" in err
 
 
 def test_train_writes_safetensors_where_the_name_says_so(

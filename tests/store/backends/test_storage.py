@@ -158,6 +158,17 @@ def test_a_journal_whose_first_line_is_torn_begins_anew(tmp_path: Path, content:
     assert [study.study_name for study in open_storage(str(path)).get_all_studies()] == ["added"]
 
 
+def test_a_journal_beside_which_no_file_can_be_made_can_be_looked_at(tmp_path: Path) -> None:
+    """As in a folder that may only be read: whoever runs this may be root, and write there all the same."""
+    path = tmp_path / "journal.log"
+    optuna.create_study(storage=open_storage(str(path)), study_name="x")
+    # The name of its lock is too long for any file.
+    alone = path.rename(tmp_path / ("j" * 255))
+    assert [study.study_name for study in open_storage(str(alone)).get_all_studies()] == ["x"]
+    with pytest.raises(OSError, match="File name too long"):
+        optuna.create_study(storage=open_storage(str(alone)), study_name="y")
+
+
 def test_a_torn_last_line_of_a_journal_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "journal.log"
     optuna.create_study(storage=open_storage(str(path)), study_name="kept")

@@ -101,7 +101,7 @@ def _answer(
         score = float(landscape.scores[_index(landscape), -1, -1])
         text = (
             f"The best of {landscape.num_configurations} configurations trained in full: configuration {best.number}, "
-            f"{score_words(score, landscape.direction)}."
+            f"{score_words(score, landscape.direction, landscape.metric)}."
         )
         parts += [Paragraph(text), configuration_table(best)]
         if record is not None:

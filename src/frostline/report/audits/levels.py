@@ -43,7 +43,10 @@ _MARKS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "t
 
 def curves_section(landscape: Landscape) -> Section:
     """Return the median score and its spread over samples, one line for each number of layers."""
-    figure = new_figure(x=landscape.sample_unit, y="score")
+    heading = "Scores along training, for each number of layers"
+    if not np.isfinite(landscape.scores).any():
+        return Section(heading, [Note("Nothing to draw: no training has a score.")])
+    figure = new_figure(x=landscape.sample_unit, y=landscape.score_name)
     figure.update_xaxes(rangemode="tozero", exponentformat="SI", nticks=7)
     quartiles = _quartiles(landscape.scores)
     chosen = _spread(len(landscape.layers), _MOST_LINES)
@@ -76,14 +79,15 @@ def curves_section(landscape: Landscape) -> Section:
         f"and for all. {better(landscape.direction).capitalize()}. {_schedule(landscape)}{_diverged(landscape)}"
     )
     medians = Folded("The medians as a table", budget_table(landscape, quartiles[1], ".4g"))
-    return Section(
-        "Scores along training, for each number of layers", [Note(text), Figure(figure, f"Lines: {text}"), medians]
-    )
+    return Section(heading, [Note(text), Figure(figure, f"Lines: {text}"), medians])
 
 
 def layers_section(landscape: Landscape) -> Section:
     """Return the median score against the number of layers, one line for each budget."""
-    figure = new_figure(x="trained layers", y="score")
+    heading = "Scores against layers, at equal samples"
+    if not np.isfinite(landscape.scores).any():
+        return Section(heading, [Note("Nothing to draw: no training has a score.")])
+    figure = new_figure(x="trained layers", y=landscape.score_name)
     number_layers(figure, landscape.layers)
     quartiles = _quartiles(landscape.scores)
     budgets = shares(landscape)
@@ -109,7 +113,7 @@ def layers_section(landscape: Landscape) -> Section:
         f"quartile. {better(landscape.direction).capitalize()}. Where a line turns, fewer trained layers did better at that "
         f"budget."
     )
-    return Section("Scores against layers, at equal samples", [Note(text), Figure(figure, f"Lines: {text}")])
+    return Section(heading, [Note(text), Figure(figure, f"Lines: {text}")])
 
 
 def pairs_section(landscape: Landscape, agreement: Agreement | None) -> Section:

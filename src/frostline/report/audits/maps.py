@@ -174,6 +174,8 @@ def _map_figure(landscape: Landscape, *, height: int) -> Any:
         height=height,
         legend=False,
     )
+    # Half of the last budget's number lies beyond its cell, which may be narrow, and plotly leaves out what has no room.
+    figure.update_layout(margin={"r": 20})
     columns, rows = len(landscape.samples), len(landscape.layers)
     every = max(1, -(-columns // (5 if height == HEIGHT else 3)))
     ticks = [index for index in range(columns) if (columns - 1 - index) % every == 0]
@@ -235,6 +237,7 @@ def _add_numbers(
 
 
 def _add_ladders(figure: Any, landscape: Landscape, ladders: Sequence[DrawnLadder]) -> None:
+    unit = safe(landscape.sample_unit)
     for position, drawn in enumerate(reversed(ladders)):
         colour, symbol, _, width = _STYLES[drawn.name]
         # Beside each other where they meet, as all do at full fidelity.
@@ -253,7 +256,7 @@ def _add_ladders(figure: Any, landscape: Landscape, ladders: Sequence[DrawnLadde
             marker={"color": colour, "size": 11, "symbol": symbol, "line": {"color": "white", "width": 1}},
             hoverinfo="text",
             hovertext=[
-                f"{drawn.name} ladder, rung {index}: {counted(rung.trainable_layers, 'layer')}, {rung.samples:,} samples"
+                f"{drawn.name} ladder, rung {index}: {counted(rung.trainable_layers, 'layer')}, {rung.samples:,} {unit}"
                 for index, rung in enumerate(drawn.ladder.rungs)
             ],
         )

@@ -61,7 +61,9 @@ def shifts_section(landscape: Landscape, shifts: Sequence[CellShift], sentences:
 def _figure(landscape: Landscape, shifts: Sequence[CellShift]) -> Any:
     """Draw the shifts at the largest budget against the layers, one colour and mark for each hyperparameter."""
     figure = new_figure(x="trained layers", y="shift in decades")
-    most = max(cell.fidelity.samples for cell in shifts if cell.fidelity.trainable_layers < landscape.layers[-1])
+    # With all layers nothing is shifted at the largest budget, which is full fidelity.
+    frozen = [cell for cell in shifts if cell.fidelity.trainable_layers < landscape.layers[-1]]
+    most = max(cell.fidelity.samples for cell in frozen or shifts)
     cells = [cell for cell in shifts if cell.fidelity.samples == most]
     styles = ((BLUE, "circle"), (VERMILLION, "diamond"), (BLACK, "square"), (GREY, "triangle-up"))
     for position, name in enumerate(dict.fromkeys(name for cell in cells for name in cell.best)):

@@ -52,8 +52,10 @@ def headline(
     reached = (agreement.spearman.value >= GOOD) & (agreement.spearman.low >= WEAK)
     frozen = _cheapest(reached[:-1], order[:-1])
     whole = _cheapest(reached[-1:, :-1], order[-1:, :-1])
+    if len(landscape.layers) == 1:
+        return _without_layers(landscape, agreement, None if whole is None else (0, whole[1]))
     if frozen is None:
-        return _without_a_cell(landscape, agreement, recommendation)
+        return _without_a_cell(agreement, recommendation)
     words = _cell_words(landscape, agreement, frozen)
     valid = "Freezing is a valid fidelity here"
     if shares is None:
@@ -76,11 +78,17 @@ def headline(
     return f"{valid}, but saves nothing: {words}", f"{second}."
 
 
-def _without_a_cell(
-    landscape: Landscape, agreement: Agreement, recommendation: Recommendation | None
-) -> tuple[str, str]:
+def _without_layers(landscape: Landscape, agreement: Agreement, cell: tuple[int, int] | None) -> tuple[str, str]:
+    """Return what is said where all cells train all layers; ``cell`` is the cheapest that surely ranks."""
+    first = "Freezing was not measured: every cell of this audit trains all layers."
+    if cell is None:
+        return first, f"No smaller budget surely ranks as full training does, at ρ = {GOOD}."
+    return first, f"{_cell_words(landscape, agreement, cell)}."
+
+
+def _without_a_cell(agreement: Agreement, recommendation: Recommendation | None) -> tuple[str, str]:
     """Return what is said where no cell with frozen layers surely ranks as full training does."""
-    best = float(np.max(agreement.spearman.value[:-1])) if len(landscape.layers) > 1 else float("nan")
+    best = float(np.max(agreement.spearman.value[:-1]))
     no_cell = f"no cell with frozen layers surely reaches ρ = {GOOD} (the best: {best:.2f})"
     if recommendation is not None and _freezes(recommendation.chosen):
         if recommendation.reaches:
@@ -141,7 +149,7 @@ def recommended_lines(
     text = (
         f"{words}. A search of {chosen.configurations} configurations costs {duration(chosen.seconds)}, or "
         f"{chosen.full_trainings:.3g} full trainings, and ends within {recommendation.tolerance:.3g} of the best with a "
-        f"chance of {percent(chosen.chance)}; random search has {percent(recommendation.random_chance)} for that cost."
+        f"chance of {_chance_words(chosen)}; random search has {percent(recommendation.random_chance)} for that cost."
     )
     parts: list[Paragraph | Command] = [Paragraph(text)]
     if record is not None and names_a_task(TaskReference.of_words(landscape.reference).name):
@@ -162,7 +170,7 @@ def ladders_section(recommendation: Recommendation, landscape: Landscape) -> Sec
             f"{outcome.seconds:,.0f}",
             f"{outcome.full_trainings:.3g}",
             f"{outcome.regret:.3g}",
-            f"{percent(outcome.chance)} ± {100 * outcome.error:.0f}",
+            _chance_words(outcome),
         )
         for outcome in (recommendation.chosen, *recommendation.compared)
     ]
@@ -179,11 +187,16 @@ def recommendation_warnings(recommendation: Recommendation | None) -> Sequence[s
     """Return a sentence if even the recommended ladder is not sure enough."""
     if recommendation is None or recommendation.reaches:
         return ()
-    chance = percent(recommendation.chosen.chance)
+    chance = _chance_words(recommendation.chosen)
     return (
         f"No ladder is sure to find a configuration as good as the best: the surest does so with a chance of {chance}. More "
         f"configurations in the audit, or more training, would tell more.",
     )
+
+
+def _chance_words(outcome: LadderOutcome) -> str:
+    """Return the chance of a ladder and its standard error: "95 % ± 4"."""
+    return f"{percent(outcome.chance)} ± {100 * outcome.error:.0f}"
 
 
 def _rungs(outcome: LadderOutcome, landscape: Landscape) -> str:

@@ -22,9 +22,10 @@ from frostline.pages.drawing import (
 )
 from frostline.pages.parts import Cell, Figure, Note, Section, SortableTable
 from frostline.records import Status
-from frostline.report.searches.importance import cut
+from frostline.report.searches.importance import cut, shortened
 from frostline.run.outcome.ending import has_ended
 from frostline.run.outcome.sentences import score_name
+from frostline.search.spaces.space import holds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,10 +95,10 @@ def lines_section(record: StudyRecord, ranked: Sequence[Standing]) -> Section:
     for name, group in groups.items():
         if group:
             _add_lines(figure, thinned(group, _MOST_LINES), axes, heights, (name, styles[name]))
-    labels = [safe(cut(name, _LONGEST_NAME, mark="…")) for name, _ in axes]
+    labels = [safe(shortened(name, _LONGEST_NAME)) for name, _ in axes]
     ends = [_ends(distribution) for _, distribution in axes]
     figure.update_xaxes(
-        tickvals=list(range(len(axes) + 1)), ticktext=[*labels, "rank"], tickangle=-40, showgrid=True
+        tickvals=list(range(len(axes) + 1)), ticktext=[*labels, "rank"], tickangle=40, showgrid=True
     )
     figure.update_yaxes(visible=False, range=[-0.1, 1.1])
     for place, (low, high) in enumerate([*ends, ("worst", "best")]):
@@ -176,13 +177,15 @@ def _add_lines(
 
 def _place(distribution: BaseDistribution, value: Value, number: int) -> float | None:
     """Return where a value lies between the ends of its range, 0 to 1; None where it has none."""
+    # What was asked for under a condition may have another range there.
+    if not holds(distribution, value):
+        return None
     if isinstance(distribution, CategoricalDistribution):
-        if value not in distribution.choices:
-            return None
         aside = _SPREAD * (math.fmod(number * _GOLDEN, 1.0) - 0.5)
         return distribution.choices.index(value) / max(1, len(distribution.choices) - 1) + aside
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    if isinstance(value, str | bool) or value is None or distribution.high == distribution.low:
+    assert isinstance(value, int | float)
+    if distribution.high == distribution.low:
         return None
     numbers = np.array([distribution.low, value, distribution.high], dtype=np.float64)
     low, at, high = np.log(numbers) if distribution.log else numbers

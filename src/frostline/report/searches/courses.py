@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from frostline.pages.drawing import (
     BLACK,
     BLUE,
@@ -19,7 +21,6 @@ from frostline.pages.drawing import (
     new_figure,
     num_outside,
     outside_words,
-    safe,
     show_frame,
     thinned,
 )
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _MOST_CURVES = 60
+_FEW_CURVES = 5
 
 
 def curves_section(record: StudyRecord, best: Evaluation | None) -> Section:
@@ -57,7 +59,7 @@ def curves_section(record: StudyRecord, best: Evaluation | None) -> Section:
     ]
     if any(len(group) > _MOST_CURVES for group in by_rung):
         text += f" Of each rung {_MOST_CURVES} are drawn, evenly from its ranking."
-    figure = new_figure(x=terms.sample_unit, y=safe(score_name(terms.metric)))
+    figure = new_figure(x=terms.sample_unit, y=score_name(terms.metric))
     figure.update_xaxes(rangemode="tozero", exponentformat="SI", nticks=7)
     show_frame(figure, limits)
     sign = loss_sign(terms.direction)
@@ -108,11 +110,19 @@ def spending_section(summary: Summary) -> Section:
 
 
 def _end_frame(curves: list[Evaluation], direction: Direction) -> tuple[float, float] | None:
-    """Return the range of the scores at the ends of the curves: their beginnings may be many times as bad."""
+    """Return the range of the scores at the ends of the curves: their beginnings may be many times as bad.
+
+    It holds the better half of all points: where ends lie close together no curve would be seen otherwise. Of few curves
+    there is room for all.
+    """
     ends = [evaluation.score for evaluation in curves if evaluation.score is not None]
     if not ends:
         return None
-    low, high = frame(ends, direction) or (min(ends), max(ends))
+    points = [point.score for evaluation in curves for point in evaluation.curve if math.isfinite(point.score)]
+    counted_in = points if len(ends) < _FEW_CURVES else ends
+    low, high = frame(counted_in, direction) or (min(counted_in), max(counted_in))
+    middle = float(np.median(points))
+    low, high = (low, max(high, middle)) if direction == "minimize" else (min(low, middle), high)
     margin = 0.06 * (high - low) or 1e-3 * abs(high)
     return low - margin, high + margin
 

@@ -77,7 +77,8 @@ def edge_warnings(scored: Scored | None, best: Configuration) -> list[str]:
         return []
     sentences = []
     for name, distribution in scored.space.distributions.items():
-        end = _end(distribution, best.get(name))
+        # Under a condition it may have been asked for within another range, of which nothing is known here.
+        end = _end(distribution, best[name]) if has(best, name, scored.space) else ""
         if end:
             sentences.append(
                 f"The best {name}, {best[name]:.4g}, lies at the {end} end of its range: a better one may lie beyond. "
@@ -87,9 +88,10 @@ def edge_warnings(scored: Scored | None, best: Configuration) -> list[str]:
 
 
 def _end(distribution: BaseDistribution, value: Value) -> str:
-    if isinstance(distribution, CategoricalDistribution) or isinstance(value, str | bool) or value is None:
+    if isinstance(distribution, CategoricalDistribution):
         return ""
     assert isinstance(distribution, FloatDistribution | IntDistribution)
+    assert isinstance(value, int | float)
     low, high = float(distribution.low), float(distribution.high)
     place = (float(value) - low) / (high - low) if high > low else 0.5
     if distribution.log:

@@ -47,9 +47,8 @@ def importance_section(
     ``scored`` are configurations at one fidelity, ``ranked`` all that were evaluated with what they rank by, less being
     better.
     """
-    configurations = [configuration for configuration, _ in ranked]
-    partial = nums_having(space, configurations)
-    shared = shared_space(space, configurations)
+    partial = nums_having(space, [configuration for configuration, _ in ranked])
+    shared = shared_space(space, partial)
     names = [] if shared is None else list(shared.distributions)
     needed = max(_FEWEST, _FEWEST_PER_HYPERPARAMETER * len(names))
     if len(space.distributions) == 1:
@@ -154,10 +153,11 @@ def _section(text: str, figure: Any = None) -> Section:
 
 def _bars(shares: Mapping[str, float]) -> Any:
     ordered = sorted(shares.items(), key=lambda item: item[1])
+    names = [safe(name) for name, _ in ordered]
     figure = new_figure(x="share", legend=False)
     figure.add_bar(
         x=[share for _, share in ordered],
-        y=[safe(cut(name, _LONGEST_NAME, mark=f"…{index}")) for index, (name, _) in enumerate(ordered)],
+        y=names,
         orientation="h",
         text=[f"{share:.2f}" for _, share in ordered],
         textposition="outside",
@@ -166,8 +166,15 @@ def _bars(shares: Mapping[str, float]) -> Any:
     figure.update_layout(height=90 + 34 * len(shares), margin={"l": 20, "r": 20, "t": 10, "b": 45})
     figure.update_traces(marker_color=BLUE, cliponaxis=False)
     figure.update_xaxes(range=[0, 1.12])
-    figure.update_yaxes(ticklen=6)
+    labels = [safe(shortened(name, _LONGEST_NAME)) for name, _ in ordered]
+    figure.update_yaxes(ticklen=6, tickvals=names, ticktext=labels)
     return figure
+
+
+def shortened(name: str, most: int) -> str:
+    """Return a name of at most ``most`` letters, "…" in its middle if it is longer: names begin alike, or end alike."""
+    end = (most - 1) // 2
+    return name if len(name) <= most else f"{name[: most - 1 - end]}…{name[-end:]}"
 
 
 def cut(text: str, most: int, *, mark: str) -> str:

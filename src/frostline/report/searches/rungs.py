@@ -20,7 +20,6 @@ from frostline.pages.drawing import (
     new_figure,
     num_outside,
     outside_words,
-    safe,
     short,
     show_frame,
     thinned,
@@ -136,7 +135,7 @@ def _place(number: int, rung: int) -> float:
 
 def _figure(record: StudyRecord, limits: tuple[float, float] | None) -> Any:
     history, terms = record.history, record.terms
-    figure = new_figure(y=safe(score_name(terms.metric)))
+    figure = new_figure(y=score_name(terms.metric))
     last = len(terms.rungs) - 1
     groups = _groups(history, last)
     _add_lines(figure, groups["went on"], history)

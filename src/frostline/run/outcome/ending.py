@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,17 @@ def has_ended(history: History, terms: Terms) -> bool | None:
     if not history.has_finished and len(history.eliminated) >= max(terms.expected):
         # All that were to begin have diverged or failed, so that nobody climbs.
         return len(history.eliminated) == len(history.configurations)
-    return all(history.rung(rung).num_ended >= number for rung, number in enumerate(terms.expected))
+    # Each climb has ended; of a sweep none depends on another's.
+    is_decided = len(history.eliminated) == len(history.configurations) and not terms.is_sweep
+    could: float = math.inf
+    for rung, number in enumerate(terms.expected):
+        seen = history.rung(rung)
+        if seen.num_ended < min(number, could):
+            return False
+        # Nobody climbs that diverged or failed, so that the next rung may see fewer than it was to.
+        if number and is_decided:
+            could = len(seen.ranking)
+    return True
 
 
 def spent_words(climb: BudgetedHalving, history: History) -> str:

@@ -191,11 +191,13 @@ def _open_journal(path: Path) -> JournalStorage:
     lock = JournalFileSymlinkLock(str(path))
     if path.exists():
         _refuse_other_file(path)
-        lock.acquire()
-        try:
-            _drop_torn_line(path)
-        finally:
-            lock.release()
+        # A journal in a folder that may only be read can be looked at: there no lock can be made.
+        if _is_torn(path):
+            lock.acquire()
+            try:
+                _drop_torn_line(path)
+            finally:
+                lock.release()
     return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
 
@@ -209,6 +211,14 @@ def _refuse_other_file(path: Path) -> None:
         raise StudyError(
             f"{str(path)!r} is no journal of studies: name another file, or a database URL such as {DEFAULT_STORAGE}."
         )
+
+
+def _is_torn(path: Path) -> bool:
+    """Return whether the last line has no end: it is broken off, or being written."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read(1) not in (b"", b"\n")
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -134,7 +134,8 @@ class KeptModels:
         if not self.has(configuration):
             raise ModelError(
                 f"there are no weights of configuration {configuration.number} in {self.folder}: the search ran "
-                f"elsewhere, or could not write them; name its folder of runs, or train the configuration again."
+                f"elsewhere, could not write them, or took its score over from an audit, whose study may have them; name "
+                f"its folder of runs, or train the configuration again."
             )
         with self.folder.fetched(self.name_of(configuration)) as path:
             yield path
