@@ -136,6 +136,28 @@ def test_the_peak_is_the_allocators_own(name: str, mode: Callable[[], object]) -
     assert live.peak == pytest.approx(peak.bytes, rel=tolerance)
 
 
+@pytest.mark.parametrize("asks", [True, False], ids=["weights", "no weights"])
+@pytest.mark.parametrize(("length", "width"), [(20, 64), (128, 32)])
+@REAL_OR_FAKE
+def test_attention_that_torch_fuses_where_nothing_is_trained_takes_what_it_does(
+    mode: Callable[[], object], length: int, width: int, asks: bool
+) -> None:
+    def attend() -> Callable[[], object]:
+        layer = nn.MultiheadAttention(width, 4, batch_first=True).eval()
+        inputs = torch.randn(8, length, width)
+        return lambda: layer(inputs, inputs, inputs, need_weights=asks)
+
+    with torch.no_grad():
+        real = attend()
+        with PeakBytes(CPU) as peak:
+            real()
+        with mode():
+            step = attend()
+            with LiveBytes() as live:
+                step()
+    assert live.peak == pytest.approx(peak.bytes, rel=0.01)
+
+
 def test_the_true_peak_is_that_of_the_allocator_and_not_what_is_left() -> None:
     with PeakBytes(CPU) as peak:
         large = torch.ones(1_000_000)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _FLOAT_BYTES = 4
+_PAGE = 4096
 
 
 def bytes_inside(operation: Any, arguments: Sequence[Any], results: Any) -> int:
@@ -28,11 +29,65 @@ def bytes_inside(operation: Any, arguments: Sequence[Any], results: Any) -> int:
         return max(_size(arguments[0]) + _size(arguments[1]), _size(results))
     if name == "convolution_backward":
         return _of_convolution_backward(arguments, results)
+    if name == "mkldnn_rnn_layer":
+        return _of_lstm(arguments)
+    if name == "mkldnn_rnn_layer_backward":
+        hidden = arguments[8]
+        return _of_lstm(arguments) + _copied(arguments[10]) + 2 * _size(hidden)
+    if name == "_native_multi_head_attention":
+        return _of_whole_attention(arguments, results)
     if name == "_scaled_dot_product_flash_attention_for_cpu":
         return _of_attention(*arguments[:2])
     if name == "_scaled_dot_product_flash_attention_for_cpu_backward":
         return _of_attention_backward(*arguments[:3])
     return 0
+
+
+def with_workspace(operation: Any, arguments: Sequence[Any], results: Any) -> Any:
+    """Return the results of ``operation``, an LSTM's with the workspace that it keeps for its backward pass.
+
+    On fake tensors that is empty (torch 2.13). It holds gates, states and their gradients at every step of the sequences.
+    """
+    # It is kept wherever gradients are, whether or not they are asked for: with none it is no tensor.
+    is_lstm = operation.__name__.startswith("mkldnn_rnn_layer.") and torch.is_grad_enabled()
+    if not is_lstm or results[3].numel():
+        return results
+    steps, batch, width = _lstm_shape(arguments)
+    hidden = arguments[10]
+    gates, before = 4 * steps * batch, 8 * (steps + 1) * batch
+    spaces = [gates * _aligned(4 * hidden), gates * _aligned(hidden)]
+    spaces += 3 * [before * _aligned(max(width, hidden))] + 2 * [before * hidden]
+    size = sum(-(-space // _PAGE) * _PAGE for space in spaces)
+    return *results[:3], results[0].new_empty(size, dtype=torch.uint8)
+
+
+def _lstm_shape(arguments: Sequence[Any]) -> tuple[int, int, int]:
+    """Return how many steps a fused LSTM makes, for how many sequences, and how many numbers each step is given."""
+    steps, batch, width = arguments[0].shape
+    return steps, batch, width
+
+
+def _aligned(width: int) -> int:
+    """Return how far apart oneDNN lays rows of ``width`` numbers: whole cache lines, but no multiple of 1 KiB."""
+    rounded = -(-width // 16) * 16
+    return rounded + 16 if rounded % 256 == 0 else rounded
+
+
+def _of_lstm(arguments: Sequence[Any]) -> int:
+    """Both weights in blocks, the sum of the two biases, and the gates of all steps and of one more."""
+    steps, batch, _ = _lstm_shape(arguments)
+    gates = _aligned(arguments[1].shape[0])
+    return sum(_size(each) for each in arguments[1:4]) + (steps + 1) * batch * gates * _FLOAT_BYTES
+
+
+def _of_whole_attention(arguments: Sequence[Any], results: Sequence[Any]) -> int:
+    """First queries, keys and values twice; then once, with all scores, which outlast the output if they are asked for."""
+    query, key, heads = arguments[0], arguments[1], arguments[4]
+    batch, length, _ = query.shape
+    scores = batch * heads * length * key.shape[1] * query.element_size()
+    made = [_size(each) for each in results]
+    asked_for = made[0] + max(made) if made[1] else 0
+    return int(max(6 * _size(query), 3 * _size(query) + scores + asked_for) - sum(made))
 
 
 def _size(tensor: Any) -> int:
