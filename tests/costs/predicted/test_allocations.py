@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
@@ -136,23 +137,39 @@ def test_the_peak_is_the_allocators_own(name: str, mode: Callable[[], object]) -
     assert live.peak == pytest.approx(peak.bytes, rel=tolerance)
 
 
-@pytest.mark.parametrize("asks", [True, False], ids=["weights", "no weights"])
+def attention(length: int, width: int, *, asks: bool) -> Callable[[], object]:
+    layer, inputs = nn.MultiheadAttention(width, 4, batch_first=True).eval(), torch.randn(8, length, width)
+    return lambda: layer(inputs, inputs, inputs, need_weights=asks)
+
+
+def encoder_layer(length: int, width: int, *, norm_first: bool) -> Callable[[], object]:
+    inner = 60_000 // length
+    layer = nn.TransformerEncoderLayer(width, 4, inner, batch_first=True, norm_first=norm_first).eval()
+    inputs = torch.randn(8, length, width)
+    return lambda: layer(inputs)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        partial(attention, asks=True),
+        partial(attention, asks=False),
+        partial(encoder_layer, norm_first=True),
+        partial(encoder_layer, norm_first=False),
+    ],
+    ids=["weights", "no weights", "norm first", "norm last"],
+)
 @pytest.mark.parametrize(("length", "width"), [(20, 64), (128, 32)])
 @REAL_OR_FAKE
-def test_attention_that_torch_fuses_where_nothing_is_trained_takes_what_it_does(
-    mode: Callable[[], object], length: int, width: int, asks: bool
+def test_what_torch_fuses_where_nothing_is_trained_takes_what_it_does(
+    mode: Callable[[], object], length: int, width: int, build: Callable[[int, int], Callable[[], object]]
 ) -> None:
-    def attend() -> Callable[[], object]:
-        layer = nn.MultiheadAttention(width, 4, batch_first=True).eval()
-        inputs = torch.randn(8, length, width)
-        return lambda: layer(inputs, inputs, inputs, need_weights=asks)
-
     with torch.no_grad():
-        real = attend()
+        real = build(length, width)
         with PeakBytes(CPU) as peak:
             real()
         with mode():
-            step = attend()
+            step = build(length, width)
             with LiveBytes() as live:
                 step()
     assert live.peak == pytest.approx(peak.bytes, rel=0.01)

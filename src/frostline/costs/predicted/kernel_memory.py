@@ -35,7 +35,9 @@ def bytes_inside(operation: Any, arguments: Sequence[Any], results: Any) -> int:
         hidden = arguments[8]
         return _of_lstm(arguments) + _copied(arguments[10]) + 2 * _size(hidden)
     if name == "_native_multi_head_attention":
-        return _of_whole_attention(arguments, results)
+        return _of_whole_attention(arguments[0], arguments[1], arguments[4], results)
+    if name == "_transformer_encoder_layer_fwd":
+        return _of_encoder_layer(arguments, results)
     if name == "_scaled_dot_product_flash_attention_for_cpu":
         return _of_attention(*arguments[:2])
     if name == "_scaled_dot_product_flash_attention_for_cpu_backward":
@@ -80,14 +82,21 @@ def _of_lstm(arguments: Sequence[Any]) -> int:
     return sum(_size(each) for each in arguments[1:4]) + (steps + 1) * batch * gates * _FLOAT_BYTES
 
 
-def _of_whole_attention(arguments: Sequence[Any], results: Sequence[Any]) -> int:
+def _of_whole_attention(query: Tensor, key: Tensor, heads: int, results: Sequence[Any]) -> int:
     """First queries, keys and values twice; then once, with all scores, which outlast the output if they are asked for."""
-    query, key, heads = arguments[0], arguments[1], arguments[4]
     batch, length, _ = query.shape
     scores = batch * heads * length * key.shape[1] * query.element_size()
     made = [_size(each) for each in results]
-    asked_for = made[0] + max(made) if made[1] else 0
+    asked_for = made[0] + max(made) if sum(made[1:]) else 0
     return int(max(6 * _size(query), 3 * _size(query) + scores + asked_for) - sum(made))
+
+
+def _of_encoder_layer(arguments: Sequence[Any], result: Tensor) -> int:
+    """Attention, or later what is between the two linear maps, beside the inputs that are normalised first or the output."""
+    inputs, heads, norm_first, inner = arguments[0], arguments[2], arguments[8], arguments[14]
+    attention = _of_whole_attention(inputs, inputs, heads, [result])
+    between = _size(inputs) + inputs.numel() * inner.shape[0] // inputs.shape[-1] * inputs.element_size()
+    return int(max(attention, between) + norm_first * _size(inputs))
 
 
 def _size(tensor: Any) -> int:
