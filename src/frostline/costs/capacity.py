@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from frostline.records import Fidelity, Value
 
 MARGIN = 0.15
-
-LARGEST_MARGIN = 1.0
-"""No prediction is off by more than it says."""
 """The share of what is predicted that is kept free besides: libraries' own memory, fragments between tensors.
 
 Models were trained within address spaces as large as the memory that they were predicted to fit
@@ -25,6 +22,9 @@ Models were trained within address spaces as large as the memory that they were 
 MLP 15 at any batch size, and a ResNet, for which oneDNN keeps what it makes for every shape of convolution, 17 to 38: more
 than a tenth of up to 400 MiB. The larger the device, the less of the margin is needed; below 300 MiB it may be too little.
 """
+
+LARGEST_MARGIN = 1.0
+"""No prediction is off by more than it says."""
 
 MOST = 2**20 - 1
 """No larger batch and no larger population is looked for."""

@@ -79,8 +79,10 @@ class Attention:
 
 
 class Convolution:
-    def __init__(self, channels: int, width: int, size: int) -> None:
-        self.layer = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+    def __init__(
+        self, channels: int, width: int, size: int, *, kind: type[nn.Module] = nn.Conv2d, stride: int = 1
+    ) -> None:
+        self.layer = kind(channels, width, 3, stride, padding=1, bias=False)
         self.images = torch.randn(8, channels, size, size, requires_grad=True)
 
     def __call__(self) -> Tensor:
@@ -114,6 +116,9 @@ CASES = {
     "attention-1024": (lambda: Attention(1024), 0.01),
     "convolution-64": (lambda: Convolution(64, 64, 28), 0.03),
     "convolution-512": (lambda: Convolution(512, 512, 7), 0.03),
+    "convolution-strided": (lambda: Convolution(32, 64, 28, stride=2), 0.03),
+    "convolution-transposed": (lambda: Convolution(64, 32, 14, kind=nn.ConvTranspose2d, stride=2), 0.03),
+    "convolution-to-colours": (lambda: Convolution(64, 3, 28), 0.03),
     "chunked": (lambda: Chunked(torch.float32), 0.01),
     "chunked-bfloat16": (lambda: Chunked(torch.bfloat16), 0.03),
 }

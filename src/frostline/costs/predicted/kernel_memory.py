@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _FLOAT_BYTES = 4
 _PAGE = 4096
+_BLOCK = 16 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 8
 
 
 def bytes_inside(operation: Any, arguments: Sequence[Any], results: Any) -> int:
@@ -26,7 +27,7 @@ def bytes_inside(operation: Any, arguments: Sequence[Any], results: Any) -> int:
     if not arguments or not isinstance(arguments[0], Tensor) or arguments[0].device.type != "cpu":
         return 0
     if name in ("convolution", "_convolution", "mkldnn_convolution"):
-        return max(_size(arguments[0]) + _size(arguments[1]), _size(results))
+        return _of_convolution(arguments, results)
     if name == "convolution_backward":
         return _of_convolution_backward(arguments, results)
     if name == "mkldnn_rnn_layer":
@@ -107,13 +108,49 @@ def _copied(gradient: Tensor) -> int:
     return 0 if gradient.is_contiguous() else _size(gradient)
 
 
+def _blocked(tensor: Tensor) -> int:
+    """Return the bytes of a tensor whose channels lie in blocks, the last of which is padded."""
+    channels = tensor.shape[1]
+    return _size(tensor) if channels % 8 == 0 else _size(tensor) // channels * (-(-channels // _BLOCK) * _BLOCK)
+
+
+def _is_deep(images: Tensor) -> bool:
+    """Whether there are more channels than of images in colour, which are read as they are."""
+    return images.shape[1] > 4
+
+
+def _is_plainly_strided(stride: Sequence[int], dilation: Sequence[int], groups: int) -> bool:
+    return groups == 1 and any(step > 1 for step in stride) and all(step == 1 for step in dilation)
+
+
+def _of_convolution(arguments: Sequence[Any], result: Tensor) -> int:
+    """Inputs and weight are copied into blocks, the outputs out of them: twice, where strides spread the inputs."""
+    inputs, weight, _, stride, _, dilation, transposed, _, groups = arguments[:9]
+    in_blocks = _size if transposed or groups > 1 else _blocked
+    made = in_blocks(result)
+    copies = 2 if transposed and _is_plainly_strided(stride, dilation, groups) else 1
+    taken = _size(weight) + (in_blocks(inputs) if transposed or _is_deep(inputs) else 0)
+    return max(taken + made - _size(result), made + (copies - 1) * _size(result))
+
+
 def _of_convolution_backward(arguments: Sequence[Any], results: Sequence[Any]) -> int:
-    """First the inputs' gradient is made in blocks and copied out, then the weight's, the former being there by then."""
-    gradient, inputs, weight = (_size(each) for each in arguments[:3])
+    """First the inputs' gradient is made in blocks and copied out, then the weight's, the former being there by then.
+
+    Where strides spread the gradient it is copied out twice.
+    """
+    gradient, inputs, weight = arguments[:3]
+    stride, _, dilation, transposed, _, groups = arguments[4:10]
+    in_blocks = _size if transposed or groups > 1 else _blocked
     for_inputs, for_weight = (_size(each) for each in results[:2])
-    first = for_inputs + max(gradient + weight, for_inputs) if for_inputs else 0
-    second = for_inputs + for_weight + max(inputs + gradient, for_weight) if for_weight else 0
-    return _copied(arguments[0]) + max(first, second) - for_inputs - for_weight
+    first = second = 0
+    if for_inputs:
+        is_spread = _is_plainly_strided(stride, dilation, groups) and not transposed and _is_deep(inputs)
+        copies = 2 if is_spread else 1
+        first = in_blocks(results[0]) + max(in_blocks(gradient) + _size(weight), copies * for_inputs)
+    if for_weight:
+        taken = in_blocks(gradient) + (in_blocks(inputs) if transposed or _is_deep(inputs) else 0)
+        second = for_inputs + for_weight + max(taken, for_weight)
+    return _copied(gradient) + max(first, second) - for_inputs - for_weight
 
 
 def _tile(query: Tensor, key: Tensor) -> tuple[int, int]:
