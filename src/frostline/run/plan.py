@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypedDict, get_args
 
@@ -57,6 +57,9 @@ class SearchPlan:
 
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
+        if not isinstance(self.initial, Mapping):
+            # They are read more than once.
+            object.__setattr__(self, "initial", _configurations(self.initial))
         if self.against is not None:
             check_model_cost("against", self.against)
         if isinstance(self.search, str):
@@ -137,6 +140,18 @@ class SearchPlan:
             initial=self.first,
             costs_count=self.against is not None,
         )
+
+
+def _configurations(given: object) -> tuple[Mapping[str, Value], ...]:
+    """Return the configurations that are given one after the other. Raises: OptionError if one is no mapping."""
+    each = tuple(given) if isinstance(given, Iterable) else (given,)
+    for one in each:
+        if not isinstance(one, Mapping):
+            raise OptionError(
+                f"initial holds {shown(one)}, but must be a configuration, such as {{'learning_rate': 0.001}}, or a list "
+                f"of some."
+            )
+    return each
 
 
 class PlanFields(TypedDict, total=False):
