@@ -217,6 +217,13 @@ class _Plan:
                 f"there at once is not known; leave frozen_placement out, or measure it there."
             )
 
+    def _refuse_sparse(self, gradients: list[Tensor]) -> None:
+        if any(gradient.layout != torch.strided for gradient in gradients):
+            raise PredictionError(
+                f"the step of {self.task.name} cannot be predicted: how large its sparse gradients are depends on values; "
+                f"measure it instead."
+            )
+
     def _fake(self, batch: Batch) -> Batch:
         def fake(tensor: Tensor) -> Tensor:
             return tensor if isinstance(tensor, FakeTensor) else self.mode.from_tensor(tensor)
@@ -277,6 +284,7 @@ class _Plan:
                 activations = saved.num_bytes()
             _, backward_flops = count_flops(loss.backward)
             gradients = [parameter.grad for parameter in session.parameters if parameter.grad is not None]
+            self._refuse_sparse(gradients)
             session.update(batch, rate_factor=1.0)
         return StepCost(
             trainable_layers=trainable_layers,
