@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +100,17 @@ def test_batches_and_populations_by_hand() -> None:
     assert capacity.fit(10, 50 * MEBIBYTE).largest_batch == 1
     assert capacity.fit(10, 49 * MEBIBYTE).largest_batch == 0
     assert capacity.fit(10, 49 * MEBIBYTE).population == 0
+
+
+def test_the_best_weights_that_a_training_keeps_lie_in_host_memory() -> None:
+    task = replace(digits_resnet(), keep_best=True)
+    last, kept = (Capacity(each, margin=0.0, predict=predicted) for each in (digits_resnet(), task))
+    assert kept.required(4) - last.required(4) == 4 * MEBIBYTE
+    assert kept.together(4, 3) - last.together(4, 3) == 3 * 4 * MEBIBYTE
+    assert kept.fit(10, 60 * MEBIBYTE).largest_batch == 1
+    assert kept.fit(10, 59 * MEBIBYTE).largest_batch == 0
+    on_a_card = Capacity(task, margin=0.0, predict=predicted, device="cuda")
+    assert on_a_card.required(4) == last.required(4)
 
 
 def test_the_margin_is_kept_free() -> None:

@@ -23,8 +23,9 @@ from frostline.costs.measurement import (
     num_layers_of,
     own_batch_size,
 )
+from frostline.costs.predicted.prediction import predict_step
 from frostline.costs.step_cost import StepCost
-from frostline.errors import FidelityError, HyperparameterError, OptionError, TaskError
+from frostline.errors import FidelityError, HyperparameterError, OptionError, PredictionError, TaskError
 from frostline.layers.storages import storage_bytes
 
 CPU = torch.device("cpu")
@@ -78,6 +79,19 @@ def test_bytes_and_flops_are_those_worked_out_by_hand() -> None:
     assert cost.forward_flops == 2 * BATCH * PARAMETERS
     # Gradients of both weights, and of what lies between them.
     assert cost.backward_flops == 2 * BATCH * (trained + WIDTH * CLASSES)
+
+
+def test_sparse_gradients_are_measured_and_refused_to_be_predicted() -> None:
+    def model(_: frostline.Configuration) -> nn.Module:
+        return nn.Sequential(nn.EmbeddingBag(1000, WIDTH, sparse=True), nn.Linear(WIDTH, CLASSES, bias=False))
+
+    data = TensorDataset(torch.arange(128 * 3).view(128, 3), torch.randn(128, CLASSES))
+    task = linear_task(model=model, training_data=data, validation_data=data)
+    cost = measured(task, 2)
+    # Of each of three words its place, and its row.
+    assert cost.memory.gradients == BATCH * 3 * (8 + FLOAT * WIDTH) + FLOAT * WIDTH * CLASSES
+    with pytest.raises(PredictionError, match="how large its sparse gradients are depends on values"):
+        predict_step(task, trainable_layers=2)
 
 
 def test_the_peak_holds_what_is_there_throughout_and_the_step_on_top() -> None:

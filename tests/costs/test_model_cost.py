@@ -33,6 +33,32 @@ def test_bytes_are_those_of_all_weights_and_flops_those_of_one_example(width: in
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_flops_count_what_torch_fuses_where_nothing_is_trained(norm_first: bool) -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 20, batch_first=True, norm_first=norm_first)
+    task = wide_task.make()
+    object.__setattr__(
+        task, "model", lambda _: InWords(nn.TransformerEncoder(layer, 3, enable_nested_tensor=False))
+    )
+    words, width, inner = 4, 8, 20
+    projections, attention, maps = 8 * width * width, 4 * words * width, 4 * width * inner
+    head = 2 * width * 2
+    of_flops = ModelMeter(task, "flops", device_plan=PLAN)
+    assert of_flops(of_width(1)) == words * (2 * width + 3 * (projections + attention + maps)) + head
+
+
+class InWords(nn.Module):
+    """Takes each number of a row for a word."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.embedding, self.layers, self.head = nn.Linear(1, 8), layers, nn.Linear(8, 2)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.head(self.layers(self.embedding(rows.unsqueeze(-1))).mean(1))
+        return outputs
+
+
 def test_a_tied_weight_counts_once_and_buffers_count() -> None:
     def tied(_: Configuration) -> nn.Module:
         first = nn.Sequential(nn.Linear(4, 4, bias=False), nn.BatchNorm1d(4))

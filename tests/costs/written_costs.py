@@ -47,7 +47,10 @@ def row_of(record: Mapping[str, str]) -> CostRow:
         num_layers=num_layers,
         batch_size=batch_size,
         trainable_parameters=int(record["trainable_parameters"]),
-        memory=Memory(**{kind: int(record[f"{kind}_bytes"]) for kind in KINDS}),
+        memory=Memory(
+            **{kind: int(record[f"{kind}_bytes"]) for kind in KINDS},
+            reserved=int(record["reserved_bytes"]) if record["reserved_bytes"] else None,
+        ),
         forward_flops=int(record["forward_flops"]),
         backward_flops=int(record["backward_flops"]),
         seconds=seconds,

@@ -600,7 +600,7 @@ def test_options_that_are_none() -> None:
         ({"executor": "ray"}, "executor is 'ray', but must be what makes one"),
         ({"storage": None}, "storage is None, but must be a database's URL"),
         ({"study": 3}, "the name of a study is 3"),
-        ({"initial": [0.1]}, r"initial is \[0.1\], but must be the values of a configuration"),
+        ({"initial": [0.1]}, r"initial holds 0.1, but must be a configuration"),
     ):
         with pytest.raises(OptionError, match=words):
             tune(objective, **options)

@@ -83,6 +83,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "sampler": ({"sampling": "tpee"}, "there is no sampler 'tpee'"),
     "no sampling": ({"sampling": SPACE}, "sampling is .*, but must be a name or a sampling, such as frostline"),
     "grid": ({"sampling": "grid"}, "pass frostline.sampling.grid"),
+    "budget": ({"budget": [3]}, r"budget is \[3\], but must be a number of full trainings, such as 6, or a time"),
+    "budget that is yes": ({"budget": True}, "budget is True, but must be a number"),
+    "initial": ({"initial": [None]}, "initial holds None, but must be a configuration, such as {'learning_rate'"),
+    "initial that is text": ({"initial": "x"}, "initial holds 'x', but must be a configuration"),
+    "initial that is a number": ({"initial": 3}, "initial holds 3, but must be a configuration"),
     "against": (
         {"against": "byte"},
         "against is 'byte', but must be one of bytes, flops, seconds. Did you mean bytes",
@@ -99,6 +104,11 @@ def test_what_is_none_is_named(case: str) -> None:
     keywords, words = WRONG[case]
     with pytest.raises(OptionError, match=words):
         SearchPlan(**keywords)
+
+
+def test_configurations_of_ones_own_may_come_from_a_generator() -> None:
+    plan = SearchPlan(initial=({"rate": rate} for rate in (1e-3, 1e-2)))  # type: ignore[arg-type]
+    assert plan.first == plan.first == ({"rate": 1e-3}, {"rate": 1e-2})
 
 
 def test_a_mapping_of_names_to_distributions_is_a_space() -> None:

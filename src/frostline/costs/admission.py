@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 _SMALL_SHARE = 0.02
 
 
-def require_memory(task: Task, *, trainable_layers: int, available: int) -> None:
-    """Check that ``available`` bytes hold a training of the last ``trainable_layers``.
+def require_memory(task: Task, *, trainable_layers: int, available: int, is_host: bool = True) -> None:
+    """Check that ``available`` bytes, of host memory unless ``is_host`` says no, hold a training of ``trainable_layers``.
 
     What is needed is predicted, with the margin of ``Capacity``. A model that does not run on fake tensors is let through,
     and one whose weights are small.
@@ -31,7 +31,7 @@ def require_memory(task: Task, *, trainable_layers: int, available: int) -> None
     try:
         if is_small(task, available):
             return
-        capacity = Capacity(task)
+        capacity = Capacity(task, is_host=is_host)
         required = capacity.required(trainable_layers)
         num_layers = capacity.cost(trainable_layers).num_layers
         if required <= available:

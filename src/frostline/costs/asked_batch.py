@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from frostline.errors import OptionError, TaskError
 from frostline.inputs.whole_numbers import check_whole
 from frostline.records import Configuration
-from frostline.training.machine.devices import first_tensor
-from frostline.training.supervised.data import LARGEST_BATCH
+from frostline.training.supervised.data import LARGEST_BATCH, examples_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +37,7 @@ def first_batch(task: Task, configuration: Configuration, batch_size: int | None
     """
     batch = next(iter(task.training_batches(configuration, seed=_SEED, skip_samples=0)))
     try:
-        length = len(first_tensor(batch))
+        length = examples_of(batch)
     except (TypeError, ValueError):
         raise TaskError(
             f"a batch of {task.name} holds no tensor that tells its number of examples: put one first that has it as "

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from frostline.errors import HyperparameterError, OptionError, PredictionError
+from frostline.protocols import keeps_best
 
 if TYPE_CHECKING:
-    from frostline.costs.step_cost import StepCost
+    from frostline.costs.step_cost import Memory, StepCost
     from frostline.protocols import Task
     from frostline.records import Fidelity, Value
 
 MARGIN = 0.15
-
-LARGEST_MARGIN = 1.0
-"""No prediction is off by more than it says."""
 """The share of what is predicted that is kept free besides: libraries' own memory, fragments between tensors.
 
 Models were trained within address spaces as large as the memory that they were predicted to fit
@@ -25,6 +23,9 @@ Models were trained within address spaces as large as the memory that they were 
 MLP 15 at any batch size, and a ResNet, for which oneDNN keeps what it makes for every shape of convolution, 17 to 38: more
 than a tenth of up to 400 MiB. The larger the device, the less of the margin is needed; below 300 MiB it may be too little.
 """
+
+LARGEST_MARGIN = 1.0
+"""No prediction is off by more than it says."""
 
 MOST = 2**20 - 1
 """No larger batch and no larger population is looked for."""
@@ -65,7 +66,9 @@ class Capacity:
     """Predicts what a task needs at each fidelity, once for each number of layers and batch size.
 
     ``predict`` returns what a step costs at a number of trained layers and a batch size, None for the task's own; by default
-    it is predicted (``predict_step``) for ``device``, "cpu" or "cuda", so that the model need not fit here.
+    it is predicted (``predict_step``) for ``device``, "cpu" or "cuda", so that the model need not fit here. The copy of the
+    best weights that a task keeps lies in host memory: it is needed too where ``is_host`` says that this is meant, by
+    default for "cpu".
     Raises: PredictionError if the model does not run on fake tensors.
     """
 
@@ -77,6 +80,7 @@ class Capacity:
         configuration: Mapping[str, Value] | None = None,
         predict: Callable[[int, int | None], StepCost] | None = None,
         device: str = "cpu",
+        is_host: bool | None = None,
     ) -> None:
         if not 0 <= margin <= LARGEST_MARGIN:
             raise OptionError(
@@ -84,6 +88,7 @@ class Capacity:
             )
         self.margin = margin
         self.device = device
+        self._holds_best = keeps_best(task) and (device == "cpu" if is_host is None else is_host)
         if predict is None:
             from frostline.costs.predicted.prediction import StepPredictor
 
@@ -101,7 +106,8 @@ class Capacity:
 
     def required(self, trainable_layers: int, batch_size: int | None = None) -> int:
         """Return the bytes that a device needs for a training, with the margin."""
-        return self._with_margin(self.cost(trainable_layers, batch_size).memory.needed)
+        memory = self.cost(trainable_layers, batch_size).memory
+        return self._with_margin(memory.needed + self._best(memory))
 
     def fit(self, trainable_layers: int, device_memory: int, *, is_own_batch: bool = False) -> Fit:
         """Return what fits into ``device_memory`` bytes; no other batch size is tried if ``is_own_batch``."""
@@ -155,7 +161,7 @@ class Capacity:
         memory = self.cost(trainable_layers).memory
         # Trained weights are as many bytes as their gradients.
         member = 2 * memory.gradients + memory.optimizer_state
-        return memory.needed + (members - 1) * member
+        return memory.needed + (members - 1) * member + members * self._best(memory)
 
     def population(self, trainable_layers: int, device_memory: int) -> int:
         """Return how many configurations fit together.
@@ -183,6 +189,10 @@ class Capacity:
             )
             for fidelity in fidelities
         ]
+
+    def _best(self, memory: Memory) -> int:
+        """The bytes of the best weights so far, as many as trained weights' gradients, where a training holds them."""
+        return memory.gradients if self._holds_best else 0
 
     def _with_margin(self, num_bytes: int) -> int:
         return int(num_bytes * (1 + self.margin))

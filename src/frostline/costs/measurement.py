@@ -23,9 +23,10 @@ from frostline.layers import freezing_of
 from frostline.layers.cutting.nesting import tensors
 from frostline.layers.freezing.saved_tensors import SavedTensors
 from frostline.layers.storages import storage_bytes
-from frostline.training.machine.devices import DevicePlan, first_tensor, move_batch, synchronise
+from frostline.training.machine.devices import DevicePlan, move_batch, synchronise
 from frostline.training.machine.randomness import borrowed_generators
 from frostline.training.session import Session, begin_session
+from frostline.training.supervised.data import examples_of
 from frostline.training.supervised.task_layers import layers_of_frozen
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def own_batch_size(task: Task, configuration: Mapping[str, Value] | None = None)
 
     Raises: TaskError if a batch holds no tensor to tell it by.
     """
-    return len(first_tensor(first_batch(task, completed(task, configuration, None), None)))
+    return examples_of(first_batch(task, completed(task, configuration, None), None))
 
 
 def checked_layers(layers: Sequence[int] | None, num_layers: int) -> tuple[int, ...]:
@@ -211,7 +212,7 @@ def _measured(
     return StepCost(
         trainable_layers=trainable_layers,
         num_layers=layers_of_frozen(session.task, session.model).num_layers,
-        batch_size=len(first_tensor(batch)),
+        batch_size=examples_of(batch),
         trainable_parameters=sum(parameter.numel() for parameter in session.parameters),
         memory=memory,
         forward_flops=forward_flops,

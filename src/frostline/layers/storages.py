@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 
 def storage_bytes(tensors: Iterable[Tensor], *, ignored: Iterable[Tensor] = ()) -> int:
-    """Return the bytes of the distinct storages of ``tensors``, real or fake, without those of ``ignored``."""
+    """Return the bytes of the distinct storages of ``tensors``, real or fake or sparse, without those of ``ignored``."""
     left_out = {identity_of(tensor) for tensor in ignored}
-    storages = {storage._cdata: storage for storage in (tensor.untyped_storage() for tensor in tensors)}
+    storages = {
+        storage._cdata: storage
+        for storage in (part.untyped_storage() for tensor in tensors for part in _dense(tensor))
+    }
     return sum(storage.nbytes() for identity, storage in storages.items() if identity not in left_out)
+
+
+def _dense(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Return what holds a tensor's numbers: of a sparse one, such as an embedding's gradient, places and values."""
+    return (tensor._indices(), tensor._values()) if tensor.layout == torch.sparse_coo else (tensor,)
 
 
 def model_bytes(model: nn.Module) -> int:

@@ -67,6 +67,9 @@ class SearchPlan:
 
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
+        if not isinstance(self.initial, Mapping):
+            # They are read more than once.
+            object.__setattr__(self, "initial", _configurations(self.initial))
         if self.against is not None:
             check_model_cost("against", self.against)
         if isinstance(self.search, str):
@@ -80,12 +83,6 @@ class SearchPlan:
             if not given:
                 value = shown(getattr(self, name))
                 raise OptionError(f"{name} is {value}, but must be {kind}, such as {such_as}.")
-        initial = self.initial if isinstance(self.initial, Sequence) else [self.initial]
-        if not all(isinstance(each, Mapping) for each in initial):
-            raise OptionError(
-                f"initial is {shown(self.initial)}, but must be the values of a configuration by their names, or several "
-                f"of these."
-            )
         if self.against is not None:
             check_several_scores(self.sampler.name)
         if self.direction is not None and self.direction not in get_args(Direction):
@@ -153,6 +150,18 @@ class SearchPlan:
             initial=self.first,
             costs_count=self.against is not None,
         )
+
+
+def _configurations(given: object) -> tuple[Mapping[str, Value], ...]:
+    """Return the configurations that are given one after the other. Raises: OptionError if one is no mapping."""
+    each = tuple(given) if isinstance(given, Iterable) else (given,)
+    for one in each:
+        if not isinstance(one, Mapping):
+            raise OptionError(
+                f"initial holds {shown(one)}, but must be a configuration, such as {{'learning_rate': 0.001}}, or a list "
+                f"of some."
+            )
+    return each
 
 
 class PlanFields(TypedDict, total=False):

@@ -40,6 +40,7 @@ def train_task(
     if fidelity is None:
         fidelity = Fidelity(trainable_layers=layers_of(task).num_layers, samples=task.full_samples)
     available = memory_of(options, settings)
-    require_memory(task, trainable_layers=fidelity.trainable_layers, available=available)
+    is_host = settings.device_plan.device.type == "cpu"
+    require_memory(task, trainable_layers=fidelity.trainable_layers, available=available, is_host=is_host)
     threads = Threads.of(options.threads, settings.device_plan.device)
     return train_model(task, configuration, fidelity, settings, threads=threads, observe=observe)

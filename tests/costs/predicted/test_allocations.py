@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
@@ -78,8 +79,10 @@ class Attention:
 
 
 class Convolution:
-    def __init__(self, channels: int, width: int, size: int) -> None:
-        self.layer = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+    def __init__(
+        self, channels: int, width: int, size: int, *, kind: type[nn.Module] = nn.Conv2d, stride: int = 1
+    ) -> None:
+        self.layer = kind(channels, width, 3, stride, padding=1, bias=False)
         self.images = torch.randn(8, channels, size, size, requires_grad=True)
 
     def __call__(self) -> Tensor:
@@ -113,6 +116,9 @@ CASES = {
     "attention-1024": (lambda: Attention(1024), 0.01),
     "convolution-64": (lambda: Convolution(64, 64, 28), 0.03),
     "convolution-512": (lambda: Convolution(512, 512, 7), 0.03),
+    "convolution-strided": (lambda: Convolution(32, 64, 28, stride=2), 0.03),
+    "convolution-transposed": (lambda: Convolution(64, 32, 14, kind=nn.ConvTranspose2d, stride=2), 0.03),
+    "convolution-to-colours": (lambda: Convolution(64, 3, 28), 0.03),
     "chunked": (lambda: Chunked(torch.float32), 0.01),
     "chunked-bfloat16": (lambda: Chunked(torch.bfloat16), 0.03),
 }
@@ -134,6 +140,44 @@ def test_the_peak_is_the_allocators_own(name: str, mode: Callable[[], object]) -
         with LiveBytes() as live:
             step().backward()
     assert live.peak == pytest.approx(peak.bytes, rel=tolerance)
+
+
+def attention(length: int, width: int, *, asks: bool) -> Callable[[], object]:
+    layer, inputs = nn.MultiheadAttention(width, 4, batch_first=True).eval(), torch.randn(8, length, width)
+    return lambda: layer(inputs, inputs, inputs, need_weights=asks)
+
+
+def encoder_layer(length: int, width: int, *, norm_first: bool) -> Callable[[], object]:
+    inner = 60_000 // length
+    layer = nn.TransformerEncoderLayer(width, 4, inner, batch_first=True, norm_first=norm_first).eval()
+    inputs = torch.randn(8, length, width)
+    return lambda: layer(inputs)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        partial(attention, asks=True),
+        partial(attention, asks=False),
+        partial(encoder_layer, norm_first=True),
+        partial(encoder_layer, norm_first=False),
+    ],
+    ids=["weights", "no weights", "norm first", "norm last"],
+)
+@pytest.mark.parametrize(("length", "width"), [(20, 64), (128, 32)])
+@REAL_OR_FAKE
+def test_what_torch_fuses_where_nothing_is_trained_takes_what_it_does(
+    mode: Callable[[], object], length: int, width: int, build: Callable[[int, int], Callable[[], object]]
+) -> None:
+    with torch.no_grad():
+        real = build(length, width)
+        with PeakBytes(CPU) as peak:
+            real()
+        with mode():
+            step = build(length, width)
+            with LiveBytes() as live:
+                step()
+    assert live.peak == pytest.approx(peak.bytes, rel=0.01)
 
 
 def test_the_true_peak_is_that_of_the_allocator_and_not_what_is_left() -> None:

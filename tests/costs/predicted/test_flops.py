@@ -77,6 +77,31 @@ def test_products_added_in_place_count_as_the_others_do() -> None:
     assert count_flops(lambda: totals.baddbmm_(lefts, rights))[1] == 3 * 2 * 4 * 5 * 6
 
 
+def test_a_layer_that_torch_fuses_where_nothing_is_trained_counts_what_it_does_elsewhere() -> None:
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 20, dropout=0.0, batch_first=True)
+    inputs = torch.randn(3, 5, 8)
+    _, trained = count_flops(lambda: layer(inputs))
+    layer.eval()
+    with torch.no_grad():
+        _, fused = count_flops(lambda: layer(inputs))
+        _, attention = count_flops(lambda: layer.self_attn(inputs, inputs, inputs))
+    assert fused == trained == attention + 2 * 2 * inputs.numel() * 20
+
+
+@pytest.mark.parametrize("fake", [False, True], ids=["real", "fake"])
+def test_an_lstm_counts_its_products_at_every_step(fake: bool) -> None:
+    def both() -> tuple[int, int]:
+        layer = torch.nn.LSTM(6, 7, num_layers=2, batch_first=True)
+        inputs = torch.randn(3, 5, 6)
+        outputs, forward = count_flops(lambda: layer(inputs)[0])
+        _, backward = count_flops(outputs.sum().backward)
+        return forward, backward
+
+    forward, backward = in_fake_mode(both) if fake else both()
+    assert forward == 2 * 3 * 5 * 4 * 7 * (6 + 7 + 7 + 7)
+    assert backward == 2 * forward
+
+
 def no_operation() -> None:
     return None
 

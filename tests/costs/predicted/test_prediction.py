@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -106,6 +107,24 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Flatten(), build_mlp(MLPSettings(num_hidden_layers=4, width=64, num_inputs=192)))
 
 
+def encoder() -> nn.Module:
+    """Copies of one layer; where none is trained, torch runs its attention as one operation."""
+    layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 2, 64, batch_first=True), 3)
+    return nn.Sequential(nn.Embedding(VOCABULARY, 32), layers, nn.Linear(32, VOCABULARY))
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(VOCABULARY, 40)
+        self.layers = nn.LSTM(40, 24, num_layers=2, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(48, VOCABULARY)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        outputs: Tensor = self.head(self.layers(self.embedding(tokens))[0])
+        return outputs
+
+
 FAMILIES: dict[str, Callable[[], SupervisedTask]] = {
     "gpt": lambda: task_of(gpt, gradient_clip_norm=1.0),
     "gpt-tied-snapshot": lambda: task_of(lambda: gpt(tied=True), tied="snapshot"),
@@ -118,6 +137,8 @@ FAMILIES: dict[str, Callable[[], SupervisedTask]] = {
     "resnet": lambda: task_of(resnet, image_size=32),
     "resnet-sgd": lambda: task_of(resnet, image_size=32, optimizer=SGD),
     "mlp": lambda: task_of(mlp, image_size=8),
+    "encoder": lambda: task_of(encoder),
+    "lstm": lambda: task_of(Recurrent),
 }
 EACH = pytest.mark.parametrize("family", FAMILIES)
 
@@ -223,6 +244,23 @@ def test_a_model_that_copies_its_layers_is_predicted_without_a_warning() -> None
     task = task_of(copying)
     assert num_layers(task) == 4
     assert predict_step(task, trainable_layers=1).forward_flops > 0
+
+
+def test_layers_that_are_copied_cost_what_others_do() -> None:
+    def of(layers: list[nn.Module]) -> nn.Module:
+        return nn.Sequential(nn.Embedding(VOCABULARY, 16), *layers, nn.Linear(16, VOCABULARY))
+
+    def block() -> nn.Module:
+        return nn.Sequential(nn.Linear(16, 2000), nn.ReLU(), nn.Linear(2000, 16))
+
+    def copied() -> nn.Module:
+        first = block()
+        return of([first, *(copy.deepcopy(first) for _ in range(2))])
+
+    made = task_of(lambda: of([block() for _ in range(3)]))
+    for trainable_layers in (1, num_layers(made)):
+        expected = predict_step(made, trainable_layers=trainable_layers)
+        assert predict_step(task_of(copied), trainable_layers=trainable_layers) == expected
 
 
 @pytest.mark.parametrize("trainable_layers", [1, 2])

@@ -61,6 +61,18 @@ def test_a_file_gives_back_the_very_costs(tmp_path: Path) -> None:
     assert read_costs(path) == (ROWS, HERE)
 
 
+def test_what_an_allocator_holds_is_told_where_it_is_known(tmp_path: Path) -> None:
+    plain = cost(1, is_measured=False)
+    on_a_card = replace(plain, memory=replace(plain.memory, reserved=24 * MIB))
+    path = tmp_path / "costs.csv"
+    write_costs(path, [on_a_card], HERE)
+    assert read_costs(path) == ((on_a_card,), HERE)
+    text = "\n".join(printed(memory_table([on_a_card])))
+    assert "held by the" in text
+    assert "24.00" in text
+    assert "held by the" not in "\n".join(printed(memory_table([plain])))
+
+
 def test_a_file_is_tidy_and_its_columns_say_their_units(tmp_path: Path) -> None:
     path = tmp_path / "costs.csv"
     write_costs(path, ROWS, HERE)

@@ -90,8 +90,8 @@ def test_the_file_is_tidy_and_leaves_out_what_is_not_known(tmp_path: Path) -> No
     with path.open(newline="") as file:
         first, second = csv.DictReader(file)
     assert first == {
-        "task": "tiny", "precision": "float32", "torch_version": "2.13.0", "threads": "2", "origin": "predicted",
-        "margin": "0.1", "trainable_layers": "1", "num_layers": "4", "batch_size_examples": "8",
+        "task": "tiny", "device": "cpu x", "precision": "float32", "torch_version": "2.13.0", "threads": "2",
+        "origin": "predicted", "margin": "0.1", "trainable_layers": "1", "num_layers": "4", "batch_size_examples": "8",
         "device_memory_bytes": f"{GIB}", "required_bytes": f"{2 * GIB}", "largest_batch_examples": "12",
         "population": "3",
     }  # fmt: skip

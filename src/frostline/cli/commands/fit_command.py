@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from frostline.search.ladder import Ladder
 
 
+_ANY_CLUSTER = "auto"
+_MARGIN = f"{MARGIN:.0%}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitArguments:
     """Which devices, how much of them is kept free, and whose rungs they are to serve."""
@@ -41,7 +45,7 @@ class FitArguments:
     )
     address: Annotated[
         str, typer.Option("--address", help="Of the cluster: HOST:PORT; auto: the one that this machine is in.")
-    ] = "auto"
+    ] = _ANY_CLUSTER
     device: Annotated[
         str, typer.Option("--device", help="Whose rules: cpu, or cuda, predicted without a card. Default: cpu.")
     ] = "cpu"
@@ -59,7 +63,7 @@ class FitArguments:
     ] = None
     margin: Annotated[
         str, typer.Option("--margin", help="The share of what is predicted that is to stay free besides.")
-    ] = f"{MARGIN:.0%}"
+    ] = _MARGIN
     out: Annotated[
         Path | None, typer.Option("--out", help="The folder of fit.csv and fit.html. Default: one for the task.")
     ] = None
@@ -74,6 +78,8 @@ class FitArguments:
             )
         if not self.cluster:
             _memories(f"{self.device_memory}")
+            if self.address != _ANY_CLUSTER:
+                raise OptionError(f"--address {self.address} is that of a cluster: add --cluster.")
         _share(self.margin)
         if self.out is not None:
             check_writable(self.out / "fit.csv")
@@ -107,6 +113,7 @@ def fit_command(task: TaskArguments, steps: StepArguments, given: FitArguments) 
     from frostline.cli.display import echo, waiting
 
     if given.cluster:
+        _check_for_cluster(steps, given)
         with waiting(f"the plan of {task.task}"):
             _show_plan(task, given)
         return
@@ -149,6 +156,22 @@ def fit_command(task: TaskArguments, steps: StepArguments, given: FitArguments) 
         write_whole(folder / "fit.html", fit_page(fits, circumstances, margin=share).encode())
         _show_rungs(known, climbed, memories, loaded.sample_unit)
     typer.echo(f"\nin {folder}: fit.csv, fit.html")
+
+
+def _check_for_cluster(steps: StepArguments, given: FitArguments) -> None:
+    """Raise OptionError if something is said that a cluster's plan, of whole searches as they are made, does not ask for."""
+    for option, is_said in (
+        ("--layers", steps.layers is not None),
+        ("--configuration", steps.configuration is not None),
+        ("--device", given.device != "cpu"),
+        ("--margin", given.margin != _MARGIN),
+        ("--out", given.out is not None),
+    ):
+        if is_said:
+            raise OptionError(
+                f"{option} goes with --device-memory: with --cluster the rungs of a search are planned for the nodes, and "
+                f"nothing is written. Leave it out."
+            )
 
 
 def _show_plan(task: TaskArguments, given: FitArguments) -> None:

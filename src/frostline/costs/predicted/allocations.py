@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from frostline.costs.predicted.caching_allocator import CachingAllocator
 from frostline.costs.predicted.cuda_rules import bytes_inside_on_cuda
-from frostline.costs.predicted.kernel_memory import bytes_inside
+from frostline.costs.predicted.kernel_memory import bytes_inside, with_workspace
 from frostline.layers.cutting import nesting
 from frostline.layers.storages import identity_of
 
@@ -56,6 +56,8 @@ class LiveBytes(TorchDispatchMode):
         """Run the operation, and count what it made."""
         given = arguments, keywords or {}
         results = operation(*arguments, **given[1])
+        if self._allocator is None:
+            results = with_workspace(operation, arguments, results)
         there_before = {identity_of(tensor) for tensor in _tensors(given)}
         made = [tensor for tensor in _tensors(results) if identity_of(tensor) not in there_before]
         for tensor in made:

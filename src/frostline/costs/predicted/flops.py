@@ -26,6 +26,8 @@ def count_flops(function: Callable[[], Result]) -> tuple[Result, int]:
     Units: a multiplication and an addition are two. Forward and backward are told apart by counting them in two calls.
     Shapes alone decide, so that fake and real tensors count the same; other operations count nothing.
 
+    Layers that torch fuses into one operation where nothing is trained, or on the CPU an LSTM, count what is inside them.
+
     Attention counts the products of its definition whatever kernel runs it: two forward; five backward in a fused kernel,
     which makes the scores a second time, four in the plain one. A causal mask is no discount: the half of the scores that
     it hides is counted, although the CPU's fused kernel skips most of it.
@@ -56,6 +58,10 @@ def _missed_kernels() -> dict[Any, Callable[..., int]]:
         aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
         aten.addmm_: _product_added,
         aten.baddbmm_: _product_added,
+        aten.mkldnn_rnn_layer: _recurrent,
+        aten.mkldnn_rnn_layer_backward: _recurrent_backward,
+        aten._native_multi_head_attention: _whole_attention,
+        aten._transformer_encoder_layer_fwd: _encoder_layer,
     }
     # Before 2.13 there is no such module; from then on it is imported, and its operators made, when one is first called.
     with suppress(ImportError):
@@ -79,6 +85,31 @@ def _attention_backward(
     gradient: _Shape, query: _Shape, key: _Shape, value: _Shape, *_options: Any, **_more: Any
 ) -> int:
     return int(sdpa_backward_flop_count(gradient, query, key, value))  # type: ignore[no-untyped-call]
+
+
+def _recurrent(inputs: _Shape, from_inputs: _Shape, from_states: _Shape, *_more: Any, **_others: Any) -> int:
+    """The CPU's fused LSTM: a product with the inputs and one with the states before, at each step of the sequences."""
+    num_steps = inputs[0] * inputs[1]
+    return 2 * num_steps * (from_inputs.numel() + from_states.numel())
+
+
+def _recurrent_backward(*operands: Any, **others: Any) -> int:
+    """The gradients of the inputs too, whether or not anybody asks for them, and of both weights."""
+    return 2 * _recurrent(*operands, **others)
+
+
+def _whole_attention(query: _Shape, key: _Shape, _value: _Shape, width: int, *_more: Any, **_others: Any) -> int:
+    """What nothing trained runs as one operation: queries, keys and values, attention itself, and what comes of it."""
+    batch, length, _ = query
+    others = key[1]
+    projections = 4 * width * batch * (length + others) * width
+    return projections + 4 * batch * length * others * width
+
+
+def _encoder_layer(inputs: _Shape, width: int, *more: Any, **_others: Any) -> int:
+    """A whole layer of ``nn.TransformerEncoder`` as one operation: attention and two linear maps."""
+    inner = more[12]
+    return int(_whole_attention(inputs, inputs, inputs, width) + 4 * inputs.numel() * inner[0])
 
 
 def _chunked_loss(

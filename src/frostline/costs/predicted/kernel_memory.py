@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _FLOAT_BYTES = 4
+_PAGE = 4096
+_BLOCK = 16 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 8
 
 
 def bytes_inside(operation: Any, arguments: Sequence[Any], results: Any) -> int:
@@ -25,14 +27,77 @@ def bytes_inside(operation: Any, arguments: Sequence[Any], results: Any) -> int:
     if not arguments or not isinstance(arguments[0], Tensor) or arguments[0].device.type != "cpu":
         return 0
     if name in ("convolution", "_convolution", "mkldnn_convolution"):
-        return max(_size(arguments[0]) + _size(arguments[1]), _size(results))
+        return _of_convolution(arguments, results)
     if name == "convolution_backward":
         return _of_convolution_backward(arguments, results)
+    if name == "mkldnn_rnn_layer":
+        return _of_lstm(arguments)
+    if name == "mkldnn_rnn_layer_backward":
+        hidden = arguments[8]
+        return _of_lstm(arguments) + _copied(arguments[10]) + 2 * _size(hidden)
+    if name == "_native_multi_head_attention":
+        return _of_whole_attention(arguments[0], arguments[1], arguments[4], results)
+    if name == "_transformer_encoder_layer_fwd":
+        return _of_encoder_layer(arguments, results)
     if name == "_scaled_dot_product_flash_attention_for_cpu":
         return _of_attention(*arguments[:2])
     if name == "_scaled_dot_product_flash_attention_for_cpu_backward":
         return _of_attention_backward(*arguments[:3])
     return 0
+
+
+def with_workspace(operation: Any, arguments: Sequence[Any], results: Any) -> Any:
+    """Return the results of ``operation``, an LSTM's with the workspace that it keeps for its backward pass.
+
+    On fake tensors that is empty (torch 2.13). It holds gates, states and their gradients at every step of the sequences.
+    """
+    # It is kept wherever gradients are, whether or not they are asked for: with none it is no tensor.
+    is_lstm = operation.__name__.startswith("mkldnn_rnn_layer.") and torch.is_grad_enabled()
+    if not is_lstm or results[3].numel():
+        return results
+    steps, batch, width = _lstm_shape(arguments)
+    hidden = arguments[10]
+    gates, before = 4 * steps * batch, 8 * (steps + 1) * batch
+    spaces = [gates * _aligned(4 * hidden), gates * _aligned(hidden)]
+    spaces += 3 * [before * _aligned(max(width, hidden))] + 2 * [before * hidden]
+    size = sum(-(-space // _PAGE) * _PAGE for space in spaces)
+    return *results[:3], results[0].new_empty(size, dtype=torch.uint8)
+
+
+def _lstm_shape(arguments: Sequence[Any]) -> tuple[int, int, int]:
+    """Return how many steps a fused LSTM makes, for how many sequences, and how many numbers each step is given."""
+    steps, batch, width = arguments[0].shape
+    return steps, batch, width
+
+
+def _aligned(width: int) -> int:
+    """Return how far apart oneDNN lays rows of ``width`` numbers: whole cache lines, but no multiple of 1 KiB."""
+    rounded = -(-width // 16) * 16
+    return rounded + 16 if rounded % 256 == 0 else rounded
+
+
+def _of_lstm(arguments: Sequence[Any]) -> int:
+    """Both weights in blocks, the sum of the two biases, and the gates of all steps and of one more."""
+    steps, batch, _ = _lstm_shape(arguments)
+    gates = _aligned(arguments[1].shape[0])
+    return sum(_size(each) for each in arguments[1:4]) + (steps + 1) * batch * gates * _FLOAT_BYTES
+
+
+def _of_whole_attention(query: Tensor, key: Tensor, heads: int, results: Sequence[Any]) -> int:
+    """First queries, keys and values twice; then once, with all scores, which outlast the output if they are asked for."""
+    batch, length, _ = query.shape
+    scores = batch * heads * length * key.shape[1] * query.element_size()
+    made = [_size(each) for each in results]
+    asked_for = made[0] + max(made) if sum(made[1:]) else 0
+    return int(max(6 * _size(query), 3 * _size(query) + scores + asked_for) - sum(made))
+
+
+def _of_encoder_layer(arguments: Sequence[Any], result: Tensor) -> int:
+    """Attention, or later what is between the two linear maps, beside the inputs that are normalised first or the output."""
+    inputs, heads, norm_first, inner = arguments[0], arguments[2], arguments[8], arguments[14]
+    attention = _of_whole_attention(inputs, inputs, heads, [result])
+    between = _size(inputs) + inputs.numel() * inner.shape[0] // inputs.shape[-1] * inputs.element_size()
+    return int(max(attention, between) + norm_first * _size(inputs))
 
 
 def _size(tensor: Any) -> int:
@@ -43,13 +108,49 @@ def _copied(gradient: Tensor) -> int:
     return 0 if gradient.is_contiguous() else _size(gradient)
 
 
+def _blocked(tensor: Tensor) -> int:
+    """Return the bytes of a tensor whose channels lie in blocks, the last of which is padded."""
+    channels = tensor.shape[1]
+    return _size(tensor) if channels % 8 == 0 else _size(tensor) // channels * (-(-channels // _BLOCK) * _BLOCK)
+
+
+def _is_deep(images: Tensor) -> bool:
+    """Whether there are more channels than of images in colour, which are read as they are."""
+    return images.shape[1] > 4
+
+
+def _is_plainly_strided(stride: Sequence[int], dilation: Sequence[int], groups: int) -> bool:
+    return groups == 1 and any(step > 1 for step in stride) and all(step == 1 for step in dilation)
+
+
+def _of_convolution(arguments: Sequence[Any], result: Tensor) -> int:
+    """Inputs and weight are copied into blocks, the outputs out of them: twice, where strides spread the inputs."""
+    inputs, weight, _, stride, _, dilation, transposed, _, groups = arguments[:9]
+    in_blocks = _size if transposed or groups > 1 else _blocked
+    made = in_blocks(result)
+    copies = 2 if transposed and _is_plainly_strided(stride, dilation, groups) else 1
+    taken = _size(weight) + (in_blocks(inputs) if transposed or _is_deep(inputs) else 0)
+    return max(taken + made - _size(result), made + (copies - 1) * _size(result))
+
+
 def _of_convolution_backward(arguments: Sequence[Any], results: Sequence[Any]) -> int:
-    """First the inputs' gradient is made in blocks and copied out, then the weight's, the former being there by then."""
-    gradient, inputs, weight = (_size(each) for each in arguments[:3])
+    """First the inputs' gradient is made in blocks and copied out, then the weight's, the former being there by then.
+
+    Where strides spread the gradient it is copied out twice.
+    """
+    gradient, inputs, weight = arguments[:3]
+    stride, _, dilation, transposed, _, groups = arguments[4:10]
+    in_blocks = _size if transposed or groups > 1 else _blocked
     for_inputs, for_weight = (_size(each) for each in results[:2])
-    first = for_inputs + max(gradient + weight, for_inputs) if for_inputs else 0
-    second = for_inputs + for_weight + max(inputs + gradient, for_weight) if for_weight else 0
-    return _copied(arguments[0]) + max(first, second) - for_inputs - for_weight
+    first = second = 0
+    if for_inputs:
+        is_spread = _is_plainly_strided(stride, dilation, groups) and not transposed and _is_deep(inputs)
+        copies = 2 if is_spread else 1
+        first = in_blocks(results[0]) + max(in_blocks(gradient) + _size(weight), copies * for_inputs)
+    if for_weight:
+        taken = in_blocks(gradient) + (in_blocks(inputs) if transposed or _is_deep(inputs) else 0)
+        second = for_inputs + for_weight + max(taken, for_weight)
+    return _copied(gradient) + max(first, second) - for_inputs - for_weight
 
 
 def _tile(query: Tensor, key: Tensor) -> tuple[int, int]:

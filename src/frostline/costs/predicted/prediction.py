@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode  # there is no public name for them
-from torch.utils import _pytree as pytree
 
 from frostline.costs.asked_batch import completed, first_batch
 from frostline.costs.predicted.allocations import LiveBytes
@@ -18,16 +18,17 @@ from frostline.costs.predicted.cuda_rules import CUBLAS_BYTES, CudaAttention, st
 from frostline.costs.predicted.flops import count_flops
 from frostline.costs.step_cost import Memory, StepCost
 from frostline.errors import FrostlineError, OptionError, PredictionError
-from frostline.layers.cutting.nesting import tensors
+from frostline.layers.cutting.nesting import leaves, map_leaves, map_tensors, tensors
 from frostline.layers.freezing.freezing import freezing_of
 from frostline.layers.freezing.saved_tensors import SavedTensors
 from frostline.layers.storages import model_bytes, storage_bytes
 from frostline.layers.weights.deferred import DEFERRED_ATTRIBUTE, build_shapes, deferred_of
 from frostline.layers.weights.recorder import LooksMeta, WeightsConverted
 from frostline.records import Configuration
-from frostline.training.machine.devices import DevicePlan, first_tensor
+from frostline.training.machine.devices import DevicePlan
 from frostline.training.machine.randomness import borrowed_generators, seed_generators
 from frostline.training.session import Session, session_of
+from frostline.training.supervised.data import Counted, examples_of
 from frostline.training.supervised.task_layers import layers_of_frozen
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def forward_flops(task: Task, configuration: Mapping[str, Value] | None = None) 
         with plan.mode, torch.no_grad():
             batch = plan._fake(plan.batch)
             _, flops = count_flops(lambda: task.loss(model, batch))
-    return flops / len(first_tensor(plan.batch))
+    return flops / examples_of(plan.batch)
 
 
 class StepPredictor:
@@ -112,12 +113,11 @@ class StepPredictor:
         self._configuration = configuration
         self._plan = _Plan.of(task, None, configuration, device)
         self._begun: _Begun | None = None
-        self._examples: tuple[Batch, Batch] | None = None
 
     @property
     def batch_size(self) -> int:
         """The task's own number of examples in a batch."""
-        return len(first_tensor(self._plan.batch))
+        return examples_of(self._plan.batch)
 
     def cost(self, trainable_layers: int, batch_size: int | None = None) -> StepCost:
         """Return what a step costs; without ``batch_size`` at the task's own."""
@@ -128,15 +128,26 @@ class StepPredictor:
 
     def _batch(self, batch_size: int) -> Batch:
         """Return a batch of fake tensors, or of real ones if its shapes cannot be told."""
-        if batch_size > 2:
-            if self._examples is None:
-                single, pair = (_Plan.of(self._task, size, self._configuration).batch for size in (1, 2))
-                self._examples = single, pair
-            with self._plan.mode:
-                grown = _grown(*self._examples, batch_size)
-            if grown is not None:
-                return grown
-        return _Plan.of(self._task, batch_size, self._configuration).batch
+        grown = self._grown(batch_size) if batch_size > 2 and self._is_own_grown else None
+        return _Plan.of(self._task, batch_size, self._configuration).batch if grown is None else grown
+
+    def _grown(self, batch_size: int) -> Batch | None:
+        single, pair = self._examples  # fetched, so that they are real
+        with self._plan.mode:
+            return _grown(single, pair, batch_size)
+
+    @cached_property
+    def _examples(self) -> tuple[Batch, Batch]:
+        single, pair = (_Plan.of(self._task, size, self._configuration).batch for size in (1, 2))
+        return single, pair
+
+    @cached_property
+    def _is_own_grown(self) -> bool:
+        """Whether the task's own batch is what one and two examples tell of it: one that is padded may be wider."""
+        grown = self._grown(self.batch_size)
+        return grown is not None and [each.shape for each in tensors(grown)] == [
+            each.shape for each in tensors(self._plan.batch)
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,11 +217,18 @@ class _Plan:
                 f"there at once is not known; leave frozen_placement out, or measure it there."
             )
 
+    def _refuse_sparse(self, gradients: list[Tensor]) -> None:
+        if any(gradient.layout != torch.strided for gradient in gradients):
+            raise PredictionError(
+                f"the step of {self.task.name} cannot be predicted: how large its sparse gradients are depends on values; "
+                f"measure it instead."
+            )
+
     def _fake(self, batch: Batch) -> Batch:
         def fake(tensor: Tensor) -> Tensor:
             return tensor if isinstance(tensor, FakeTensor) else self.mode.from_tensor(tensor)
 
-        return pytree.tree_map_only(Tensor, fake, batch)
+        return map_tensors(fake, batch)
 
     def built(self) -> nn.Module:
         with borrowed_generators(_CPU):
@@ -266,11 +284,12 @@ class _Plan:
                 activations = saved.num_bytes()
             _, backward_flops = count_flops(loss.backward)
             gradients = [parameter.grad for parameter in session.parameters if parameter.grad is not None]
+            self._refuse_sparse(gradients)
             session.update(batch, rate_factor=1.0)
         return StepCost(
             trainable_layers=trainable_layers,
             num_layers=num_layers,
-            batch_size=len(first_tensor(batch)),
+            batch_size=examples_of(batch),
             trainable_parameters=sum(parameter.numel() for parameter in session.parameters),
             memory=Memory(
                 parameters=storage_bytes(held, ignored=streamed),
@@ -295,12 +314,11 @@ def _check_device(device: str) -> None:
 
 def _grown(single: Batch, pair: Batch, batch_size: int) -> Batch | None:
     """Return a batch of ``batch_size`` examples without values, or None unless sizes double from ``single`` to ``pair``."""
-    leaves, structure = pytree.tree_flatten(single)
-    doubled, same = pytree.tree_flatten(pair)
-    if structure != same:
+    parts, doubled = list(leaves(single)), list(leaves(pair))
+    if len(parts) != len(doubled):
         return None
     grown: list[Any] = []
-    for small, large in zip(leaves, doubled, strict=True):
+    for small, large in zip(parts, doubled, strict=True):
         if not isinstance(small, Tensor):
             grown.append(small)
             continue
@@ -311,7 +329,11 @@ def _grown(single: Batch, pair: Batch, batch_size: int) -> Batch | None:
             return None
         shape = [first if length == first else batch_size * first for first, length in pairs]
         grown.append(torch.empty(shape, dtype=small.dtype))
-    return pytree.tree_unflatten(grown, structure)
+    following = iter(grown)
+    batch = map_leaves(lambda _leaf: next(following), single)
+    if isinstance(batch, Counted):
+        batch.num_examples = batch_size
+    return batch
 
 
 @contextmanager

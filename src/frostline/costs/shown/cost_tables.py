@@ -27,7 +27,7 @@ _PARTS = ("forward", "backward", "optimizer", "whole")
 _COLUMNS = (
     "task", "device", "precision", "torch_version", "threads",
     "origin", "trainable_layers", "num_layers", "batch_size_examples", "trainable_parameters",
-    *(f"{kind}_bytes" for kind in _KINDS), "rest_bytes", "forward_flops", "backward_flops",
+    *(f"{kind}_bytes" for kind in _KINDS), "reserved_bytes", "rest_bytes", "forward_flops", "backward_flops",
     *(f"{part}_seconds_{figure}" for part in _PARTS for figure in ("median", "spread")),
     "failure",
 )  # fmt: skip
@@ -78,21 +78,31 @@ def full_costs(rows: Iterable[CostRow]) -> dict[tuple[int, bool], StepCost]:
 
 
 def memory_table(rows: Sequence[CostRow]) -> Table:
-    """Return the table of memory by kind in MiB, and of the peak's share of full training's at the same batch size."""
+    """Return the table of memory by kind in MiB, and of the peak's share of full training's at the same batch size.
+
+    Where it is known it also holds what an allocator takes for it: what the device must have.
+    """
     headings = ("MiB\nparameters", "\ngradients", "\noptimizer", "\nactivations", "\npeak")
-    table = _table("trained", "batch", "parameters\ntrained", *headings, "peak\nof full")
+    reserved = [row.memory.reserved for row in rows if isinstance(row, StepCost)]
+    held = () if all(each is None for each in reserved) else ("held by the\nallocator",)
+    table = _table("trained", "batch", "parameters\ntrained", *headings, *held, "peak\nof full")
     full = full_costs(rows)
     for row in _in_order(rows):
         peak = row.memory.peak
         whole = full.get((row.batch_size, row.seconds is None))
-        sizes = (f"{getattr(row.memory, kind) / _MIB:,.2f}" for kind in _KINDS)
+        sizes = (_mebibytes(getattr(row.memory, kind)) for kind in _KINDS)
         table.add_row(
             *_place(row),
             f"{row.trainable_parameters:,}",
             *sizes,
+            *(_mebibytes(row.memory.reserved) for _ in held),
             _share(peak, None if whole is None else whole.memory.peak),
         )
     return table
+
+
+def _mebibytes(num_bytes: int | None) -> str:
+    return "" if num_bytes is None else f"{num_bytes / _MIB:,.2f}"
 
 
 def time_table(rows: Sequence[CostRow]) -> Table:
@@ -193,6 +203,7 @@ def _record(row: CostRow, circumstances: Circumstances) -> dict[str, object]:
     record |= {
         "origin": "predicted" if row.seconds is None else "measured",
         "trainable_parameters": row.trainable_parameters,
+        "reserved_bytes": row.memory.reserved,
         "rest_bytes": row.memory.rest,
         "forward_flops": row.forward_flops,
         "backward_flops": row.backward_flops,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from frostline.costs.shown.cost_tables import Circumstances
 
 _COLUMNS = (
-    "task", "precision", "torch_version", "threads", "origin", "margin",
+    "task", "device", "precision", "torch_version", "threads", "origin", "margin",
     "trainable_layers", "num_layers", "batch_size_examples", "device_memory_bytes",
     "required_bytes", "largest_batch_examples", "population",
 )  # fmt: skip
@@ -86,7 +86,8 @@ def write_fits(path: Path, fits: Sequence[Fit], circumstances: Circumstances, *,
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
-    where = (circumstances.task, circumstances.precision, circumstances.torch_version, circumstances.threads)
+    here = circumstances
+    where = (here.task, here.device, here.precision, here.torch_version, here.threads)
     for fit in fits:
         what = (fit.trainable_layers, fit.num_layers, fit.batch_size, fit.device_memory)
         largest = "" if fit.largest_batch is None else fit.largest_batch

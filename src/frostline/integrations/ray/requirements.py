@@ -50,7 +50,8 @@ class Requirements:
         try:
             if is_small(task, smallest):
                 return cls(ladder=ladder, name=task.name)
-            capacity = Capacity(task)
+            # As on a GPU: whose memory it is, is not known here.
+            capacity = Capacity(task, is_host=False)
             layers = sorted({rung.trainable_layers for rung in ladder.rungs})
             needed = {number: capacity.required(number) for number in layers}
         except PredictionError as error:

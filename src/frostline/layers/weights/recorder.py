@@ -108,6 +108,9 @@ class LooksMeta(NoticesConversions):
         if function == _IS_META and isinstance(arguments[0], FakeTensor):
             return True
         if function == Tensor.__deepcopy__ and isinstance(arguments[0], FakeTensor):
+            fake, memo = arguments
+            # Else the mode is copied too, and to this one the copy is no fake: it is converted wherever it is used.
+            memo[id(fake.fake_mode)] = fake.fake_mode
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor", UserWarning)
                 return function(*arguments, **(keywords or {}))

@@ -44,7 +44,8 @@ def in_process_executor(
     settings, options = training.settings, training.options
     layers = most_layers(workload) if trainable_layers is None else trainable_layers
     memory = memory_of(options, settings)
-    require_memory(training.task, trainable_layers=layers, available=memory)
+    is_host = settings.device_plan.device.type == "cpu"
+    require_memory(training.task, trainable_layers=layers, available=memory, is_host=is_host)
     here = Here.on(settings.device_plan.device, memory)
     evaluate = Evaluator(train=partial(training, threads=threads, observe=workload.progress))
     engine = Engine.parse(options.engine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Real
 
 from frostline.errors import OptionError
 from frostline.inputs.whole_numbers import MOST_CONFIGURATIONS, shown
@@ -63,6 +64,10 @@ class Budget:
         """
         if isinstance(said, str):
             return cls.parse(said)
+        if isinstance(said, bool) or not isinstance(said, Real | None):
+            raise OptionError(
+                f"budget is {shown(said)}, but must be a number of full trainings, such as 6, or a time, such as '2h'."
+            )
         return cls(full_trainings=DEFAULT_FULL_TRAININGS if said is None else said)
 
     @classmethod
@@ -89,7 +94,7 @@ class Budget:
 
     def __str__(self) -> str:
         if self.full_trainings is not None:
-            return f"{self.full_trainings:g} full trainings"
+            return f"{self.full_trainings:g} full training{'s' * (self.full_trainings != 1)}"
         assert self.seconds is not None
         for unit, size in (("h", 3600), ("min", 60)):
             if self.seconds >= size:

@@ -41,13 +41,14 @@ def read_labelled_text(path: Path) -> LabelledText:
     Raises: TaskError if it cannot be read, lacks a column, a text or a label, or has fewer than ten rows or two labels.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        # Spreadsheets write a mark before the first column's name.
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            rows, columns = list(reader), list(reader.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TaskError(
             f"{path} cannot be read as CSV: {error}. Give a UTF-8 file with the columns text and label."
         ) from error
-    columns = list(rows[0]) if rows else []
     if not {"text", "label"} <= set(columns):
         raise TaskError(
             f"{path} has the columns {columns}, but needs text and label: name them in its first line."
