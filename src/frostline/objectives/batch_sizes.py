@@ -34,6 +34,11 @@ def num_examples(batch: Any) -> int:
     return length
 
 
+def num_of_loaders(batch: Any) -> int:
+    """Return the same where a list of batches that are alike is one of each of several loaders: the first counts."""
+    return num_of_loaders(batch[0]) if _is_row(batch) and batch and _are_alike(batch) else num_examples(batch)
+
+
 def whole_count(num_samples: Any) -> int:
     """Return a number of samples that somebody else has counted, which may be a sum of a tensor's or an array's.
 

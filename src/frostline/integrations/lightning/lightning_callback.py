@@ -30,7 +30,7 @@ from frostline.integrations.lightning.lightning_trainer import (
     validates_now,
 )
 from frostline.integrations.trained_parameters import keep_trained
-from frostline.objectives.batch_sizes import num_examples
+from frostline.objectives.batch_sizes import num_of_loaders
 from frostline.objectives.generators import current_states, set_states
 from frostline.objectives.pending_checkpoint import SECONDS_BETWEEN_CHECKPOINTS
 
@@ -63,7 +63,7 @@ class TrialCallback(Callback):
         trial: Trial,
         *,
         monitor: str,
-        num_samples: Count = num_examples,
+        num_samples: Count = num_of_loaders,
         best: ModelCheckpoint | None = None,
     ) -> None:
         self._trial = trial
@@ -331,7 +331,7 @@ class TrialCallback(Callback):
 
     def _has_room_for_last(self, trainer: Trainer, num_batches: int) -> bool:
         """Return whether the step after so many batches of an epoch is known to be smaller, and small enough."""
-        if self._num_samples is not num_examples:
+        if self._num_samples is not num_of_loaders:
             return False
         coming = next_examples(trainer, num_batches)
         return coming is not None and self._trial.samples_seen + coming <= self._trial.samples
