@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 
 from optuna.exceptions import DuplicatedStudyError
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from frostline.errors import StudyError
@@ -104,11 +105,16 @@ def _made_or_found(storage: Storage, name: str, terms: Terms) -> tuple[int, Term
     except DuplicatedStudyError:
         study_id = backend.get_study_id_from_name(name)
     kept = read_terms(backend, study_id, name=name)
+    if kept is None:
+        _refuse_other_direction(backend, study_id, terms, name=name)
+    return study_id, kept
+
+
+def _refuse_other_direction(backend: BaseStorage, study_id: int, terms: Terms, *, name: str) -> None:
+    """Raise StudyError if somebody made the study with Optuna for another direction: its best value is not the search's."""
     directions = [each.name.lower() for each in backend.get_study_directions(study_id)]
-    if kept is None and directions != [terms.direction]:
-        # One that somebody made with Optuna: its best value would not be the search's.
+    if directions != [terms.direction]:
         raise StudyError(
             f"the study {name!r} is to {' and '.join(directions)} its value, and this search to {terms.direction} its "
             f"score: say the same direction, or use another study name."
         )
-    return study_id, kept

@@ -103,15 +103,22 @@ class Session:
 
     def prepare_step(self, batch: Batch) -> None:
         """See to the frozen layers' outputs and to the generators for a CPU batch that is trained on next."""
-        if self.prefix is not None:
-            # What is drawn between the frozen layers is the same for whoever computes them.
-            self.seed_step()
-            self.prefix.prepare(batch)
-        self.seed_step()
+        self._prepare(batch, self._step_seed)
 
     def seed_step(self) -> None:
         """Seed the generators that the next training step draws from."""
-        seed_generators(derive_seed(self.root_seed, "dropout", self.samples_seen), self.device_plan.device)
+        seed_generators(self._step_seed, self.device_plan.device)
+
+    @property
+    def _step_seed(self) -> int:
+        return derive_seed(self.root_seed, "dropout", self.samples_seen)
+
+    def _prepare(self, batch: Batch, seed: int) -> None:
+        if self.prefix is not None:
+            # What is drawn between the frozen layers is the same for whoever computes them.
+            seed_generators(seed, self.device_plan.device)
+            self.prefix.prepare(batch)
+        seed_generators(seed, self.device_plan.device)
 
     def update(self, batch: Batch, *, rate_factor: float) -> Tensor | None:
         """Apply the gradients of a batch's loss; return their norm before clipping, if they are clipped."""
@@ -223,12 +230,8 @@ class Session:
 
     def _prepared(self, batch: Batch, place: int) -> Batch:
         """Return a batch of the validation set as the model is given it. What the model draws depends on its place."""
-        device, seed = self.device_plan.device, derive_seed(self.root_seed, "validation", place)
-        if self.prefix is not None:
-            seed_generators(seed, device)
-            self.prefix.prepare(batch)
-        seed_generators(seed, device)
-        return move_batch(batch, device, copy=self.shares_batches)
+        self._prepare(batch, derive_seed(self.root_seed, "validation", place))
+        return move_batch(batch, self.device_plan.device, copy=self.shares_batches)
 
     def checkpoint(self) -> Checkpoint:
         """Return what is needed to go on from here.

@@ -54,7 +54,8 @@ def prove(shared: SharedPrefix) -> Needs:
             share.session.prefix = None
             stack.callback(setattr, share.session, "prefix", handovers[id(share)])
         _refuse_what_it_changes(deepest, training[0])
-        shared.draws_in = {True} if _draws(deepest, training[0]) else set()
+        _, draws = _watched(deepest, training[0])
+        shared.draws_in = {True} if draws else set()
         needs = Needs(frozenset(), frozenset())
         for share in tested.values():
             needs |= _Trial(deepest, share, shared, training).needs()
@@ -191,13 +192,12 @@ def _recorded(share: Share, batch: Batch) -> Recording:
     return share.record(batch)
 
 
-def _draws(share: Share, batch: Batch) -> bool:
-    """Return whether anything is drawn on the way through the frozen layers in a training step."""
+def _watched(share: Share, batch: Batch) -> tuple[Recording, bool]:
+    """Record a batch; return also whether anything was drawn on the way through the frozen layers."""
     device = share.session.device_plan.device
-    share.session.seed_step()
     before = generator_states(device)
-    share.record(batch)
-    return not all(map(torch.equal, before, generator_states(device)))
+    recording = share.record(batch)
+    return recording, not all(map(torch.equal, before, generator_states(device)))
 
 
 def _own_state(share: Share) -> dict[str, Any]:
@@ -246,10 +246,9 @@ class _Recorded:
         """Whether anything was drawn on the way."""
 
     def prepare(self, batch: Batch) -> None:
-        device = self._share.session.device_plan.device
-        before = generator_states(device)
-        self._share.replay.load(self._share.record(batch))
-        self.draws |= not all(map(torch.equal, before, generator_states(device)))
+        recording, draws = _watched(self._share, batch)
+        self._share.replay.load(recording)
+        self.draws |= draws
 
     def forget(self) -> None:
         self._share.replay.load(None)
