@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from frostline.layers.cutting.execution import undisturbed
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
-from frostline.populations.prefix.share import CannotShareError
+from frostline.populations.prefix.cannot_share import CannotShareError
 from frostline.records import Fidelity
 from frostline.training.serial import train_serially
 from frostline.training.session import begin_session

@@ -19,7 +19,7 @@ from frostline import SearchPlan, TrainingOptions
 from frostline.populations.footprint import Footprint, even_share, footprint_of
 from frostline.populations.packing import Packing
 from frostline.populations.population import Population
-from frostline.populations.prefix.share import CannotShareError
+from frostline.populations.prefix.cannot_share import CannotShareError
 from frostline.populations.programs import Program
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job, Progress, Status
 from frostline.run.execution.executors import PopulationExecutor

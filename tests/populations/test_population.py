@@ -18,7 +18,7 @@ from frostline.layers import freezing_of
 from frostline.populations import population as population_module
 from frostline.populations.engines import Engine
 from frostline.populations.population import Population
-from frostline.populations.prefix.share import CannotShareError
+from frostline.populations.prefix.cannot_share import CannotShareError
 from frostline.protocols import Task
 from frostline.records import Configuration, Evaluation, Fidelity, Job, Progress, Status
 from frostline.training.course import TrainingSettings

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from frostline.layers import freezing_of
-from frostline.populations.prefix.share import CannotShareError
+from frostline.populations.prefix.cannot_share import CannotShareError
 from frostline.populations.prefix.shared_weights import copy_sharing_frozen, share_frozen, what_is_not_copied
 from frostline.training.failures import is_out_of_memory
 from frostline.training.session import Session, begin_session, session_of

@@ -15,8 +15,8 @@ from frostline.populations.beginning import Beginning, template_of
 from frostline.populations.engines import Engine, EngineTrial
 from frostline.populations.footprint import even_share, footprint_of
 from frostline.populations.freed_memory import FreedMemory
+from frostline.populations.prefix.cannot_share import CannotShareError
 from frostline.populations.prefix.proof import prove
-from frostline.populations.prefix.share import CannotShareError
 from frostline.populations.prefix.shared_prefix import SharedPrefix
 from frostline.populations.stacking.stacks import Stacks
 from frostline.populations.validation import MemberScore

@@ -15,7 +15,7 @@ prefix runs again, on nothing that was computed from trained weights, while neit
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any, Protocol
@@ -57,7 +57,8 @@ class PrefixState:
         """The layers stand in the order of registration, and nobody has seen the model run."""
         self.in_suffix = False
         """A trained module has begun to run since the pass began."""
-        self.stops_at_suffix = False
+        self.at_suffix: Callable[[], object] | None = None
+        """Called whenever a trained module is about to run."""
         self.uncalibrated: tuple[nn.Module, ...] = ()
         """The frozen normalisations whose statistics are still being measured."""
 
@@ -114,8 +115,8 @@ class _EnterSuffix:
         self.state = state
 
     def __call__(self, _module: nn.Module, _args: Any) -> None:
-        if self.state.stops_at_suffix:
-            raise PrefixReached
+        if self.state.at_suffix is not None:
+            self.state.at_suffix()
         self.state.in_suffix = True
 
 
@@ -227,11 +228,15 @@ class StayInEvaluation:
 @contextmanager
 def stopping_at_suffix(state: PrefixState) -> Iterator[None]:
     """End forward passes at the first trained module: run the model inside ``suppress(PrefixReached)``."""
-    state.stops_at_suffix = True
+    before, state.at_suffix = state.at_suffix, _stop
     try:
         yield
     finally:
-        state.stops_at_suffix = False
+        state.at_suffix = before
+
+
+def _stop() -> None:
+    raise PrefixReached
 
 
 def _requires_gradient(value: Any) -> bool:

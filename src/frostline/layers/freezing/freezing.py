@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
@@ -223,6 +223,10 @@ class Freezing:
     def stopping_at_suffix(self) -> AbstractContextManager[None]:
         """While this lasts a forward pass raises ``PrefixReached`` at its first trained module."""
         return stopping_at_suffix(self._state)
+
+    def call_at_suffix(self, function: Callable[[], object] | None) -> None:
+        """Have ``function`` called whenever a trained module is about to run, or nothing any more."""
+        self._state.at_suffix = function
 
     def expect_any_order(self) -> None:
         """Let layers run in another order than they stand in, which otherwise is refused where it was guessed."""

@@ -117,6 +117,9 @@ class PrefixStore:
             if cache.holds_such(computed):
                 return layout.pattern.with_kept(_completed(computed, keys, missing, cache), stand_ins)
         recording = share.record(batch)
+        if not recording.outputs:
+            self._give_up(training)
+            return recording
         if not cache.holds_such(recording.kept()) and layout.row_shapes == _row_shapes(batch):
             self._give_up(training)
         else:

@@ -8,8 +8,9 @@ has run on other data before, so that nothing it keeps for itself can help it.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,12 @@ from torch import Tensor
 from frostline.layers import freezing_of
 from frostline.layers.cutting.execution import undisturbed
 from frostline.layers.cutting.plain_attributes import are_equal, plain_attributes
-from frostline.populations.prefix.recorded_outputs import Call, Needs, Recording
+from frostline.populations.prefix.cannot_share import CannotShareError
+from frostline.populations.prefix.recorded_outputs import Call, Needs, Path, Recording
 from frostline.populations.prefix.rounding import is_same_but_for_rounding
-from frostline.populations.prefix.share import CannotShareError, Share
+from frostline.populations.prefix.share import Share
 from frostline.populations.prefix.shared_prefix import SharedPrefix
+from frostline.training.failures import is_out_of_memory
 from frostline.training.machine.randomness import generator_states
 
 if TYPE_CHECKING:
@@ -56,12 +59,14 @@ def prove(shared: SharedPrefix) -> Needs:
         _refuse_what_it_changes(deepest, training[0])
         _, draws = _watched(deepest, training[0])
         shared.draws_in = {True} if draws else set()
-        needs = Needs(frozenset(), frozenset())
+        needs = Needs()
         for share in tested.values():
             needs |= _Trial(deepest, share, shared, training).needs()
         shared.use(needs)
-        for share in tested.values():
-            _prove_validation(shared, share, validation)
+        # Whoever is left with the most frozen layers records for the others.
+        paths = {True: {_recorded(share, training[0]).path for share in tested.values()}}
+        paths[False] = {path for share in tested.values() for path in _prove_validation(shared, share, validation)}
+        shared.keep_to(paths)
     return needs
 
 
@@ -107,7 +112,7 @@ class _Trial:
         changed = recording.changed() & frozenset(calls)
         if not changed:
             # Nearly every model passes on the output of its last frozen layer alone.
-            needs = Needs(frozenset(calls[-1:]) | self._fixed(recording, calls), changed)
+            needs = Needs(recording.path, frozenset(calls[-1:]) | self._fixed(recording, calls), changed)
             if self._suffices(needs, recording, whole) and not recording.changed():
                 return needs
         return self._smallest(calls, changed, whole)
@@ -117,7 +122,7 @@ class _Trial:
         everything = frozenset(calls)
         for _ in calls:
             recording = self._record(changed)
-            same = self._suffices(Needs(everything, changed), recording, whole)
+            same = self._suffices(Needs(recording.path, everything, changed), recording, whole)
             now_changed = changed | (recording.changed() & everything)
             if now_changed == changed:
                 break
@@ -130,16 +135,16 @@ class _Trial:
         needed = everything
         for call in calls:
             if call not in self._fixed(recording, calls):
-                fewer = Needs(needed - {call}, changed)
+                fewer = Needs(recording.path, needed - {call}, changed)
                 needed = fewer.needed if self._suffices(fewer, recording, whole) else needed
-        return Needs(needed, changed & needed)
+        return Needs(recording.path, needed, changed & needed)
 
     def _record(self, changed: frozenset[Call]) -> Recording:
         replay = self._recorder.replay
         replay.needs = None
         recording = _recorded(self._recorder, self._batch)
         if changed:
-            replay.needs = Needs(frozenset(recording.outputs), changed)
+            replay.needs = Needs(needed=recording.path, changed=changed)
             recording = _recorded(self._recorder, self._batch)
         replay.needs = None
         return recording
@@ -147,8 +152,10 @@ class _Trial:
     def _suffices(self, needs: Needs, recording: Recording, whole: _Outcome) -> bool:
         self._tested.replay.needs = needs
         try:
-            with suppress(RuntimeError, ValueError):  # what a model may make of stand-ins
-                return self._outcome(recording.reduced(needs.needed, self._stand_ins)).equals(whole)
+            return self._outcome(recording.reduced(needs.needed, self._stand_ins)).equals(whole)
+        except (RuntimeError, ValueError) as error:  # what a model may make of stand-ins
+            if is_out_of_memory(error):
+                raise
             return False
         finally:
             self._tested.replay.needs = None
@@ -217,13 +224,19 @@ def _own_state(share: Share) -> dict[str, Any]:
     return state
 
 
-def _prove_validation(shared: SharedPrefix, share: Share, batches: Sequence[Batch]) -> None:
+def _prove_validation(shared: SharedPrefix, share: Share, batches: Sequence[Batch]) -> frozenset[Path]:
+    """See whether validation stands the proof; return the paths that it took."""
     session = share.session
     session.prefix = None
     share.replay.load(None)
     whole = session.score(batches)
     session.prefix = recorded = _Recorded(share)
-    replayed = session.score(batches)
+    try:
+        replayed = session.score(batches)
+    except (RuntimeError, ValueError) as error:  # what a model or a score may make of stand-ins
+        if is_out_of_memory(error):
+            raise
+        replayed = math.nan
     session.prefix = None
     if recorded.draws:
         shared.draws_in.add(False)
@@ -235,6 +248,7 @@ def _prove_validation(shared: SharedPrefix, share: Share, batches: Sequence[Batc
             whole,
         )
         shared.shares_validation = False
+    return frozenset(recorded.paths)
 
 
 class _Recorded:
@@ -242,12 +256,15 @@ class _Recorded:
 
     def __init__(self, share: Share) -> None:
         self._share = share
+        self.paths: set[Path] = set()
+        """Through which frozen modules it led."""
         self.draws = False
         """Whether anything was drawn on the way."""
 
     def prepare(self, batch: Batch) -> None:
         recording, draws = _watched(self._share, batch)
         self._share.replay.load(recording)
+        self.paths.add(recording.path)
         self.draws |= draws
 
     def forget(self) -> None:

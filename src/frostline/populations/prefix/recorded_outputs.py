@@ -3,7 +3,8 @@
 The model's own forward runs as ever, with the code between its modules; but the outermost frozen modules are given a
 ``forward`` that can hand back what an earlier pass, of this model or of another one with the same frozen layers, got out
 of them. Outputs that nothing behind the frozen layers reads are replaced by stand-ins of the same shape, full of NaN.
-Nothing is assumed about the code around the layers, so what is handed back has to be proven on real batches.
+Nothing is assumed about the code around the layers, so what is handed back has to be proven on real batches; and a batch
+that leads through other frozen modules than those with which it was proven has nothing handed back.
 """
 
 from __future__ import annotations
@@ -19,21 +20,31 @@ from torch import Tensor, nn
 from frostline.layers.cutting.boundary import PrefixReached
 from frostline.layers.cutting.nesting import leaves, map_tensors, tensors
 from frostline.layers.freezing.freezing import Freezing
+from frostline.populations.prefix.cannot_share import CannotShareError
 from frostline.populations.prefix.compiled_forward import CompiledForward
 
 Call = tuple[str, int]
 """The name of an outermost frozen module, and which of its calls in one forward pass."""
+
+Path = frozenset[Call]
+"""The calls of frozen modules in one forward pass, up to the first trained module."""
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
     """Which outputs of the frozen modules the rest of a forward pass reads, and which of these it writes into."""
 
-    needed: frozenset[Call]
-    changed: frozenset[Call]
+    seen: frozenset[Call] = frozenset()
+    """Those of which that is known. What another batch or mode leads to beside them is handed over."""
+    needed: frozenset[Call] = frozenset()
+    changed: frozenset[Call] = frozenset()
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(self.needed | other.needed, self.changed | other.changed)
+        return Needs(self.seen | other.seen, self.needed | other.needed, self.changed | other.changed)
+
+    def reads(self, call: Call) -> bool:
+        """Return whether the output of a call has to be handed over."""
+        return call in self.needed or call not in self.seen
 
 
 class StandIns:
@@ -61,6 +72,11 @@ class Recording:
     outputs: dict[Call, Any]
     versions: dict[Call, tuple[int, ...]]
     """How often each output that is no stand-in had been written into when it was recorded."""
+
+    @property
+    def path(self) -> Path:
+        """The calls that gave it."""
+        return frozenset(self.outputs)
 
     def reduced(self, needed: Container[Call], stand_ins: StandIns) -> Recording:
         """Return the recording with stand-ins for all outputs but those ``needed``."""
@@ -120,40 +136,46 @@ class Replay:
     """Gives the outermost frozen modules of one model a ``forward`` that computes, records, or hands back.
 
     Until a recording is loaded they compute. ``needs`` says which outputs to record; until it is known, all of them. Of
-    outputs that the code around the modules writes into, copies are recorded and handed back.
+    outputs that the code around the modules writes into, copies are recorded and handed back. ``paths`` are those on
+    which that was proven, by the model's mode, training or not; on others nothing is recorded. Until they are known, all
+    are.
     """
 
     def __init__(self, freezing: Freezing, stand_ins: StandIns) -> None:
         self.needs: Needs | None = None
+        self.paths: Mapping[bool, Container[Path]] | None = None
         self._freezing = freezing
         self._stand_ins = stand_ins
-        self._loaded: Mapping[Call, Any] | None = None
+        self._loaded: Mapping[Call, Any] = {}
         self._recording: Recording | None = None
         self._num_calls: dict[str, int] = {}
+        self._num_left = 0
+        self._is_in_suffix = False
         self._forwards: dict[int, _Forward] = {}
         for layer in freezing.frozen_layers:
             for name in layer.modules:
                 module = freezing.model.get_submodule(name)
                 if id(module) not in self._forwards:
                     self._forwards[id(module)] = _Forward(self, name, module)
-
-    @property
-    def names(self) -> frozenset[str]:
+        self.names = frozenset(forward.name for forward in self._forwards.values())
         """The names of the frozen modules."""
-        return frozenset(forward.name for forward in self._forwards.values())
+        freezing.call_at_suffix(self._enter_suffix)
 
     def load(self, recording: Recording | None) -> None:
-        """Hand ``recording`` back in the next forward pass of the model; None: compute from now on.
+        """Hand ``recording`` back in the next forward pass of the model; None, or one of nothing: compute from now on.
 
-        A module that is called more often than it was recorded computes its further outputs itself.
+        Behind the first trained module what is called more often than it was recorded computes its outputs itself. A pass
+        that calls others before raises CannotShareError, before it has read anything of theirs.
         """
-        self._loaded = None if recording is None else recording.outputs
+        self._loaded = {} if recording is None else recording.outputs
+        self._num_left = sum(name in self.names for name, _ in self._loaded)
+        self._is_in_suffix = False
         self._num_calls = {}
 
     def record(self, run: Callable[[], object]) -> Recording:
         """Call ``run``, which calls the model, up to the first trained module; return what the frozen modules gave.
 
-        No gradients are recorded. Nothing is loaded afterwards.
+        That is nothing on a path that was not proven. No gradients are recorded. Nothing is loaded afterwards.
         """
         self.load(None)
         recording = self._recording = Recording({}, {})
@@ -162,7 +184,8 @@ class Replay:
                 run()
         finally:
             self._recording = None
-        return recording
+        is_proven = self.paths is None or recording.path in self.paths[self._freezing.model.training]
+        return recording if is_proven else Recording({}, {})
 
     def compile(self) -> None:
         """Have each module compiled when it first computes."""
@@ -171,6 +194,7 @@ class Replay:
 
     def remove(self) -> None:
         """Give the modules their own ``forward`` back."""
+        self._freezing.call_at_suffix(None)
         for forward in self._forwards.values():
             forward.remove()
 
@@ -179,18 +203,32 @@ class Replay:
         call = (name, self._num_calls.get(name, 0))
         self._num_calls[name] = call[1] + 1
         is_changed = self.needs is not None and call in self.needs.changed
-        if self._loaded is not None and call in self._loaded:
+        if call in self._loaded:
+            self._num_left -= 1
             output = self._loaded[call]
             return map_tensors(Tensor.clone, output) if is_changed else output
+        if self._loaded and not self._is_in_suffix:
+            raise CannotShareError(_ANOTHER_PATH)
         output = compute()
         if self._recording is not None:
-            if self.needs is not None and call not in self.needs.needed:
+            if self.needs is not None and not self.needs.reads(call):
                 self._recording.outputs[call] = map_tensors(self._stand_ins.like, output)
             else:
                 kept = map_tensors(Tensor.clone, output) if is_changed else output
                 self._recording.outputs[call] = kept
                 self._recording.versions[call] = _versions(kept)
         return output
+
+    def _enter_suffix(self) -> None:
+        if self._num_left:
+            raise CannotShareError(_ANOTHER_PATH)
+        self._is_in_suffix = True
+
+
+_ANOTHER_PATH = (
+    "some batches lead through other frozen layers than others, and those of this one were put together from what examples "
+    "gave in others"
+)
 
 
 class _Forward:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.errors import FrostlineError
 from frostline.layers import Freezing, freezing_of
+from frostline.populations.prefix.cannot_share import CannotShareError
 from frostline.populations.prefix.recorded_outputs import Recording, Replay, StandIns
 from frostline.training.machine.devices import move_batch
 
 if TYPE_CHECKING:
     from frostline.protocols import Batch
     from frostline.training.session import Session
-
-
-class CannotShareError(FrostlineError, RuntimeError):
-    """Why the frozen layers of a model cannot be computed for several configurations at once."""
 
 
 class Share:

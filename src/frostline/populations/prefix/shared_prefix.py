@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from frostline.layers import freezing_of
+from frostline.populations.prefix.cannot_share import CannotShareError
 from frostline.populations.prefix.prefix_store import PrefixStore
-from frostline.populations.prefix.recorded_outputs import Needs, Recording, StandIns
-from frostline.populations.prefix.share import CannotShareError, Share
+from frostline.populations.prefix.recorded_outputs import Needs, Path, Recording, StandIns
+from frostline.populations.prefix.share import Share
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from frostline.protocols import Batch
     from frostline.training.session import Session
+
+
+logger = logging.getLogger(__name__)
 
 
 class SharedPrefix:
@@ -42,6 +47,7 @@ class SharedPrefix:
         self.store = store
         # Apart: members are validated in the middle of a training step of the others.
         self._latest: dict[bool, _Latest] = {}
+        self._has_strayed = False
         self.shares: list[Share] = []
         try:
             for session in sessions:
@@ -65,6 +71,11 @@ class SharedPrefix:
         """Record and hand back what ``needs`` says, from now on."""
         for share in self.shares:
             share.replay.needs = needs
+
+    def keep_to(self, paths: Mapping[bool, Container[Path]]) -> None:
+        """Share no outputs on other paths than ``paths``, by mode, training or not, from now on."""
+        for share in self.shares:
+            share.replay.paths = paths
 
     def forget(self) -> None:
         """Compute the next batch anew, even if it is the one before: what computing it changed was put back."""
@@ -106,6 +117,11 @@ class SharedPrefix:
             recording = share.record(batch)
         else:
             recording = self.store.recording(share, batch, self.stand_ins)
+        if not recording.outputs and not self._has_strayed:
+            self._has_strayed = True
+            logger.info(
+                "some batches lead through other frozen layers than the first: these every configuration computes itself"
+            )
         self._latest[training] = _Latest(batch, recording, share.depth)
         self.seconds += time.perf_counter() - begin
         return recording

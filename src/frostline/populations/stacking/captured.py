@@ -16,7 +16,7 @@ from torch import Tensor
 
 from frostline.inputs.printable import first_line
 from frostline.layers.cutting.nesting import map_tensors, tensors
-from frostline.populations.prefix.share import CannotShareError
+from frostline.populations.prefix.cannot_share import CannotShareError
 from frostline.training.machine.devices import move_batch
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class CapturedStep:
         Raises: NoLongerTheSameError if replays have come to differ from the step.
         """
         self._num_steps += 1
-        if self.why_not is None and self._graph is None and self._num_steps > WARM_UP_STEPS:
+        is_as_ever = self._prefix is None or bool(self._handed_over())
+        if self.why_not is None and self._graph is None and self._num_steps > WARM_UP_STEPS and is_as_ever:
             self.why_not = self._capture(batch)
             # Whatever capturing did to the generators.
             self._seed()
@@ -109,7 +110,7 @@ class CapturedStep:
         graph, failure = torch.cuda.CUDAGraph(), None
         try:
             self._batch = map_tensors(lambda tensor: torch.empty_like(tensor, device=self._device), batch)
-            self._frozen = [] if self._prefix is None else [each.clone() for each in self._prefix.handed_over()]
+            self._frozen = [each.clone() for each in self._handed_over()]
             self._put_in_place(batch)
             torch.cuda.synchronize(self._device)
             with torch.cuda.stream(self._stream):
@@ -130,19 +131,22 @@ class CapturedStep:
         return f"{type(failure).__name__}: {first_line(failure)}"
 
     def _takes(self, batch: Batch) -> bool:
-        """Return whether a batch is like the one that was captured."""
-        new, old = tensors(batch), tensors(self._batch)
+        """Return whether a batch is like the one that was captured, and as much is handed back for it."""
+        new, old = [*tensors(batch), *self._handed_over()], [*tensors(self._batch), *self._frozen]
         return [(each.shape, each.dtype) for each in new] == [(each.shape, each.dtype) for each in old]
 
     def _put_in_place(self, batch: Batch) -> None:
         """Put a batch and the frozen layers' outputs for it where the captured step looks for them."""
         for place, tensor in zip(tensors(self._batch), tensors(batch), strict=True):
             place.copy_(tensor, non_blocking=True)
-        if self._prefix is None:
-            return
-        for place, output in zip(self._frozen, self._prefix.handed_over(), strict=True):
+        for place, output in zip(self._frozen, self._handed_over(), strict=True):
             place.copy_(output)
-        self._prefix.hand_over(self._frozen)
+        if self._prefix is not None:
+            self._prefix.hand_over(self._frozen)
+
+    def _handed_over(self) -> list[Tensor]:
+        """Return what is handed back of the frozen layers for the batch that was prepared last."""
+        return [] if self._prefix is None else self._prefix.handed_over()
 
     def _compared(self, batch: Batch) -> Outputs:
         """Replay the step, make it once more as it is, and compare what both have written; return the latter's outputs.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from frostline.errors import BudgetTooSmallError, ObjectiveError
-from frostline.populations.prefix.share import CannotShareError
+from frostline.populations.prefix.cannot_share import CannotShareError
 from frostline.process import old_objects_passed_over
 from frostline.run.execution.stations import Here, asking
 from frostline.training.failures import failed, give_memory_back, is_out_of_memory
