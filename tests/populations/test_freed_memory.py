@@ -10,7 +10,7 @@ from frostline.populations import freed_memory
 from frostline.populations.engines import Engine
 from frostline.populations.freed_memory import FreedMemory
 from frostline.populations.population import Population
-from frostline.process import resident_bytes
+from frostline.process import resident_bytes, trim_freed_memory
 from tests.populations.cases import BATCH_SIZE, CASES, configuration_of, jobs_of
 from tests.training.cases import settings_of
 
@@ -33,6 +33,7 @@ def pieces(share: float) -> list[bytes]:
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> FreedMemory:
     monkeypatch.setattr(freed_memory, "_SECONDS_BETWEEN_LOOKS", 0)
+    trim_freed_memory()  # pieces would lie where tests before this one left room
     watch = FreedMemory()
     assert not watch.look()
     return watch
