@@ -22,6 +22,7 @@ from frostline.layers import freezing_of
 from frostline.layers.cutting.execution import undisturbed
 from frostline.layers.cutting.plain_attributes import are_equal, plain_attributes
 from frostline.populations.prefix.cannot_share import CannotShareError
+from frostline.populations.prefix.draws import decide, watched
 from frostline.populations.prefix.recorded_outputs import Call, Needs, Path, Recording
 from frostline.populations.prefix.rounding import is_same_but_for_rounding
 from frostline.populations.prefix.share import Share
@@ -57,8 +58,8 @@ def prove(shared: SharedPrefix) -> Needs:
             share.session.prefix = None
             stack.callback(setattr, share.session, "prefix", handovers[id(share)])
         _refuse_what_it_changes(deepest, training[0])
-        _, draws = _watched(deepest, training[0])
-        shared.draws_in = {True} if draws else set()
+        _, draws = watched(deepest, training[0])
+        shared.draws_in = {True} if draws and decide(deepest, training[0]) else set()
         needs = Needs()
         for share in tested.values():
             needs |= _Trial(deepest, share, shared, training).needs()
@@ -199,14 +200,6 @@ def _recorded(share: Share, batch: Batch) -> Recording:
     return share.record(batch)
 
 
-def _watched(share: Share, batch: Batch) -> tuple[Recording, bool]:
-    """Record a batch; return also whether anything was drawn on the way through the frozen layers."""
-    device = share.session.device_plan.device
-    before = generator_states(device)
-    recording = share.record(batch)
-    return recording, not all(map(torch.equal, before, generator_states(device)))
-
-
 def _own_state(share: Share) -> dict[str, Any]:
     """Return the plain attributes and the versions of buffers of a model's modules, the frozen ones left out."""
     model = share.session.model
@@ -262,7 +255,7 @@ class _Recorded:
         """Whether anything was drawn on the way."""
 
     def prepare(self, batch: Batch) -> None:
-        recording, draws = _watched(self._share, batch)
+        recording, draws = watched(self._share, batch)
         self._share.replay.load(recording)
         self.paths.add(recording.path)
         self.draws |= draws

@@ -42,8 +42,8 @@ class SharedPrefix:
         self.stand_ins = StandIns()
         self.shares_validation = True
         self.draws_in: set[bool] = set()
-        """In which modes, training or not, something is drawn between the frozen layers: their outputs are the step's then,
-        and not the examples'."""
+        """In which modes, training or not, what is drawn between the frozen layers decides what they give: it is the step's
+        then, and not the examples'."""
         self.store = store
         # Apart: members are validated in the middle of a training step of the others.
         self._latest: dict[bool, _Latest] = {}

@@ -65,14 +65,19 @@ def seeded(seed: int) -> Iterator[None]:
 
 def generator_states(device: torch.device) -> tuple[torch.Tensor, ...]:
     """Return the states of the generators that a model on ``device`` draws from."""
-    of_numpy: Any = np.random.get_state()  # noqa: NPY002 (what users' models draw from)
-    others = [[*random.getstate()[1]], [*of_numpy[1].tolist(), of_numpy[2]]]
-    states = [torch.default_generator.get_state(), *(torch.tensor(state, device="cpu") for state in others)]
+    states = [torch.default_generator.get_state(), *library_states()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
     elif device.type == "mps":
         states.append(torch.mps.get_rng_state())
     return tuple(states)
+
+
+def library_states() -> tuple[torch.Tensor, ...]:
+    """Return the states of NumPy's and Python's generators."""
+    of_numpy: Any = np.random.get_state()  # noqa: NPY002 (what users' models draw from)
+    states = [[*random.getstate()[1]], [*of_numpy[1].tolist(), of_numpy[2]]]
+    return tuple(torch.tensor(state, device="cpu") for state in states)
 
 
 def _seed_host(seed: int) -> None:
