@@ -228,6 +228,36 @@ def test_what_is_tried_out_leaves_no_trace_in_running_statistics(caplog: pytest.
     assert "validation computes the frozen layers for every configuration" not in caplog.text
 
 
+class Block(nn.Module):
+    def __init__(self, common: nn.Module) -> None:
+        super().__init__()
+        self.own, self.common = nn.Linear(6, 6), common
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.tanh(self.own(x) + self.common(x))
+
+
+class WithAPartInCommon(nn.Module):
+    """Its blocks call a module that is a layer of the model too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.common = nn.Linear(6, 6)
+        self.blocks = nn.ModuleList([Block(self.common) for _ in range(3)])
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.common(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+def test_what_frozen_layers_have_in_common_does_not_keep_them_from_being_shared() -> None:
+    jobs = jobs_of([configuration_of(number) for number in range(3)], layers=1)
+    assert_same_as_alone(task_of(WithAPartInCommon), jobs, engine=Engine.SHARED)
+
+
 def spectral_normed() -> nn.Module:
     """Each layer iterates towards its largest singular value in every pass of a training."""
     hidden = [

@@ -151,6 +151,7 @@ class Replay:
         self._num_calls: dict[str, int] = {}
         self._num_left = 0
         self._is_in_suffix = False
+        self._is_inside = False
         self._forwards: dict[int, _Forward] = {}
         for layer in freezing.frozen_layers:
             for name in layer.modules:
@@ -200,6 +201,9 @@ class Replay:
 
     def output_of(self, name: str, compute: Callable[[], Any]) -> Any:
         """Return the output of the present call of the module ``name``."""
+        if self._is_inside:
+            # What a frozen module calls inside itself, as a part that several have in common, is its own affair.
+            return compute()
         call = (name, self._num_calls.get(name, 0))
         self._num_calls[name] = call[1] + 1
         is_changed = self.needs is not None and call in self.needs.changed
@@ -209,7 +213,11 @@ class Replay:
             return map_tensors(Tensor.clone, output) if is_changed else output
         if self._loaded and not self._is_in_suffix:
             raise CannotShareError(_ANOTHER_PATH)
-        output = compute()
+        self._is_inside = True
+        try:
+            output = compute()
+        finally:
+            self._is_inside = False
         if self._recording is not None:
             if self.needs is not None and not self.needs.reads(call):
                 self._recording.outputs[call] = map_tensors(self._stand_ins.like, output)
