@@ -18,7 +18,7 @@ from frostline.audit.csv_table import read_table, write_table
 from frostline.audit.reuse import AuditedEvaluations
 from frostline.audit.stored_landscape import landscape_of, read_aligned, repeat_study
 from frostline.costs.predicted.prediction import predict_step
-from frostline.errors import AlignmentError, AuditError, StudyError
+from frostline.errors import AlignmentError, AuditError, OptionError, StudyError
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Job, Status
 from frostline.run.execution.executors import RememberingExecutor
 from frostline.run.execution.options import TrainingOptions
@@ -167,6 +167,28 @@ def test_a_plan_says_what_its_cells_would_cost_one_by_one() -> None:
 def test_plans_that_could_say_nothing_are_refused(changes, words: str) -> None:
     with pytest.raises(AuditError, match=words):
         plan_of(make(), **changes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"task": None}, "task is None, but must be a task, such as"),
+        ({"audit": 3}, "audit is 3, but must be a plan, such as"),
+        ({"plan": 3}, "plan is 3, but must be a plan, such as"),
+        (
+            {"training": TrainingOptions()},
+            r"training is TrainingOptions.*, but must be a search of a task, such as",
+        ),
+        ({"study": 3}, "the name of a study is 3, but must be text"),
+        ({"storage": None}, "storage is None, but must be a database's URL"),
+        ({"executor": None}, "executor is None, but must be what makes one"),
+        ({"observer": 3}, "observer is 3, but must be an observer, such as"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_in_one_line(arguments, words: str) -> None:
+    plan = AuditPlan(configurations=5, layers=(1, 6), samples=(256, 1024))
+    with pytest.raises(OptionError, match=words):
+        audit_task(**{"task": make(), "audit": plan, "study": "s", "storage": MEMORY, **arguments})
 
 
 def test_a_small_audit_trains_few_numbers_of_layers() -> None:

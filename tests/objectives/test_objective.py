@@ -589,7 +589,7 @@ def test_other_words_of_optuna_are_named() -> None:
 
 
 def test_options_that_are_none() -> None:
-    for samples in (0, -1, 1.5, True):
+    for samples in (0, -1, 1.5, True, int):
         with pytest.raises(OptionError, match="a full training takes a whole number"):
             tune(objective, samples=samples)
     with pytest.raises(SearchSpaceError, match="has no 'rate'"):
@@ -601,6 +601,11 @@ def test_options_that_are_none() -> None:
         ({"storage": None}, "storage is None, but must be a database's URL"),
         ({"study": 3}, "the name of a study is 3"),
         ({"initial": [0.1]}, r"initial holds 0.1, but must be a configuration"),
+        ({"unit": 3}, "the unit of samples is 3, but must be a word"),
+        ({"unit": " "}, "the unit of samples is ' ', but must be a word"),
+        ({"runs": 3}, "runs is 3, but must be a path, or a URL"),
+        ({"observer": 3}, "observer is 3, but must be an observer, such as frostline.SILENT"),
+        ({"ladder": int}, "ladder is <class 'int'>, but must be a ladder"),
     ):
         with pytest.raises(OptionError, match=words):
             tune(objective, **options)

@@ -121,3 +121,21 @@ def test_a_mapping_of_names_to_distributions_is_a_space() -> None:
         lambda c, _: float(c["rate"]), SPACE, LADDER, study="s", storage=":memory:", plan=plan
     )
     assert result.terms.search.startswith("hyperband")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"task": "digits-mlp"}, "task is 'digits-mlp', but must be a task, such as"),
+        ({"task": None}, "task is None, but must be a task, such as"),
+        ({"plan": 3}, "plan is 3, but must be a plan, such as"),
+        ({"training": "cpu"}, "training is 'cpu', but must be options, such as"),
+        ({"ladder": int}, "ladder is <class 'int'>, but must be a ladder"),
+        ({"observer": True}, "observer is True, but must be an observer, such as"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_in_one_line(arguments: dict[str, Any], words: str) -> None:
+    given = {"task": tiny_task.task, "storage": ":memory:", **arguments}
+    with pytest.raises(OptionError, match=words) as refused:
+        tune_task(**given)
+    assert "\n" not in f"{refused.value}"

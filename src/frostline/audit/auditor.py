@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -19,12 +20,13 @@ from frostline.audit.stored_landscape import (
 from frostline.costs.asked_batch import completed, first_batch
 from frostline.costs.predicted.prediction import predict_step
 from frostline.errors import AuditError, PredictionError, StudyError
+from frostline.inputs.kinds import check_kind
 from frostline.inputs.whole_numbers import MOST_CONFIGURATIONS, shown
 from frostline.protocols import Task, metric_of
 from frostline.records import Progress, Value
 from frostline.run.execution.local import local_executor
 from frostline.run.execution.options import TrainingOptions
-from frostline.run.execution.workload import ExecutorFactory
+from frostline.run.execution.workload import ExecutorFactory, check_factory, check_task
 from frostline.run.loop import Observer
 from frostline.run.plan import SearchPlan
 from frostline.run.task_search import TaskSearch
@@ -35,9 +37,9 @@ from frostline.search.algorithms.halving import check_configurations
 from frostline.search.algorithms.sweep import FullFidelity, Sweep
 from frostline.search.interface import Search
 from frostline.statistics.ranks import FEWEST
-from frostline.store.backends.storage import DEFAULT_STORAGE, Storage, opened
+from frostline.store.backends.storage import DEFAULT_STORAGE, Storage, checked_place, opened
 from frostline.store.begun import begun_statistics, terms_in
-from frostline.store.reading import StoredStudy, read_study, write_note
+from frostline.store.reading import StoredStudy, check_study_name, read_study, write_note
 from frostline.training.supervised.task_layers import layers_of
 
 # Every training is validated at every budget; each seed trains the repeats in full.
@@ -148,7 +150,7 @@ def audit_task(
     study: str,
     plan: SearchPlan = SearchPlan(),
     training: TaskSearch = TaskSearch(),
-    storage: str | Storage = DEFAULT_STORAGE,
+    storage: Path | str | Storage = DEFAULT_STORAGE,
     executor: ExecutorFactory = local_executor,
     observer: Observer | None = None,
 ) -> Landscape:
@@ -162,6 +164,18 @@ def audit_task(
     ``observer`` too.
     Raises: AuditError if the base is of another task, space, seed or setting.
     """
+    check_task(task)
+    check_factory(executor)
+    check_kind(
+        "audit",
+        audit,
+        AuditPlan,
+        "a plan, such as frostline.AuditPlan(configurations=20, layers=..., samples=...)",
+    )
+    check_kind("plan", plan, SearchPlan, "a plan, such as frostline.SearchPlan(seed=1)")
+    check_kind("training", training, TaskSearch, "a search of a task, such as frostline.TaskSearch(options=...)")
+    check_study_name(study)
+    storage = storage if isinstance(storage, Storage) else checked_place(storage)
     options = replace(training.options, horizon=audit.horizon, num_validations=audit.num_validations)
     with (
         opened(storage) as place,

@@ -10,6 +10,7 @@ from frostline.errors import OptionError
 from frostline.folders.local_folder import LocalFolder
 from frostline.folders.remote_folder import RemoteFolder
 from frostline.inputs.credentials import without_password
+from frostline.inputs.whole_numbers import shown
 
 # One letter is a drive of Windows.
 _URL = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]+)://(?P<place>.*)", re.IGNORECASE | re.DOTALL)
@@ -27,6 +28,8 @@ def folder_at(place: Path | str) -> LocalFolder | RemoteFolder:
 
     Raises: OptionError for a URL that is none.
     """
+    if not isinstance(place, str | Path):
+        raise OptionError(f"runs is {shown(place)}, but must be a path, or a URL such as s3://bucket/folder.")
     path = local_path(place)
     if path is not None:
         return LocalFolder(path=path)

@@ -28,7 +28,7 @@ def checked_ladder(given: GivenLadder | None) -> Ladder | LadderFactory | None:
     """Return the ladder that is ``given``, or what makes it. Raises: OptionError if it is neither, nor the name of one."""
     if isinstance(given, str):
         return choose("ladder", given, LADDERS)
-    if given is not None and not isinstance(given, Ladder) and not callable(given):
+    if given is not None and not isinstance(given, Ladder) and (not callable(given) or isinstance(given, type)):
         raise OptionError(
             f"ladder is {shown(given)}, but must be a ladder, what makes one, such as frostline.Ladder.diagonal, or a name: "
             f"{', '.join(LADDERS)}."

@@ -6,6 +6,7 @@ import inspect
 import logging
 import operator
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
@@ -183,14 +184,15 @@ def _begun_arguments(begun: Terms | None, objective: Objective, name: str) -> st
 
 def _checked_samples(samples: Any) -> int:
     # NumPy's whole numbers are none of Python's.
-    count = operator.index(samples) if hasattr(samples, "__index__") and not isinstance(samples, bool) else 0
+    is_whole = isinstance(samples, Integral) and not isinstance(samples, bool)
+    count = operator.index(samples) if is_whole else 0
     if count < 1:
         raise OptionError(f"samples is {samples!r}, but a full training takes a whole number of them, at least 1.")
     return count
 
 
 def _check(objective: object) -> None:
-    if not callable(objective):
+    if not callable(objective) or isinstance(objective, type):
         raise ObjectiveError(f"the objective is {objective!r:.60}: give a function of a trial.")
     if inspect.isgeneratorfunction(objective):
         raise ObjectiveError(

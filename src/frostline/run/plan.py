@@ -67,6 +67,10 @@ class SearchPlan:
 
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
+        if self.sample_unit is not None and not (isinstance(self.sample_unit, str) and self.sample_unit.strip()):
+            raise OptionError(
+                f"the unit of samples is {shown(self.sample_unit)}, but must be a word, such as 'images'."
+            )
         if not isinstance(self.initial, Mapping):
             # They are read more than once.
             object.__setattr__(self, "initial", _configurations(self.initial))

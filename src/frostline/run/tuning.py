@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Unpack
 
 from frostline.costs.model_cost import ModelMeter
 from frostline.errors import OptionError, SearchFailedError, SearchSpaceError
+from frostline.inputs.kinds import check_kind
 from frostline.protocols import metric_of
 from frostline.run.execution.affordable import within_budget
 from frostline.run.execution.executors import AligningExecutor, MeteringExecutor, RememberingExecutor
 from frostline.run.execution.local import local_executor
 from frostline.run.execution.options import TrainingOptions, alone, usual_horizon
-from frostline.run.execution.workload import ExecutorFactory, TaskTraining, Workload, check_factory
+from frostline.run.execution.workload import ExecutorFactory, TaskTraining, Workload, check_factory, check_task
 from frostline.run.given_ladder import GivenLadder, checked_ladder, ladder_by
 from frostline.run.loop import SILENT, Observer, Proposer, climb
 from frostline.run.outcome.keeping import KeepingTheBest
@@ -151,6 +152,9 @@ def tune_task(
     """
     check_options(fields, "plan", "study", "ladder", "training", "storage", "executor", "observer")
     check_factory(executor)
+    check_task(task)
+    check_kind("plan", plan, SearchPlan, "a plan, such as frostline.SearchPlan(budget=12)")
+    check_kind("training", training, TrainingOptions, "options, such as frostline.TrainingOptions(device='cuda')")
     storage, given = checked_place(storage), checked_ladder(ladder)
     study, plan = study or task.name, replace(plan, **fields)
     check_study_name(study)
