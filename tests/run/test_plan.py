@@ -132,6 +132,7 @@ def test_a_mapping_of_names_to_distributions_is_a_space() -> None:
         ({"training": "cpu"}, "training is 'cpu', but must be options, such as"),
         ({"ladder": int}, "ladder is <class 'int'>, but must be a ladder"),
         ({"observer": True}, "observer is True, but must be an observer, such as"),
+        ({"observer": type(SILENT)}, "observer is <class .*, but must be an observer, such as"),
     ],
 )
 def test_arguments_of_another_kind_are_refused_in_one_line(arguments: dict[str, Any], words: str) -> None:

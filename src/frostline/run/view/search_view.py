@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from frostline.inputs.kinds import check_kind
+from frostline.errors import OptionError
+from frostline.inputs.whole_numbers import shown
 from frostline.run.loop import Observer, Together
 from frostline.run.view.board import Board
 from frostline.run.view.drawing_board import board_drawing
@@ -191,8 +192,8 @@ def observing(
     An observer that stands beside the view is told what the view is told.
     What is evaluated is kept in ``storage``. The rest is as in ``SearchView``.
     """
-    if observer is not None:
-        check_kind("observer", observer, Observer, "an observer, such as frostline.SILENT")
+    if observer is not None and (isinstance(observer, type) or not hasattr(observer, "stands_beside_view")):
+        raise OptionError(f"observer is {shown(observer)}, but must be an observer, such as frostline.SILENT.")
     if observer is not None and not observer.stands_beside_view:
         yield observer
         return
