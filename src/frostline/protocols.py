@@ -135,6 +135,19 @@ def running_score_of(task: Task, model: nn.Module) -> RunningScore | None:
     return None if begin is None else begin(task, model)
 
 
+def is_task(candidate: Any) -> bool:
+    """Return whether something has all that a task has."""
+    needed = {name for name in vars(Task) if not name.startswith("_")} | set(Task.__annotations__)
+    try:
+        # Listed names are not looked up: a fingerprint is a property for which the model would be built.
+        listed = set(dir(candidate))
+        return not isinstance(candidate, type) and all(
+            name in listed or hasattr(candidate, name) for name in needed
+        )
+    except Exception:  # what is no task may do anything when it is looked at
+        return False
+
+
 def metric_of(task: Task) -> str | None:
     """Return what the score of a task is called, if it says so: a task of one's own need not."""
     metric = getattr(task, "metric", None)

@@ -125,25 +125,28 @@ def test_so_they_are_with_outputs_kept_and_several_numbers_of_layers(model: Call
             assert_same(evaluation, train_serially(task, jobs[evaluation.number], settings_of()))
 
 
+def trained_two(model: Callable[[], nn.Module], caplog: pytest.LogCaptureFixture) -> str:
+    """Return what two configurations' training together says."""
+    caplog.set_level("INFO")
+    jobs = jobs_of([configuration_of(number) for number in range(2)], layers=2)
+    list(Population(task_of(model), jobs, settings_of(), engine=Engine.SHARED).run())
+    return caplog.text
+
+
 @pytest.mark.parametrize("model", BY_BATCH)
 def test_batches_on_another_path_are_computed_by_every_configuration(
     model: Callable[[], nn.Module], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
-    jobs = jobs_of([configuration_of(number) for number in range(2)], layers=2)
-    list(Population(task_of(model), jobs, settings_of(), engine=Engine.SHARED).run())
-    assert caplog.text.count(STRAYS) == 1
+    assert trained_two(model, caplog).count(STRAYS) == 1
 
 
 @pytest.mark.parametrize("model", BY_MODE)
 def test_validation_is_shared_on_a_path_of_its_own(
     model: Callable[[], nn.Module], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
-    jobs = jobs_of([configuration_of(number) for number in range(2)], layers=2)
-    list(Population(task_of(model), jobs, settings_of(), engine=Engine.SHARED).run())
-    assert STRAYS not in caplog.text
-    assert NOT_VALIDATED not in caplog.text
+    said = trained_two(model, caplog)
+    assert STRAYS not in said
+    assert NOT_VALIDATED not in said
 
 
 def test_when_those_with_most_frozen_layers_have_ended_the_others_go_on_sharing(

@@ -140,3 +140,19 @@ def test_arguments_of_another_kind_are_refused_in_one_line(arguments: dict[str, 
     with pytest.raises(OptionError, match=words) as refused:
         tune_task(**given)
     assert "\n" not in f"{refused.value}"
+
+
+class HandedOn:
+    """A task that hands on to another one whatever it is asked for."""
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+
+def test_a_task_may_be_one_that_hands_on_to_another() -> None:
+    task: Any = HandedOn(tiny_task.task)
+    result = tune_task(task, configurations=9, storage=":memory:", observer=SILENT)
+    assert result.score == tune_task(tiny_task.task, configurations=9, storage=":memory:", observer=SILENT).score

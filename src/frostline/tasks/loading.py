@@ -19,7 +19,7 @@ from frostline.inputs.safe_names import check_name
 from frostline.inputs.task_names import BUILT_IN
 from frostline.inputs.whole_numbers import check_whole, shown
 from frostline.process import return_freed_memory
-from frostline.protocols import Task
+from frostline.protocols import Task, is_task
 from frostline.records import Direction
 from frostline.tasks.option_types import check_options, options_of
 
@@ -62,11 +62,11 @@ def load_task(reference: str, options: Mapping[str, Any]) -> Task:
 
     of_the_task = _of_every_task(made, options)
     options = {name: value for name, value in options.items() if name not in of_the_task}
-    if not _is_task(made):
+    if not is_task(made):
         made = _call(made, options, reference)
     elif options:
         raise TaskError(f"{reference} is a task already and takes no options, but got {', '.join(options)}.")
-    if not _is_task(made):
+    if not is_task(made):
         raise TaskError(
             f"{reference} is a {type(made).__name__}, not a task: let it be a frostline.SupervisedTask, or a function that "
             f"returns one."
@@ -140,7 +140,7 @@ def _only_task_in(file: str) -> Any:
 
 def _tasks_in(module: ModuleType) -> dict[str, Any]:
     """Return the tasks of a module by their names, each once."""
-    tasks = {name: value for name, value in vars(module).items() if _is_task(value)}
+    tasks = {name: value for name, value in vars(module).items() if is_task(value)}
     first = {id(value): name for name, value in reversed(tasks.items())}
     return {name: value for name, value in tasks.items() if first[id(value)] == name}
 
@@ -194,15 +194,3 @@ def _call(made: Any, options: Mapping[str, Any], reference: str) -> Any:
         ) from error
     check_options(made, options)
     return task
-
-
-def _is_task(candidate: Any) -> bool:
-    needed = {name for name in vars(Task) if not name.startswith("_")} | set(Task.__annotations__)
-    try:
-        # Listed names are not looked up: a fingerprint is a property for which the model would be built.
-        listed = set(dir(candidate))
-        return not isinstance(candidate, type) and all(
-            name in listed or hasattr(candidate, name) for name in needed
-        )
-    except Exception:  # what is no task may do anything when it is looked at
-        return False

@@ -65,7 +65,8 @@ def prove(shared: SharedPrefix) -> Needs:
             needs |= _Trial(deepest, share, shared, training).needs()
         shared.use(needs)
         # Whoever is left with the most frozen layers records for the others.
-        paths = {True: {_recorded(share, training[0]).path for share in tested.values()}}
+        later = [share for share in tested.values() if share.depth < deepest.depth]
+        paths = {True: {needs.seen, *(_recorded(share, training[0]).path for share in later)}}
         paths[False] = {path for share in tested.values() for path in _prove_validation(shared, share, validation)}
         shared.keep_to(paths)
     return needs

@@ -23,6 +23,11 @@ from frostline.layers.freezing.freezing import Freezing
 from frostline.populations.prefix.cannot_share import CannotShareError
 from frostline.populations.prefix.compiled_forward import CompiledForward
 
+_ANOTHER_PATH = (
+    "some batches lead through other frozen layers than others, and those of this one were put together from what examples "
+    "gave in others"
+)
+
 Call = tuple[str, int]
 """The name of an outermost frozen module, and which of its calls in one forward pass."""
 
@@ -231,12 +236,6 @@ class Replay:
         if self._num_left:
             raise CannotShareError(_ANOTHER_PATH)
         self._is_in_suffix = True
-
-
-_ANOTHER_PATH = (
-    "some batches lead through other frozen layers than others, and those of this one were put together from what examples "
-    "gave in others"
-)
 
 
 class _Forward:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from frostline.protocols import Batch
     from frostline.training.session import Session
 
-
 logger = logging.getLogger(__name__)
 
 

@@ -74,8 +74,7 @@ class CapturedStep:
         Raises: NoLongerTheSameError if replays have come to differ from the step.
         """
         self._num_steps += 1
-        is_as_ever = self._prefix is None or bool(self._handed_over())
-        if self.why_not is None and self._graph is None and self._num_steps > WARM_UP_STEPS and is_as_ever:
+        if self.why_not is None and self._graph is None and self._may_be_captured():
             self.why_not = self._capture(batch)
             # Whatever capturing did to the generators.
             self._seed()
@@ -91,6 +90,10 @@ class CapturedStep:
     def release(self) -> None:
         """Let go of the graph and its memory."""
         self._graph, self._batch, self._frozen, self._outputs, self._written = None, None, [], (), []
+
+    def _may_be_captured(self) -> bool:
+        """Return whether libraries are ready, and the frozen layers' outputs are handed back if ever they are."""
+        return self._num_steps > WARM_UP_STEPS and (self._prefix is None or bool(self._handed_over()))
 
     def _as_it_is(self, batch: Batch) -> Outputs:
         """Run the step on a batch on the device."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from frostline.errors import OptionError
 from frostline.folders.study_place import StudyPlace
 from frostline.inputs.whole_numbers import shown
+from frostline.protocols import is_task
 from frostline.run.execution.executors import Evaluator
 from frostline.training.course import checkpoints_of, samples_kept
 from frostline.training.files.kept_models import KeptModels
@@ -150,12 +151,9 @@ class ExecutorFactory(Protocol):
 
 
 def check_task(task: object) -> None:
-    """Raise OptionError unless ``task`` looks like one."""
-    # Listed names are not looked up, which may build a model.
-    if isinstance(task, type) or not {"name", "space", "build_model"} <= set(dir(task)):
-        raise OptionError(
-            f"task is {shown(task)}, but must be a task, such as frostline.SupervisedTask(...), or one of frostline.tasks."
-        )
+    """Raise OptionError unless ``task`` is one."""
+    if not is_task(task):
+        raise OptionError(f"task is {shown(task)}, but must be a task, such as frostline.SupervisedTask(...).")
 
 
 def check_factory(executor: object) -> None:
