@@ -137,6 +137,31 @@ def test_a_module_inside_a_frozen_and_a_trained_layer_has_no_snapshot() -> None:
         freeze(model, trainable_layers=1, tied="snapshot", layers=stack)
 
 
+def test_auto_takes_a_snapshot_where_a_trained_weight_lies_in_modules_of_its_own() -> None:
+    model, same = Decoder(tied=True), Decoder(tied=True)
+    same.load_state_dict(model.state_dict())
+    assert freeze(model, trainable_layers=1, tied="auto").tied == "snapshot"
+    freeze(same, trainable_layers=1, tied="snapshot")
+    for each in (model, same):
+        train_a_step(each)
+    assert torch.equal(model(tokens()), same(tokens()))
+    assert not torch.equal(model.embed.weight, model.head.weight)
+
+
+def test_auto_detaches_where_one_module_is_used_twice() -> None:
+    model = TiedByUse()
+    layers = split_layers(model, example_inputs=(tokens(),))
+    assert freeze(model, trainable_layers=1, layers=layers, tied="auto").tied == "detach"
+    train_a_step(model)
+
+
+def test_auto_copies_no_weight_that_nobody_trains() -> None:
+    model = Decoder(tied=True)
+    model.head.weight.requires_grad_(False)
+    assert freeze(model, trainable_layers=2, tied="auto").tied == "detach"
+    assert model.embed.weight is model.head.weight
+
+
 def test_several_frozen_layers_share_one_snapshot() -> None:
     model = nn.Sequential(*(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(4)))
     for layer in model:

@@ -213,7 +213,7 @@ def token_case(name: str, model: Callable[[], nn.Module], **rest: Any) -> Case:
 CASES = (
     token_case("gpt", gpt(), layers=(1, 3)),
     token_case("gpt with dropout", gpt(dropout=0.2, positions="learned"), layers=(2,)),
-    token_case("gpt tied", gpt(tied=True), layers=(2,), options={"tied": "snapshot"}),
+    token_case("gpt tied", gpt(tied=True), layers=(2,)),
     token_case("delta product", delta_product(), layers=(2,)),
     image_case("resnet", resnet, layers=(1, 3)),
     image_case("resnet of batch statistics", resnet, layers=(3,), options={"frozen_statistics": "batch"}),

@@ -88,7 +88,6 @@ def check(model: Callable[[], nn.Module], data: Dataset[Any], layers: int, engin
         full_samples=40,
         defaults=DEFAULTS,
         batch_size=4,
-        tied="snapshot",
         num_calibration_batches=1,
         data_fingerprint="family",
     )

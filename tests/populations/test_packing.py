@@ -263,7 +263,7 @@ def test_a_search_finds_the_same_in_populations_as_one_by_one(engine: str, tmp_p
 
 def test_tied_weights_are_said_to_share_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    task = token_case("tied", gpt(tied=True), layers=(2,)).task()
+    task = token_case("tied", gpt(tied=True), layers=(2,), options={"tied": "detach"}).task()
     frostline.tune_task(
         task,
         study="tied",

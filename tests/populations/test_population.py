@@ -265,9 +265,31 @@ def test_data_that_cannot_be_read_fail_every_member() -> None:
 
 
 def test_tied_weights_that_follow_training_share_nothing() -> None:
-    task = token_case("tied", gpt(tied=True), layers=(2,)).task()
+    task = token_case("tied", gpt(tied=True), layers=(2,), options={"tied": "detach"}).task()
     with pytest.raises(CannotShareError, match="use tied='snapshot' to share"):
         Population(task, jobs_of([configuration_of(k) for k in range(2)], layers=2), settings_of())
+
+
+class UsesItsEmbeddingTwice(nn.Module):
+    """Its head is its embedding, the very module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(32, 8)
+        self.blocks = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        hidden = self.embedding(tokens)
+        for block in self.blocks:
+            hidden = torch.relu(block(hidden))
+        return nn.functional.linear(self.norm(hidden), self.embedding.weight)
+
+
+def test_a_module_that_is_used_twice_shares_nothing_and_says_what_would() -> None:
+    task = token_case("used twice", UsesItsEmbeddingTwice, layers=(1,)).task()
+    with pytest.raises(CannotShareError, match="a module of its own with the same weight to share"):
+        Population(task, jobs_of([configuration_of(k) for k in range(2)], layers=1), settings_of())
 
 
 class KeepsForItself(nn.Module):

@@ -232,7 +232,7 @@ def test_text_gpt_has_the_methods_budget_and_sizes(tmp_path: Path) -> None:
     assert task.full_samples == 20 * 14_562_560
     assert task.samples_per_example == 1024
     assert task.batch_size == 8
-    tied = text_gpt(text=tmp_path / "train.bin", tied=True)
+    tied = text_gpt(text=tmp_path / "train.bin", tied_embedding=True)
     assert tied.full_samples == 20 * (14_562_560 - 50_688 * 128)
     model = tied.build_model(defaults_of(tied))
     assert model.head.projection.weight is model.embedding.tokens.weight

@@ -30,7 +30,7 @@ def test_how_layers_are_frozen_may_be_said_of_every_supervised_task() -> None:
 
 
 def test_a_function_that_takes_such_an_option_itself_gets_it() -> None:
-    tied = supervised("random-tokens", context_length=8, vocabulary_size=60, tied=True)
+    tied = supervised("random-tokens", context_length=8, vocabulary_size=60, tied_embedding=True)
     configuration = Configuration(number=0, hyperparameters=tied.defaults)
     assert len(tied.split(tied.build_model(configuration)).ties) == 1
 

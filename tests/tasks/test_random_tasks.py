@@ -42,7 +42,9 @@ def test_targets_are_the_next_tokens() -> None:
 
 
 def test_a_gpt_on_random_tokens_takes_a_step() -> None:
-    task = load_task("random-tokens", {"context_length": 8, "vocabulary_size": 60, "batch_size": 2, "tied": True})
+    task = load_task(
+        "random-tokens", {"context_length": 8, "vocabulary_size": 60, "batch_size": 2, "tied_embedding": True}
+    )
     inputs, targets = first_batch(task)
     assert inputs.shape == (2, 8)
     assert first_batch(task, batch_size=3)[0].shape == (3, 8)

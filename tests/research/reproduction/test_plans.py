@@ -79,6 +79,9 @@ def test_ways_change_what_they_say_and_nothing_else() -> None:
     untied, tied, snapshot = task("gpt"), task("gpt-tied"), task("gpt-snapshot")
     assert (tied.tied, snapshot.tied) == ("detach", "snapshot")
     assert tied.data_fingerprint == snapshot.data_fingerprint != untied.data_fingerprint
+    for scale in Scale:
+        assert "--set tied=detach --set" in recipe_of("gpt-tied", scale).words
+        assert "--set tied_embedding=true" in recipe_of("gpt-tied", scale).words
     assert task("gpt-bfloat16").frozen_dtype == "bfloat16"
     assert task("resnet-batch").frozen_statistics == "batch"
     assert task("resnet").frozen_statistics == "calibrated"

@@ -401,7 +401,7 @@ def test_the_fingerprint_knows_chunks() -> None:
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("engine", [Engine.SHARED, Engine.STACKED])
 def test_a_population_follows_its_serial_twins(engine: Engine, tied: bool) -> None:
-    case = token_case("gpt", gpt(tied=tied), layers=(2,), options={"tied": "snapshot"})
+    case = token_case("gpt", gpt(tied=tied), layers=(2,))
     task = case.task(chunked_logits=True)
     jobs = jobs_of([configuration_of(number) for number in range(2)], layers=2, samples=40)
     settings = settings_of()

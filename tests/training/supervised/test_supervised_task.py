@@ -237,6 +237,19 @@ def test_the_fingerprint_changes_with_what_matters_and_with_nothing_else() -> No
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_how_ties_are_cut_is_in_the_fingerprint_of_a_model_that_has_some() -> None:
+    def tied_network(_configuration: Configuration) -> nn.Module:
+        model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 8))
+        model[2].weight = model[0].weight
+        return model
+
+    assert regression_task().fingerprint == regression_task(tied="detach").fingerprint
+    prints = [
+        regression_task(model=tied_network, tied=tied).fingerprint for tied in ("auto", "detach", "snapshot")
+    ]
+    assert len(set(prints)) == 3
+
+
 def test_the_order_of_examples_is_the_same_for_all_batch_sizes() -> None:
     task = regression_task(samples_per_example=1)
 

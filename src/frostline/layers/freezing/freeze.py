@@ -14,7 +14,7 @@ from frostline.layers.cutting.boundary import suspended
 from frostline.layers.cutting.cut import Cut
 from frostline.layers.cutting.execution import Inputs
 from frostline.layers.freezing.freezing import Freezing, FrozenStatistics, Tied, freezing_of, own_gradient_flags
-from frostline.layers.freezing.snapshots import check_snapshots
+from frostline.layers.freezing.snapshots import check_snapshots, without_snapshot
 from frostline.layers.stack import LayerStack
 from frostline.layers.trained_steps import split_into_steps
 from frostline.layers.weights.frozen_weight_plan import FrozenPlacement, Keeping, prepare
@@ -52,7 +52,8 @@ def freeze(
     ``tied`` is for a weight that a frozen and a trained layer share. "detach": it is trained, the frozen layer sees its
     current value, and gradients reach it only through the trained layer. "snapshot": the frozen layer keeps a copy of
     its initial value, under its name in the state dict, and so stays the same function while the weight is trained;
-    ``load_state_dict`` fills the copy like any parameter. With all layers trained nothing is cut, and with tied
+    ``load_state_dict`` fills the copy like any parameter. "auto": "snapshot" where a shared weight is trained and each of
+    the layers holds it in a module of its own, and else "detach". With all layers trained nothing is cut, and with tied
     embeddings the layers n - 1 and n train the same embedding weight: in effect the same run.
 
     ``frozen_statistics`` is for batch normalisation in frozen layers and, without parameters, behind them. "calibrated":
@@ -125,7 +126,7 @@ def _frozen(
     cut: Cut, keeping: Keeping, *, tied: Tied, frozen_statistics: FrozenStatistics, is_order_guessed: bool
 ) -> Freezing:
     """Freeze a model where it is cut, in the place of a freezing that may be in force; check first, then change."""
-    model, has_snapshots = cut.model, tied == "snapshot"
+    model = cut.model
     previous = freezing_of(model)
     originals = own_gradient_flags(model)
     own_dtypes = {} if previous is None else previous.own_dtypes
@@ -135,9 +136,12 @@ def _frozen(
                 f"no parameter of the last {counted(cut.trainable_layers, 'layer')} requires a gradient, so nothing "
                 f"would be trained: call requires_grad_(True) on those to train, or train more layers."
             )
-        if has_snapshots:
+        if tied == "auto":
+            is_trained = any(originals[tie.names[-1]] for tie in cut.crossing_ties)
+            tied = "snapshot" if is_trained and without_snapshot(cut) is None else "detach"
+        elif tied == "snapshot":
             check_snapshots(cut)
-        kept = prepare(cut, keeping, has_snapshots=has_snapshots, own_dtypes=own_dtypes)
+        kept = prepare(cut, keeping, has_snapshots=tied == "snapshot", own_dtypes=own_dtypes)
     if previous is not None:
         previous.restore()
     fill_keeping(cut, kept)

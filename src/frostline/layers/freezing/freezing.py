@@ -33,7 +33,7 @@ from frostline.layers.weights.frozen_weight_plan import Kept
 from frostline.layers.weights.frozen_weights import FrozenWeights
 from frostline.wording import counted
 
-Tied = Literal["detach", "snapshot"]
+Tied = Literal["auto", "detach", "snapshot"]
 FrozenStatistics = Literal["calibrated", "batch"]
 
 
@@ -59,6 +59,7 @@ class Freezing:
         self.cut = cut
         model = cut.model
         self.tied = tied
+        """What is in force: "detach" or "snapshot"."""
         self.frozen_statistics = frozen_statistics
         self.requires_gradient = _gradient_flags(model)
         """Which parameters required a gradient before, under every name."""

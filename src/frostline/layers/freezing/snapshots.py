@@ -56,15 +56,23 @@ def take_snapshots(cut: Cut) -> list[Snapshot]:
 
 def check_snapshots(cut: Cut) -> None:
     """Raise ModelError if a weight cannot be copied, because a frozen and a trained layer use one and the same module."""
+    name = without_snapshot(cut)
+    if name is not None:
+        raise ModelError(
+            f"{name} cannot have a snapshot, because frozen and trained layers use the module that holds it: "
+            f"give the trained layer a module of its own with the same weight, or freeze with tied='detach'."
+        )
+
+
+def without_snapshot(cut: Cut) -> str | None:
+    """Return a weight that a frozen and a trained layer share by using one and the same module; None without any."""
     model = cut.model
     trained = {id(each) for module in cut.modules_of(cut.trained_layers) for each in module.modules()}
     for tie in cut.crossing_ties:
         for name in _frozen_names(cut, tie):
             if tie.kind == "use" or id(model.get_submodule(name.rpartition(".")[0])) in trained:
-                raise ModelError(
-                    f"{name} cannot have a snapshot, because frozen and trained layers use the module that holds it: "
-                    f"give the trained layer a module of its own with the same weight, or freeze with tied='detach'."
-                )
+                return name
+    return None
 
 
 def _frozen_names(cut: Cut, tie: Tie) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from frostline.layers import Freezing, freezing_of
+from frostline.layers.freezing.snapshots import without_snapshot
 from frostline.populations.prefix.cannot_share import CannotShareError
 from frostline.populations.prefix.recorded_outputs import Recording, Replay, StandIns
 from frostline.training.machine.devices import move_batch
@@ -46,10 +47,13 @@ def _refuse_what_changes(freezing: Freezing) -> None:
         if freezing.model.get_parameter(tie.names[-1]).requires_grad
     ]
     if freezing.tied == "detach" and crossing:
+        if without_snapshot(freezing.cut) is None:
+            advice = "use tied='snapshot' to share them"
+        else:
+            advice = "give the trained layer a module of its own with the same weight to share them"
         raise CannotShareError(
             f"{crossing[0].names[0]} is frozen and tied to {crossing[0].names[-1]}, which is trained: with tied='detach' "
-            f"the frozen layers see its current value, another one for every configuration; use tied='snapshot' to share "
-            f"them"
+            f"the frozen layers see its current value, another one for every configuration; {advice}"
         )
     for layer in freezing.frozen_layers:
         for name in layer.modules:

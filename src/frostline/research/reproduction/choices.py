@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Two landscapes of the same configurations, recorded in two ways, the default first."""
+    """Two landscapes of the same configurations, recorded in two ways."""
 
     name: str
     title: str

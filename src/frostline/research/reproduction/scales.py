@@ -236,17 +236,17 @@ def _size(space: SearchSpace) -> int:
 
 
 def _tied(recipe: Recipe) -> Recipe:
-    if recipe.reference == "text-gpt":
-        assert recipe.stand_in is not None
-        name, options = recipe.stand_in
-        tied = replace(GPT_14M, tied=True)
-        return replace(
-            recipe,
-            options={**recipe.options, "tied": True},
-            stand_in=(name, {**options, "tied": True}),
-            full_samples=_TOKENS_PER_PARAMETER * count_parameters(tied),
-        )
-    return replace(recipe, options={**recipe.options, "tied_embedding": True})
+    detached = {"tied": "detach"}  # the paper's rule
+    tied = replace(recipe, options={**recipe.options, "tied_embedding": True}, changes=detached)
+    if recipe.reference != "text-gpt":
+        return tied
+    assert recipe.stand_in is not None
+    name, options = recipe.stand_in
+    return replace(
+        tied,
+        stand_in=(name, {**options, "tied_embedding": True}),
+        full_samples=_TOKENS_PER_PARAMETER * count_parameters(replace(GPT_14M, tied=True)),
+    )
 
 
 def _snapshot(recipe: Recipe) -> Recipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from frostline.tasks.checks import require_positive
 from frostline.tasks.data.windows import TokenWindows, split_tokens
@@ -15,6 +15,7 @@ from frostline.training.supervised.supervised_task import SupervisedTask
 if TYPE_CHECKING:
     from torch import nn
 
+    from frostline.layers.freezing.freezing import Tied
     from frostline.records import Configuration
     from frostline.tasks.data.tokenization import Tokens
 
@@ -41,7 +42,7 @@ def language_model_task(
     tokens: Tokens,
     settings: GPTSettings,
     budget: LanguageModelBudget,
-    tied: Literal["detach", "snapshot"] = "detach",
+    tied: Tied = "auto",
     chunked_logits: bool = False,
 ) -> SupervisedTask:
     """Return the task of training a GPT on ``tokens``, scored by the mean loss on tokens held out.

@@ -52,7 +52,7 @@ def random_tokens(
     context_length: int | None = None,
     batch_size: int = 1,
     vocabulary_size: int | None = None,
-    tied: bool = False,
+    tied_embedding: bool = False,
 ) -> SupervisedTask:
     """Return the task of training a GPT on random tokens: for its costs, not for its score.
 
@@ -63,7 +63,7 @@ def random_tokens(
     settings = named_settings(model)
     settings = replace(
         settings,
-        tied=tied,
+        tied=tied_embedding,
         context_length=settings.context_length if context_length is None else context_length,
         vocabulary_size=settings.vocabulary_size if vocabulary_size is None else vocabulary_size,
     )

@@ -23,7 +23,7 @@ def text_gpt(
     *,
     text: str | os.PathLike[str],
     model: Literal["14M", "600M", "Pythia-1.4B", "Pythia-6.9B"] = "14M",
-    tied: bool = False,
+    tied_embedding: bool = False,
     context_length: int | None = None,
     vocabulary_size: int | None = None,
     full_tokens: int | None = None,
@@ -45,7 +45,7 @@ def text_gpt(
     settings = named_settings(model)
     settings = replace(
         settings,
-        tied=tied,
+        tied=tied_embedding,
         context_length=settings.context_length if context_length is None else context_length,
         vocabulary_size=settings.vocabulary_size if vocabulary_size is None else vocabulary_size,
     )

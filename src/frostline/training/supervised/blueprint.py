@@ -13,6 +13,7 @@ from optuna.distributions import CategoricalDistribution
 from torch import nn
 
 from frostline.errors import HyperparameterError
+from frostline.layers.storages import identity_of
 from frostline.layers.weights.deferred import build_shapes
 from frostline.records import Configuration, Value
 from frostline.training.machine.randomness import borrowed_generators, seed_generators
@@ -35,6 +36,8 @@ class Blueprint:
     """A model's structure as a hash over its modules and its parameters' shapes, and which names are read."""
 
     structure: str
+    has_ties: bool
+    """Whether the model has one weight under several names, or several in the same memory."""
     read_names: frozenset[str]
 
     def refuse_unread(self, names: Iterable[str], *, task: str, also_read: tuple[str, ...]) -> None:
@@ -80,7 +83,12 @@ def draw_blueprint(
         # Its structure is all that counts: the model may be larger than memory.
         built = build_shapes(lambda: model(Configuration(number=configuration.number, hyperparameters=watched)))
         schedule(Configuration(number=configuration.number, hyperparameters=watched))
-    return Blueprint(structure=_structure(built), read_names=names | frozenset(reads.names))
+    named = [parameter for _, parameter in built.named_parameters(remove_duplicate=False)]
+    return Blueprint(
+        structure=_structure(built),
+        has_ties=len({identity_of(each) for each in named}) < len(named),
+        read_names=names | frozenset(reads.names),
+    )
 
 
 def largest_value(space: SearchSpace, name: str, otherwise: Value) -> int:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.layers import LayerStack, build_deferred, freeze, freezing_of
+from frostline.layers.freezing.freezing import Tied
 from frostline.layers.trained_steps import split_into_steps
 from frostline.records import Configuration, Direction, Value
 from frostline.training.files.initial_weights import start_from
@@ -111,7 +112,9 @@ class SupervisedTask:
     new_modules: tuple[str, ...] = ()
     """The modules and parameters that keep their initial weights all the same, by name: a new head."""
     unwrap: tuple[type[nn.Module], ...] = ()
-    tied: Literal["detach", "snapshot"] = "detach"
+    tied: Tied = "auto"
+    """What a frozen layer sees of a weight that it shares with a trained one: its initial value where that is possible, so
+    that configurations share what is computed of it."""
     frozen_statistics: Literal["calibrated", "batch"] = "calibrated"
     frozen_dtype: torch.dtype | Literal["bfloat16"] | None = None
     frozen_placement: Literal["device", "stream"] = "device"
@@ -281,7 +284,8 @@ class SupervisedTask:
             self.gradient_clip_norm,
             self.optimizer.__qualname__,
             sorted(self.defaults.items()),
-            self.tied,
+            # Where nothing is tied the fingerprint is what it was when "detach" was the default.
+            self.tied if self._blueprint.has_ties or self.tied != "auto" else "detach",
             self.frozen_statistics,
             # Where the weights are kept changes no number. Without rounding the fingerprint is what it was before.
             *(() if self.frozen_dtype is None else (f"frozen as {self.frozen_dtype}".replace("torch.", ""),)),
