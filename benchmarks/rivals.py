@@ -38,6 +38,7 @@ TASKS: dict[str, Callable[[], SupervisedTask]] = {
         "digits-resnet", {"full_images": 100 * 64, "widths": (8, 8, 16, 16, 32, 32), "image_size": 8}
     ),
     "byte-retention": lambda: hard_tasks.byte_retention(full_tokens=16_384),
+    "tied-gpt": hard_tasks.tied_gpt,
 }
 
 
