@@ -157,6 +157,22 @@ def test_the_batch_size_splits() -> None:
     assert partition(regression_task(), configured(), configured(batch_size=8), configured()) == [0, 1, 0]
 
 
+def test_who_learns_from_other_batches_is_validated_alike() -> None:
+    task = wrapped(searching(batch_size=WHOLE), of_validation=lambda configuration: configuration.get("crop"))
+    task.task = replace(task.task, also_read=("crop",))
+    programs = Programs(task, root_seed=0)
+    four, eight, cropped = (
+        programs.of(configured(**change))
+        for change in (
+            {"batch_size": 4, "crop": 1},
+            {"batch_size": 8, "crop": 1},
+            {"batch_size": 4, "crop": 2},
+        )
+    )
+    assert four != eight
+    assert four.validated == eight.validated != cropped.validated
+
+
 @pytest.mark.parametrize(
     ("model", "name", "distribution", "values"),
     [(sized, "width", WHOLE, (3, 4)), (scaled, "init_scale", FLOAT, (0.5, 0.25))],

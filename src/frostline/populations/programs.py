@@ -44,6 +44,9 @@ class Program:
     """Those that were read and their values, sorted by name."""
     names: tuple[str, ...] | None = None
     """All names of the configuration, sorted, if somebody went through them."""
+    validated: Program | None = None
+    """What it has in common with those that build the same model and are validated on the same batches, whatever they
+    learn from, such as batches of another size; None: with its own kind alone."""
     _identity: tuple[object, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +58,25 @@ class Program:
 
     def __hash__(self) -> int:
         return hash(self._identity)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pattern:
+    """The names that configurations of a program read, sorted, and whether somebody went through all of them."""
+
+    names: tuple[str, ...]
+    all_names: bool
+    validated: _Pattern | None = None
+    """The same of the model and the validation batches alone."""
+
+    def of(self, configuration: Configuration) -> Program:
+        """Return the program of ``configuration``, if these are the names that it reads."""
+        values = configuration.hyperparameters
+        return Program(
+            hyperparameters=tuple((name, values.get(name, ABSENT)) for name in self.names),
+            names=tuple(sorted(values)) if self.all_names else None,
+            validated=None if self.validated is None else self.validated.of(configuration),
+        )
 
 
 class Programs:
@@ -73,7 +95,7 @@ class Programs:
         self._root_seed = root_seed
         self._known: dict[Program, Program] = {}
         self._raising: dict[int, Program] = {}
-        self._patterns: dict[tuple[tuple[str, ...], bool], None] = {}
+        self._patterns: dict[_Pattern, None] = {}
 
     def of(self, configuration: Configuration) -> Program:
         """Return the program of ``configuration``; equal programs may be trained in one population.
@@ -84,24 +106,23 @@ class Programs:
         """
         if configuration.number in self._raising:
             return self._raising[configuration.number]
-        for names, all_names in self._patterns:
-            candidate = _program(configuration, names, all_names=all_names)
+        for pattern in self._patterns:
+            candidate = pattern.of(configuration)
             if candidate in self._known:
                 return self._known[candidate]
         try:
-            reads = self._watch(configuration)
+            pattern = self._watch(configuration)
         except FrostlineError:
             raise
         except Exception:
             logger.debug("the program of configuration %d is not known", configuration.number, exc_info=True)
             alone = Program(hyperparameters=(("number", configuration.number),), names=())
             return self._raising.setdefault(configuration.number, alone)
-        names = tuple(sorted(reads.names))
-        program = _program(configuration, names, all_names=reads.all_names)
-        self._patterns[names, reads.all_names] = None
+        self._patterns[pattern] = None
+        program = pattern.of(configuration)
         return self._known.setdefault(program, program)
 
-    def _watch(self, configuration: Configuration) -> Reads:
+    def _watch(self, configuration: Configuration) -> _Pattern:
         """Return what the model and the first batches of ``configuration`` read."""
         cpu = torch.device("cpu")
         reads = Reads()
@@ -109,9 +130,10 @@ class Programs:
             seed_generators(derive_seed(self._root_seed, "initialisation"), cpu)
             self._build(configuration, reads)
             watched = _watched(configuration, reads)
-            next(iter(self._task.training_batches(watched, seed=self._root_seed, skip_samples=0)), None)
             next(iter(self._task.validation_batches(watched)), None)
-        return reads
+            validated = _Pattern(names=tuple(sorted(reads.names)), all_names=reads.all_names)
+            next(iter(self._task.training_batches(watched, seed=self._root_seed, skip_samples=0)), None)
+        return _Pattern(names=tuple(sorted(reads.names)), all_names=reads.all_names, validated=validated)
 
     def _build(self, configuration: Configuration, reads: Reads) -> None:
         """Build the model and drop it."""
@@ -131,12 +153,3 @@ class Programs:
 def _watched(configuration: Configuration, reads: Reads) -> Configuration:
     hyperparameters = WatchedHyperparameters(configuration.hyperparameters, reads=reads)
     return Configuration(number=configuration.number, hyperparameters=hyperparameters)
-
-
-def _program(configuration: Configuration, names: tuple[str, ...], *, all_names: bool) -> Program:
-    """Return the program of ``configuration``, if these are the names that it reads."""
-    values = configuration.hyperparameters
-    return Program(
-        hyperparameters=tuple((name, values.get(name, ABSENT)) for name in names),
-        names=tuple(sorted(values)) if all_names else None,
-    )

@@ -107,12 +107,22 @@ def test_with_little_room_a_part_is_kept_and_the_rest_computed() -> None:
 def test_another_program_or_depth_starts_anew() -> None:
     store = store_of()
     for owner, layers in (("one", 2), ("two", 2), ("two", 1), ("two", 2)):
-        store.belongs_to(owner)
+        store.belongs_to(training=owner, validation=owner)
         trained(COUNTING.task(), store, layers=layers)
         assert Counting.seen > 0, (owner, layers)
-    store.belongs_to("two")
+    store.belongs_to(training="two", validation="two")
     trained(COUNTING.task(), store, layers=2)
     assert Counting.seen == 0
+
+
+def test_what_is_kept_of_validation_outlives_training_on_other_batches() -> None:
+    store = store_of()
+    whole = [each.score for each in trained(COUNTING.task(), store)]
+    first = Counting.seen
+    for owner in ("batches of four", "batches of eight"):
+        store.belongs_to(training=owner, validation="the same")
+        assert [each.score for each in trained(COUNTING.task(), store)] == whole
+    assert first - Counting.seen >= 20  # the examples that it is validated on
 
 
 class MixesExamples(nn.Module):

@@ -49,13 +49,13 @@ class PrefixStore:
 
     Units: bytes; 0 keeps nothing. With a ``directory`` what is kept of training lies in a file there that is gone when the
     process is. The prefix of another cut or depth takes the place of the one before, and so must be made known with
-    ``belongs_to`` that of another program.
+    ``belongs_to`` that of another model, or of other batches.
     """
 
     training_bytes: int
     validation_bytes: int
     directory: Path | None = None
-    _owner: object = None
+    _owners: dict[bool, object] = field(default_factory=dict)
     _keys: ExampleKeys = field(default_factory=ExampleKeys)
     _caches: dict[bool, PrefixCache] = field(default_factory=dict)
     _layouts: dict[bool, _Layout] = field(default_factory=dict)
@@ -82,13 +82,16 @@ class PrefixStore:
             self.training_bytes = 0
         return left
 
-    def belongs_to(self, owner: object) -> None:
-        """Forget everything unless ``owner``, which names a prefix, is still the same."""
-        if owner != self._owner:
-            self.clear()
-            self._layouts.clear()
-            self._in_vain.clear()
-            self._owner = owner
+    def belongs_to(self, *, training: object, validation: object) -> None:
+        """Forget what is kept of training and of validation unless what names its prefix and batches is still the same.
+
+        Batches of another size are other batches: in these the same example may be rounded in another way.
+        """
+        for mode, owner in ((True, training), (False, validation)):
+            if self._owners.get(mode) != owner:
+                self._forget(mode)
+                self._in_vain.discard(mode)
+                self._owners[mode] = owner
 
     def clear(self) -> None:
         """Forget all outputs: the prefix has become another function."""
@@ -146,6 +149,9 @@ class PrefixStore:
     def _give_up(self, training: bool) -> None:
         logger.info("outputs of frozen layers are not kept: those of an example depend on its batch")
         self._in_vain.add(training)
+        self._forget(training)
+
+    def _forget(self, training: bool) -> None:
         self._caches.pop(training, None)
         self._layouts.pop(training, None)
 

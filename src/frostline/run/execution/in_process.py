@@ -115,7 +115,8 @@ class _Populations:
     progress: Callable[[Progress], None]
 
     def __call__(self, jobs: Sequence[Job]) -> Population:
-        self.store.belongs_to(self.programs.of(jobs[0].configuration))
+        program = self.programs.of(jobs[0].configuration)
+        self.store.belongs_to(training=program, validation=program.validated or program)
         return Population(
             self.training.task,
             jobs,
