@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -157,9 +157,12 @@ class StackedStep:
         ones, a mix-up would not show. Nothing is changed: weights, buffers and modes are put back.
         Raises: what a session's own loss raises.
         """
-        state, first = State(self._sessions), self._sessions[0]
+        kept: dict[int, Tensor] = {}
+        states, first = [State(session.model, kept) for session in self._sessions], self._sessions[0]
         before = plain_attributes(first.model)
-        with moved_apart(self._trained_K.values()), state:
+        with moved_apart(self._trained_K.values()), ExitStack() as stack:
+            for state in states:
+                stack.callback(state.put_back)
             try:
                 outcomes = self._outcomes(batch)
             except Exception as error:
@@ -170,7 +173,8 @@ class StackedStep:
                 return (
                     f"the model changes {f'{name}.{own}'.lstrip('.')} as it runs, and runs for one of them alone"
                 )
-            for session, member, outcome in zip(self._sessions, self._members, outcomes, strict=True):
+            each = zip(self._sessions, states, self._members, outcomes, strict=True)
+            for session, state, member, outcome in each:
                 state.put_back()
                 expected = self._outcome_alone(session, member, batch)
                 complaint = outcome.complaint(expected, tolerance=tolerance_of(session))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from frostline.layers.cutting.plain_attributes import plain_attributes, put_back
 
@@ -72,34 +72,31 @@ def moved_apart(stacks: Iterable[Tensor]) -> Iterator[None]:
 
 
 class State:
-    """The buffers, modes and plain attributes of the sessions' models, to be put back."""
+    """The buffers, modes and plain attributes of a model, to be put back.
 
-    def __init__(self, sessions: Sequence[Session]) -> None:
-        self._attributes = [(session.model, plain_attributes(session.model)) for session in sessions]
-        self._modules = {id(module): module for session in sessions for module in session.model.modules()}
-        self._modes = {key: module.training for key, module in self._modules.items()}
-        self._buffers = {key: dict(module._buffers) for key, module in self._modules.items()}
-        # Sessions share what does not change: each place counts once.
-        places = {
-            each.data_ptr(): each for held in self._buffers.values() for each in held.values() if each is not None
-        }
-        self._values = [(each, each.detach().clone()) for each in places.values()]
+    Models share what does not change: ``kept`` are values by the places in memory where they lie, to which those of this
+    one are added.
+    """
+
+    def __init__(self, model: nn.Module, kept: dict[int, Tensor]) -> None:
+        self._model = model
+        self._attributes = plain_attributes(model)
+        self._modules = [(module, module.training, dict(module._buffers)) for module in model.modules()]
+        buffers = [each for _, _, held in self._modules for each in held.values() if each is not None]
+        self._places = {each.data_ptr(): each for each in buffers}
+        self._kept = kept
+        for place, buffer in self._places.items():
+            if place not in kept:
+                kept[place] = buffer.detach().clone()
 
     def put_back(self) -> None:
         """Put them back."""
-        for key, module in self._modules.items():
-            module.training = self._modes[key]
-            module._buffers.update(self._buffers[key])
-        for model, attributes in self._attributes:
-            put_back(model, attributes)
+        for module, mode, buffers in self._modules:
+            module.training = mode
+            module._buffers.update(buffers)
+        put_back(self._model, self._attributes)
         with torch.no_grad():
-            for buffer, value in self._values:
+            for place, buffer in self._places.items():
                 # A table may lie expanded in memory, and cannot be written then.
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        self.put_back()
+                if not torch.equal(buffer, self._kept[place]):
+                    buffer.copy_(self._kept[place])
