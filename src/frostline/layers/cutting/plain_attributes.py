@@ -6,6 +6,7 @@ large one is a table, or an output that somebody remembers.
 
 from __future__ import annotations
 
+import operator
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -66,6 +67,8 @@ def put_back(model: nn.Module, attributes: PlainAttributes) -> None:
         held = modules[name].__dict__
         for own, told in values.items():
             present = held.get(own, _NOTHING)
+            if present is told or (type(told) in _PLAIN and are_equal(present, told)):
+                continue  # nearly all, and what follows takes ten times as long
             value = _moved(told, next((tensor.device for tensor in tensors(present)), place))
             if are_equal(_copied(present), value):
                 continue
@@ -110,7 +113,10 @@ def _copied(value: Any) -> Any:
         parts = [_copied(part) for part in value]
         if any(part is _NOTHING for part in parts):
             return _NOTHING
-        return tuple(parts) if isinstance(value, tuple) else parts
+        if not isinstance(value, tuple):
+            return parts
+        # Of what nobody can change no copy is needed.
+        return value if all(map(operator.is_, parts, value)) else tuple(parts)
     if type(value) is dict and len(value) <= _MOST_ENTRIES and all(type(key) in _PLAIN for key in value):
         parts = [_copied(part) for part in value.values()]
         return _NOTHING if any(part is _NOTHING for part in parts) else dict(zip(value, parts, strict=True))
