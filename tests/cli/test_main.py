@@ -129,6 +129,18 @@ def test_the_weights_can_be_kept(folder: Path, capsys: pytest.CaptureFixture[str
     assert (folder / "weights.pt").stat().st_size > 1000
 
 
+def test_it_is_said_where_tied_weights_are_written_as_two(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = "random-tokens --set context_length=8 --set vocabulary_size=64 --set tied_embedding=true --samples 8"
+    says = {}
+    for choice in ("--layers 1", "--layers 1 --set tied=detach", ""):
+        code, out, err = run(f"train {task} {choice} --save weights.safetensors", capsys)
+        assert code == 0, err
+        says[choice] = "a tied model loads one of them for both" in out
+    assert says == {"--layers 1": True, "--layers 1 --set tied=detach": False, "": False}
+
+
 ERRORS = {
     "tune nothing": "there is no task 'nothing': give one of python-source-gpt",
     "tune missing.py:task": "there is no file 'missing.py'",

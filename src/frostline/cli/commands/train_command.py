@@ -137,3 +137,8 @@ def _save(path: Path, model: nn.Module) -> None:
         else " (the frozen ones as they were trained with: rounded)"
     )
     typer.echo(f"weights in {path}{rounded}")
+    if freezing is not None and freezing.tied == "snapshot":
+        typer.echo(
+            "weights that are tied in the model are two there, as frozen and as trained: a tied model loads one of them for "
+            "both. --set tied=detach trains a model that stays tied."
+        )
