@@ -85,7 +85,7 @@ def draw_blueprint(
         schedule(Configuration(number=configuration.number, hyperparameters=watched))
     named = [parameter for _, parameter in built.named_parameters(remove_duplicate=False)]
     return Blueprint(
-        structure=_structure(built),
+        structure=structure_of(built),
         has_ties=len({identity_of(each) for each in named}) < len(named),
         read_names=names | frozenset(reads.names),
     )
@@ -106,7 +106,8 @@ def _choices(space: SearchSpace, name: str) -> tuple[Value, ...]:
     return distribution.choices if isinstance(distribution, CategoricalDistribution) else ()
 
 
-def _structure(model: nn.Module) -> str:
+def structure_of(model: nn.Module) -> str:
+    """Return a hash over a model's modules, as they describe themselves, and its parameters' names, shapes and types."""
     lines = [f"{name} {type(module).__qualname__} {module.extra_repr()}" for name, module in model.named_modules()]
     lines += [
         f"{name} {tuple(parameter.shape)} {parameter.dtype}"

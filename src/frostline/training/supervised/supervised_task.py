@@ -38,6 +38,7 @@ from frostline.training.supervised.criteria import Criterion, Metric, loss_of, s
 from frostline.training.supervised.data import Collate, Example, data_identity, examples_of, num_examples
 from frostline.training.supervised.feed import Augment, Feed
 from frostline.training.supervised.hyperparameter_reads import CompletedHyperparameters, unwatched
+from frostline.training.supervised.known_layers import KnownLayers
 from frostline.training.supervised.model_calls import as_arguments, device_of, outputs_of
 from frostline.training.supervised.task_fields import check_fields, completed_defaults
 
@@ -162,7 +163,10 @@ class SupervisedTask:
 
     def split(self, model: nn.Module) -> LayerStack:
         """Return the layers of ``model`` in the order of execution, with something to train in each behind the first."""
-        return split_into_steps(model, unwrap=self.unwrap, example_inputs=self._example_inputs(model))
+        return self._known_layers.of(
+            model,
+            lambda: split_into_steps(model, unwrap=self.unwrap, example_inputs=self._example_inputs(model)),
+        )
 
     def freeze(self, model: nn.Module, *, trainable_layers: int) -> None:
         """Freeze ``model`` in place; calibrated statistics come from the first batches of one fixed order."""
@@ -259,6 +263,10 @@ class SupervisedTask:
         return draw_blueprint(
             defaults, model=self.model, schedule=self.schedule, space=self.space, optimizer=self.optimizer
         )
+
+    @cached_property
+    def _known_layers(self) -> KnownLayers:
+        return KnownLayers()
 
     @cached_property
     def _pretrained_weights(self) -> PretrainedWeights:
