@@ -109,6 +109,14 @@ def test_a_classifier_gets_a_new_head(folder: Path, labels: Path, adapter: Any, 
     assert evaluation.curve[-1].score < evaluation.curve[0].score
 
 
+def test_an_epoch_may_be_trained_in_part(folder: Path, labels: Path) -> None:
+    part = finetune(model=folder, text=labels, context_length=16, batch_size=4, epochs=0.5)
+    assert part.full_samples == 16
+    for epochs in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(OptionError, match=f"epochs is {epochs}, but must be a number above 0"):
+            finetune(model=folder, text=labels, epochs=epochs)
+
+
 def test_a_head_is_kept_where_it_fits(folder: Path, labels: Path, tmp_path: Path) -> None:
     task = finetune(model=folder, text=labels, context_length=16)
     task.build_model(defaults_of(task)).save_pretrained(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from torch import nn
 from torch.nn import functional
 
-from frostline.errors import TaskError
+from frostline.errors import OptionError, TaskError
+from frostline.inputs.whole_numbers import shown
 from frostline.layers.outline import has_parameters
 from frostline.layers.weights.deferred import build_shapes
 from frostline.records import Configuration, Value
@@ -61,7 +63,7 @@ def finetune(
     new_head: bool = True,
     context_length: int = 128,
     batch_size: int = 8,
-    epochs: int = 3,
+    epochs: float = 3,
 ) -> SupervisedTask:
     """Return the task of fine-tuning the model in a folder that ``save_pretrained`` wrote, on the text at ``text``.
 
@@ -69,12 +71,15 @@ def finetune(
     anything else that ``text-gpt`` takes as text, a language model. The tokenizer is the folder's own, or that of the folder
     ``tokenizer``. With ``adapter`` "lora" the model's weights stay as they are, and adapters beside them are trained, and a
     new head. Texts are cut at ``context_length`` tokens. Nothing is ever downloaded.
-    Units: ``batch_size`` counts texts, or windows of the context's length; a full training is ``epochs`` of them.
+    Units: ``batch_size`` counts texts, or windows of the context's length; a full training is
+    ``epochs`` of all, which may be a part.
     Raises: TaskError if the folder holds no model or no tokenizer, the tokenizer is another model's, or there is no text;
         ModelError if the weights are damaged; OptionError.
     """
-    for name, value in (("context_length", context_length), ("batch_size", batch_size), ("epochs", epochs)):
+    for name, value in (("context_length", context_length), ("batch_size", batch_size)):
         require_positive(name, value)
+    if not 0 < epochs < math.inf:
+        raise OptionError(f"epochs is {shown(epochs)}, but must be a number above 0.")
     if adapter == "lora":
         require_peft()
     folder = PretrainedFolder.open(Path(model), tokenizer=None if tokenizer is None else Path(tokenizer))
@@ -89,7 +94,7 @@ def finetune(
         model=_Model(kind=fields.pop("kind"), config=folder.config, adapter=adapter, new_modules=new_modules),
         space=space,
         defaults=defaults,
-        full_samples=epochs * len(fields["training_data"]) * length,
+        full_samples=max(1, round(epochs * len(fields["training_data"]))) * length,
         batch_size=batch_size,
         validation_batch_size=batch_size,
         gradient_clip_norm=1.0,
