@@ -14,7 +14,7 @@ from optuna.distributions import FloatDistribution
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Status
 from frostline.report.searches.search_page import search_page
 from frostline.report.study_record import StudyRecord, read_record
-from frostline.run.outcome.ending import climb_of, has_ended, spent_words
+from frostline.run.outcome.ending import climb_of, has_ended, spent_words, summary_of
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
 from frostline.search.budgets.budget import Budget
@@ -130,6 +130,9 @@ def test_rungs_that_too_few_are_left_for_are_not_waited_for() -> None:
     # All that climbed have failed: nobody is left for the last rung.
     lost = decided(*trained[:-1], (0, 1, Status.FAILED, 1.0), (1, 1, Status.DIVERGED, 1.0))
     assert has_ended(lost, terms) is True
+    assert summary_of(decided(*trained), terms).seconds_left == 2 * 1.0 + 2.0
+    assert summary_of(decided(*all_of_them), terms).seconds_left == 0
+    assert summary_of(lost, terms).seconds_left == 0
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.errors import FrostlineError
+from frostline.run.outcome.summary import summarise
 from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.search.ladder import Ladder
 from frostline.wording import duration
 
 if TYPE_CHECKING:
+    from frostline.run.outcome.summary import Summary
     from frostline.search.history import History
     from frostline.store.terms import Terms
 
@@ -54,6 +57,11 @@ def has_ended(history: History, terms: Terms) -> bool | None:
         if number and is_decided:
             could = len(seen.ranking)
     return True
+
+
+def summary_of(history: History, terms: Terms) -> Summary:
+    """Return the figures of a study's search, which says itself whether it has ended."""
+    return replace(summarise(history, terms.rungs, terms.expected), has_ended=has_ended(history, terms) is True)
 
 
 def spent_words(climb: BudgetedHalving, history: History) -> str:
