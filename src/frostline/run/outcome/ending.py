@@ -80,7 +80,9 @@ def no_score_words(history: History, terms: Terms) -> str:
     troubled = list(history.evaluations())
     if not troubled:
         return "has no score yet: let the search run on."
-    first = f"the first one {troubled[0].status}: {f'{troubled[0].reason}'.removesuffix('.')}."
-    if has_ended(history, terms) is False:
-        return f"has no score yet: all {len(troubled)} evaluations so far diverged or failed, {first} Let the search run on."
-    return f"has no score: all {len(troubled)} evaluations diverged or failed, {first}"
+    first = f"{troubled[0].status}: {f'{troubled[0].reason}'.removesuffix('.')}."
+    goes_on = has_ended(history, terms) is False
+    so_far = " so far" if goes_on else ""
+    others = f"all {len(troubled)} evaluations{so_far} diverged or failed, the first one {first}"
+    words = others if len(troubled) > 1 else f"the only evaluation{so_far} {first}"
+    return f"has no score yet: {words} Let the search run on." if goes_on else f"has no score: {words}"
