@@ -229,6 +229,7 @@ def test_the_rungs_of_a_budget_are_shown_before(capsys: pytest.CaptureFixture[st
     assert "budget 6 full trainings" in out
     _, out, _ = run(f"ladder {TINY} --budget 2h", capsys)
     assert "budget 2 h" in out
+    assert out.split()[:3] == ["rung", "layers", "examples"]
 
 
 def test_in_python_a_plan_has_a_budget(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from frostline.costs.cost_monotonicity import cost_violations
+from frostline.costs.cost_monotonicity import cost_violations, rise_words
 from frostline.costs.measurement import measure_steps
 from frostline.costs.step_cost import Memory, Seconds, StepCost, StepSeconds
 from frostline.tasks.loading import load_task
@@ -45,6 +45,15 @@ def test_layers_that_cost_nothing_more_are_named_too() -> None:
         "9 trained layers cost what 8 cost, batch size 8: one of the two is enough.",
     )
     assert cost_violations([cost(8), replace(cost(9), backward_flops=cost(8).backward_flops)]) == ()
+
+
+def test_of_costs_that_stay_it_is_not_said_that_they_rise() -> None:
+    assert rise_words([cost(9), cost(1)]) == "Every cost rises with the number of trained layers."
+    assert rise_words([cost(1), cost(2), replace(cost(3), memory=cost(2).memory)]) == (
+        "No cost falls with the number of trained layers, and one rises each time; not always: Peak bytes."
+    )
+    nothing = "Nothing was compared: that takes two numbers of trained layers."
+    assert rise_words([cost(2), replace(cost(2), batch_size=16)]) == nothing
 
 
 def test_seconds_may_fall_within_their_spread() -> None:

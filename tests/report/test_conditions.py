@@ -92,6 +92,18 @@ def test_a_value_that_was_asked_for_within_another_range_is_at_no_end(value: flo
     assert moved.plotly.data[-1].y[at] is None
 
 
+def test_a_line_leads_past_what_its_configuration_does_not_have() -> None:
+    record = conditional()
+    (note, figure) = lines_section(record, standings(record)).parts
+    assert note.text.endswith("Dots lead past what it does not have.")  # type: ignore[union-attr]
+    *_, dots, best = figure.plotly.data  # type: ignore[union-attr]
+    assert [height is None for height in best.y] == [False, True, False, False, True]
+    assert list(dots.x) == [0, 2, None]
+    assert list(dots.y) == [best.y[0], best.y[2], None]
+    plain = search_record()
+    assert "Dots" not in lines_section(plain, standings(plain)).parts[0].text  # type: ignore[union-attr]
+
+
 def test_a_panel_shows_those_that_have_its_hyperparameter_with_the_values_that_were_trained() -> None:
     section = slices_section(scored_at(conditional()))
     note, panels = section.parts

@@ -5,7 +5,7 @@ Source: Carstensen et al. 2025, arXiv:2504.10735: z1 < z2 implies cost(f(λ, z1)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -37,15 +37,29 @@ def cost_violations(costs: Iterable[StepCost]) -> tuple[str, ...]:
     an embedding takes memory and no FLOPs. Seconds, where measured, must not fall by more than the larger of the two
     spreads. Batch sizes, and measured and predicted costs, are not compared with each other.
     """
+    return tuple(sentence for lower, higher in _neighbours(costs) for sentence in _between(lower, higher))
+
+
+def rise_words(costs: Iterable[StepCost]) -> str:
+    """Return how far costs rise of which ``cost_violations`` says nothing."""
+    pairs = [*_neighbours(costs)]
+    if not pairs:
+        return "Nothing was compared: that takes two numbers of trained layers."
+    stay = [each.name for each in _QUANTITIES if any(each.of(lower) == each.of(higher) for lower, higher in pairs)]
+    if not stay:
+        return "Every cost rises with the number of trained layers."
+    return (
+        f"No cost falls with the number of trained layers, and one rises each time; not always: {', '.join(stay)}."
+    )
+
+
+def _neighbours(costs: Iterable[StepCost]) -> Iterator[tuple[StepCost, StepCost]]:
+    """Yield the costs of two neighbouring numbers of layers that can be compared with each other, the lower one first."""
     groups: dict[tuple[int, bool], list[StepCost]] = {}
     for cost in costs:
         groups.setdefault((cost.batch_size, cost.seconds is None), []).append(cost)
-    sentences: list[str] = []
     for group in groups.values():
-        rising = sorted(group, key=lambda cost: cost.trainable_layers)
-        for lower, higher in pairwise(rising):
-            sentences += _between(lower, higher)
-    return tuple(sentences)
+        yield from pairwise(sorted(group, key=lambda cost: cost.trainable_layers))
 
 
 def _between(lower: StepCost, higher: StepCost) -> list[str]:

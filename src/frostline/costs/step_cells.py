@@ -56,17 +56,20 @@ class StepCells:
         for size, layers in cells:
             if not measuring:
                 try:
-                    yield predict_step(
+                    row = predict_step(
                         self.task,
                         trainable_layers=layers,
                         batch_size=size,
                         configuration=self.configuration,
                         device=self.predicted_device,
                     )
-                    continue
                 except PredictionError as error:
                     if self.predicted_device != self.device_plan.device.type:
                         raise
                     measuring = True
                     self.say(f"{error} Measuring.")
+                else:
+                    # Outside of what is caught: whoever takes no more may end it when Python ends, and names are gone.
+                    yield row
+                    continue
             yield from replace(self, layers=(layers,), batch_sizes=None if size is None else (size,)).measured()

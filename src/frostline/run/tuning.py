@@ -19,10 +19,11 @@ from frostline.run.execution.options import TrainingOptions, alone, usual_horizo
 from frostline.run.execution.workload import ExecutorFactory, TaskTraining, Workload, check_factory, check_task
 from frostline.run.given_ladder import GivenLadder, checked_ladder, ladder_by
 from frostline.run.loop import SILENT, Observer, Proposer, climb
+from frostline.run.outcome.ending import summary_of
 from frostline.run.outcome.keeping import KeepingTheBest
 from frostline.run.outcome.kept_samples import KeptSamples
 from frostline.run.outcome.result import TuneResult, why_nothing_was_found
-from frostline.run.outcome.summary import best_evaluation, summarise
+from frostline.run.outcome.summary import best_evaluation
 from frostline.run.plan import PlanFields, SearchPlan, check_options
 from frostline.run.task_search import TaskSearch, terms_of, terms_of_task
 from frostline.run.view.search_view import observing
@@ -312,7 +313,7 @@ def _climbed(place: Storage, study: SearchStudy, executor: Executor, run: _Run) 
         place=place,
         models=run.models,
         terms=terms,
-        summary=summarise(history, terms.rungs, terms.expected),
+        summary=summary_of(history, terms),
         history=history,
         best=best,
         own=_own(run, history),

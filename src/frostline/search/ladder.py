@@ -210,22 +210,25 @@ class Ladder:
         """Return ``rows`` as a table in plain text, with a last line for the whole; samples go by ``sample_unit``."""
         return rows_table(self.rows(configurations_per_rung, started_per_rung=started_per_rung), sample_unit)
 
+    def single_table(self, *, sample_unit: str = "samples") -> str:
+        """Return the rungs as a table in plain text, with the cost of one training from scratch at each."""
+        return text_table(self._cells(sample_unit))
+
     def __str__(self) -> str:
-        """The rungs as a table in plain text, with the cost of one training from scratch at each."""
-        return text_table(self._cells())
+        return self.single_table()
 
     def __repr__(self) -> str:
         return f"{self}"
 
     def _repr_html_(self) -> str:
-        return html_table(self._cells())
+        return html_table(self._cells("samples"))
 
-    def _cells(self) -> list[tuple[str, ...]]:
+    def _cells(self, sample_unit: str) -> list[tuple[str, ...]]:
         cells = [
             (str(index), str(rung.trainable_layers), f"{rung.samples:,}", f"{self.relative_cost(rung):.3f}")
             for index, rung in enumerate(self.rungs)
         ]
-        return [("rung", "layers", "samples", "cost in full trainings"), *cells]
+        return [("rung", "layers", sample_unit, "cost in full trainings"), *cells]
 
 
 def rows_of(rungs: Sequence[Fidelity], counts: Sequence[int], costs: Sequence[float]) -> tuple[LadderRow, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -104,6 +106,16 @@ def test_costs_are_predicted_for_a_card_that_is_not_here(folder: Path, capsys: p
     code, _, err = run(f"cost {AWKWARD}:numbers --predict --device cuda", capsys)
     assert code == 1
     assert "measure it instead" in err
+
+
+def test_a_reader_that_stops_reading_is_no_trouble(folder: Path) -> None:
+    words = [sys.executable, "-m", "frostline", *f"cost {TINY} --predict --layers all --out {folder}".split()]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None
+        assert command.stderr is not None
+        assert command.stdout.readline().startswith("tiny: ")
+        command.stdout.close()
+        assert "Traceback" not in command.stderr.read()
 
 
 def test_a_check_that_fails_names_where_and_ends_with_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,6 +138,17 @@ def test_lines_go_across_all_hyperparameters_to_the_rank() -> None:
     assert isinstance(lines_section(few, standings(few)).parts[0], Note)
 
 
+def test_where_nobody_has_a_score_nobody_is_the_best() -> None:
+    record = search_record()
+    history = History("minimize")
+    for one in record.history.configurations:
+        history.add_configuration(one)
+        history.finish(evaluation(one.number, 0, None, Status.DIVERGED))
+    lost = replace(record, history=history)
+    (_, figure) = lines_section(lost, standings(lost)).parts
+    assert [trace.name for trace in figure.plotly.data] == ["went no further"]
+
+
 def ranked(number: int, *, noise: float) -> list[tuple[Configuration, float]]:
     """Configurations whose learning rate alone decides, but for the noise."""
     generator = np.random.default_rng(5)

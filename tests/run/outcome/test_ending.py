@@ -14,7 +14,7 @@ from optuna.distributions import FloatDistribution
 from frostline.records import Configuration, Cost, Evaluation, Fidelity, Status
 from frostline.report.searches.search_page import search_page
 from frostline.report.study_record import StudyRecord, read_record
-from frostline.run.outcome.ending import climb_of, has_ended, spent_words
+from frostline.run.outcome.ending import climb_of, has_ended, no_score_words, spent_words, summary_of
 from frostline.run.plan import SearchPlan
 from frostline.run.tuning import search_function
 from frostline.search.budgets.budget import Budget
@@ -130,6 +130,9 @@ def test_rungs_that_too_few_are_left_for_are_not_waited_for() -> None:
     # All that climbed have failed: nobody is left for the last rung.
     lost = decided(*trained[:-1], (0, 1, Status.FAILED, 1.0), (1, 1, Status.DIVERGED, 1.0))
     assert has_ended(lost, terms) is True
+    assert summary_of(decided(*trained), terms).seconds_left == 2 * 1.0 + 2.0
+    assert summary_of(decided(*all_of_them), terms).seconds_left == 0
+    assert summary_of(lost, terms).seconds_left == 0
 
 
 @pytest.mark.parametrize(
@@ -164,6 +167,21 @@ def test_a_report_of_a_search_within_a_budget_that_is_over_says_nothing_of_it() 
     assert "has not come to its end" not in page
     assert "Your own configuration, 0, is the best: keep it." in page
     assert "may go on" not in page
+
+
+def test_why_there_is_no_score_is_said_of_one_evaluation_and_of_several() -> None:
+    terms = replace(TERMS, rungs=RUNGS, expected=(2, 0, 0))
+    one, two = (0, 0, Status.DIVERGED, 1.0), (1, 0, Status.FAILED, 1.0)
+    assert no_score_words(history_of(), terms) == "has no score yet: let the search run on."
+    assert no_score_words(history_of(one), terms) == (
+        "has no score yet: the only evaluation so far diverged: it did not work. Let the search run on."
+    )
+    assert no_score_words(history_of(one), replace(terms, expected=(1, 0, 0))) == (
+        "has no score: the only evaluation diverged: it did not work."
+    )
+    assert no_score_words(history_of(one, two), terms) == (
+        "has no score: all 2 evaluations diverged or failed, the first one diverged: it did not work."
+    )
 
 
 def test_a_study_that_is_read_again_is_as_far(tmp_path: Path) -> None:

@@ -42,3 +42,14 @@ def test_columns_are_left_out_one_after_the_other() -> None:
     assert "12345.67" in drawn(70)
     assert "1,024,000" in drawn(50)
     assert "1,024,000" not in drawn(40)
+
+
+def test_a_header_is_folded_before_any_row_is() -> None:
+    header = ("rung", "layers", "images", "done", "best score", "seconds each", "seconds", "left")
+    rows = [(f"{rung}", "1", "128", "12/12 (9 diverged)", "0.86115", "0.00", "0.0", "0.0 s") for rung in range(3)]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(FittingTable(header=header, rows=rows))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert [line.split()[0] for line in lines[-3:]] == ["0", "1", "2"]
+    assert all("12/12 (9 diverged)" in line and line.rstrip().endswith("0.0 s") for line in lines[-3:])

@@ -111,6 +111,13 @@ def test_a_search_is_over_when_it_asks_for_nothing_more() -> None:
     assert board.is_over
     assert board.time_words(0.0) == "the search is over"
     assert board.work_line() == "nobody works on it: all is done"
+    # Where all but one have failed nobody else climbs.
+    lost = [replace(one, status=Status.FAILED, score=None, reason="it broke") for one in all_ended[1:4]]
+    alone = sight(ended=[all_ended[0], *lost, all_ended[-2]])
+    assert not board_of(alone).is_over
+    for number in range(4):
+        alone.history.eliminate(number)
+    assert board_of(alone).is_over
     # Of a budget the search itself knows.
     open_terms = replace(TERMS, expected=())
     assert not board_of(sight(ended=all_ended, terms=open_terms)).is_over

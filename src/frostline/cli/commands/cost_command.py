@@ -136,13 +136,13 @@ def _show_tables(rows: Sequence[CostRow]) -> None:
 
 def _report_check(rows: Sequence[CostRow]) -> bool:
     """Print where costs do not rise with the layers, and return whether they do everywhere."""
-    from frostline.costs.cost_monotonicity import cost_violations
+    from frostline.costs.cost_monotonicity import cost_violations, rise_words
     from frostline.costs.step_cost import StepCost
 
     costs = [row for row in rows if isinstance(row, StepCost)]
     sentences = list(cost_violations(costs))
     if len(costs) < len(rows):
         sentences.append("Steps that failed cannot be checked.")
-    for sentence in sentences or ["Every cost rises with the number of trained layers."]:
+    for sentence in sentences or [rise_words(costs)]:
         typer.echo(sentence)
     return not sentences

@@ -39,15 +39,16 @@ def show_status(study: str, storage: str) -> None:
     from rich.console import Console
 
     from frostline.cli.display import show_front
+    from frostline.run.outcome.ending import summary_of
     from frostline.run.outcome.front import best_front
     from frostline.run.outcome.sentences import best_words, cost_lines, rung_lines
-    from frostline.run.outcome.summary import best_evaluation, summarise
+    from frostline.run.outcome.summary import best_evaluation
     from frostline.run.view.drawing_board import rung_table
     from frostline.store.reading import read_study
 
     stored = read_study(storage, study)
     terms = stored.terms
-    summary = summarise(stored.history, terms.rungs, terms.expected)
+    summary = summary_of(stored.history, terms)
     typer.echo(
         f"study {study!r} in {without_password(storage)}: task {terms.task}, "
         f"{counted(summary.num_configurations, 'configuration')}"

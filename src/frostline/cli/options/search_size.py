@@ -99,5 +99,5 @@ def ladder_table(ladder: Ladder, plan: Climb, sample_unit: str) -> str:
     }.get(plan.num_own, f"the first {plan.num_own} configurations in full")
     sized = f"budget {plan.budget}: {first}, then as many at each rung as the rest turns out to pay for"
     if plan.budget.seconds is not None:
-        return f"{ladder}\n{sized}."
+        return f"{ladder.single_table(sample_unit=sample_unit)}\n{sized}."
     return f"{rows_table(plan.rows(), sample_unit)}\n{sized}; planned for what rungs are guessed to cost."

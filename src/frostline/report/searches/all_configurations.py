@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from frostline.pages.drawing import (
 )
 from frostline.pages.parts import Cell, Figure, Note, Section, SortableTable
 from frostline.records import Status
+from frostline.report.conditions import nums_having
 from frostline.report.searches.importance import cut, shortened
 from frostline.run.outcome.ending import has_ended
 from frostline.run.outcome.sentences import score_name
@@ -83,7 +85,7 @@ def lines_section(record: StudyRecord, ranked: Sequence[Standing]) -> Section:
     for one in ranked:
         is_own = record.terms.has_own and one.configuration.number == 0
         kind = "your own" if is_own else "trained in full" if one.last.rung == last else "went no further"
-        groups["the best" if one is ranked[0] else kind].append(one)
+        groups["the best" if one is ranked[0] and one.last.score is not None else kind].append(one)
     styles = {
         "went no further": {"color": GREY, "width": 1},
         "trained in full": {"color": BLUE, "width": 1.8},
@@ -108,6 +110,8 @@ def lines_section(record: StudyRecord, ranked: Sequence[Standing]) -> Section:
         "A line is a configuration: each hyperparameter from the lower end of its range to the upper, on its own scale, and "
         "last its place in the table below, the best on top."
     )
+    if nums_having(record.space, [one.configuration for one in ranked]):
+        text += " Dots lead past what it does not have."
     if any(len(group) > _MOST_LINES for group in groups.values()):
         text += f" Of each colour {_MOST_LINES} are drawn."
     return Section(heading, [Note(text), Figure(figure, f"Lines: {text}")])
@@ -154,25 +158,26 @@ def _add_lines(
     x: list[float | None] = []
     y: list[float | None] = []
     hovers: list[str | None] = []
+    past: list[tuple[float | None, float | None]] = []
     for one in group:
         number = one.configuration.number
         places = [_place(distribution, one.configuration.get(axis), number) for axis, distribution in axes]
         title = f"configuration {number}, rung {one.last.rung}"
         if one.last.score is not None:
             title += f": {one.last.score:.5g}"
-        x += [*range(len(axes) + 1), None]
-        y += [*places, heights[number], None]
-        hovers += [configuration_hover(title, one.configuration)] * (len(axes) + 1) + [None]
-    figure.add_scatter(
-        x=x,
-        y=y,
-        mode="lines",
-        name=name,
-        line=style,
-        opacity=0.45 if name == "went no further" else 0.9,
-        hoverinfo="text",
-        hovertext=hovers,
-    )
+        line = [*places, heights[number]]
+        x += [*range(len(line)), None]
+        y += [*line, None]
+        hovers += [configuration_hover(title, one.configuration)] * len(line) + [None]
+        there = [(axis, height) for axis, height in enumerate(line) if height is not None]
+        for left, right in itertools.pairwise(there):
+            past += [left, right, (None, None)] * (right[0] > left[0] + 1)
+    look = {"mode": "lines", "opacity": 0.45 if name == "went no further" else 0.9}
+    if past:
+        dots = {**style, "dash": "dot"}
+        xs, ys = zip(*past, strict=True)
+        figure.add_scatter(x=xs, y=ys, line=dots, hoverinfo="skip", showlegend=False, **look)
+    figure.add_scatter(x=x, y=y, name=name, line=style, hoverinfo="text", hovertext=hovers, **look)
 
 
 def _place(distribution: BaseDistribution, value: Value, number: int) -> float | None:

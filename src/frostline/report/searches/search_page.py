@@ -16,10 +16,10 @@ from frostline.report.searches.rungs import rungs_section, trouble_warnings
 from frostline.report.searches.scored import scored_at
 from frostline.report.searches.standings import standings
 from frostline.report.study_parts import about, closing, configuration_table, how_to_train
-from frostline.run.outcome.ending import climb_of, has_ended, no_score_words, spent_words
+from frostline.run.outcome.ending import climb_of, has_ended, no_score_words, spent_words, summary_of
 from frostline.run.outcome.own_words import left_behind_line, own_lines
 from frostline.run.outcome.sentences import cost_lines, score_words
-from frostline.run.outcome.summary import best_evaluation, summarise
+from frostline.run.outcome.summary import best_evaluation
 from frostline.wording import duration
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def search_page(record: StudyRecord, *, warnings: Sequence[str] = ()) -> str:
     """Return the HTML page of a search, ended or still running; ``warnings`` come before its own."""
-    summary = summarise(record.history, record.terms.rungs, record.terms.expected)
+    summary = summary_of(record.history, record.terms)
     best = best_evaluation(record.history)
     scored = scored_at(record)
     ranked = standings(record)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.errors import FrostlineError
+from frostline.run.outcome.summary import summarise
 from frostline.search.budgets.budgeted import BudgetedHalving
 from frostline.search.ladder import Ladder
 from frostline.wording import duration
 
 if TYPE_CHECKING:
+    from frostline.run.outcome.summary import Summary
     from frostline.search.history import History
     from frostline.store.terms import Terms
 
@@ -56,6 +59,11 @@ def has_ended(history: History, terms: Terms) -> bool | None:
     return True
 
 
+def summary_of(history: History, terms: Terms) -> Summary:
+    """Return the figures of a study's search, which says itself whether it has ended."""
+    return replace(summarise(history, terms.rungs, terms.expected), has_ended=has_ended(history, terms) is True)
+
+
 def spent_words(climb: BudgetedHalving, history: History) -> str:
     """Return how much of its budget a search has spent, such as "2.7 of 200 full trainings are spent"."""
     budget = climb.budget
@@ -72,7 +80,9 @@ def no_score_words(history: History, terms: Terms) -> str:
     troubled = list(history.evaluations())
     if not troubled:
         return "has no score yet: let the search run on."
-    first = f"the first one {troubled[0].status}: {f'{troubled[0].reason}'.removesuffix('.')}."
-    if has_ended(history, terms) is False:
-        return f"has no score yet: all {len(troubled)} evaluations so far diverged or failed, {first} Let the search run on."
-    return f"has no score: all {len(troubled)} evaluations diverged or failed, {first}"
+    first = f"{troubled[0].status}: {f'{troubled[0].reason}'.removesuffix('.')}."
+    goes_on = has_ended(history, terms) is False
+    so_far = " so far" if goes_on else ""
+    others = f"all {len(troubled)} evaluations{so_far} diverged or failed, the first one {first}"
+    words = others if len(troubled) > 1 else f"the only evaluation{so_far} {first}"
+    return f"has no score yet: {words} Let the search run on." if goes_on else f"has no score: {words}"

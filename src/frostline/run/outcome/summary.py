@@ -46,6 +46,8 @@ class Summary:
     rungs: tuple[RungSummary, ...]
     num_configurations: int
     full_training_seconds: float | None
+    has_ended: bool = False
+    """Whether nothing is left to do, though rungs may have seen fewer than was expected of them."""
 
     @property
     def seconds(self) -> float:
@@ -68,6 +70,8 @@ class Summary:
         """What the evaluations still expected at one rung should take; None while nothing is known of its cost."""
         if rung.expected is None:
             return None
+        if self.has_ended:
+            return 0.0
         missing = max(0, rung.expected - rung.ended)
         each = self._guess(rung.fidelity) if rung.seconds_each is None else rung.seconds_each
         if missing == 0:

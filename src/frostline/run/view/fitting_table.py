@@ -56,13 +56,14 @@ class FittingTable:
         left = room - _taken(least)
         if left < 0:
             return dict.fromkeys(least)
-        # What is left over goes to those that would wrap, from the left.
-        widths: dict[int, int | None] = {}
-        for index, width in least.items():
-            more = min(left, max(map(len, columns[index])) - width)
-            widths[index] = width + more
-            left -= more
-        return widths
+        # What is left over goes to those that would wrap: to cells first, as a header is there but once, from the left.
+        widths = dict(least)
+        for first in (1, 0):
+            for index, width in widths.items():
+                more = min(left, max(map(len, columns[index][first:]), default=0) - width)
+                widths[index] += max(0, more)
+                left -= max(0, more)
+        return dict(widths)
 
 
 def _taken(widths: dict[int, int]) -> int:

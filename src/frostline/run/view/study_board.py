@@ -9,8 +9,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from frostline.inputs.printable import printable
+from frostline.run.outcome.ending import has_ended, summary_of
 from frostline.run.outcome.sentences import best_words
-from frostline.run.outcome.summary import best_evaluation, summarise
+from frostline.run.outcome.summary import best_evaluation
 from frostline.run.view.board import clock
 from frostline.run.view.drawing_board import rung_table
 from frostline.run.view.pace import Pace, Work, work_of
@@ -53,7 +54,7 @@ class StudyBoard:
         self._pace.usual_rate = float(max(1, len(self._busy)))
         if sight.history.num_evaluations != self._num_ended:
             self._num_ended = sight.history.num_evaluations
-            self.summary = summarise(sight.history, sight.terms.rungs, sight.terms.expected)
+            self.summary = summary_of(sight.history, sight.terms)
             self._pace.note(self._work(self.summary), now)
 
     @property
@@ -64,9 +65,7 @@ class StudyBoard:
             return False
         if self._climb is not None:
             return not self._climb.next_requests(sight.history, capacity=1)
-        return bool(sight.terms.expected) and all(
-            rung.ended >= (rung.expected or 0) for rung in self.summary.rungs
-        )
+        return has_ended(sight.history, sight.terms) is True
 
     def rows(self, *, time_of_day: float) -> list[tuple[str, ...]]:
         """Return a row for each process that works on the study, as ``HEADER`` says; those that train first."""
