@@ -16,6 +16,7 @@ from torch.utils.data import TensorDataset
 
 from frostline.errors import ModelError
 from frostline.populations.stacking.stacked import StackedStep
+from frostline.populations.stacking.stacked_outcome import State
 from frostline.protocols import Batch
 from frostline.records import Configuration
 from frostline.tasks.models.gpt import GPT, GPTSettings, next_token_loss
@@ -375,6 +376,21 @@ def test_a_proof_changes_nothing(name: str) -> None:
         assert [module.training for module in session.model.modules()] == mode
         for parameter, gradient in zip(session.parameters, grads, strict=True):
             assert torch.equal(parameter.grad, gradient)
+
+
+def test_a_proof_puts_back_as_much_for_each_member_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_back, calls = State.put_back, list[State]()
+
+    def counted(state: State) -> None:
+        calls.append(state)
+        put_back(state)
+
+    monkeypatch.setattr(State, "put_back", counted)
+    case = next(case for case in CASES if case.name == "resnet-whole")
+    for num_sessions in (2, 5):
+        calls.clear()
+        assert StackedStep(begun(case, num_sessions)).prove(next(batches_of(case))) is None
+        assert len(calls) == 2 * num_sessions  # before its turn, and at the end
 
 
 def test_sessions_of_different_models_or_samples_are_refused_untouched() -> None:
