@@ -28,6 +28,12 @@ def model_bytes(model: nn.Module) -> int:
     return storage_bytes([*model.parameters(), *model.buffers()])
 
 
+def places_of(tensors: Iterable[Tensor]) -> list[int]:
+    """Return which of their distinct storages each of ``tensors`` has, numbered in the order in which they come."""
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(identity_of(tensor), len(numbers)) for tensor in tensors]
+
+
 def identity_of(tensor: Tensor) -> int:
     """Return what tells a tensor's storage from all others that there are."""
     return int(tensor.untyped_storage()._cdata)

@@ -71,8 +71,8 @@ def finetune(
     anything else that ``text-gpt`` takes as text, a language model. The tokenizer is the folder's own, or that of the folder
     ``tokenizer``. With ``adapter`` "lora" the model's weights stay as they are, and adapters beside them are trained, and a
     new head. Texts are cut at ``context_length`` tokens. Nothing is ever downloaded.
-    Units: ``batch_size`` counts texts, or windows of the context's length; a full training is
-    ``epochs`` of all, which may be a part.
+    Units: ``batch_size`` counts texts, or windows of the context's length; a full training is ``epochs`` of all of them,
+    which may be a part.
     Raises: TaskError if the folder holds no model or no tokenizer, the tokenizer is another model's, or there is no text;
         ModelError if the weights are damaged; OptionError.
     """

@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution
 from torch import nn
 
 from frostline.errors import HyperparameterError
-from frostline.layers.storages import identity_of
+from frostline.layers.storages import places_of
 from frostline.layers.weights.deferred import build_shapes
 from frostline.records import Configuration, Value
 from frostline.training.machine.randomness import borrowed_generators, seed_generators
@@ -83,10 +83,10 @@ def draw_blueprint(
         # Its structure is all that counts: the model may be larger than memory.
         built = build_shapes(lambda: model(Configuration(number=configuration.number, hyperparameters=watched)))
         schedule(Configuration(number=configuration.number, hyperparameters=watched))
-    named = [parameter for _, parameter in built.named_parameters(remove_duplicate=False)]
+    places = places_of(parameter for _, parameter in built.named_parameters(remove_duplicate=False))
     return Blueprint(
         structure=structure_of(built),
-        has_ties=len({identity_of(each) for each in named}) < len(named),
+        has_ties=len({*places}) < len(places),
         read_names=names | frozenset(reads.names),
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch.nn.parameter import is_lazy
 
 from frostline.layers.cutting.plain_attributes import plain_attributes
-from frostline.layers.storages import identity_of
+from frostline.layers.storages import places_of
 from frostline.training.supervised.blueprint import structure_of
 
 if TYPE_CHECKING:
@@ -46,15 +46,13 @@ class KnownLayers:
 
 def _likeness(model: nn.Module) -> str | None:
     """Return what models have in common that are alike; None for one that is not whole yet."""
-    named = dict(model.named_parameters(remove_duplicate=False))
-    if any(map(is_lazy, named.values())):
+    parameters = [parameter for _, parameter in model.named_parameters(remove_duplicate=False)]
+    if any(map(is_lazy, parameters)):
         return None
-    places: dict[int, int] = {}
-    ties = [places.setdefault(identity_of(each), len(places)) for each in named.values()]
     facts = (
         structure_of(model),
-        ties,
-        [each.requires_grad for each in named.values()],
+        places_of(parameters),
+        [each.requires_grad for each in parameters],
         plain_attributes(model),
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()
